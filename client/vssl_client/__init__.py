@@ -1,0 +1,1 @@
+"""The client: SDK and folder jobs; no torch."""

@@ -1,0 +1,106 @@
+"""Measures of embeddings and uncertainties: small pure functions on numpy arrays.
+
+Definitions that every part of the project judges by: kNN with k = 20, T = 0.1, cosine similarity; effective rank of
+the centred covariance of the normalised embeddings.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Integers = npt.NDArray[np.integer]
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.1
+_BLOCK = 1024
+"""Queries per block of similarities: bounds memory to about 200 MB for a bank of 50,000."""
+
+
+def normalised(vectors: Floats) -> Floats:
+    """Rows of [N, D] scaled to unit length; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def knn_predict(
+    queries: Floats,
+    bank: Floats,
+    labels: Integers,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+    exclude_self: bool = False,
+) -> Integers:
+    """Label of each query by a vote of its k nearest neighbours, weighted exp(cosine / temperature).
+
+    Wu et al. 2018 (arXiv 1805.01978), section 3.4.
+
+    Args:
+        queries: [Q, D].
+        bank: [B, D].
+        labels: [B], non-negative integers.
+        k: neighbours that vote; at most B of them do.
+        temperature: of the weights.
+        exclude_self: leave query i's own row i of the bank out (queries and bank are the same images).
+    """
+    queries, bank = normalised(queries).astype(np.float32), normalised(bank).astype(np.float32)
+    k = min(k, len(bank) - exclude_self)
+    classes = int(labels.max()) + 1
+    predicted = np.empty(len(queries), labels.dtype)
+    for start in range(0, len(queries), _BLOCK):
+        similarity = queries[start : start + _BLOCK] @ bank.T
+        rows = np.arange(len(similarity))
+        if exclude_self:
+            similarity[rows, start + rows] = -np.inf
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        weights = np.exp(np.take_along_axis(similarity, nearest, axis=1) / temperature)
+        votes = np.zeros((len(similarity), classes), np.float64)
+        np.add.at(votes, (rows[:, None], labels[nearest]), weights)
+        predicted[start : start + _BLOCK] = votes.argmax(axis=1)
+    return predicted
+
+
+def knn_accuracy(
+    queries: Floats, query_labels: Integers, bank: Floats, bank_labels: Integers, exclude_self: bool = False
+) -> float:
+    """Part of the queries [Q, D] whose label the kNN vote over the bank [B, D] predicts."""
+    predicted = knn_predict(queries, bank, bank_labels, exclude_self=exclude_self)
+    return float((predicted == query_labels).mean())
+
+
+def effective_rank(embeddings: Floats) -> float:
+    """exp of the entropy of the eigenvalues of the centred covariance of the normalised embeddings [N, D].
+
+    Between 1 (one direction) and D (all directions alike). Roy & Vetterli 2007, on covariance eigenvalues.
+    """
+    unit = normalised(embeddings).astype(np.float64)
+    centred = unit - unit.mean(axis=0)
+    return _spread(np.linalg.svd(centred, compute_uv=False) ** 2)
+
+
+def rankme(embeddings: Floats) -> float:
+    """exp of the entropy of the singular values of the embeddings [N, D] as they are. Garrido et al. 2023, eq. 1."""
+    return _spread(np.linalg.svd(embeddings.astype(np.float64), compute_uv=False))
+
+
+def sphere_std(embeddings: Floats) -> float:
+    """√D · mean_d std_n of the normalised embeddings [N, D]: 1 is healthy, 0 is collapsed."""
+    return float(np.sqrt(embeddings.shape[1]) * normalised(embeddings).std(axis=0).mean())
+
+
+def auroc(negatives: Floats, positives: Floats) -> float:
+    """P(positive > negative) over all pairs, ties counting half (Mann & Whitney)."""
+    values = np.concatenate([negatives, positives])
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[inverse]
+    positive_ranks = ranks[len(negatives) :].sum()
+    return float((positive_ranks - len(positives) * (len(positives) + 1) / 2) / (len(positives) * len(negatives)))
+
+
+def _spread(spectrum: Floats) -> float:
+    total = spectrum.sum()
+    if total <= 0:
+        return 1.0
+    share = spectrum / total
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))

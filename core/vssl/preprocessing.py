@@ -1,0 +1,148 @@
+"""Encoded image → uint8 pixels: the only implementation, for training, serving, the client and Triton alike.
+
+This file needs numpy and pillow alone and imports nothing of ours, so that it can be copied beside a Triton model.
+
+Order: guards on bytes, format, frames and pixels (before any pixel is decoded) → decode → EXIF rotation → RGB →
+one antialiased resize of the centred square → uint8. ICC profiles are not applied.
+"""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+ImageErrorType = Literal[
+    "empty", "too_many_bytes", "not_an_image", "too_many_pixels", "animated", "unsupported_mode", "damaged"
+]
+
+
+class ImageError(ValueError):
+    """An image that was refused. `type` is a stable word to branch on, the message says why."""
+
+    def __init__(self, type: ImageErrorType, message: str) -> None:
+        super().__init__(message)
+        self.type: ImageErrorType = type
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before decoding: encoded size in bytes, and width × height in pixels."""
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 64_000_000
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes `size` × `size` pixels.
+
+    `crop` is the part of the shorter side that the centred square keeps (0 < crop ≤ 1); 0.875 is the usual
+    "resize to 256, crop 224". Resize and crop are one resampling of that square, antialiased.
+    """
+
+    size: int
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 4096:
+            raise ValueError(f"preprocessing size {self.size} is outside 1 … 4096")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"preprocessing crop {self.crop} is outside (0, 1]")
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(f"preprocessing interpolation {self.interpolation!r} is not one of {', '.join(RESAMPLING)}")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def decode(data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
+    """Decode one encoded image to uint8 [size, size, 3].
+
+    Raises:
+        ImageError: for anything that is not one still image within the limits.
+    """
+    if not data:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
+    with open_image(data) as image:
+        check_header(image, limits)
+        try:
+            image.load()
+            rotate(image)
+            return fit(to_rgb(image), preprocessing)
+        except ImageError:
+            raise
+        except Exception as error:
+            # Pillow's decoders raise whatever the broken bytes lead to: OSError, SyntaxError, struct.error, …
+            raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Read the header only; no pixel is decoded."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too_many_pixels", str(error)) from error
+    except Exception as error:
+        raise ImageError("damaged", f"the header is damaged: {error}") from error
+
+
+def check_header(image: Image.Image, limits: Limits) -> None:
+    """Refuse by what the header says: too many pixels, more than one frame."""
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too_many_pixels", f"{width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
+        )
+    try:
+        # A phone's JPEG may carry a preview or depth map as further frames (MPO): its first frame is the photograph.
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    except Exception as error:
+        raise ImageError("damaged", f"the frames of the {image.format} can't be counted: {error}") from error
+    if animated:
+        raise ImageError("animated", f"the {image.format} holds more than one frame; send one still image")
+
+
+def rotate(image: Image.Image) -> None:
+    """Apply the EXIF orientation in place. Broken EXIF does not spoil a good picture: it counts as upright."""
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode → RGB: alpha and transparent palettes over white, 16-bit scaled to 8, the rest by pillow."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageError("unsupported_mode", f"{image.format} pixels of mode {image.mode} have no defined range")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Resize the centred square of an RGB image to uint8 [size, size, 3]."""
+    width, height = image.size
+    side = min(width, height) * preprocessing.crop
+    left, top = (width - side) / 2, (height - side) / 2
+    size = preprocessing.size
+    square = image.resize(
+        (size, size), RESAMPLING[preprocessing.interpolation], box=(left, top, left + side, top + side)
+    )
+    return np.asarray(square)

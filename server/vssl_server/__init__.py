@@ -1,0 +1,1 @@
+"""The server: HTTP over one engine; no torch."""

@@ -1,0 +1,28 @@
+"""Fixtures that all parts share: a real small bundle, real images, and every kind of bad file."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import write_tiny_bundle
+from vssl.bundle import Bundle
+
+FASHION = Path(__file__).parents[1] / "demo" / "fashion-mnist.zip"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose model is real and small; no torch needed."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def fashion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 real images in two class folders, as files on disk."""
+    folder = tmp_path_factory.mktemp("fashion")
+    with zipfile.ZipFile(FASHION) as archive:
+        for name in archive.namelist():
+            if name.startswith(("test/bag/", "test/coat/")) and int(Path(name).stem) < 20:
+                archive.extract(name, folder)
+    return folder / "test"

@@ -1,0 +1,79 @@
+"""A real ONNX model of a few kilobytes, made without torch: mean colour of each of 4×4 cells, projected to D = 16.
+
+`variance` grows as the image loses contrast, so that a grey image is less certain than a detailed one.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from vssl.bundle import Bundle, open_bundle, write_bundle
+
+SIZE, DIMENSION = 32, 16
+
+
+def tiny_onnx() -> bytes:
+    """Serialised model with the signature that a bundle promises."""
+    rng = np.random.default_rng(0)
+    projection = rng.normal(size=(48, DIMENSION)).astype(np.float32)
+    constants = {
+        "projection": projection,
+        "half": np.float32(127.5),
+        "one": np.float32(1.0),
+        "dims": np.float32(DIMENSION),
+        "last": np.array([1], np.int64),
+        "flat": np.array([0, -1], np.int64),
+        "pixels": np.array([1, 2, 3], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["float", "half"], ["centred"]),
+        helper.make_node("Div", ["centred", "half"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Reshape", ["cells", "flat"], ["vector"]),
+        helper.make_node("MatMul", ["vector", "projection"], ["mean"]),
+        helper.make_node("LpNormalization", ["mean"], ["embedding"], axis=1, p=2),
+        helper.make_node("Mul", ["scaled", "scaled"], ["squared"]),
+        helper.make_node("ReduceMean", ["squared", "pixels"], ["contrast"], keepdims=0),
+        helper.make_node("Add", ["contrast", "one"], ["precision"]),
+        helper.make_node("Unsqueeze", ["precision", "last"], ["column"]),
+        helper.make_node("Mul", ["column", "dims"], ["divisor"]),
+        helper.make_node("Mul", ["embedding", "embedding"], ["shape"]),
+        helper.make_node("Add", ["shape", "one"], ["numerator"]),
+        helper.make_node("Div", ["numerator", "divisor"], ["variance"]),
+        helper.make_node("Log", ["variance"], ["log_variance"]),
+        helper.make_node("ReduceMean", ["log_variance", "last"], ["uncertainty"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
+        [
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", DIMENSION]),
+            helper.make_tensor_value_info("variance", TensorProto.FLOAT, ["N", DIMENSION]),
+            helper.make_tensor_value_info("uncertainty", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def write_tiny_bundle(location: Path, name: str = "tiny") -> Bundle:
+    """Write a bundle around the tiny model and open it."""
+    parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1e-4}
+    fields = {
+        "name": name,
+        "version": "1",
+        "preprocessing": {"size": SIZE},
+        "outputs": {"dimension": DIMENSION},
+        "models": {"fp32": {"path": "model.onnx", "parity": parity}},
+        "evaluation": {},
+        "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": "2026-01-01T00:00:00Z"},
+    }
+    write_bundle(location, fields, {"model.onnx": tiny_onnx()})
+    return open_bundle(location)

@@ -1,0 +1,1 @@
+"""Training: objective, encoder, loop, recipes."""
