@@ -1,0 +1,83 @@
+"""A whole set of images decoded into memory as one array."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.errors import UsageError
+from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
+from vssl.sources import Source, labels_of
+
+_CHUNK = 256
+"""Images a task: a thread switch costs as much as a small image."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images, in the order of their source.
+
+    Attributes:
+        pixels: uint8 [N, S, S, 3].
+        paths: N paths relative to the source.
+        labels: class of each image [N], or None where the images do not lie in class folders.
+        classes: names of the classes; empty without labels.
+        failures: (path, reason) of every file that could not be read.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    paths: list[str]
+    labels: npt.NDArray[np.int64] | None
+    classes: list[str]
+    failures: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[str] | None = None) -> ImageSet:
+    """Decode every image of a source (or those named by `paths`) on all cores; bad files are listed, not fatal.
+
+    Raises:
+        UsageError: the source holds no image that can be read, or more than fits into memory.
+    """
+    wanted = list(source.paths()) if paths is None else list(paths)
+    if not wanted:
+        raise UsageError(f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders)")
+    pixels = _allocate(len(wanted), preprocessing.size)
+    reasons: list[str | None] = [None] * len(wanted)
+
+    def work(start: int) -> None:
+        for index in range(start, min(start + _CHUNK, len(wanted))):
+            try:
+                pixels[index] = decode(source.read(wanted[index], DEFAULT_LIMITS.max_bytes), preprocessing)
+            except (ImageError, OSError) as error:
+                reasons[index] = str(error)
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        list(pool.map(work, range(0, len(wanted), _CHUNK)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    good = [index for index, reason in enumerate(reasons) if reason is None]
+    failures = [(wanted[i], reason) for i, reason in enumerate(reasons) if reason is not None]
+    if not good:
+        raise UsageError(f"{source.name}: none of {len(wanted)} files can be read; {failures[0][0]}: {failures[0][1]}")
+    kept = [wanted[index] for index in good]
+    labelled = labels_of(kept)
+    labels, classes = (None, []) if labelled is None else (np.array(labelled[0]), labelled[1])
+    return ImageSet(pixels if len(good) == len(wanted) else pixels[good], kept, labels, classes, failures)
+
+
+def _allocate(count: int, size: int) -> npt.NDArray[np.uint8]:
+    needed = count * size * size * 3
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory * 0.8:
+        raise UsageError(
+            f"{count:,} images at {size} px need {needed / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory; "
+            "use fewer images or a smaller size"
+        )
+    return np.empty((count, size, size, 3), np.uint8)

@@ -1,0 +1,134 @@
+"""Random views of a whole batch at once: every image has parameters of its own, no Python loop over images.
+
+Images are float [N, 3, S, S] in 0 … 1 unless a docstring says otherwise; all randomness comes from a generator that
+the caller seeds, so a step can be repeated bit for bit.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from vssl_training.recipe import DegradationSettings, Range, ViewSettings
+from vssl_training.resampling import apply, blur_matrix, crop_matrix, low_resolution_matrix
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601 weights of red, green and blue, as pillow's and torchvision's grey."""
+YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+class Draws:
+    """Random numbers, one an image, shaped [N]."""
+
+    def __init__(self, generator: Generator, count: int) -> None:
+        self.generator = generator
+        self.count = count
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """U(low, high)."""
+        return torch.rand(self.count, generator=self.generator, device=self.generator.device) * (high - low) + low
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        """e^U(ln low, ln high)."""
+        return self.uniform(math.log(low), math.log(high)).exp()
+
+    def chance(self, probability: float) -> Tensor:
+        """True with `probability`."""
+        return self.uniform(0, 1) < probability
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [N, S, S, 3] → float [N, 3, S, S] in 0 … 1."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def two_views(images: Tensor, settings: ViewSettings, generator: Generator) -> Tensor:
+    """Two views of each image of [N, 3, S, S] as [2N, 3, S, S]: all the first views, then all the second.
+
+    Random resized crop and flip, colour jitter, grey: the family of SimCLR (arXiv 2002.05709).
+    """
+    images = torch.cat([images, images])
+    draws = Draws(generator, len(images))
+    return change_colours(crop_and_flip(images, settings.crop, settings.flip, draws), settings, draws)
+
+
+def crop_and_flip(images: Tensor, area: Range, flip: float, draws: Draws) -> Tensor:
+    """A crop of area U(area) and aspect e^U(ln ¾, ln 4/3) at a random place, scaled back to S, mirrored by `flip`."""
+    size = images.shape[-1]
+    part, aspect = draws.uniform(*area), draws.log_uniform(3 / 4, 4 / 3)
+    width, height = (part * aspect).sqrt().clamp(max=1), (part / aspect).sqrt().clamp(max=1)
+    left, top = draws.uniform(0, 1) * (1 - width), draws.uniform(0, 1) * (1 - height)
+    return apply(images, crop_matrix(top, height, size), crop_matrix(left, width, size, draws.chance(flip)))
+
+
+def change_colours(images: Tensor, settings: ViewSettings, draws: Draws) -> Tensor:
+    """Brightness, contrast, saturation and hue on a `jitter` part of the images, then grey on a `grey` part.
+
+    All of them are linear in the colours of an image, so they are one 3×3 matrix and one offset: the image is read
+    once. Against torchvision's chain, values are clipped at the end only, and hue turns in YIQ instead of HSV.
+    """
+    chosen = draws.chance(settings.jitter)
+
+    def strength(spread: float) -> Tensor:
+        return torch.where(chosen, draws.uniform(1 - spread, 1 + spread), 1.0)
+
+    brightness, contrast = strength(settings.brightness), strength(settings.contrast)
+    saturation = strength(settings.saturation)
+    angle = torch.where(chosen, draws.uniform(-settings.hue, settings.hue), 0.0) * 2 * math.pi
+    saturation = torch.where(draws.chance(settings.grey), 0.0, saturation)
+    matrix = hue_matrix(angle, saturation)
+    luma = torch.tensor(LUMA, device=images.device)
+    middle = (images.mean((2, 3)) @ luma * brightness * (1 - contrast))[:, None, None]
+    pixels = torch.baddbmm(middle, matrix * (brightness * contrast)[:, None, None], images.flatten(2))
+    return pixels.clamp_(0, 1).view(images.shape)
+
+
+def hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
+    """3×3 matrices [N, 3, 3] that turn colours by `angle` [N] (radians) and scale chroma by `saturation` [N].
+
+    Luma stays, so grey stays grey; saturation 0 leaves the luma alone in all three channels.
+    """
+    to_yiq = torch.tensor(YIQ, device=angle.device)
+    cos, sin = angle.cos() * saturation, angle.sin() * saturation
+    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
+    matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return matrix
+
+
+def degraded_view(images: Tensor, settings: DegradationSettings, generator: Generator) -> Tensor:
+    """Spoil images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
+
+    How hard is drawn per image too, from hardly to beyond recognition, so that the head meets the whole range between
+    a clean picture and none.
+    """
+    draws = Draws(generator, len(images))
+    size = images.shape[-1]
+
+    def struck(strength: Tensor, harmless: float) -> Tensor:
+        return torch.where(draws.chance(settings.probability), strength, harmless)
+
+    side = struck(draws.uniform(*settings.crop), 1).sqrt()
+    left, top = draws.uniform(0, 1) * (1 - side), draws.uniform(0, 1) * (1 - side)
+    cells = (struck(draws.log_uniform(settings.low_resolution, 1), 1) * size).round().clamp(min=1)
+    softened = blur_matrix(struck(draws.uniform(0, settings.blur), 0), size) @ low_resolution_matrix(cells, size)
+    images = apply(images, softened @ crop_matrix(top, side, size), softened @ crop_matrix(left, side, size))
+    images = occlude(images, struck(draws.uniform(0, settings.occlusion), 0), draws)
+    light = struck(draws.log_uniform(settings.darkness, 1), 1)
+    grain = struck(draws.uniform(0, settings.noise), 0)
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    return (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
+
+
+def occlude(images: Tensor, area: Tensor, draws: Draws) -> Tensor:
+    """Cover a square of `area` [N] (part of the image) at a random place with one random grey."""
+    size = images.shape[-1]
+    side = area.sqrt()[:, None]
+    centres = (torch.arange(size, device=images.device) + 0.5) / size
+
+    def inside() -> Tensor:
+        start = draws.uniform(0, 1)[:, None] * (1 - side)
+        return (centres > start) & (centres < start + side)
+
+    covered = inside()[:, None, :, None] & inside()[:, None, None, :]
+    return torch.where(covered, draws.uniform(0, 1)[:, None, None, None], images)

@@ -1,0 +1,154 @@
+"""`vssl evaluate`: the same figures for a run and for a bundle. Torch is needed for a run only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.bundle import MANIFEST, open_bundle
+from vssl.degradations import degrade
+from vssl.engine import Embeddings, Engine, concatenate
+from vssl.errors import UsageError
+from vssl.images import ImageSet, load_images
+from vssl.measures import auroc, effective_rank, knn_accuracy, rankme, sphere_std
+from vssl.preprocessing import Preprocessing
+from vssl.sources import open_source
+
+SPOILT = ("blur", "crop")
+SEVERITY, SEED = 3, 0
+MOST_SPOILT = 2_000
+"""Images that are spoilt and embedded again, for each kind."""
+BATCH = 256
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Model(Protocol):
+    """A run or a bundle, opened."""
+
+    preprocessing: Preprocessing
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """Embed uint8 [N, S, S, 3]."""
+        ...
+
+    def features(self, pixels: Pixels) -> npt.NDArray[np.float32] | None:
+        """The backbone's features [N, F], or None where the model does not give them."""
+        ...
+
+
+class BundleModel:
+    """A bundle in ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        bundle = open_bundle(path)
+        self.preprocessing = bundle.manifest.preprocessing
+        self._engine = Engine(bundle)
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """See `Model`."""
+        return in_batches(self._engine, pixels)
+
+    def features(self, pixels: Pixels) -> None:
+        """A bundle gives embeddings alone."""
+
+
+class RunModel:
+    """A finished run in torch."""
+
+    def __init__(self, path: Path) -> None:
+        from vssl_training.run import Run, preprocessing_of
+
+        run = Run(path)
+        self.preprocessing = preprocessing_of(run.record().recipe)
+        self._embedder = run.load_embedder()
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """See `Model`."""
+        import torch
+
+        @torch.no_grad()
+        def embed_batch(batch: Pixels) -> Embeddings:
+            return Embeddings(*(values.numpy() for values in self._embedder(torch.from_numpy(batch))))
+
+        return in_batches(embed_batch, pixels)
+
+    def features(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """See `Model`."""
+        import torch
+
+        from vssl_training.augment import to_float
+
+        with torch.no_grad():
+            batches = torch.split(torch.from_numpy(pixels), BATCH)
+            return torch.cat([self._embedder.backbone(to_float(batch)).final for batch in batches]).numpy()
+
+
+def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
+    """Embed any number of images, a batch at a time."""
+    return concatenate([embed(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)])
+
+
+def open_model(path: Path) -> Model:
+    """A bundle (a folder with a manifest, or a .zip) or a run.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if path.suffix == ".zip" or (path / MANIFEST).exists():
+        return BundleModel(path)
+    if (path / "recipe.yaml").exists():
+        return RunModel(path)
+    raise UsageError(f"{path}: neither a run (no recipe.yaml) nor a bundle (no {MANIFEST})")
+
+
+def evaluate(path: Path, data: str, bank: str | None) -> dict[str, float | int]:
+    """Figures of a run or bundle on the images of `data`; labels are read from class folders and only judge.
+
+    `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, `knn_pixels` as the
+    baseline, with the bank's images voting, or all others when there is no bank; `effective_rank`, `rankme` and
+    `sphere_std` of the embedding; `auroc_KIND`: P(u(spoilt) > u(clean)) over all pairs at severity 3.
+
+    Raises:
+        UsageError: paths that do not exist, or a bank whose classes are not those of the data.
+    """
+    model = open_model(path)
+    queries = load_images(open_source(data), model.preprocessing)
+    figures: dict[str, float | int] = {"images": len(queries), "unreadable": len(queries.failures)}
+    clean = model.embed(queries.pixels)
+    voters = None if bank is None else load_images(open_source(bank), model.preprocessing)
+    if voters is not None:
+        figures["bank_images"] = len(voters)
+    figures |= knn_figures(model, queries, voters, clean)
+    figures["effective_rank"] = effective_rank(clean.embedding)
+    figures["rankme"] = rankme(clean.embedding)
+    figures["sphere_std"] = sphere_std(clean.embedding)
+    for kind in SPOILT:
+        spoilt = model.embed(degrade(queries.pixels[:MOST_SPOILT], kind, SEVERITY, SEED))
+        figures[f"auroc_{kind}"] = auroc(clean.uncertainty, spoilt.uncertainty)
+    return figures
+
+
+def knn_figures(model: Model, queries: ImageSet, bank: ImageSet | None, clean: Embeddings) -> dict[str, float]:
+    """kNN accuracy of embedding, backbone and raw pixels, as far as there are labels."""
+    labels, voters = queries.labels, queries.labels if bank is None else bank.labels
+    if labels is None or voters is None:
+        return {}
+    if bank is not None and bank.classes != queries.classes:
+        raise UsageError(f"the bank's classes {bank.classes} are not those of the data {queries.classes}")
+    own = {"knn": clean.embedding, "knn_pixels": flat(queries.pixels)}
+    theirs = own
+    if bank is not None:
+        theirs = {"knn": model.embed(bank.pixels).embedding, "knn_pixels": flat(bank.pixels)}
+    features = model.features(queries.pixels)
+    bank_features = features if bank is None else model.features(bank.pixels)
+    if features is not None and bank_features is not None:
+        own["knn_backbone"], theirs["knn_backbone"] = features, bank_features
+    return {name: knn_accuracy(own[name], labels, theirs[name], voters, exclude_self=bank is None) for name in own}
+
+
+def flat(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Pixels as vectors around 0, the baseline."""
+    return pixels.reshape(len(pixels), -1).astype(np.float32) - 127.5
