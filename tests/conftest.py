@@ -4,9 +4,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle
+
+# Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
+settings.register_profile("vssl", deadline=None)
+settings.load_profile("vssl")
 
 FASHION = Path(__file__).parents[1] / "demo" / "fashion-mnist.zip"
 

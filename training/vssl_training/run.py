@@ -1,6 +1,7 @@
 """The run directory: `recipe.yaml` as resolved, `metrics.jsonl`, `checkpoints/`, and the weights at the end."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,8 +124,11 @@ class Run:
 
     def save_checkpoint(self, state: Mapping[str, Any], phase: str, step: int) -> None:
         """Write the state atomically over the last checkpoint: a full disk leaves the last good one."""
+        # Through memory: torch.save on a full disk raises an error of its own that hides the disk's.
+        buffer = io.BytesIO()
+        torch.save({"phase": phase, "step": step, **state}, buffer)
         with atomic_write(self.checkpoint_path) as file:
-            torch.save({"phase": phase, "step": step, **state}, file)
+            file.write(buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None; lines of `metrics.jsonl` that came after it are dropped.
@@ -133,6 +137,7 @@ class Run:
             VsslError: the file is damaged.
         """
         if not self.checkpoint_path.exists():
+            self.metrics_path.unlink(missing_ok=True)
             return None
         try:
             checkpoint: dict[str, Any] = torch.load(self.checkpoint_path, weights_only=True)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -10,7 +11,7 @@ def warm_up_cosine(step: int, steps: int, warm_up: float) -> float:
     """Factor of the learning rate at `step` of `steps`: linear up over a `warm_up` part, then a cosine down to 0."""
     rising = warm_up * steps
     if step < rising:
-        return (step + 1) / rising if rising > 1 else 1.0
+        return min(1.0, (step + 1) / rising)
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
 
 
@@ -19,15 +20,17 @@ def teacher_momentum(step: int, steps: int, base: float) -> float:
     return 1 - (1 - base) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def generator(seed: int, phase: int, step: int) -> Generator:
-    """The random numbers of one step, from nothing but its coordinates: a resumed run needs no random state."""
-    return torch.Generator().manual_seed(((seed * 2 + phase) << 40) + step)
+def generator(*coordinates: int) -> Generator:
+    """Random numbers from nothing but their coordinates (seed, phase, step): a resumed run needs no random state.
+
+    Hashed, because torch's CPU generator reads 32 bits of its seed and no more.
+    """
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(coordinates).generate_state(1)[0]))
 
 
 def batch_indices(seed: int, phase: int, step: int, count: int, batch: int) -> Tensor:
     """Indices [batch] of the images of one step: each epoch a new permutation, its last partial batch left out."""
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
-    # Steps count up from 0 and epochs down from the top of the field, so the two never share a generator.
-    order = torch.randperm(count, generator=generator(seed, phase, 2**40 - 1 - epoch))
+    order = torch.randperm(count, generator=generator(seed, phase, epoch, 1))  # a coordinate more than a step has
     return order[position * batch : (position + 1) * batch]

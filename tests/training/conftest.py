@@ -1,0 +1,32 @@
+"""Small real data and small recipes for training tests."""
+
+from pathlib import Path
+
+import pytest
+
+from vssl_training.recipe import Recipe, load_recipe, override
+
+SMALL = ["network.width=4", "network.dimension=16", "network.hidden=32", "optimiser.batch=16", "variance.batch=16"]
+
+
+@pytest.fixture(scope="session")
+def small_recipe() -> Recipe:
+    """A recipe that trains in seconds."""
+    return override(load_recipe("quick"), SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_flags() -> list[str]:
+    """The same as flags of `vssl train`."""
+    return [part for assignment in SMALL for part in ("--set", assignment)]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, fashion_folder: Path, small_recipe: Recipe) -> Path:
+    """A run of 40 steps on 40 real images."""
+    from vssl_training.run import Budget
+    from vssl_training.train import train
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(small_recipe, str(fashion_folder), path, Budget(steps=40), seed=0)
+    return path

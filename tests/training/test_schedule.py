@@ -1,0 +1,56 @@
+"""Schedules, and randomness that is a function of (seed, phase, step)."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vssl_training.schedule import batch_indices, generator, teacher_momentum, warm_up_cosine
+from vssl_training.train import due
+
+
+@given(steps=st.integers(1, 5_000), warm_up=st.floats(0, 1))
+def test_learning_rate_stays_within_bounds_and_ends_near_zero(steps: int, warm_up: float) -> None:
+    factors = [warm_up_cosine(step, steps, warm_up) for step in range(0, steps, max(1, steps // 50))]
+    assert all(0 <= factor <= 1 for factor in factors)
+    if steps > 100 and warm_up < 0.9:
+        assert warm_up_cosine(steps - 1, steps, warm_up) < 0.01
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    factors = [warm_up_cosine(step, 1_000, 0.1) for step in range(1_000)]
+    assert factors[:101] == sorted(factors[:101])
+    assert factors[100:] == sorted(factors[100:], reverse=True)
+    assert max(factors) == 1
+
+
+def test_teacher_momentum_goes_from_base_to_one() -> None:
+    values = [teacher_momentum(step, 100, 0.9) for step in range(101)]
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (0.9, 1.0)
+
+
+@given(seed=st.integers(0, 2**20 - 1), count=st.integers(2, 300), data=st.data())
+def test_an_epoch_visits_every_image_at_most_once(seed: int, count: int, data: st.DataObject) -> None:
+    batch = data.draw(st.integers(2, count))
+    per_epoch = count // batch
+    epoch = [batch_indices(seed, 0, step, count, batch) for step in range(per_epoch)]
+    seen = torch.cat(epoch)
+    assert len(seen) == per_epoch * batch
+    assert len(set(seen.tolist())) == len(seen)
+    assert seen.max() < count
+
+
+def test_randomness_depends_on_seed_phase_and_step_alone() -> None:
+    draws = {
+        coordinates: torch.rand(4, generator=generator(*coordinates)).tolist()
+        for coordinates in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    }
+    assert len({tuple(draw) for draw in draws.values()}) == 4
+    assert torch.rand(4, generator=generator(1, 0, 0)).tolist() == draws[1, 0, 0]
+
+
+@given(steps=st.integers(1, 2_000), times=st.integers(1, 200))
+def test_due_happens_as_often_as_asked_and_at_the_end(steps: int, times: int) -> None:
+    happened = [done for done in range(1, steps + 1) if due(done, steps, times)]
+    assert len(happened) == min(steps, times)
+    assert happened[-1] == steps
