@@ -64,20 +64,17 @@ def compare(ours: Embeddings, torchs: Embeddings) -> Parity:
     def largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
         return float(np.abs(a - b).max())
 
-    parity = Parity(
-        images=len(ours),
-        embedding=largest(ours.embedding, torchs.embedding),
-        log_variance=largest(np.log(ours.variance), np.log(torchs.variance)),
-        uncertainty=largest(ours.uncertainty, torchs.uncertainty),
-        limit=PARITY_LIMIT,
-    )
-    for name in ("embedding", "log_variance", "uncertainty"):
-        difference = getattr(parity, name)
-        if not difference <= PARITY_LIMIT:
+    differences = {
+        "embedding": largest(ours.embedding, torchs.embedding),
+        "log_variance": largest(np.log(ours.variance), np.log(torchs.variance)),
+        "uncertainty": largest(ours.uncertainty, torchs.uncertainty),
+    }
+    for name, difference in differences.items():
+        if not difference <= PARITY_LIMIT:  # this way round, so that nan is refused too
             raise VsslError(
                 f"ONNX Runtime's {name} differs from torch's by {difference:.2g} (limit {PARITY_LIMIT:g}): not exported"
             )
-    return parity
+    return Parity(images=len(ours), limit=PARITY_LIMIT, **differences)
 
 
 @contextlib.contextmanager

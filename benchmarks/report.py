@@ -1,0 +1,45 @@
+"""What every benchmark shares: its flags, one table on standard output, and the same as JSON."""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+DEMO_DATA = str(Path(__file__).parents[1] / "demo" / "fashion-mnist.zip")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags of every benchmark."""
+    flags = argparse.ArgumentParser(description=description)
+    flags.add_argument("--quick", action="store_true", help="end within 3 minutes, on less data")
+    flags.add_argument("--json", type=Path, metavar="FILE", help="write the table here too")
+    return flags
+
+
+def report(title: str, rows: Sequence[Row], settings: Row, file: Path | None) -> None:
+    """Print one table and, if asked, write it with the settings and the kind of machine."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [columns, *([show(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(f"\n{title}\n{machine}; " + ", ".join(f"{name} {show(value)}" for name, value in settings.items()))
+    for number, line in enumerate(cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+    if file:
+        content = {"title": title, "machine": machine, "settings": settings, "rows": list(rows)}
+        file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def show(value: object) -> str:
+    """A figure as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,19 @@
+"""A finished small run, exported."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import finished_run, small_recipe
+from vssl.bundle import Bundle, open_bundle
+from vssl_export.bundle_writer import export_run
+
+__all__ = ["finished_run", "small_recipe"]
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The run's bundle, read back."""
+    location = tmp_path_factory.mktemp("bundles") / "fashion"
+    export_run(finished_run, location, "fashion", "1")
+    return open_bundle(location)

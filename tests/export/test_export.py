@@ -1,0 +1,146 @@
+"""Export: what ONNX Runtime answers is what torch answers, and the manifest tells the truth about it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+
+from vssl.bundle import Bundle, open_bundle
+from vssl.engine import Embeddings, Engine
+from vssl.errors import BundleError, UsageError, VsslError
+from vssl.images import load_images
+from vssl.sources import open_source
+from vssl_export.bundle_writer import export_run
+from vssl_export.onnx_file import PARITY_LIMIT, compare
+from vssl_training.run import Run
+
+VSSL = Path(sys.executable).parent / "vssl"
+Pixels = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="session")
+def pixels(exported: Bundle, fashion_folder: Path) -> Pixels:
+    return load_images(open_source(str(fashion_folder)), exported.manifest.preprocessing).pixels
+
+
+def torchs(run: Path, pixels: Pixels) -> Embeddings:
+    with torch.no_grad():
+        return Embeddings(*(values.numpy() for values in Run(run).load_embedder()(torch.from_numpy(pixels))))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_onnx_runtime_answers_as_torch_at_any_batch_size(
+    exported: Bundle, finished_run: Path, pixels: Pixels, count: int
+) -> None:
+    ours, expected = Engine(exported)(pixels[:count]), torchs(finished_run, pixels[:count])
+    np.testing.assert_allclose(ours.embedding, expected.embedding, atol=1e-5)
+    np.testing.assert_allclose(ours.variance, expected.variance, rtol=1e-4)
+    np.testing.assert_allclose(ours.uncertainty, expected.uncertainty, atol=1e-5)
+
+
+def test_outputs_are_on_the_scale_that_the_design_fixes(exported: Bundle, pixels: Pixels) -> None:
+    answer = Engine(exported)(pixels)
+    np.testing.assert_allclose(np.linalg.norm(answer.embedding, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.log(answer.variance).mean(1), answer.uncertainty, atol=1e-5)
+    assert answer.uncertainty.std() > 0
+
+
+def test_the_manifest_records_the_measured_difference(exported: Bundle, finished_run: Path) -> None:
+    parity = exported.manifest.models["fp32"].parity
+    sample = Run(finished_run).sample()
+    again = compare(Engine(exported)(sample), torchs(finished_run, sample))
+    assert parity == again
+    assert 0 < parity.embedding < PARITY_LIMIT
+    assert parity.images == len(sample) == 40
+
+
+def test_the_manifest_says_where_the_model_comes_from(exported: Bundle, finished_run: Path) -> None:
+    provenance, record = exported.manifest.provenance, Run(finished_run).record()
+    assert provenance.recipe == record.recipe.model_dump(mode="json")
+    assert provenance.data == {"images": 40, "sha256": record.data.sha256}
+    assert set(provenance.versions) == {"vssl", "torch", "onnx", "onnxruntime"}
+    assert exported.manifest.evaluation.keys() == {"train_knn", "train_rank", "train_std"}
+    assert exported.manifest.preprocessing.size == record.recipe.image.size
+
+
+def test_a_bundle_holds_no_path_of_the_machine_that_made_it(exported: Bundle, finished_run: Path) -> None:
+    here = [os.fsencode(path) for path in (Path.cwd(), Path.home(), finished_run, Path(sys.prefix))]
+    for path in exported.location.rglob("*"):
+        assert not any(needle in path.read_bytes() for needle in here if len(needle) > 1), path
+
+
+def test_the_onnx_file_is_valid_and_self_contained(exported: Bundle) -> None:
+    model = onnx.load_from_string(exported.read("model.onnx"))
+    onnx.checker.check_model(model, full_check=True)
+    assert all(not tensor.external_data for tensor in model.graph.initializer)
+    assert all(node.op_type != "BatchNormalization" for node in model.graph.node)
+    assert sorted(path.name for path in exported.location.iterdir()) == ["manifest.json", "model.onnx"]
+
+
+def test_a_difference_over_the_limit_is_not_exported(exported: Bundle, pixels: Pixels) -> None:
+    answer = Engine(exported)(pixels)
+    off = Embeddings(answer.embedding, answer.variance * 1.01, answer.uncertainty)
+    with pytest.raises(VsslError, match=r"log_variance differs from torch's by 0\.01 \(limit 0\.001\)"):
+        compare(off, answer)
+    broken = Embeddings(answer.embedding * np.nan, answer.variance, answer.uncertainty)
+    with pytest.raises(VsslError, match="embedding differs"):
+        compare(broken, answer)
+
+
+def test_a_zip_is_the_same_bundle(exported: Bundle, finished_run: Path, tmp_path: Path, pixels: Pixels) -> None:
+    export_run(finished_run, tmp_path / "fashion.zip", "fashion", "1")
+    zipped = open_bundle(tmp_path / "fashion.zip")
+    assert zipped.manifest.files == exported.manifest.files
+    np.testing.assert_array_equal(Engine(zipped)(pixels).embedding, Engine(exported)(pixels).embedding)
+
+
+def test_exporting_again_replaces_a_bundle_but_never_anything_else(finished_run: Path, tmp_path: Path) -> None:
+    location = tmp_path / "bundle"
+    export_run(finished_run, location, "one", "1")
+    export_run(finished_run, location, "two", "2")
+    assert open_bundle(location).manifest.name == "two"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not a bundle"):
+        export_run(finished_run, tmp_path / "mine", "three", "1")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mine"]
+
+
+def test_an_unfinished_run_is_not_exported(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    Run(tmp_path / "run").weights_path.unlink()
+    with pytest.raises(UsageError, match="not finished"):
+        export_run(tmp_path / "run", tmp_path / "bundle", "x", "1")
+    with pytest.raises(UsageError, match="no run here"):
+        export_run(tmp_path / "missing", tmp_path / "bundle", "x", "1")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "evaluate", "embed"])
+def test_every_command_refuses_a_changed_byte_and_names_the_file(
+    exported: Bundle, fashion_folder: Path, tmp_path: Path, command: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(exported.location, bundle)
+    model = bytearray((bundle / "model.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (bundle / "model.onnx").write_bytes(model)
+    with pytest.raises(BundleError, match=r"model\.onnx does not match its hash"):
+        open_bundle(bundle)
+    arguments = {
+        "serve": [str(bundle), "--port", "0"],
+        "evaluate": [str(bundle), "--data", str(fashion_folder)],
+        "embed": [str(fashion_folder), "--bundle", str(bundle), "-o", str(tmp_path / "out")],
+    }[command]
+    done = subprocess.run([VSSL, command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "model.onnx does not match its hash" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,66 @@
+"""`vssl evaluate`: a run and its bundle are judged alike, and by the definitions of `vssl.measures`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny_model import write_tiny_bundle
+from vssl.engine import Engine
+from vssl.errors import UsageError
+from vssl.images import load_images
+from vssl.measures import effective_rank
+from vssl.sources import open_source
+from vssl_training.evaluation import evaluate
+
+VSSL = Path(sys.executable).parent / "vssl"
+
+
+def test_bundle_is_judged_by_the_definitions(fashion_folder: Path, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    figures = evaluate(bundle.location, str(fashion_folder), None)
+    images = load_images(open_source(str(fashion_folder)), bundle.manifest.preprocessing)
+    embedding = Engine(bundle)(images.pixels).embedding
+    assert images.labels is not None
+    similarity = embedding @ embedding.T
+    np.fill_diagonal(similarity, -np.inf)
+    right = 0
+    for row, label in zip(similarity, images.labels, strict=True):
+        nearest = np.argsort(-row)[:20]
+        votes = np.bincount(images.labels[nearest], np.exp(row[nearest] / 0.1), minlength=2)
+        right += votes.argmax() == label
+    assert figures["knn"] == pytest.approx(right / len(images))
+    assert figures["effective_rank"] == pytest.approx(effective_rank(embedding))
+    assert figures["images"] == 40
+    assert 0 <= figures["auroc_blur"] <= 1
+
+
+def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> None:
+    arguments = [str(finished_run), "--data", str(fashion_folder), "--bank", str(fashion_folder), "--json"]
+    done = subprocess.run([VSSL, "evaluate", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert {"knn", "knn_backbone", "knn_pixels", "effective_rank", "auroc_blur", "auroc_crop"} <= figures.keys()
+    assert figures["bank_images"] == 40
+
+
+def test_unlabelled_images_get_every_figure_but_knn(finished_run: Path, fashion_folder: Path) -> None:
+    figures = evaluate(finished_run, str(fashion_folder / "bag"), None)
+    assert "effective_rank" in figures
+    assert not any(name.startswith("knn") for name in figures)
+
+
+def test_what_is_neither_run_nor_bundle_is_refused(fashion_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a run"):
+        evaluate(tmp_path, str(fashion_folder), None)
+
+
+def test_a_bank_of_other_classes_is_refused(finished_run: Path, fashion_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(fashion_folder / "bag", tmp_path / "hat")
+    shutil.copytree(fashion_folder / "coat", tmp_path / "shoe")
+    with pytest.raises(UsageError, match=r"bank's classes \['hat', 'shoe'\] are not those of the data"):
+        evaluate(finished_run, str(fashion_folder), str(tmp_path))
