@@ -5,7 +5,6 @@ at the top and everything else inside the function, so that `vssl --help` stays 
 """
 
 import functools
-import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, distribution
 from typing import Any
@@ -42,7 +41,7 @@ def guarded(command: Callable[..., None], entry: EntryPoint) -> Callable[..., No
             raise fail(message, 2) from None
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
-            raise fail(f"{error.strerror or error}{where}", 1) from None
+            raise fail(f"{error.strerror or str(error) or type(error).__name__}{where}", 1) from None
         except KeyboardInterrupt:
             raise fail("interrupted", INTERRUPTED) from None
 
@@ -77,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

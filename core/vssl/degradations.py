@@ -79,5 +79,6 @@ def _resized(image: Pixels, size: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _to_uint8(values: npt.NDArray[np.float64]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _to_uint8(values: npt.NDArray[np.floating]) -> Pixels:
+    rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded

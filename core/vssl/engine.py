@@ -3,6 +3,8 @@
 The server, in-process embedding, verification and evaluation all call `Engine`, so they answer alike.
 """
 
+import contextlib
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.bundle import Bundle
-from vssl.errors import BundleError, UsageError
+from vssl.errors import BundleError, UsageError, VsslError
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
@@ -58,14 +60,16 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # A model may name files that hold its weights. A bundle's never does, and none are to be found in our place.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         # Waiting threads would spin on the cores that decode the next batch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = set(onnxruntime.get_available_providers())
+        providers = [name for name in PROVIDERS if name in available]
         model = bundle.manifest.models["fp32"]
+        data = bundle.read(model.path)
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                bundle.read(model.path), options, providers=[name for name in PROVIDERS if name in available]
-            )
+            self._session: Any = onnxruntime.InferenceSession(data, options, providers=providers)
         except Exception as error:
             # ONNX Runtime's exceptions share no base class of their own.
             raise BundleError(f"{bundle.location}: ONNX Runtime can't load {model.path}: {error}") from error
@@ -83,41 +87,42 @@ class Engine:
 
         Raises:
             ValueError: another shape or type.
+            VsslError: ONNX Runtime failed.
         """
-        expected = (self.size, self.size, 3)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(f"images are {images.dtype} {images.shape}, the model takes uint8 (N, {expected})")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3):
+            raise ValueError(
+                f"images are {images.dtype} {list(images.shape)}, not uint8 [N, {self.size}, {self.size}, 3]"
+            )
         if len(images) == 0:
             none = np.zeros((0, self.dimension), np.float32)
             return Embeddings(none, none, np.zeros(0, np.float32))
-        return Embeddings(*self._session.run(OUTPUTS, {"image": images}))
+        try:
+            return Embeddings(*self._session.run(OUTPUTS, {"image": images}))
+        except Exception as error:
+            raise VsslError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
 
     def _check_signature(self, bundle: Bundle) -> None:
-        inputs = [(value.name, value.type, value.shape[1:]) for value in self._session.get_inputs()]
-        outputs = [(value.name, value.type, value.shape[1:]) for value in self._session.get_outputs()]
-        vector = "tensor(float)"
-        wanted_inputs = [("image", "tensor(uint8)", [self.size, self.size, 3])]
-        wanted_outputs = [
-            ("embedding", vector, [self.dimension]),
-            ("variance", vector, [self.dimension]),
-            ("uncertainty", vector, []),
-        ]
-        if inputs != wanted_inputs or outputs != wanted_outputs:
+        def described(values: list[Any]) -> str:
+            # The first dimension is the batch, whatever its name; a number there would fix its size.
+            shapes = [["N", *value.shape[1:]] if isinstance(value.shape[0], str) else value.shape for value in values]
+            return ", ".join(f"{value.name} {value.type} {shape}" for value, shape in zip(values, shapes, strict=True))
+
+        found = f"{described(self._session.get_inputs())} → {described(self._session.get_outputs())}"
+        vector = f"tensor(float) ['N', {self.dimension}]"
+        wanted = (
+            f"image tensor(uint8) ['N', {self.size}, {self.size}, 3] → "
+            f"embedding {vector}, variance {vector}, uncertainty tensor(float) ['N']"
+        )
+        if found != wanted:
             raise BundleError(
-                f"{bundle.location}: the model's inputs {inputs} and outputs {outputs} are not those that the manifest "
-                f"promises ({wanted_inputs}, {wanted_outputs}); export the bundle again"
+                f"{bundle.location}: the model is {found}, the manifest promises {wanted}; export the bundle again"
             )
 
 
 def refuse_both_runtimes() -> None:
     """The two wheels overwrite each other's files, and pip does not notice: which one runs is then chance."""
-    installed = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            installed.append(distribution(name).metadata["Name"])
-        except PackageNotFoundError:
-            continue
-    if len(installed) > 1:
+    with contextlib.suppress(PackageNotFoundError):
+        distribution("onnxruntime"), distribution("onnxruntime-gpu")
         raise UsageError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "pip uninstall -y onnxruntime onnxruntime-gpu, then install the one you want again"

@@ -7,19 +7,25 @@ the centred covariance of the normalised embeddings.
 import numpy as np
 import numpy.typing as npt
 
+from vssl.errors import UsageError
+
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.integer]
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.1
-_BLOCK = 1024
+_BLOCK = 256
 """Queries per block of similarities: bounds memory to about 200 MB for a bank of 50,000."""
+
+_ROUNDING = 1e-6
+"""Embeddings that differ by less than this part of their length differ by the rounding of float32 alone."""
 
 
 def normalised(vectors: Floats) -> Floats:
     """Rows of [N, D] scaled to unit length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12)
+    unit: Floats = vectors / np.maximum(lengths, 1e-12)
+    return unit
 
 
 def knn_predict(
@@ -41,9 +47,14 @@ def knn_predict(
         k: neighbours that vote; at most B of them do.
         temperature: of the weights.
         exclude_self: leave query i's own row i of the bank out (queries and bank are the same images).
+
+    Raises:
+        UsageError: the bank holds no image to compare with.
     """
     queries, bank = normalised(queries).astype(np.float32), normalised(bank).astype(np.float32)
     k = min(k, len(bank) - exclude_self)
+    if k < 1:
+        raise UsageError(f"a bank of {len(bank)} images leaves no neighbour to compare an image with")
     classes = int(labels.max()) + 1
     predicted = np.empty(len(queries), labels.dtype)
     for start in range(0, len(queries), _BLOCK):
@@ -70,10 +81,12 @@ def knn_accuracy(
 def effective_rank(embeddings: Floats) -> float:
     """exp of the entropy of the eigenvalues of the centred covariance of the normalised embeddings [N, D].
 
-    Between 1 (one direction) and D (all directions alike). Roy & Vetterli 2007, on covariance eigenvalues.
+    Between 1 (one direction, or a single point) and D (all directions alike). Roy & Vetterli 2007, on the eigenvalues.
     """
-    unit = normalised(embeddings).astype(np.float64)
+    unit = normalised(embeddings.astype(np.float64))
     centred = unit - unit.mean(axis=0)
+    if (centred**2).mean(axis=0).sum() < _ROUNDING**2:
+        return 1.0
     return _spread(np.linalg.svd(centred, compute_uv=False) ** 2)
 
 

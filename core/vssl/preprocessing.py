@@ -9,11 +9,11 @@ one antialiased resize of the centred square → uint8. ICC profiles are not app
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
@@ -49,6 +49,8 @@ class Preprocessing:
     "resize to 256, crop 224". Resize and crop are one resampling of that square, antialiased.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # the manifest embeds this class
+
     size: int
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -59,7 +61,9 @@ class Preprocessing:
         if not 0 < self.crop <= 1:
             raise ValueError(f"preprocessing crop {self.crop} is outside (0, 1]")
         if self.interpolation not in RESAMPLING:
-            raise ValueError(f"preprocessing interpolation {self.interpolation!r} is not one of {', '.join(RESAMPLING)}")
+            raise ValueError(
+                f"preprocessing interpolation {self.interpolation!r} is not one of {', '.join(RESAMPLING)}"
+            )
 
 
 DEFAULT_LIMITS = Limits()
@@ -93,7 +97,7 @@ def open_image(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)}") from None
+        raise ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)} that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:
@@ -125,15 +129,26 @@ def rotate(image: Image.Image) -> None:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode → RGB: alpha and transparent palettes over white, 16-bit scaled to 8, the rest by pillow."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ImageError("unsupported_mode", f"{image.format} pixels of mode {image.mode} have no defined range")
+        return eight_bits(image).convert("RGB")
+    if image.mode in ("I", "F", "LAB"):
+        raise ImageError("unsupported_mode", f"{image.format} pixels of mode {image.mode} can't be turned into colours")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        if image.mode == "La":  # pillow has no way from here to RGBA
+            image = image.convert("LA")
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
         return opaque.convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey → 8 bits, v → round(v / 257). Pillow leaves it to us that a TIFF's may be 12 bits, or inverted."""
+    tags = getattr(image, "tag_v2", {})
+    most = 2 ** tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1
+    levels = ((510 * np.arange(most + 1) + most) // (2 * most)).astype(np.uint8)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        levels = levels[::-1]
+    return Image.fromarray(levels[np.asarray(image)])
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:

@@ -2,8 +2,8 @@
 
 import os
 import re
+import stat
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -15,10 +15,13 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif"
 
 
 class Source(ABC):
-    """A set of image files, named by paths relative to it with forward slashes, in a fixed order."""
+    """A set of image files, named by paths relative to it with forward slashes, in a fixed order.
+
+    A folder and a zip archive of it have the same paths in the same order; `encode_name` makes them valid text.
+    """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = encode_name(name)
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
@@ -33,7 +36,7 @@ class Source(ABC):
             OSError: the file can't be read.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 — a folder holds nothing open
         """Release what the source holds open."""
 
 
@@ -45,22 +48,26 @@ class Folder(Source):
         self.root = root
 
     def paths(self) -> Iterator[str]:
-        yield from self._walk(self.root, "")
+        """Depth first, each folder's names sorted."""
+        waiting = self._entries("")
+        while waiting:
+            name, entry = waiting.pop()
+            if entry.is_dir(follow_symlinks=False):
+                waiting += self._entries(f"{name}/")
+            elif is_image(name) and _may_be_file(entry):
+                yield name
 
     def read(self, path: str, max_bytes: int) -> bytes:
+        """The file's bytes."""
         with (self.root / decode_name(path)).open("rb") as file:
             data = file.read(max_bytes + 1)
         return within(data, max_bytes)
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-        for entry in entries:
-            name = prefix + encode_name(entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path), f"{name}/")
-            elif is_image(name) and entry.is_file():
-                yield name
+    def _entries(self, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+        """What a folder holds, the last name first."""
+        with os.scandir(self.root / decode_name(folder)) as found:
+            entries = [(folder + encode_name(entry.name), entry) for entry in found if not hidden(entry.name)]
+        return sorted(entries, key=lambda pair: pair[0], reverse=True)
 
 
 class ZipFolder(Source):
@@ -71,32 +78,39 @@ class ZipFolder(Source):
         super().__init__(f"{archive.name}::{inside}" if inside else archive.name)
         try:
             self._archive = zipfile.ZipFile(archive)
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise UsageError(f"{archive}: not a readable zip archive ({error})") from error
+        except OSError:
+            raise
+        except Exception as error:
+            # zipfile raises whatever the broken bytes lead to: BadZipFile, UnicodeDecodeError, NotImplementedError, …
+            raise UsageError(f"{archive}: neither a folder nor a readable zip archive ({error})") from error
         self._prefix = f"{inside}/" if inside else ""
-        start = len(self._prefix)
-        names = (name for name in self._archive.namelist() if name.startswith(self._prefix) and is_image(name))
-        self._paths = sorted(name[start:] for name in names if not hidden(name[start:]))
-        if not self._paths and not any(name.startswith(self._prefix) for name in self._archive.namelist()):
-            raise UsageError(f"{archive}: no folder {inside!r} inside; its top folders are {self._top_folders()}")
+        names = {name for name in self._archive.namelist() if name.startswith(self._prefix)}
+        if inside and not names:
+            tops = sorted({name.split("/")[0] for name in self._archive.namelist() if "/" in name})
+            self._archive.close()
+            raise UsageError(
+                f"{archive}: no folder {inside!r} inside; its top folders are {', '.join(tops[:10]) or 'none'}"
+            )
+        inner = (name[len(self._prefix) :] for name in names if not name.endswith("/"))
+        shown = (encode_name(name) for name in inner if is_image(name) and not hidden(name))
+        self._paths = sorted(shown, key=lambda name: name.split("/"))
 
     def paths(self) -> Iterator[str]:
+        """In the order of the folder that was archived."""
         yield from self._paths
 
     def read(self, path: str, max_bytes: int) -> bytes:
+        """The member's bytes, unpacked no further than `max_bytes`."""
         try:
-            with self._archive.open(self._prefix + path) as member:
+            with self._archive.open(self._prefix + decode_name(path)) as member:
                 data = member.read(max_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        except Exception as error:
             raise OSError(f"can't be read from the archive: {error}") from error
         return within(data, max_bytes)
 
     def close(self) -> None:
+        """Close the archive."""
         self._archive.close()
-
-    def _top_folders(self) -> str:
-        tops = sorted({name.split("/")[0] for name in self._archive.namelist() if "/" in name})
-        return ", ".join(tops[:10]) or "none"
 
 
 def open_source(location: str) -> Source:
@@ -104,16 +118,17 @@ def open_source(location: str) -> Source:
 
     Raises:
         UsageError: nothing is there, or it is neither a folder nor a zip archive.
+        OSError: it can't be read.
     """
+    if Path(location).is_dir():
+        return Folder(Path(location))
     archive, _, inside = location.partition("::")
     path = Path(archive)
-    if not path.exists():
+    if path.is_dir():
+        raise UsageError(f"{location}: only a zip archive can be followed by `::folder`; {archive} is a folder")
+    if not path.is_file():
         raise UsageError(f"{archive}: no such file or folder")
-    if path.is_dir() and not inside:
-        return Folder(path)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return ZipFolder(path, inside)
-    raise UsageError(f"{location}: neither a folder nor a zip archive")
+    return ZipFolder(path, inside)
 
 
 def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:
@@ -153,4 +168,12 @@ def encode_name(name: str) -> str:
 
 def decode_name(text: str) -> str:
     """The inverse of `encode_name`."""
-    return re.sub(r"\\\\|\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
+    return re.sub(r"\\\\|\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """No folder, and no pipe that would hang its reader. A dangling link counts: reading it says what is wrong."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
