@@ -113,7 +113,7 @@ class Batcher:
         self._held = 0
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
-        """Done when the engine is warm, or holds the error that stopped it."""
+        """Done when the engine is warm, or holds an EngineStoppedError that says why it never will be."""
         self.warm.set_running_or_notify_cancel()  # nobody who waits for it may cancel it for the others
         # A daemon: an engine that hangs must not keep a process from ending that was told twice to end.
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -132,12 +132,12 @@ class Batcher:
         """Start the engine's thread."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Answer what waits, then end the thread."""
+    def close(self, timeout: float | None = None) -> None:
+        """Answer what waits, then end the thread; wait `timeout` seconds at most for that."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout)
 
     @contextmanager
     def places(self, images: int) -> Iterator[None]:
@@ -199,7 +199,9 @@ class Batcher:
         for job in lost:
             job.fail(EngineStoppedError("the engine has stopped"))
         if not self.warm.done():
-            self.warm.set_exception(end)
+            failure = EngineStoppedError(f"the engine could not be warmed up: {end}")
+            failure.__cause__ = end
+            self.warm.set_exception(failure)
 
     def _take(self) -> bool:
         """Wait for work, then take what is there, oldest first, up to one batch. False when it is time to end."""

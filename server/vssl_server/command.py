@@ -1,1 +1,27 @@
-def serve() -> None: ...
+"""`vssl serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a .zip of it.")],
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
+    max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
+    queue_images: Annotated[int | None, typer.Option(help="Images in the server at once (1024).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Most images in one call of the engine (32).")] = None,
+    decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
+    engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
+    deadline_seconds: Annotated[float | None, typer.Option(help="Longest time to an answer (30).")] = None,
+) -> None:
+    """Serve a bundle over HTTP. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
+    flags = {name: value for name, value in locals().items() if name != "bundle"}
+    from vssl_server.serving import run
+    from vssl_server.settings import load_settings
+
+    run(bundle, load_settings(flags))

@@ -1,0 +1,79 @@
+"""Errors as clients see them: `{"error": {"message", "type", "param", "code"}}` for every status."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+CLIENT_CLOSED_REQUEST = 499
+"""For the metrics only: nobody is there to read it."""
+
+
+class ApiError(Exception):
+    """An answer other than the one asked for. `code` is a stable word to branch on, `param` the field at fault."""
+
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers
+
+    def response(self) -> Response:
+        """The error in OpenAI's shape."""
+        error = {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}
+        return Response(orjson.dumps({"error": error}), self.status, self.headers, "application/json")
+
+
+def busy(status: int, code: str, message: str) -> ApiError:
+    """429 or 503: the same request can succeed in a moment."""
+    return ApiError(status, code, message, headers={"Retry-After": "1"})
+
+
+def invalid_options(problems: Sequence[Any]) -> ApiError:
+    """422 from pydantic's list of errors in the query or in the JSON's options."""
+    names = [next(str(part) for part in problem["loc"] if part != "query") for problem in problems]
+    texts = [f"{name}: {problem['msg']}" for name, problem in zip(names, problems, strict=True)]
+    return ApiError(422, "invalid_option", "; ".join(texts), param=names[0])
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"
+
+
+async def _api_error(_: Request, error: ApiError) -> Response:
+    return error.response()
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    phrase = HTTPStatus(error.status_code).phrase
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return ApiError(error.status_code, phrase.lower().replace(" ", "_"), message, headers=error.headers).response()
+
+
+async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
+    return invalid_options(error.errors()).response()
+
+
+async def _disconnected(_: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    # The traceback goes to the server's log; what it says is not for the client.
+    return ApiError(500, "internal_error", "the server failed on this request; its log says why").response()
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    ApiError: _api_error,
+    HTTPException: _http_exception,
+    RequestValidationError: _invalid_request,
+    ClientDisconnect: _disconnected,
+    Exception: _unexpected,
+}

@@ -1,0 +1,77 @@
+"""What `/metrics` shows, for Prometheus: base units, requests and batches counted apart."""
+
+import time
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vssl_server.errors import CLIENT_CLOSED_REQUEST
+
+disable_created_metrics()  # a second series for every one, which says when this process first counted it
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+REQUESTS = Counter("vssl_requests", "HTTP requests answered.", ["path", "status"], registry=REGISTRY)
+REQUEST_SECONDS = Histogram(
+    "vssl_request_seconds", "Time from a request's headers to the end of its answer.", ["path"],
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+QUEUE_SECONDS = Histogram(
+    "vssl_queue_seconds", "Time that decoded requests waited for the engine.", ["model"],
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+INFERENCE_SECONDS = Histogram(
+    "vssl_inference_seconds", "Time of one call of the engine.", ["model"], buckets=_SECONDS, registry=REGISTRY
+)
+BATCH_IMAGES = Histogram(
+    "vssl_batch_images", "Images in one call of the engine: sum / count is the mean batch.", ["model"],
+    buckets=_IMAGES, registry=REGISTRY,
+)  # fmt: skip
+IMAGES = Counter(
+    "vssl_images", "Images by outcome: embedded, or the reason they were refused for.", ["model", "outcome"],
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUE_IMAGES = Gauge(
+    "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY
+)
+READY = Gauge("vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY)
+
+
+class MetricsMiddleware:
+    """Counts and times every request. Paths that are not `known` share one label: clients choose paths, not labels."""
+
+    def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
+        self.app, self.known = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            path = scope["path"] if scope["path"] in self.known else "other"
+            REQUESTS.labels(path, status).inc()
+            if status != CLIENT_CLOSED_REQUEST:
+                REQUEST_SECONDS.labels(path).observe(time.monotonic() - started)

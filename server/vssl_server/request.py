@@ -1,0 +1,177 @@
+"""The body of `POST /v1/embed` in its three forms → images and options."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from vssl_server.errors import ApiError, invalid_options
+from vssl_server.model import Encoded
+from vssl_server.settings import Settings
+
+FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
+ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
+MAX_NAME = 1024
+
+
+def _split(value: Any) -> Any:  # noqa: ANN401 — whatever the request holds, pydantic judges it afterwards
+    """`fields=embedding,variance` in a query is the same as `fields=embedding&fields=variance`."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return [name for part in value for name in part.split(",")]
+    return value
+
+
+class Options(BaseModel):
+    """What to answer and how. In the JSON body or in the query; the body wins."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fields: Annotated[list[FieldName], BeforeValidator(_split)] = Field(
+        list(ALL_FIELDS), min_length=1, description="What to answer for each image; in a query separated by commas."
+    )
+    encoding: Literal["float", "base64", "float16"] = Field(
+        "float",
+        description="How vectors are written in JSON: numbers; base64 of little-endian float32; base64 of float16.",
+    )
+    on_error: Literal["raise", "return"] = Field(
+        "raise", description="One bad image fails the request (422), or gets its `error` in its place."
+    )
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as it was sent. `name` is the client's own, or None."""
+
+    name: str | None
+    data: Encoded
+
+
+class InMemoryParser(MultiPartParser):
+    """The body is bounded already: parts needn't go through temporary files."""
+
+    spool_max_size = 2**62
+
+
+async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image], Options]:
+    """Read and check the body; `options` are those of the query.
+
+    Raises:
+        ApiError: 400, 413, 415 or 422.
+        ClientDisconnect: the client went away while sending.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send the body uncompressed")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        body = await read_body(request, settings.max_body_bytes)
+        # Megabytes of base64 take a while to parse.
+        images, options = await asyncio.to_thread(_from_json, body, options)
+    elif kind == "multipart/form-data":
+        images = await _from_multipart(request, settings)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        images = [Image(None, await read_body(request, settings.max_body_bytes))]
+    else:
+        raise ApiError(
+            415,
+            "unsupported_media_type",
+            f"Content-Type {kind or 'is missing'}: send image/… or application/octet-stream for one image as it is, "
+            "multipart/form-data with parts named images, or application/json",
+        )
+    if not images:
+        raise ApiError(422, "no_images", "the request holds no images", param="images")
+    if len(images) > settings.max_images:
+        raise _too_many(len(images), settings)
+    return images, options
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body; ApiError 413 as soon as it is known to be too long."""
+    return b"".join([chunk async for chunk in bounded(request, max_bytes)])
+
+
+async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, their bytes counted: a chunked body has no Content-Length to believe."""
+    too_long = ApiError(413, "body_too_large", f"the body is over the limit of {max_bytes:,} bytes")
+    if int(request.headers.get("content-length", 0)) > max_bytes:
+        raise too_long
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > max_bytes:
+            raise too_long
+        yield chunk
+
+
+async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
+    stream = bounded(request, settings.max_body_bytes)
+    # One file more than allowed, so that our own message tells of too many.
+    parser = InMemoryParser(request.headers, stream, max_files=settings.max_images + 1, max_fields=16)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise _too_many(None, settings) from None
+        raise ApiError(400, "invalid_multipart", f"the multipart body can't be read: {error.message}") from None
+    images: list[Image] = []
+    for name, part in form.multi_items():
+        if name != "images":
+            raise ApiError(
+                422, "unknown_part", f"part {name!r}: parts are named images, options go into the query", param=name
+            )
+        if not isinstance(part, UploadFile):
+            raise ApiError(422, "not_a_file", "a part named images has no filename, so it is no file", param="images")
+        images.append(Image(_name(part.filename or None, len(images)), await part.read()))
+        await part.close()
+    return images
+
+
+def _from_json(body: bytes, query: Options) -> tuple[list[Image], Options]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("images"), list):
+        raise ApiError(422, "invalid_images", 'the body must be an object with a list "images"', param="images")
+    images = [_image(index, value) for index, value in enumerate(fields.pop("images"))]
+    try:
+        return images, Options.model_validate({**query.model_dump(exclude_unset=True), **fields})
+    except ValidationError as error:
+        raise invalid_options(error.errors()) from None
+
+
+def _image(index: int, value: object) -> Image:
+    if isinstance(value, str):
+        return Image(None, value)
+    if isinstance(value, dict) and value.keys() <= {"name", "data"}:
+        name, data = value.get("name"), value.get("data")
+        if isinstance(data, str) and (name is None or isinstance(name, str)):
+            return Image(_name(name, index), data)
+    raise ApiError(
+        422,
+        "invalid_images",
+        f'images[{index}] must be base64 or a data URI, or an object {{"name"?, "data"}} of texts',
+        param=f"images[{index}]",
+    )
+
+
+def _name(name: str | None, index: int) -> str | None:
+    if name is not None and len(name) > MAX_NAME:
+        raise ApiError(422, "name_too_long", f"images[{index}]: its name is over {MAX_NAME} characters", param="images")
+    return name
+
+
+def _too_many(images: int | None, settings: Settings) -> ApiError:
+    count = "more" if images is None else f"{images}"
+    return ApiError(
+        413,
+        "too_many_images",
+        f"the request holds {count} images, over the limit of {settings.max_images}; send several requests",
+        param="images",
+    )

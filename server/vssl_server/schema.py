@@ -1,0 +1,223 @@
+"""What `/openapi.json` says beyond what the signatures do."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoYGAAAAIEAIGoQb2VAAAAAElFTkSuQmCC"
+_BINARY = {"type": "string", "format": "binary"}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong; `code` is a stable word to branch on."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """Every error has this shape."""
+
+    error: ErrorDetail
+
+
+class ImageRefusal(BaseModel):
+    """Why this image has no embedding."""
+
+    type: str
+    message: str
+
+
+class Embedded(BaseModel):
+    """One image's answer: the chosen fields. Vectors are texts where `encoding` is not `float`."""
+
+    index: int
+    name: str | None
+    embedding: list[float] | str = Field([], description="Unit length, D numbers")
+    variance: list[float] | str = Field([], description="Variance of each dimension, on the embedding's scale")
+    uncertainty: float = Field(0, description="One number for the image, higher is worse")
+    percentile: float | None = Field(None, description="Null without a calibration")
+    confidence: float | None = Field(None, description="Null without a calibration")
+    flags: dict[str, bool] | None = Field(None, description="Null without a calibration")
+
+
+class Refused(BaseModel):
+    """An image that was refused, where `on_error` is `return`."""
+
+    index: int
+    name: str | None
+    error: ImageRefusal
+
+
+class EmbedAnswer(BaseModel):
+    """One item for each image, in the order of the request."""
+
+    model: str
+    version: str
+    data: list[Embedded | Refused]
+
+
+class ModelCard(BaseModel):
+    """A served model, and what a client needs to prepare requests for it."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    version: str
+    bundle_id: str
+    dimension: int
+    image_size: int = Field(description="Side in pixels of the square that images are resized to")
+    max_images: int
+    max_body_bytes: int
+
+
+class ModelList(BaseModel):
+    """The served models."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class State(BaseModel):
+    """One word."""
+
+    status: str
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    reasons = {
+        400: "The body is not valid JSON or multipart",
+        406: "No media type of `Accept` is one that this server writes",
+        413: "The body, or the number of images, is over the limit",
+        415: "A type of body, or a compression, that is not read",
+        422: "Images that can't be decoded, each named with its reason, or an option that is not known",
+        429: "The queue is full; try again after `Retry-After` seconds",
+        500: "The model failed on this request",
+        503: "Loading, draining, or the engine has ended",
+        504: "No answer within the deadline",
+    }
+    return {status: {"description": reasons[status], "model": ErrorBody} for status in statuses}
+
+
+_OPTIONS_IN_BODY = {
+    "fields": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "string",
+            "enum": ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"],
+        },
+    },
+    "encoding": {"type": "string", "enum": ["float", "base64", "float16"], "default": "float"},
+    "on_error": {"type": "string", "enum": ["raise", "return"], "default": "raise"},
+}
+_ONE_IMAGE = {
+    "anyOf": [
+        {"type": "string", "description": "Base64, or a data URI"},
+        {
+            "type": "object",
+            "required": ["data"],
+            "properties": {"name": {"type": ["string", "null"], "maxLength": 1024}, "data": {"type": "string"}},
+            "additionalProperties": False,
+        },
+    ]
+}
+_REQUEST = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {"images": {"type": "array", "minItems": 1, "items": _ONE_IMAGE}, **_OPTIONS_IN_BODY},
+                "additionalProperties": False,
+            },
+            "examples": {
+                "bare": {"summary": "Base64 alone", "value": {"images": [_PIXEL]}},
+                "named": {
+                    "summary": "Named images, vectors as base64 of float32, partial results",
+                    "value": {
+                        "images": [
+                            {"name": "pixel.png", "data": _PIXEL},
+                            {"name": "same.png", "data": f"data:image/png;base64,{_PIXEL}"},
+                        ],
+                        "fields": ["embedding", "uncertainty"],
+                        "encoding": "base64",
+                        "on_error": "return",
+                    },
+                },
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {"images": {"type": "array", "minItems": 1, "items": _BINARY}},
+            },
+            "examples": {
+                "files": {
+                    "summary": "curl -F images=@cat.jpg -F images=@dog.png 'http://…/v1/embed?encoding=base64'",
+                    "value": {"images": ["(bytes of cat.jpg)", "(bytes of dog.png)"]},
+                }
+            },
+        },
+        **{
+            kind: {
+                "schema": _BINARY,
+                "examples": {
+                    "file": {
+                        "summary": f"curl -H 'Content-Type: {kind}' --data-binary @cat.jpg http://…/v1/embed",
+                        "value": "(bytes of cat.jpg)",
+                    }
+                },
+            }
+            for kind in ("image/*", "application/octet-stream")
+        },
+    },
+}
+
+EMBED: dict[str, Any] = {
+    "summary": "Embed images",
+    "tags": ["embedding"],
+    "openapi_extra": {"requestBody": _REQUEST},
+    "responses": {
+        200: {
+            "description": "One item for each image, in the order of the request",
+            "model": EmbedAnswer,
+            "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
+            "headers": {
+                "Server-Timing": {
+                    "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
+                    "schema": {"type": "string"},
+                }
+            },
+        },
+        **_errors(400, 406, 413, 415, 422, 429, 500, 503, 504),
+    },
+}
+MODELS: dict[str, Any] = {
+    "summary": "List the served models",
+    "tags": ["embedding"],
+    "responses": {200: {"description": "The served models", "model": ModelList}},
+}
+HEALTHZ: dict[str, Any] = {
+    "summary": "The process is alive",
+    "tags": ["operation"],
+    "responses": {200: {"description": "It is", "model": State}},
+}
+READYZ: dict[str, Any] = {
+    "summary": "Every model can answer",
+    "tags": ["operation"],
+    "responses": {
+        200: {"description": "They can", "model": State},
+        503: {"description": "Loading, draining, or an engine has ended", "model": State},
+    },
+}
+METRICS: dict[str, Any] = {
+    "summary": "Prometheus metrics",
+    "tags": ["operation"],
+    "responses": {200: {"description": "In Prometheus' text format", "content": {"text/plain": {}}}},
+}

@@ -1,0 +1,102 @@
+"""From a bundle to a listening process, and its orderly end."""
+
+import asyncio
+import math
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+import typer
+import uvicorn
+
+from vssl.bundle import open_bundle
+from vssl.engine import Engine
+from vssl.errors import VsslError
+from vssl_server.app import Service, create_app
+from vssl_server.batcher import EngineStoppedError
+from vssl_server.model import Model
+from vssl_server.settings import Settings
+
+
+def run(location: Path, settings: Settings) -> None:
+    """Serve the bundle until SIGTERM or SIGINT, then answer what is in flight and return.
+
+    Raises:
+        UsageError, BundleError: the bundle is not there, or can't be trusted or loaded.
+        VsslError: the address can't be listened on, or the model can't run.
+    """
+    with (
+        bind(settings.host, settings.port) as sock,
+        ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode") as pool,
+    ):
+        bundle = open_bundle(location)
+        model = Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
+        app = create_app(settings, [model])
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            # Requests end by their deadline; what is left a second later is a body that does not come.
+            timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
+        )
+        server = Server(config, app.state.service)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Uvicorn raises the signal once more when it has ended: it must find a handler that lets us return.
+            signal.signal(number, server.handle_exit)
+        server.run([sock])
+    if server.failure is not None:
+        raise VsslError(f"{location}: {server.failure}") from server.failure
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+        self.failure: EngineStoppedError | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
+        await super().startup(sockets)
+        self._announcement = asyncio.create_task(self._announce())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT: uvicorn closes the door and waits for what is inside."""
+        self.service.draining = True
+        super().handle_exit(sig, frame)
+
+    async def _announce(self) -> None:
+        try:
+            for model in self.service.models:
+                await asyncio.wrap_future(model.batcher.warm)
+        except EngineStoppedError as error:
+            self.failure = error
+            self.should_exit = True
+            return
+        names = ", ".join(model.manifest.name for model in self.service.models)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        typer.echo(f"vssl: serving {names} on http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the address, so that a busy port is known before a model is loaded.
+
+    Raises:
+        VsslError: the address is taken, not ours, or no address.
+    """
+    sock = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except (OSError, UnicodeError) as error:
+        if sock is not None:
+            sock.close()
+        reason = error.strerror if isinstance(error, OSError) else "no valid host name"
+        raise VsslError(f"can't listen on {host}, port {port}: {reason}; choose with --host and --port") from error
+    return sock

@@ -1,0 +1,77 @@
+"""What can be set about a server: environment variables `VSSL_…`, and the same as flags of `vssl serve`."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vssl.errors import UsageError
+
+PREFIX = "VSSL_"
+
+
+class Settings(BaseSettings):
+    """Every field is the environment variable `VSSL_` + its name in capitals, and a flag of the same name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` or `::` for every interface."""
+
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+
+    max_body_bytes: int = Field(64 * 2**20, ge=1)
+    """Largest request body in bytes, and so the largest image; more is answered 413."""
+
+    max_images: int = Field(256, ge=1)
+    """Most images in one request; more is answered 413."""
+
+    max_pixels: int = Field(64_000_000, ge=1)
+    """Most pixels (width × height) of one image; more is refused by its header, before any pixel is decoded."""
+
+    queue_images: int = Field(1024, ge=1)
+    """Images that may be decoding, waiting or in the engine at once; a request that finds no place is answered 429."""
+
+    batch_size: int = Field(32, ge=1)
+    """Most images in one call of the engine."""
+
+    decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Threads that decode images; by default one for each core."""
+
+    engine_threads: int = Field(0, ge=0)
+    """Threads inside one call of the engine; 0 leaves the choice to ONNX Runtime (all cores)."""
+
+    deadline_seconds: float = Field(30.0, gt=0, allow_inf_nan=False)
+    """Longest time from the whole body to the answer; more is answered 504. When the server is told to stop,
+    requests in flight have this long to finish."""
+
+    @model_validator(mode="after")
+    def _a_full_request_fits(self) -> Self:
+        if self.max_images > self.queue_images:
+            raise ValueError(
+                f"max_images ({self.max_images}) is over queue_images ({self.queue_images}): "
+                "a request of that many images would never find a place"
+            )
+        return self
+
+
+def load_settings(flags: Mapping[str, Any]) -> Settings:
+    """Flags that are not None, over the environment, over the defaults.
+
+    Raises:
+        UsageError: a value is not valid; the message names its flag and variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise UsageError("; ".join(_describe(problem["loc"], problem["msg"]) for problem in error.errors())) from None
+
+
+def _describe(place: tuple[int | str, ...], message: str) -> str:
+    if not place:
+        return message
+    name = str(place[0]).lower()
+    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}"
