@@ -29,8 +29,8 @@ PAGE = string.Template("""<!doctype html>
   .gap { width: .8rem }
 </style></head><body>
 <h1>What the embedding sees</h1>
-<p>$count images that were not in the training set, embedded by an encoder that never saw a label. The classes, read from the
-folders, colour the frames and nothing else.</p>
+<p>$count images that were not in the training set, embedded by an encoder that never saw a label. The classes, read
+from the folders, colour the frames and nothing else.</p>
 <h2>Queries and their nearest neighbours</h2>
 <p>The black frame is the query; then its neighbours by cosine similarity, green where the class is the query's.
 Over all images, the nearest neighbour has the query's class for $right % of them.</p>

@@ -60,7 +60,7 @@ def tiny_onnx() -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def write_tiny_bundle(location: Path, name: str = "tiny") -> Bundle:

@@ -38,7 +38,7 @@ def test_teacher_is_the_moving_average_of_parameters_and_buffers() -> None:
     follow(teacher, student, 0.9)
     for name, value in student.state_dict().items():
         expected = 0.9 * before[name] + 0.1 * value if value.is_floating_point() else value
-        torch.testing.assert_close(teacher.state_dict()[name], expected, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(teacher.state_dict()[name], expected, msg=name)
     counters = [v for k, v in teacher.state_dict().items() if k.endswith("num_batches_tracked")]
     assert any(counter == 1 for counter in counters)
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
 from vssl_training.objective import (
@@ -101,7 +101,7 @@ def test_decorrelation_and_beta_nll_gradients_agree_with_finite_differences() ->
 def test_kl_agrees_with_torch_distributions() -> None:
     student, teacher = draw(0), draw(1)
 
-    def distribution(g: Gaussian) -> Independent:
+    def distribution(g: Gaussian) -> Distribution:
         return Independent(Normal(g.mean, (0.5 * g.log_variance).exp()), 1)
 
     expected = kl_divergence(distribution(student), distribution(teacher)) / D

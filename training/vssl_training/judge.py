@@ -25,12 +25,12 @@ class Judge:
     queries: int
 
     @classmethod
-    def draw(cls, images: ImageSet, seed: int) -> "Judge":
+    def draw(cls, images: ImageSet, seed: int, device: torch.device) -> "Judge":
         """Draw at most 1,000 queries and 5,000 images of a bank; one image in six of a small set is a query."""
         queries = max(1, min(QUERIES, len(images) // 6))
         picked = np.random.default_rng(seed).permutation(len(images))[: queries + BANK]
         labels = None if images.labels is None else images.labels[picked]
-        return cls(torch.from_numpy(images.pixels[picked]), labels, queries)
+        return cls(torch.from_numpy(images.pixels[picked]).to(device), labels, queries)
 
     def figures(self, encoder: Encoder) -> dict[str, float]:
         """`knn` (with labels), `rank` and `std` of the mean head; the encoder is left as it was."""
@@ -49,4 +49,4 @@ def embed_means(encoder: Encoder, pixels: Tensor) -> npt.NDArray[np.float32]:
     encoder.eval()
     parts = [encoder.mean(encoder.backbone(to_float(batch)).final) for batch in torch.split(pixels, BATCH)]
     encoder.train(training)
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()

@@ -27,10 +27,11 @@ class Pretraining:
         self.steps = steps
         self.batch = min(recipe.optimiser.batch, len(pixels))
         torch.manual_seed(seed)
-        self.memory_format = torch.channels_last  # faster on CPUs and GPUs alike; benchmarks/training.py measures it
-        self.student = build_encoder(recipe).to(memory_format=self.memory_format)
-        self.predictor = build_predictor(recipe)
-        self.teacher = build_encoder(recipe).to(memory_format=self.memory_format).requires_grad_(False)
+        device = pixels.device
+        self.memory_format = torch.channels_last  # faster on a CPU: benchmarks/training.py measures it
+        self.student = build_encoder(recipe).to(device).to(memory_format=self.memory_format)
+        self.predictor = build_predictor(recipe).to(device)
+        self.teacher = build_encoder(recipe).to(device).to(memory_format=self.memory_format).requires_grad_(False)
         self.teacher.load_state_dict(self.student.state_dict())
         for module in self.teacher.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -42,8 +43,9 @@ class Pretraining:
     def step(self, step: int) -> dict[str, Tensor]:
         """Take one step; the terms of the loss come back as tensors, so that reading them is the caller's choice."""
         settings = self.recipe.optimiser
-        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch)]
-        views = two_views(to_float(chosen), self.recipe.views, generator(self.seed, PHASE, step))
+        device = self.pixels.device
+        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch).to(device)]
+        views = two_views(to_float(chosen), self.recipe.views, generator(self.seed, PHASE, step, device=device))
         views = views.contiguous(memory_format=self.memory_format)
         posterior = self.student(views)
         with torch.no_grad():

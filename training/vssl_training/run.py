@@ -130,8 +130,8 @@ class Run:
         with atomic_write(self.checkpoint_path) as file:
             file.write(buffer.getbuffer())
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None; lines of `metrics.jsonl` that came after it are dropped.
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The last checkpoint on a device, or None; lines of `metrics.jsonl` that came after it are dropped.
 
         Raises:
             VsslError: the file is damaged.
@@ -140,7 +140,7 @@ class Run:
             self.metrics_path.unlink(missing_ok=True)
             return None
         try:
-            checkpoint: dict[str, Any] = torch.load(self.checkpoint_path, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(self.checkpoint_path, map_location=device, weights_only=True)
         except Exception as error:
             # A damaged archive shows as anything from RuntimeError to UnpicklingError.
             raise VsslError(f"{self.checkpoint_path}: damaged ({error}); remove the run and start again") from error
@@ -169,7 +169,7 @@ class Run:
         """Write `weights.safetensors`: the run is finished."""
         from safetensors.torch import save
 
-        weights = {name: tensor.contiguous() for name, tensor in embedder.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in embedder.state_dict().items()}
         with atomic_write(self.weights_path) as file:
             file.write(save(weights))
 

@@ -20,12 +20,13 @@ def teacher_momentum(step: int, steps: int, base: float) -> float:
     return 1 - (1 - base) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def generator(*coordinates: int) -> Generator:
+def generator(*coordinates: int, device: torch.device | None = None) -> Generator:
     """Random numbers from nothing but their coordinates (seed, phase, step): a resumed run needs no random state.
 
     Hashed, because torch's CPU generator reads 32 bits of its seed and no more.
     """
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(coordinates).generate_state(1)[0]))
+    seed = int(np.random.SeedSequence(coordinates).generate_state(1)[0])
+    return torch.Generator(device or "cpu").manual_seed(seed)
 
 
 def batch_indices(seed: int, phase: int, step: int, count: int, batch: int) -> Tensor:

@@ -50,12 +50,13 @@ def train(recipe: Recipe, location: str, path: Path, budget: Budget, seed: int) 
         progress.say(f"skipped {name}: {reason}")
     progress.say(f"{len(images):,} images, {len(images.failures):,} skipped, {len(images.classes) or 'no'} classes")
     data = record_data(location, images)
-    pixels = torch.from_numpy(images.pixels)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pixels = torch.from_numpy(images.pixels).to(device)
     if run.record_path.exists():
         record = run.record()
         check_same(run, record, RunRecord(recipe=recipe, seed=seed, data=data, budget=budget, schedule=record.schedule))
     else:
-        schedule = plan(recipe, pixels, Judge.draw(images, seed), budget, time.monotonic() - begun)
+        schedule = plan(recipe, pixels, Judge.draw(images, seed, device), budget, time.monotonic() - begun)
         record = RunRecord(recipe=recipe, seed=seed, data=data, budget=budget, schedule=schedule)
         run.start(record, images)
     if run.finished:
@@ -70,8 +71,8 @@ def go_on(
     run: Run, record: RunRecord, images: ImageSet, pixels: Tensor, progress: Progress, interrupted: list[int]
 ) -> None:
     """Both phases, from the last checkpoint on."""
-    checkpoint = run.load_checkpoint()
-    judge = Judge.draw(images, record.seed)
+    checkpoint = run.load_checkpoint(pixels.device)
+    judge = Judge.draw(images, record.seed, pixels.device)
     first = Pretraining(record.recipe, pixels, record.seed, record.schedule.encoder)
     if checkpoint is None or checkpoint["phase"] == first.name:
         run_phase(run, first, checkpoint, progress, interrupted, judge)

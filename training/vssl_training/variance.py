@@ -33,7 +33,7 @@ class VarianceTraining:
         self.steps = steps
         self.batch = min(recipe.variance.batch, len(pixels))
         torch.manual_seed(seed)
-        self.embedder = build_embedder(recipe, encoder)
+        self.embedder = build_embedder(recipe, encoder).to(pixels.device)
         self.embedder.requires_grad_(False).eval()
         self.head = self.embedder.log_variance.requires_grad_(True).train()
         self.optimiser = adamw(self.head, recipe.variance.learning_rate, recipe.variance.weight_decay)
@@ -41,9 +41,10 @@ class VarianceTraining:
     def step(self, step: int) -> dict[str, Tensor]:
         """Take one step; see `Pretraining.step`."""
         settings = self.recipe.variance
-        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch)]
+        device = self.pixels.device
+        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch).to(device)]
         clean = to_float(chosen)
-        spoilt = degraded_view(clean, settings.views, generator(self.seed, PHASE, step))
+        spoilt = degraded_view(clean, settings.views, generator(self.seed, PHASE, step, device=device))
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean(both.final)).chunk(2)
