@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vssl_server.errors import CLIENT_CLOSED_REQUEST
 
-disable_created_metrics()  # a second series for every one, which says when this process first counted it
+# Else every series has a second one, the time at which this process first counted it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)

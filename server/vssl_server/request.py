@@ -119,17 +119,20 @@ async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
         if error.message.startswith("Too many files"):
             raise _too_many(None, settings) from None
         raise ApiError(400, "invalid_multipart", f"the multipart body can't be read: {error.message}") from None
-    images: list[Image] = []
-    for name, part in form.multi_items():
-        if name != "images":
-            raise ApiError(
-                422, "unknown_part", f"part {name!r}: parts are named images, options go into the query", param=name
-            )
-        if not isinstance(part, UploadFile):
-            raise ApiError(422, "not_a_file", "a part named images has no filename, so it is no file", param="images")
-        images.append(Image(_name(part.filename or None, len(images)), await part.read()))
-        await part.close()
-    return images
+    try:
+        return [await _part(index, name, part) for index, (name, part) in enumerate(form.multi_items())]
+    finally:
+        await form.close()
+
+
+async def _part(index: int, name: str, part: UploadFile | str) -> Image:
+    if name != "images":
+        raise ApiError(
+            422, "unknown_part", f"part {name!r}: parts are named images, options go into the query", param=name
+        )
+    if not isinstance(part, UploadFile):
+        raise ApiError(422, "not_a_file", f"images[{index}] has no filename, so it is no file", param="images")
+    return Image(_name(part.filename or None, index), await part.read())
 
 
 def _from_json(body: bytes, query: Options) -> tuple[list[Image], Options]:

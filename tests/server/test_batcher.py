@@ -263,7 +263,7 @@ def test_readiness_waits_for_the_warm_up_and_a_failed_one_says_why() -> None:
         raise ValueError("no memory on the device")
 
     with running(echo, warm_up=fails) as batcher:
-        with pytest.raises(ValueError, match="no memory"):
+        with pytest.raises(EngineStoppedError, match="no memory"):
             batcher.warm.result(60)
         assert not batcher.ready
         with pytest.raises(EngineStoppedError):

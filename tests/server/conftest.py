@@ -1,0 +1,85 @@
+"""The application in this process: the real routes over a real bundle, or over an engine that a test controls."""
+
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from vssl.bundle import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl.preprocessing import decode
+from vssl_server.app import create_app
+from vssl_server.batcher import Infer, Pixels
+from vssl_server.model import Model
+from vssl_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running application and the model behind it."""
+
+    client: TestClient
+    model: Model
+
+
+@contextmanager
+def serving(bundle: Bundle, infer: Infer | None = None, name: str = "tiny", **settings: Any) -> Iterator[Served]:
+    """Run the application until the end of the block. `name` keeps the counters of two tests apart."""
+    values = Settings(**settings)
+    manifest = bundle.manifest.model_copy(update={"name": name})
+    with ThreadPoolExecutor(values.decode_threads) as pool:
+        model = Model(manifest, infer or Engine(bundle), values, pool)
+        # Errors must arrive as answers, as they do over TCP.
+        with TestClient(create_app(values, [model]), raise_server_exceptions=False) as client:
+            model.batcher.warm.result(60)
+            yield Served(client, model)
+
+
+@pytest.fixture(scope="module")
+def served(tiny_bundle: Bundle) -> Iterator[Served]:
+    with serving(tiny_bundle) as running:
+        yield running
+
+
+@pytest.fixture
+def client(served: Served) -> TestClient:
+    return served.client
+
+
+class GatedEngine:
+    """A real engine that waits inside each call, warm-up excepted, until the test lets it through."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.engine = Engine(bundle)
+        self.batches: list[Pixels] = []
+        self.entered = threading.Semaphore(0)
+        self.let = threading.Semaphore(0)
+
+    def __call__(self, images: Pixels) -> Embeddings:
+        if images.any():
+            self.batches.append(images)
+            self.entered.release()
+            self.let.acquire()
+        return self.engine(images)
+
+
+def png(shade: int, width: int = 40, height: int = 32) -> bytes:
+    """A real PNG, grey with a gradient, that no other shade is equal to; never all black."""
+    pixels = np.full((height, width, 3), shade, np.uint8)
+    pixels[:, :, 1] = np.linspace(1, 255, width).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def expected(bundle: Bundle, files: list[bytes]) -> Embeddings:
+    """What the engine itself answers for these files."""
+    return Engine(bundle)(np.stack([decode(data, bundle.manifest.preprocessing) for data in files]))

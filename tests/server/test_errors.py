@@ -1,0 +1,244 @@
+"""Every error has OpenAI's shape, and says what was wrong with which image."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from tests.bad_files import REASONS, bad_files
+from tests.server.conftest import Served, png, serving
+from vssl.bundle import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl_server.batcher import Pixels
+
+GOOD = png(7)
+
+
+@pytest.fixture(scope="module")
+def small(tiny_bundle: Bundle) -> Iterator[Served]:
+    """Limits that a test can reach."""
+    with serving(tiny_bundle, name="small", max_body_bytes=2000, max_images=3, max_pixels=10_000) as running:
+        yield running
+
+
+def error(answer: Response, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["message", "type", "param", "code"]
+    assert body["error"]["code"] == code
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    assert body["error"]["type"] == ("rate_limit_error" if status == 429 else kind)
+    assert body["error"]["message"]
+    return dict(body["error"])
+
+
+@pytest.mark.parametrize("name", sorted(REASONS))
+def test_each_bad_file_is_refused_by_name_and_reason(client: TestClient, name: str) -> None:
+    data = bad_files()[name]
+    files = [("images", ("good.png", GOOD)), ("images", (name, data))]
+    failed = error(client.post("/v1/embed", files=files), 422, "invalid_image")
+    assert failed["param"] == "images[1]"
+    assert f"1 of 2 images can't be embedded: images[1] ({name}): " in failed["message"]
+    assert "good.png" not in failed["message"]
+    raw = error(client.post("/v1/embed", content=data, headers={"Content-Type": "image/jpeg"}), 422, "invalid_image")
+    assert raw["message"].startswith("1 of 1 images can't be embedded: images[0]: ")
+
+
+def test_all_bad_images_of_a_request_are_named(client: TestClient) -> None:
+    files = [("images", (name, data)) for name, data in bad_files().items()]
+    message = error(client.post("/v1/embed", files=files), 422, "invalid_image")["message"]
+    assert all(f"images[{index}] ({name}): " in message for index, name in enumerate(bad_files()))
+
+
+def test_bad_base64_is_named_too(client: TestClient) -> None:
+    images = [base64.b64encode(GOOD).decode(), {"name": "b", "data": "!!"}]
+    failed = error(client.post("/v1/embed", json={"images": images}), 422, "invalid_image")
+    assert "images[1] (b): the data are not base64" in failed["message"]
+
+
+def test_pixels_over_the_limit(small: Served) -> None:
+    wide = png(3, width=101, height=100)
+    answer = small.client.post("/v1/embed", content=wide, headers={"Content-Type": "image/png"})
+    assert "10,000 pixels" in error(answer, 422, "invalid_image")["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("POST", "/v1/embed/", 404, "not_found"),
+        ("GET", "/v1/embed", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+    ],
+)
+def test_routes_that_are_not_there(client: TestClient, method: str, path: str, status: int, code: str) -> None:
+    answer = client.request(method, path)
+    assert path in error(answer, status, code)["message"]
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("path", ["/v1/embed", "/v1/embed?on_error=return"])
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x", "image/png"])
+def test_a_body_over_the_limit(small: Served, path: str, kind: str) -> None:
+    message = f"the body is over the limit of {2000:,} bytes"
+    whole = small.client.post(path, content=b"x" * 2001, headers={"Content-Type": kind})
+    assert error(whole, 413, "body_too_large")["message"] == message
+
+
+def test_a_body_over_the_limit_without_a_length(small: Served) -> None:
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(sent) < 100:
+            sent.append(1000)
+            yield b"x" * 1000
+
+    answer = small.client.post("/v1/embed", content=endless(), headers={"Content-Type": "image/png"})
+    error(answer, 413, "body_too_large")
+
+
+def test_a_body_of_exactly_the_limit_is_read(small: Served) -> None:
+    answer = small.client.post("/v1/embed", content=GOOD.ljust(2000, b"\0"), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+
+
+def test_too_many_images(small: Served) -> None:
+    text = base64.b64encode(GOOD).decode()
+    asked = error(small.client.post("/v1/embed", json={"images": [text[:8]] * 4}), 413, "too_many_images")
+    assert (asked["param"], "4 images" in asked["message"]) == ("images", True)
+    for count in (4, 5):
+        answer = small.client.post("/v1/embed", files=[("images", ("a.png", b"x"))] * count)
+        assert "limit of 3" in error(answer, 413, "too_many_images")["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/pdf", None])
+def test_types_of_body_that_are_not_read(client: TestClient, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    assert (
+        "application/json"
+        in error(client.post("/v1/embed", content=GOOD, headers=headers), 415, "unsupported_media_type")["message"]
+    )
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+def test_compressed_bodies_are_refused_before_they_are_read(client: TestClient, encoding: str) -> None:
+    headers = {"Content-Type": "image/png", "Content-Encoding": encoding}
+    failed = error(client.post("/v1/embed", content=GOOD, headers=headers), 415, "unsupported_encoding")
+    assert encoding in failed["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"images": [NaN]}', b"[" * 100_000])
+def test_json_that_is_none(client: TestClient, body: bytes) -> None:
+    error(client.post("/v1/embed", content=body, headers={"Content-Type": "application/json"}), 400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ([], "images"),
+        ({}, "images"),
+        ({"images": "text"}, "images"),
+        ({"images": [5]}, "images[0]"),
+        ({"images": ["", {"name": "a"}]}, "images[1]"),
+        ({"images": [{"data": None}]}, "images[0]"),
+        ({"images": [{"data": "", "name": 1}]}, "images[0]"),
+        ({"images": [{"data": "", "url": "http://127.0.0.1/"}]}, "images[0]"),
+        ({"images": [None]}, "images[0]"),
+    ],
+)
+def test_json_of_another_shape(client: TestClient, body: Any, param: str) -> None:
+    assert error(client.post("/v1/embed", json=body), 422, "invalid_images")["param"] == param
+
+
+def test_a_request_without_images(client: TestClient) -> None:
+    assert error(client.post("/v1/embed", json={"images": []}), 422, "no_images")["param"] == "images"
+    empty = b"--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    error(client.post("/v1/embed", content=empty, headers=headers), 422, "no_images")
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"fields": ["embedding", "colour"]}, "fields"),
+        ({"fields": []}, "fields"),
+        ({"fields": "embedding"}, "fields"),
+        ({"encoding": "float64"}, "encoding"),
+        ({"on_error": None}, "on_error"),
+        ({"feilds": ["embedding"]}, "feilds"),
+    ],
+)
+def test_options_that_are_not_known(client: TestClient, options: dict[str, Any], param: str) -> None:
+    images = [base64.b64encode(GOOD).decode()]
+    failed = error(client.post("/v1/embed", json={"images": images, **options}), 422, "invalid_option")
+    assert failed["param"] == param
+    assert failed["message"].startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("fields=", "fields"), ("encoding=hex", "encoding"), ("on_error=", "on_error"), ("colour=1", "colour")],
+)
+def test_options_in_the_query_that_are_not_known(client: TestClient, query: str, param: str) -> None:
+    answer = client.post(f"/v1/embed?{query}", content=GOOD, headers={"Content-Type": "image/png"})
+    assert error(answer, 422, "invalid_option")["param"] == param
+
+
+def test_parts_of_other_names_or_without_a_file(client: TestClient) -> None:
+    other = client.post("/v1/embed", files={"picture": ("a.png", GOOD)})
+    assert error(other, 422, "unknown_part")["param"] == "picture"
+    option = client.post("/v1/embed", files={"images": ("a.png", GOOD)}, data={"encoding": "base64"})
+    assert "options go into the query" in error(option, 422, "unknown_part")["message"]
+    nameless = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\nabc\r\n--x--\r\n'
+    answer = client.post("/v1/embed", content=nameless, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    error(answer, 422, "not_a_file")
+
+
+def test_a_name_without_end(client: TestClient) -> None:
+    images = [{"name": "n" * 1025, "data": ""}]
+    error(client.post("/v1/embed", json={"images": images}), 422, "name_too_long")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.sampled_from(["application/json", "multipart/form-data; boundary=x", "image/png"]))
+def test_no_body_at_all_breaks_the_server(client: TestClient, body: bytes, kind: str) -> None:
+    answer = client.post("/v1/embed", content=body, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422)
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_an_answer_that_we_do_not_write(client: TestClient) -> None:
+    headers = {"Accept": "text/html, application/json;q=0", "Content-Type": "image/png"}
+    assert "x-npz" in error(client.post("/v1/embed", content=GOOD, headers=headers), 406, "not_acceptable")["message"]
+
+
+def test_the_model_failing_is_told_to_its_own_request_only(tiny_bundle: Bundle) -> None:
+    engine = Engine(tiny_bundle)
+
+    def infer(images: Pixels) -> Embeddings:
+        if (images[:, :, :, 0] == 66).all(axis=(1, 2)).any():
+            raise RuntimeError("out of memory")
+        return engine(images)
+
+    with serving(tiny_bundle, infer, name="poisoned") as running:
+        headers = {"Content-Type": "image/png"}
+        poison = running.client.post("/v1/embed", content=png(66), headers=headers)
+        assert "out of memory" in error(poison, 500, "inference_failed")["message"]
+        assert running.client.get("/readyz").status_code == 200
+        assert running.client.post("/v1/embed", content=GOOD, headers=headers).status_code == 200
+
+
+def test_a_failure_of_the_server_itself_is_not_shown_to_the_client(served: Served) -> None:
+    def broken() -> None:
+        raise RuntimeError("a secret")
+
+    served.client.app.add_api_route("/v1/broken", broken)  # type: ignore[attr-defined]
+    failed = error(served.client.get("/v1/broken"), 500, "internal_error")
+    assert "secret" not in failed["message"]
