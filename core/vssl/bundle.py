@@ -64,11 +64,44 @@ class Parity(Frozen):
     limit: float = Field(gt=0)
 
 
+class Change(Frozen):
+    """Absolute differences |Δ| over all numbers of all images: the largest and the mean."""
+
+    max: float = Field(ge=0)
+    mean: float = Field(ge=0)
+
+
+class Difference(Frozen):
+    """What a lower precision costs against `fp32`, over `images` real images.
+
+    `cosine_min` and `cosine_mean` are between the two embeddings of an image; `knn` and `recall_at_1` are this
+    precision's figure minus that of `fp32`, None where the images have no labels.
+    """
+
+    images: int = Field(ge=1)
+    embedding: Change
+    variance: Change
+    cosine_min: float
+    cosine_mean: float
+    knn: float | None = None
+    recall_at_1: float | None = None
+
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
 class ModelFile(Frozen):
-    """One precision of the model: its path in the bundle and its measured difference from torch in float32."""
+    """One precision of the model: its path in the bundle and its measured difference from torch in float32.
+
+    `images_per_second` maps a batch size to the speed on the machine that exported, where it was measured.
+    """
 
     path: RelativePath
     parity: Parity
+    opset: int | None = None
+    ir_version: int | None = None
+    difference: Difference | None = None
+    images_per_second: dict[Annotated[str, StringConstraints(pattern=r"^[0-9]+$")], float] = {}
 
 
 class Provenance(Frozen):
@@ -90,8 +123,7 @@ class Manifest(Frozen):
     version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
     id: Sha256
     preprocessing: Preprocessing
-    outputs: Outputs
-    models: dict[Literal["fp32"], ModelFile] = Field(min_length=1)
+    models: dict[Precision, ModelFile] = Field(min_length=1)
     calibration: None = None
     evaluation: dict[str, float]
     provenance: Provenance

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vssl.bundle import Bundle
+from vssl.bundle import Bundle, Precision
 from vssl.errors import BundleError, UsageError, VsslError
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
@@ -47,14 +47,18 @@ class Engine:
     Args:
         bundle: a verified bundle.
         threads: threads inside one call; 0 leaves the choice to ONNX Runtime (all cores).
+        precision: which of the bundle's models to run.
 
     Raises:
-        UsageError: onnxruntime and onnxruntime-gpu are both installed.
+        UsageError: onnxruntime and onnxruntime-gpu are both installed, or the bundle has no such precision.
         BundleError: the model can't be loaded, or is not what the manifest says.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: Precision = "fp32") -> None:
         refuse_both_runtimes()
+        models = bundle.manifest.models
+        if precision not in models:
+            raise UsageError(f"{bundle.location}: no model in {precision}; there are {', '.join(models)}")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -66,7 +70,7 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = set(onnxruntime.get_available_providers())
         providers = [name for name in PROVIDERS if name in available]
-        model = bundle.manifest.models["fp32"]
+        model = models[precision]
         data = bundle.read(model.path)
         try:
             self._session: Any = onnxruntime.InferenceSession(data, options, providers=providers)

@@ -18,6 +18,9 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
 
+SLOW_BYTES = 4 * 2**20
+"""The most of what pillow decodes in Python, about 1 MB/s: run-length BMP, PGM and PPM as text or of unusual depth."""
+
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 ImageErrorType = Literal[
@@ -95,13 +98,20 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_L
 def open_image(data: bytes) -> Image.Image:
     """Read the header only; no pixel is decoded."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)} that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:
         raise ImageError("damaged", f"the header is damaged: {error}") from error
+    if len(data) > SLOW_BYTES and any(tile[0] in Image.DECODERS for tile in image.tile):
+        raise ImageError(
+            "too_many_bytes",
+            f"{len(data):,} bytes of {image.format} in an encoding that is slow to read are over the limit of "
+            f"{SLOW_BYTES:,}; save it as PNG",
+        )
+    return image
 
 
 def check_header(image: Image.Image, limits: Limits) -> None:
@@ -135,9 +145,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         if image.mode == "La":  # pillow has no way from here to RGBA
             image = image.convert("LA")
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        return opaque.convert("RGB")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
