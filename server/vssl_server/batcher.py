@@ -184,24 +184,29 @@ class Batcher:
                     break
 
     def _run(self) -> None:
-        end: BaseException | None = None
         try:
             self._warm_up()
-            self.warm.set_result(None)
+        except BaseException as error:
+            self._stop()
+            failure = EngineStoppedError(f"the engine could not be warmed up: {error}")
+            failure.__cause__ = error
+            self.warm.set_exception(failure)
+            return
+        self.warm.set_result(None)
+        try:
             while self._take():
                 self._compute(self._batch)
         except BaseException as error:
             logger.critical("the engine's thread has ended", exc_info=error)
-            end = error
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
         with self._changed:
             self._stopped = True
             lost = {*self._jobs, *(part.job for part in self._batch)}
         for job in lost:
             job.fail(EngineStoppedError("the engine has stopped"))
-        if not self.warm.done():
-            failure = EngineStoppedError(f"the engine could not be warmed up: {end}")
-            failure.__cause__ = end
-            self.warm.set_exception(failure)
 
     def _take(self) -> bool:
         """Wait for work, then take what is there, oldest first, up to one batch. False when it is time to end."""

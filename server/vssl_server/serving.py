@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import typer
 import uvicorn
 
 from vssl.bundle import open_bundle
+from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import VsslError
 from vssl_server.app import Service, create_app
@@ -45,7 +47,7 @@ def run(location: Path, settings: Settings) -> None:
         server = Server(config, app.state.service)
         for number in (signal.SIGINT, signal.SIGTERM):
             # Uvicorn raises the signal once more when it has ended: it must find a handler that lets us return.
-            signal.signal(number, server.handle_exit)
+            signal.signal(number, server.drain)
         server.run([sock])
     if server.failure is not None:
         raise VsslError(f"{location}: {server.failure}") from server.failure
@@ -64,10 +66,16 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._announcement = asyncio.create_task(self._announce())
 
+    def drain(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more, and end when what is inside is answered."""
+        self.service.draining = self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT: uvicorn closes the door and waits for what is inside."""
-        self.service.draining = True
+        """Uvicorn's own handler while it runs: SIGTERM or SIGINT drains, a second Ctrl-C ends at once."""
+        if self.service.draining and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
         super().handle_exit(sig, frame)
+        self.drain(sig, frame)
 
     async def _announce(self) -> None:
         try:
@@ -76,6 +84,8 @@ class Server(uvicorn.Server):
         except EngineStoppedError as error:
             self.failure = error
             self.should_exit = True
+            return
+        if self.should_exit:
             return
         names = ", ".join(model.manifest.name for model in self.service.models)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
