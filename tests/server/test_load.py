@@ -1,0 +1,186 @@
+"""Overload, deadlines, abandoned requests, a dead engine: with an engine that waits for the test, over real TCP."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx2
+import numpy as np
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from tests.server.conftest import GatedEngine, Served, expected, png, serving
+from tests.server.test_errors import error
+from vssl.bundle import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl_server.batcher import Pixels
+from vssl_server.serving import bind
+
+PNG = {"Content-Type": "image/png"}
+
+
+class Announced(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+@contextmanager
+def over_tcp(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    """The application on a free port; its lifespan belongs to the caller."""
+    with bind("127.0.0.1", 0) as sock:
+        server = Announced(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([sock],))
+        thread.start()
+        assert server.listens.wait(60)
+        try:
+            yield sock.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def post(address: tuple[str, int], data: bytes) -> httpx2.Response:
+    return httpx2.post(f"http://{address[0]}:{address[1]}/v1/embed", content=data, headers=PNG, timeout=60)
+
+
+def wait_for_metric(running: Served, line: str) -> None:
+    """Ask until the line is there; every question is a request of its own, so the loop goes on serving."""
+    for _ in range(10_000):
+        if line in running.client.get("/metrics").text.splitlines():
+            return
+    raise AssertionError(f"{line!r} never came")
+
+
+def test_a_full_queue_answers_429_and_counts_images_not_requests(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with serving(tiny_bundle, engine, "full", queue_images=3, max_images=3) as running, ThreadPoolExecutor() as pool:
+        two = pool.submit(running.client.post, "/v1/embed", files=[("images", ("a.png", png(1)))] * 2)
+        engine.entered.acquire()
+        refused = running.client.post("/v1/embed", files=[("images", ("a.png", png(2)))] * 2)
+        failed = error(refused, 429, "queue_full")
+        assert "2 of 3 places" in failed["message"]
+        assert refused.headers["retry-after"] == "1"
+        one = pool.submit(running.client.post, "/v1/embed", content=png(3), headers=PNG)
+        wait_for_metric(running, 'vssl_queue_images{model="full"} 3.0')
+        engine.let.release(2)
+        assert (two.result(60).status_code, one.result(60).status_code) == (200, 200)
+        wait_for_metric(running, 'vssl_queue_images{model="full"} 0.0')
+        assert running.client.get("/readyz").status_code == 200
+
+
+def test_requests_under_load_share_batches_and_get_their_own_answers(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    shades = range(20, 40)
+    with serving(tiny_bundle, engine, "shared") as running, ThreadPoolExecutor(32) as pool:
+        first = pool.submit(running.client.post, "/v1/embed", content=png(1), headers=PNG)
+        engine.entered.acquire()
+        rest = [pool.submit(running.client.post, "/v1/embed", content=png(shade), headers=PNG) for shade in shades]
+        wait_for_metric(running, 'vssl_queue_images{model="shared"} 21.0')
+        engine.let.release(100)
+        assert first.result(60).status_code == 200
+        answers = [future.result(60).json()["data"][0]["embedding"] for future in rest]
+        metrics = running.client.get("/metrics").text.splitlines()
+    np.testing.assert_allclose(answers, expected(tiny_bundle, [png(shade) for shade in shades]).embedding, atol=1e-6)
+    assert sum(map(len, engine.batches)) == 21
+    assert 'vssl_batch_images_sum{model="shared"} 21.0' in metrics
+    assert f'vssl_batch_images_count{{model="shared"}} {len(engine.batches)}.0' in metrics
+    assert 'vssl_images_total{model="shared",outcome="embedded"} 21.0' in metrics
+
+
+def test_past_the_deadline_comes_504_and_the_place_is_free_again(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with serving(tiny_bundle, engine, "late", deadline_seconds=0.2) as running:
+        failed = error(running.client.post("/v1/embed", content=png(1), headers=PNG), 504, "deadline_exceeded")
+        assert "0.2 seconds" in failed["message"]
+        assert running.model.batcher.held == 0
+        engine.let.release(100)
+
+
+def test_a_request_whose_client_went_away_is_not_computed(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with (
+        serving(tiny_bundle, engine, "gone") as running,
+        over_tcp(running.client.app) as address,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = pool.submit(post, address, png(1))
+        engine.entered.acquire()
+        abandoned = http.client.HTTPConnection(*address)
+        abandoned.request("POST", "/v1/embed", png(2), PNG)
+        wait_for_metric(running, 'vssl_queue_images{model="gone"} 2.0')
+        abandoned.close()
+        wait_for_metric(running, 'vssl_requests_total{path="/v1/embed",status="499"} 1.0')
+        wait_for_metric(running, 'vssl_queue_images{model="gone"} 1.0')
+        last = pool.submit(post, address, png(3))
+        wait_for_metric(running, 'vssl_queue_images{model="gone"} 2.0')
+        engine.let.release(100)
+        assert (first.result(60).status_code, last.result(60).status_code) == (200, 200)
+    assert sum(map(len, engine.batches)) == 2
+
+
+def test_a_dead_engine_turns_readiness_red_and_nobody_waits_for_it(tiny_bundle: Bundle) -> None:
+    engine = Engine(tiny_bundle)
+
+    def dies(images: Pixels) -> Embeddings:
+        if images.any():
+            raise SystemExit("the device is gone")
+        return engine(images)
+
+    with serving(tiny_bundle, dies, "dead") as running:
+        assert running.client.get("/readyz").status_code == 200
+        error(running.client.post("/v1/embed", content=png(1), headers=PNG), 503, "not_ready")
+        ready = running.client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+        assert running.client.get("/healthz").json() == {"status": "ok"}
+        answer = running.client.post("/v1/embed", content=png(1), headers=PNG)
+        error(answer, 503, "not_ready")
+        assert answer.headers["retry-after"] == "1"
+        assert 'vssl_ready{model="dead"} 0.0' in running.client.get("/metrics").text
+
+
+def test_draining_turns_readiness_red_and_takes_no_more(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle, name="draining") as running:
+        running.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        ready = running.client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        error(running.client.post("/v1/embed", content=png(1), headers=PNG), 503, "not_ready")
+
+
+def test_health_answers_while_every_thread_is_busy(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with serving(tiny_bundle, engine, "busy", decode_threads=1) as running, ThreadPoolExecutor() as pool:
+        future = pool.submit(running.client.post, "/v1/embed", content=png(1), headers=PNG)
+        engine.entered.acquire()
+        assert running.client.get("/healthz").status_code == 200
+        assert running.client.get("/v1/models").status_code == 200
+        engine.let.release()
+        assert future.result(60).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/embed?x=1", "/elsewhere", "/v1/embed/secret"])
+def test_paths_that_clients_make_up_make_no_new_series(served: Served, path: str) -> None:
+    served.client.get(path)
+    lines = served.client.get("/metrics").text.splitlines()
+    paths = {line.split('path="')[1].split('"')[0] for line in lines if line.startswith("vssl_requests_total{")}
+    assert paths <= {"/v1/embed", "/v1/models", "/healthz", "/readyz", "/metrics", "other"}
+
+
+def test_metrics_are_in_base_units(served: Served) -> None:
+    served.client.post("/v1/embed", content=png(1), headers=PNG)
+    text = served.client.get("/metrics").text
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE vssl_")}
+    assert names == {
+        *("vssl_requests_total", "vssl_request_seconds", "vssl_queue_seconds", "vssl_inference_seconds"),
+        *("vssl_batch_images", "vssl_images_total", "vssl_queue_images", "vssl_ready"),
+    }

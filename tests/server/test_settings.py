@@ -1,0 +1,69 @@
+"""Settings: one list for the class, the environment, the flags and the documentation."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vssl.errors import UsageError
+from vssl_server.command import serve
+from vssl_server.settings import Settings, load_settings
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
+
+
+def test_every_setting_is_a_flag_and_documented() -> None:
+    flags = [name for name in inspect.signature(serve).parameters if name != "bundle"]
+    assert flags == list(Settings.model_fields)
+    text = DOCUMENT.read_text()
+    assert all(f"`--{name.replace('_', '-')}`" in text for name in flags)
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "decode_threads"])
+def test_the_default_that_help_tells_is_the_default(name: str) -> None:
+    [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
+    told = option.help.split("(")[1].rstrip(").")
+    default = Settings.model_fields[name].default
+    assert told == (
+        "all cores" if name == "engine_threads" else f"{default:g}" if name == "deadline_seconds" else str(default)
+    )
+
+
+def test_flags_win_over_the_environment_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSSL_PORT", "7001")
+    monkeypatch.setenv("VSSL_BATCH_SIZE", "5")
+    monkeypatch.setenv("VSSL_SOMETHING_ELSE", "1")
+    settings = load_settings({"port": 7002, "batch_size": None, "host": None})
+    assert (settings.port, settings.batch_size, settings.host) == (7002, 5, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("VSSL_PORT", "70000", r"--port \(VSSL_PORT\): .*65535"),
+        ("VSSL_PORT", "http", r"--port \(VSSL_PORT\)"),
+        ("VSSL_DEADLINE_SECONDS", "nan", r"--deadline-seconds \(VSSL_DEADLINE_SECONDS\)"),
+        ("VSSL_DEADLINE_SECONDS", "inf", r"--deadline-seconds \(VSSL_DEADLINE_SECONDS\)"),
+        ("VSSL_QUEUE_IMAGES", "10", r"max_images \(256\) is over queue_images \(10\)"),
+    ],
+)
+def test_a_value_that_is_not_valid_names_its_flag_and_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=message):
+        load_settings({})
+
+
+def test_the_command_is_found_without_loading_the_server() -> None:
+    code = "import sys, vssl_server.command; print([m for m in ('fastapi', 'uvicorn', 'pydantic') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_server_never_loads_torch() -> None:
+    code = "import sys, vssl_server.serving; print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
