@@ -123,6 +123,7 @@ class Manifest(Frozen):
     version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
     id: Sha256
     preprocessing: Preprocessing
+    outputs: Outputs
     models: dict[Precision, ModelFile] = Field(min_length=1)
     calibration: None = None
     evaluation: dict[str, float]
