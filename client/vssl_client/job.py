@@ -1,0 +1,171 @@
+"""Embed every image of a source into a folder of Parquet parts; killed at any moment and run again, it goes on.
+
+Rows are collected in the order of the source and written part by part, each part whole or not at all. What the parts
+hold is done; everything else is done again. So nothing is lost and nothing is there twice, whenever the job ends.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vssl.errors import UsageError
+from vssl.preprocessing import DEFAULT_LIMITS
+from vssl.sources import Source
+from vssl_client.done import DonePaths
+from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
+from vssl_client.errors import ModelChanged
+from vssl_client.lock import locked
+from vssl_client.parts import PartWriter, Rows
+from vssl_client.pipeline import chunked, ordered
+from vssl_client.table import PARTS, Origin, parts_of, read_columns, read_origin
+
+SHOWN_FAILURES = 10
+
+
+@dataclass
+class Summary:
+    """Images with a row in the whole folder, those of earlier runs included; `new` counts those of this run.
+
+    `failures` are the first few, as (path, reason).
+    """
+
+    embedded: int = 0
+    failed: int = 0
+    new: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, paths: Sequence[str], reasons: Sequence[str | None]) -> None:
+        """Count rows, each with the reason why it failed, or None."""
+        bad = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None]
+        self.failed += len(bad)
+        self.embedded += len(paths) - len(bad)
+        self.failures += bad[: SHOWN_FAILURES - len(self.failures)]
+
+
+class Reporter:
+    """Hears how far a job is; this one keeps it to itself."""
+
+    def begin(self, done: int, failed: int) -> None:
+        """The job begins, with what earlier runs have done: images with a row, and how many of them failed."""
+
+    def advance(self, images: int, failed: int) -> None:
+        """So many more images are done, so many of them failed."""
+
+
+SILENT = Reporter()
+
+
+def embed_source(
+    source: Source, out: Path, embedder: Embedder, *, overwrite: bool = False, reporter: Reporter = SILENT
+) -> Summary:
+    """Embed what `out` does not hold yet, in memory that does not grow with the images.
+
+    Raises:
+        UsageError: the source is empty; `out` holds something else, or embeddings of another model or source (without
+            `overwrite`, which deletes them); another job is writing to it.
+        ClientError: the embedder failed for good. What is finished stays, and the next run goes on from there.
+        VsslError: a part of an earlier run can't be read.
+        OSError: the source can't be listed, or `out` can't be written to.
+    """
+    if next(source.paths(), None) is None:
+        raise UsageError(f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders)")
+    model = embedder.model()
+    origin = Origin(model.name, model.version, model.id, source.name, model.dimension)
+    summary = Summary()
+    with _opened(out, origin, overwrite) as parts:
+        done = DonePaths(_finished(parts, summary))
+        reporter.begin(summary.embedded + summary.failed, summary.failed)
+        writer = PartWriter(out, origin, parts)
+        todo = chunked((path for path in source.paths() if path not in done), MAX_IMAGES)
+        with ordered(lambda paths: _embed_files(source, embedder, paths), todo, embedder.in_flight) as batches:
+            for rows in batches:
+                reporter.advance(len(rows.paths), len(rows.paths) - int(rows.result.ok.sum()))
+                if writer.add(rows):
+                    _finish_part(writer, embedder, origin, summary)
+            _finish_part(writer, embedder, origin, summary)
+    return summary
+
+
+def _embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
+    files: dict[str, tuple[str, int]] = {}
+
+    def read(path: str) -> bytes:
+        data = source.read(path, DEFAULT_LIMITS.max_bytes)
+        files[path] = hashlib.sha256(data).hexdigest(), len(data)
+        return data
+
+    result = embed_each(embedder, paths, read)
+    known = [files.get(path, (None, None)) for path in paths]
+    return Rows(paths, [sha256 for sha256, _ in known], [size for _, size in known], result)
+
+
+def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary: Summary) -> None:
+    """Write what is collected, if the model is still the one that the folder belongs to.
+
+    The model is asked for before the first image and after the last one of each part: answers carry its name and
+    version, but not the hash of its bundle.
+    """
+    if not writer.collected:
+        return
+    model = embedder.model()
+    rows = writer.joined()
+    dimension = rows.result.embedding.shape[1] or origin.dimension
+    if (rows.result.model, rows.result.version, model.id, dimension) != (
+        origin.model,
+        origin.version,
+        origin.id,
+        origin.dimension,
+    ):
+        raise ModelChanged(
+            f"the server changed its model from {origin.model} version {origin.version} to {rows.result.model} version "
+            f"{rows.result.version} (id {model.id[:12]}); start the old one again, or embed everything with --overwrite"
+        )
+    writer.write(rows)
+    summary.new += len(rows.paths)
+    summary.add(rows.paths, [None if error is None else error.reason for error in rows.result.errors])
+
+
+@contextmanager
+def _opened(out: Path, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
+    """Make `out` ours for a while, and give the parts that it holds already."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    foreign = [entry.name for entry in out.iterdir() if not entry.match(PARTS) and entry.name[0] not in "._"]
+    if foreign:
+        raise UsageError(f"{out}: holds something else ({min(foreign)}); name a new folder")
+    with locked(out):
+        for draft in out.glob(f".{PARTS}.*.tmp"):  # of a run that was killed
+            draft.unlink()
+        parts = parts_of(out)
+        for part in parts:
+            if overwrite:
+                part.unlink()
+            else:
+                _check_origin(part, origin)
+        yield [] if overwrite else parts
+
+
+def _check_origin(part: Path, origin: Origin) -> None:
+    found = read_origin(part)
+    if found.id != origin.id:
+        raise UsageError(
+            f"{part.parent}: holds embeddings of model {found.model} version {found.version} (id {found.id[:12]}), and "
+            f"this is {origin.model} version {origin.version} (id {origin.id[:12]}); name a new folder, or --overwrite "
+            "deletes them first"
+        )
+    if found.source != origin.source:
+        raise UsageError(
+            f"{part.parent}: holds embeddings of {found.source}, and this is {origin.source}; name a new folder, or "
+            "--overwrite deletes them first"
+        )
+
+
+def _finished(parts: list[Path], summary: Summary) -> Iterator[str]:
+    for part in parts:
+        table = read_columns(part, ["path", "error"])
+        paths = table["path"].to_pylist()
+        summary.add(paths, table["error"].to_pylist())
+        yield from paths

@@ -1,0 +1,73 @@
+"""Embedding in this process: the engine that the server runs, with nothing in between."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from vssl.bundle import Bundle
+from vssl.engine import Engine
+from vssl.errors import UsageError
+from vssl.preprocessing import ImageError, decode
+from vssl_client.errors import ImageRejected
+from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
+
+
+class LocalEmbedder:
+    """An `Embedder` over a bundle, on all cores: each caller's thread decodes, one more thread runs the engine.
+
+    Args:
+        bundle: a verified bundle.
+
+    Raises:
+        UsageError: onnxruntime is not installed.
+        BundleError: the model can't be loaded.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.in_flight = (os.cpu_count() or 1) + 1
+        self._manifest = bundle.manifest
+        try:
+            self._engine = Engine(bundle)
+        except ModuleNotFoundError as error:
+            raise UsageError(f"to embed in this process needs {error.name}: pip install 'vssl[server]'") from error
+        # Not the caller's thread: that may be a daemon, and the process must not end while ONNX Runtime runs in one.
+        self._engine_thread = ThreadPoolExecutor(1)
+
+    def model(self) -> ModelInfo:
+        """What the manifest says."""
+        manifest, engine = self._manifest, self._engine
+        return ModelInfo(manifest.name, manifest.version, manifest.id, engine.dimension, engine.size)
+
+    def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
+        """Decode here, then wait for the engine."""
+        pixels = np.empty((len(images), self._engine.size, self._engine.size, 3), np.uint8)
+        errors: list[ImageRejected | None] = []
+        good = 0
+        for image in images:
+            try:
+                pixels[good] = decode(image, self._manifest.preprocessing)
+                errors.append(None)
+                good += 1
+            except ImageError as error:
+                errors.append(ImageRejected(error.type, str(error)))
+        name, version = self._manifest.name, self._manifest.version
+        if not good:
+            return all_failed(errors, name, version, self._engine.dimension)
+        answer = self._engine_thread.submit(self._engine, pixels[:good]).result()
+        return filled(errors, name, version, answer.embedding, answer.variance, answer.uncertainty)
+
+    def close(self) -> None:
+        """End the engine's thread; what waits for it is dropped."""
+        self._engine_thread.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
