@@ -1,6 +1,7 @@
 """`vssl train` and `vssl evaluate`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
+    # Before torch loads its OpenMP: threads that spin at its barriers make training three times as slow as need be
+    # whenever anything else wants one of the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from pydantic import ValidationError
 
     from vssl.errors import UsageError

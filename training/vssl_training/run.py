@@ -70,6 +70,7 @@ class Run:
         self.record_path = path / "recipe.yaml"
         self.metrics_path = path / "metrics.jsonl"
         self.weights_path = path / "weights.safetensors"
+        self.report_path = path / "report.html"
         self.sample_path = path / "sample.npy"
         self.checkpoint_path = path / "checkpoints" / "last.pt"
 

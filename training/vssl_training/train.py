@@ -12,9 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vssl.engine import Embeddings, concatenate
 from vssl.errors import UsageError, VsslError
 from vssl.images import ImageSet, load_images
 from vssl.sources import open_source
@@ -22,6 +24,7 @@ from vssl_training.judge import Judge
 from vssl_training.pretrain import Pretraining
 from vssl_training.progress import Progress
 from vssl_training.recipe import Recipe
+from vssl_training.report import SHOWN, write_report
 from vssl_training.run import Budget, Run, RunRecord, Schedule, preprocessing_of, record_data
 from vssl_training.variance import VarianceTraining
 
@@ -79,7 +82,19 @@ def go_on(
         checkpoint = None
     second = VarianceTraining(record.recipe, first.student, pixels, record.seed, record.schedule.variance)
     run_phase(run, second, checkpoint, progress, interrupted, None)
+    report(run, record, images, second)
     run.save_weights(second.embedder)
+
+
+@torch.no_grad()
+def report(run: Run, record: RunRecord, images: ImageSet, phase: VarianceTraining) -> None:
+    """Write `report.html` from some random images of the run."""
+    picked = np.random.default_rng(record.seed).permutation(len(images))[:SHOWN]
+    phase.embedder.eval()
+    batches = torch.split(phase.pixels[torch.from_numpy(picked).to(phase.pixels.device)], 256)
+    parts = [Embeddings(*(values.cpu().numpy() for values in phase.embedder(batch))) for batch in batches]
+    labels = None if images.labels is None else [images.classes[label] for label in images.labels[picked]]
+    write_report(run, images.pixels[picked], concatenate(parts), labels)
 
 
 def run_phase(
