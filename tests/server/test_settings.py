@@ -1,12 +1,15 @@
 """Settings: one list for the class, the environment, the flags and the documentation."""
 
 import inspect
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.server.conftest import serving
+from vssl.bundle import Bundle
 from vssl.errors import UsageError
 from vssl_server.command import serve
 from vssl_server.settings import Settings, load_settings
@@ -67,3 +70,16 @@ def test_the_server_never_loads_torch() -> None:
     code = "import sys, vssl_server.serving; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+def test_no_telemetry_even_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle
+) -> None:
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        collector.setblocking(False)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.getsockname()[1]}")
+        with serving(tiny_bundle) as running:  # would not start: no exporter is installed
+            assert running.client.get("/readyz").status_code == 200
+        with pytest.raises(BlockingIOError):
+            collector.accept()
