@@ -7,137 +7,22 @@ byte can change unnoticed. Nothing in a bundle is executable.
 
 import hashlib
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ValidationError
 
 from vssl.errors import BundleError, UsageError
-from vssl.files import atomic_write
-from vssl.preprocessing import Preprocessing
+from vssl.files import atomic_write, write_directory
+from vssl.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 
-MANIFEST = "manifest.json"
-SCHEMA_VERSION: Final = 1
+__all__ = ["MANIFEST", "Bundle", "Manifest", "manifest_id", "open_bundle", "replaceable", "write_bundle"]
+
 MAX_MANIFEST_BYTES = 16 * 2**20
-MAX_FILE_BYTES = 4 * 2**30
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-RelativePath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=200)
-]
-"""Letters, digits and . _ - only, no part that starts with a dot: it can't leave the bundle's directory."""
-
-
-class Frozen(BaseModel):
-    """A record that is checked strictly when read: unknown fields are errors, values don't change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileRecord(Frozen):
-    """One file of the bundle: size in bytes and SHA-256."""
-
-    bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
-    sha256: Sha256
-
-
-class Outputs(Frozen):
-    """What the model answers: `dimension` D of embedding and variance, and how `uncertainty` sums the variance up."""
-
-    dimension: int = Field(ge=1, le=65536)
-    uncertainty: Literal["mean_log_variance"] = "mean_log_variance"
-
-
-class Parity(Frozen):
-    """Largest absolute difference from torch over `images` real images, and the limit that each was held to."""
-
-    images: int = Field(ge=1)
-    embedding: float = Field(ge=0)
-    log_variance: float = Field(ge=0)
-    uncertainty: float = Field(ge=0)
-    limit: float = Field(gt=0)
-
-
-class Change(Frozen):
-    """Absolute differences |Δ| over all numbers of all images: the largest and the mean."""
-
-    max: float = Field(ge=0)
-    mean: float = Field(ge=0)
-
-
-class Difference(Frozen):
-    """What a lower precision costs against `fp32`, over `images` real images.
-
-    `cosine_min` and `cosine_mean` are between the two embeddings of an image; `knn` and `recall_at_1` are this
-    precision's figure minus that of `fp32`, None where the images have no labels.
-    """
-
-    images: int = Field(ge=1)
-    embedding: Change
-    variance: Change
-    cosine_min: float
-    cosine_mean: float
-    knn: float | None = None
-    recall_at_1: float | None = None
-
-
-Precision = Literal["fp32", "fp16", "int8"]
-
-
-class ModelFile(Frozen):
-    """One precision of the model: its path in the bundle and its measured difference from torch in float32.
-
-    `images_per_second` maps a batch size to the speed on the machine that exported, where it was measured.
-    """
-
-    path: RelativePath
-    parity: Parity
-    opset: int | None = None
-    ir_version: int | None = None
-    difference: Difference | None = None
-    images_per_second: dict[Annotated[str, StringConstraints(pattern=r"^[0-9]+$")], float] = {}
-
-
-class Provenance(Frozen):
-    """Where the model comes from: recipe as trained, data, seed, versions of what made it, git commit if known."""
-
-    recipe: dict[str, Any]
-    data: dict[str, Any]
-    seed: int
-    versions: dict[str, str]
-    git_commit: str | None = None
-    created: str
-
-
-class Manifest(Frozen):
-    """`manifest.json`. `id` is the SHA-256 of the manifest without it, file hashes included."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: Name
-    version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
-    id: Sha256
-    preprocessing: Preprocessing
-    outputs: Outputs
-    models: dict[Precision, ModelFile] = Field(min_length=1)
-    calibration: None = None
-    evaluation: dict[str, float]
-    provenance: Provenance
-    files: dict[RelativePath, FileRecord]
-
-    @model_validator(mode="after")
-    def _models_are_files(self) -> Self:
-        if MANIFEST in self.files:
-            raise ValueError(f"{MANIFEST} can't list itself in `files`")
-        for model in self.models.values():
-            if model.path not in self.files:
-                raise ValueError(f"the model {model.path} is not listed in `files`")
-        return self
 
 
 @dataclass(frozen=True)
@@ -208,7 +93,7 @@ def write_bundle(location: Path, fields: Mapping[str, Any], files: Mapping[str, 
                 member.external_attr = 0o644 << 16  # else only its owner can read it once it is unpacked
                 archive.writestr(member, data)
     else:
-        _write_directory(location, contents)
+        write_directory(location, contents)
     return manifest
 
 
@@ -308,23 +193,3 @@ def _archive(location: Path, name: str) -> Iterator[zipfile.ZipFile]:
     except Exception as error:
         # zipfile raises whatever the broken bytes lead to: BadZipFile, zlib.error, UnicodeDecodeError, …
         raise BundleError(f"{location}: {name} can't be read from the zip archive ({error})") from error
-
-
-def _write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
-    # Built beside its place and renamed into it, so that a reader never meets half a bundle. Between the two renames
-    # there is none for a moment; killed there, the old and the new one both lie in the hidden folder beside it.
-    with tempfile.TemporaryDirectory(dir=location.parent, prefix=f".{location.name}.") as draft:
-        new, old = Path(draft, "new"), Path(draft, "old")
-        for name, data in contents.items():
-            path = new / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as file:
-                file.write(data)
-        try:
-            if location.exists():
-                location.rename(old)
-            new.rename(location)
-        except BaseException:
-            if old.exists() and not location.exists():
-                old.rename(location)
-            raise

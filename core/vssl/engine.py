@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vssl.bundle import Bundle, Precision
+from vssl.bundle import Bundle
 from vssl.errors import BundleError, UsageError, VsslError
+from vssl.manifest import Precision
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")

@@ -1,8 +1,9 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -29,3 +30,24 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of files, named by relative paths, over the one that is there, whole or not at all."""
+    # Built beside its place and renamed into it, so that a reader never meets half a folder. Between the two renames
+    # there is none for a moment; killed there, the old and the new one both lie in the hidden folder beside it.
+    with tempfile.TemporaryDirectory(dir=location.parent, prefix=f".{location.name}.") as draft:
+        new, old = Path(draft, "new"), Path(draft, "old")
+        for name, data in contents.items():
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                file.write(data)
+        try:
+            if location.exists():
+                location.rename(old)
+            new.rename(location)
+        except BaseException:
+            if old.exists() and not location.exists():
+                old.rename(location)
+            raise

@@ -12,9 +12,9 @@ import onnx
 import torch
 from torch import nn
 
-from vssl.bundle import Parity
 from vssl.engine import OUTPUTS, Embeddings
 from vssl.errors import VsslError
+from vssl.manifest import Parity
 
 OPSET = 20
 PARITY_LIMIT = 1e-3
