@@ -73,13 +73,15 @@ def test_the_server_never_loads_torch() -> None:
 
 
 def test_no_telemetry_even_where_the_environment_asks_for_it(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tiny_bundle: Bundle
 ) -> None:
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     with socket.create_server(("127.0.0.1", 0)) as collector:
         collector.setblocking(False)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.getsockname()[1]}")
-        with serving(tiny_bundle) as running:  # would not start: no exporter is installed
+        with serving(tiny_bundle) as running:
             assert running.client.get("/readyz").status_code == 200
         with pytest.raises(BlockingIOError):
             collector.accept()
+    # An attempt would have failed, as no exporter is installed, and been logged.
+    assert [record for record in caplog.records if record.name == "fastapi"] == []
