@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 from vssl.bundle import Manifest, open_bundle, replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
-from vssl_export.onnx_file import PARITY_LIMIT, compare, to_onnx
+from vssl_export.measurement import compare, preprocessing_sha256
+from vssl_export.onnx_file import to_onnx
 from vssl_training.run import Run, RunRecord, preprocessing_of
 
 MODEL = "model.onnx"
@@ -37,15 +39,17 @@ def export_run(path: Path, location: Path, name: str, release: str) -> Manifest:
     # The engine opens bundles only, so the comparison runs on a draft of the bundle, through the user's own path.
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
-        unknown = {"images": len(sample), "embedding": 0, "log_variance": 0, "uncertainty": 0, "limit": PARITY_LIMIT}
-        write_bundle(draft, {**fields, "models": models(unknown)}, {MODEL: data})
+        unknown = {"images": len(sample), "embedding": 0, "log_variance": 0, "uncertainty": 0, "limit": 1}
+        write_bundle(draft, {**fields, "models": models(data, unknown)}, {MODEL: data})
         parity = compare(Engine(open_bundle(draft))(sample), expected)
-    return write_bundle(location, {**fields, "models": models(parity.model_dump())}, {MODEL: data})
+    return write_bundle(location, {**fields, "models": models(data, parity.model_dump())}, {MODEL: data})
 
 
-def models(parity: Mapping[str, Any]) -> dict[str, Any]:
+def models(data: bytes, parity: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's `models`: one file, in float32."""
-    return {"fp32": {"path": MODEL, "parity": parity}}
+    model = onnx.load_from_string(data)
+    opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    return {"fp32": {"path": MODEL, "parity": parity, "opset": opset, "ir_version": model.ir_version}}
 
 
 def manifest_fields(record: RunRecord, name: str, release: str, figures: dict[str, float]) -> dict[str, Any]:
@@ -55,6 +59,7 @@ def manifest_fields(record: RunRecord, name: str, release: str, figures: dict[st
         "name": name,
         "version": release,
         "preprocessing": preprocessing_of(recipe),
+        "preprocessing_sha256": preprocessing_sha256(preprocessing_of(recipe)),
         "outputs": {"dimension": recipe.network.dimension},
         "evaluation": figures,
         "provenance": {

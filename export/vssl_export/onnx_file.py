@@ -1,4 +1,4 @@
-"""An embedder as one ONNX file, and the proof that ONNX Runtime answers what torch answers."""
+"""An embedder as one ONNX file."""
 
 import contextlib
 import io
@@ -6,19 +6,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import nn
 
-from vssl.engine import OUTPUTS, Embeddings
+from vssl.engine import OUTPUTS
 from vssl.errors import VsslError
-from vssl.manifest import Parity
 
 OPSET = 20
-PARITY_LIMIT = 1e-3
-"""Largest difference allowed, on embeddings (of unit length), log variances and uncertainties alike."""
 
 
 def to_onnx(embedder: nn.Module, size: int) -> bytes:
@@ -52,29 +47,6 @@ def to_onnx(embedder: nn.Module, size: int) -> bytes:
         value.ClearField("metadata_props")
     model.graph.ClearField("metadata_props")
     return bytes(model.SerializeToString())
-
-
-def compare(ours: Embeddings, torchs: Embeddings) -> Parity:
-    """Largest absolute differences between two answers for the same images.
-
-    Raises:
-        VsslError: one of them is over the limit.
-    """
-
-    def largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-        return float(np.abs(a - b).max())
-
-    differences = {
-        "embedding": largest(ours.embedding, torchs.embedding),
-        "log_variance": largest(np.log(ours.variance), np.log(torchs.variance)),
-        "uncertainty": largest(ours.uncertainty, torchs.uncertainty),
-    }
-    for name, difference in differences.items():
-        if not difference <= PARITY_LIMIT:  # this way round, so that nan is refused too
-            raise VsslError(
-                f"ONNX Runtime's {name} differs from torch's by {difference:.2g} (limit {PARITY_LIMIT:g}): not exported"
-            )
-    return Parity(images=len(ours), limit=PARITY_LIMIT, **differences)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from vssl.errors import BundleError, UsageError, VsslError
 from vssl.images import load_images
 from vssl.sources import open_source
 from vssl_export.bundle_writer import export_run
-from vssl_export.onnx_file import PARITY_LIMIT, compare
+from vssl_export.measurement import LIMITS, compare
 from vssl_training.run import Run
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -57,7 +57,7 @@ def test_the_manifest_records_the_measured_difference(exported: Bundle, finished
     sample = Run(finished_run).sample()
     again = compare(Engine(exported)(sample), torchs(finished_run, sample))
     assert parity == again
-    assert 0 < parity.embedding < PARITY_LIMIT
+    assert 0 < parity.embedding < LIMITS["fp32"].largest
     assert parity.images == len(sample) == 40
 
 
@@ -87,10 +87,10 @@ def test_the_onnx_file_is_valid_and_self_contained(exported: Bundle) -> None:
 def test_a_difference_over_the_limit_is_not_exported(exported: Bundle, pixels: Pixels) -> None:
     answer = Engine(exported)(pixels)
     off = Embeddings(answer.embedding, answer.variance * 1.01, answer.uncertainty)
-    with pytest.raises(VsslError, match=r"log_variance differs from torch's by 0\.01 \(limit 0\.001\)"):
+    with pytest.raises(VsslError, match=r"log_variance in fp32 differs from torch's by 0\.01 \(limit 0\.001\)"):
         compare(off, answer)
     broken = Embeddings(answer.embedding * np.nan, answer.variance, answer.uncertainty)
-    with pytest.raises(VsslError, match="embedding differs"):
+    with pytest.raises(VsslError, match="embedding in fp32 differs"):
         compare(broken, answer)
 
 

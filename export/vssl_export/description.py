@@ -1,0 +1,54 @@
+"""A manifest for a person to read."""
+
+from collections.abc import Iterator
+
+from vssl.manifest import Manifest, ModelFile
+
+
+def describe(manifest: Manifest) -> str:
+    """Several lines of `field   value`."""
+    return "\n".join(f"{name:<15} {value}".rstrip() for name, value in _lines(manifest))
+
+
+def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "model", f"{manifest.name} {manifest.version}"
+    yield "id", manifest.id
+    how = manifest.preprocessing
+    yield (
+        "input",
+        f"{how.size} × {how.size} pixels of the centred square, {how.crop:g} of the shorter side, {how.interpolation}",
+    )
+    yield "output", f"embedding and variance of {manifest.outputs.dimension} numbers; uncertainty: mean log variance"
+    for precision, model in manifest.models.items():
+        yield precision, _model(model, manifest.files[model.path].bytes)
+        yield from (("", line) for line in _measured(model))
+    for name, figure in manifest.evaluation.items():
+        yield name, f"{figure:.4g}"
+    origin = manifest.provenance
+    yield "created", f"{origin.created}, seed {origin.seed}, commit {origin.git_commit or 'unknown'}"
+    yield "recipe", str(origin.recipe.get("name", "unknown"))
+    yield "data", ", ".join(f"{key} {value}" for key, value in origin.data.items()) or "unknown"
+    yield "made with", ", ".join(f"{package} {version}" for package, version in origin.versions.items()) or "unknown"
+
+
+def _model(model: ModelFile, size: int) -> str:
+    versions = "" if model.opset is None else f", opset {model.opset}, IR {model.ir_version}"
+    off = model.parity
+    return (
+        f"{model.path}, {size / 2**20:.2f} MiB{versions}; from torch on {off.images} images at most "
+        f"{off.embedding:.1g} (embedding), {off.log_variance:.1g} (log variance), limit {off.limit:g}"
+    )
+
+
+def _measured(model: ModelFile) -> Iterator[str]:
+    if model.difference is not None:
+        off = model.difference
+        costs = "".join(
+            f", {name} {change:+.4f}"
+            for name, change in (("kNN", off.knn), ("R@1", off.recall_at_1))
+            if change is not None
+        )
+        yield f"against fp32 on {off.images} images: mean cosine {off.cosine_mean:.5f}{costs}"
+    if model.images_per_second:
+        speeds = ", ".join(f"{speed:,.0f} at batch {batch}" for batch, speed in model.images_per_second.items())
+        yield f"images/s where it was exported: {speeds}"

@@ -1,0 +1,150 @@
+"""What a precision costs and what it brings, measured on real images; and the limits that it is held to."""
+
+import hashlib
+import io
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vssl.engine import Embeddings, Engine, concatenate
+from vssl.errors import VsslError
+from vssl.manifest import Change, Difference, Parity, Precision
+from vssl.measures import knn_accuracy, knn_predict
+from vssl.preprocessing import Preprocessing, decode
+
+Pixels = npt.NDArray[np.uint8]
+
+SPEED_BATCHES = (1, 8, 32, 128)
+SPEED_SECONDS = 0.3
+"""Wall time of each measurement of speed."""
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a precision is held to.
+
+    Attributes:
+        largest: |Δ| from torch in float32, of embeddings (of unit length), log variances and uncertainties alike.
+        cosine: least mean cosine to fp32's embeddings.
+        drop: most that kNN accuracy or R@1 may lose against fp32.
+    """
+
+    largest: float
+    cosine: float
+    drop: float
+
+
+LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(1e-3, 0.999999, 0.0),
+    "fp16": Limits(0.02, 0.9999, 0.005),
+    "int8": Limits(0.5, 0.99, 0.02),
+}
+
+
+def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32") -> Parity:
+    """Largest absolute differences between two answers for the same images.
+
+    Raises:
+        VsslError: one of them is over the precision's limit.
+    """
+
+    def largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+        return float(np.abs(a - b).max())
+
+    with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 or below is over every limit
+        differences = {
+            "embedding": largest(ours.embedding, torchs.embedding),
+            "log_variance": largest(np.log(ours.variance), np.log(torchs.variance)),
+            "uncertainty": largest(ours.uncertainty, torchs.uncertainty),
+        }
+    limit = LIMITS[precision].largest
+    for name, difference in differences.items():
+        if not difference <= limit:  # this way round, so that nan is refused too
+            raise VsslError(
+                f"ONNX Runtime's {name} in {precision} differs from torch's by {difference:.2g} "
+                f"(limit {limit:g}): not exported"
+            )
+    return Parity(images=len(ours), limit=limit, **differences)
+
+
+def difference(ours: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None) -> Difference:
+    """What one precision's answers differ in from fp32's, for the same images; with labels, what that costs."""
+
+    def change(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Change:
+        distance = np.abs(a - b)
+        return Change(max=float(distance.max()), mean=float(distance.mean()))
+
+    lengths = np.linalg.norm(ours.embedding, axis=1) * np.linalg.norm(fp32.embedding, axis=1)
+    cosine = (ours.embedding * fp32.embedding).sum(axis=1) / lengths
+    judged = {}
+    if labels is not None:
+        judged = {name: value - _judge(fp32, labels)[name] for name, value in _judge(ours, labels).items()}
+    return Difference(
+        images=len(ours),
+        embedding=change(ours.embedding, fp32.embedding),
+        variance=change(ours.variance, fp32.variance),
+        cosine_min=float(cosine.min()),
+        cosine_mean=float(cosine.mean()),
+        **judged,
+    )
+
+
+def over_limit(precision: Precision, found: Difference) -> str | None:
+    """Which limit a difference from fp32 passes and by how much, or None."""
+    limits = LIMITS[precision]
+    if not found.cosine_mean >= limits.cosine:
+        return f"the mean cosine of {precision} to fp32 is {found.cosine_mean:.5f}, under the limit of {limits.cosine}"
+    for name, change in (("kNN accuracy", found.knn), ("R@1", found.recall_at_1)):
+        if change is not None and not change >= -limits.drop:
+            return f"{name} in {precision} is {-change:.4f} lower than in fp32, over the limit of {limits.drop}"
+    return None
+
+
+def embed(engine: Engine, pixels: Pixels) -> Embeddings:
+    """Embed any number of images, at least one, a batch at a time."""
+    return concatenate([engine(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
+
+
+def speeds(engine: Engine, pixels: Pixels) -> dict[str, float]:
+    """Images per second at each batch size, on these images repeated as far as needed; decoding is not in it."""
+    found = {}
+    for size in SPEED_BATCHES:
+        batch = np.resize(pixels, (size, *pixels.shape[1:]))
+        engine(batch)
+        calls, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < SPEED_SECONDS:
+            engine(batch)
+            calls += 1
+        found[str(size)] = round(calls * size / elapsed, 1)
+    return found
+
+
+def card(mode: str) -> bytes:
+    """A PNG of 320 × 240 with edges and gradients, on its side by EXIF; pillow's `mode` is RGB, RGBA or L."""
+    y, x = np.mgrid[0:240, 0:320]
+    channels = [x * 255 // 319, y * 255 // 239, (x ^ y) & 255, 255 - (x + y) // 3]
+    image = Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "RGBA").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def preprocessing_sha256(preprocessing: Preprocessing) -> str:
+    """Hash of the pixels that the preprocessing makes of three cards here; the same wherever a bundle may be served."""
+    pixels = b"".join(decode(card(mode), preprocessing).tobytes() for mode in ("RGB", "RGBA", "L"))
+    return hashlib.sha256(pixels).hexdigest()
+
+
+def _judge(answer: Embeddings, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    vectors = answer.embedding
+    nearest = knn_predict(vectors, vectors, labels, k=1, exclude_self=True)
+    return {
+        "knn": knn_accuracy(vectors, labels, vectors, labels, exclude_self=True),
+        "recall_at_1": float((nearest == labels).mean()),
+    }
