@@ -13,7 +13,7 @@ from demo.gallery import write_gallery
 HERE = Path(__file__).parent
 OUT = HERE / "out"
 VSSL = str(Path(sys.executable).parent / "vssl")
-MINUTES = "3"
+MINUTES = "4"
 
 
 def vssl(*arguments: str) -> None:
