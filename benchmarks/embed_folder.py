@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import DEMO_DATA, parser, report
+from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
 from vssl.bundle import open_bundle
 from vssl.engine import Engine
@@ -74,17 +74,16 @@ def main() -> None:
     report("vssl embed", rows, settings, arguments.json)
 
 
-def measure(bundle: Path, data: str, url: str, folder: Path, rounds: int) -> list[dict[str, float | str]]:
+def measure(bundle: Path, data: str, url: str, folder: Path, rounds: int) -> list[Row]:
     """Median seconds and largest memory of the three, which take turns."""
 
     def embed(*road: str) -> list[str]:
         out = tempfile.mkdtemp(dir=folder)
         return [VSSL, "embed", data, *road, "-o", out, "--quiet"]
 
+    bare = [sys.executable, "-m", "benchmarks.embed_folder", "--bare"]
     commands: dict[str, Callable[[], list[str]]] = {
-        "bare loop": lambda: (
-            [sys.executable, "-m", "benchmarks.embed_folder", "--bare", "--bundle", str(bundle)] + ["--data", data]
-        ),
+        "bare loop": lambda: [*bare, "--bundle", str(bundle), "--data", data],
         "in-process": lambda: embed("--bundle", str(bundle)),
         "through the server": lambda: embed("--url", url),
     }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.served import served
 from demo.gallery import write_gallery
 
 HERE = Path(__file__).parent
@@ -26,19 +27,9 @@ def vssl(*arguments: str) -> None:
 
 def embed_through_server(bundle: Path, source: str, out: Path) -> None:
     """Serve the bundle on a free port, embed a folder through it, and stop it."""
-    print(f"\n$ vssl serve {bundle} --port 0", flush=True)
-    server = subprocess.Popen([VSSL, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            print(line, end="", flush=True)
-            if " on http://" in line:
-                vssl("embed", source, "--url", line.split(" on ")[-1].strip(), "-o", str(out))
-                return
-        sys.exit(server.wait() or 1)
-    finally:
-        server.terminate()
-        server.wait()
+    print(f"\n$ vssl serve {bundle} --port 0 &", flush=True)
+    with served(bundle) as url:
+        vssl("embed", source, "--url", url, "-o", str(out))
 
 
 def main() -> None:
