@@ -36,7 +36,7 @@ def busy(status: int, code: str, message: str) -> ApiError:
 
 def invalid_options(problems: Sequence[Any]) -> ApiError:
     """422 from pydantic's list of errors in the query or in the JSON's options."""
-    names = [next(str(part) for part in problem["loc"] if part != "query") for problem in problems]
+    names = [next((str(part) for part in problem["loc"] if part != "query"), "body") for problem in problems]
     texts = [f"{name}: {problem['msg']}" for name, problem in zip(names, problems, strict=True)]
     return ApiError(422, "invalid_option", "; ".join(texts), param=names[0])
 

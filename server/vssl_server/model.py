@@ -39,11 +39,11 @@ class Result:
 
 
 class BadImagesError(Exception):
-    """Some images were refused and the caller wants all or nothing."""
+    """Some of so many `images` were refused and the caller wants all or nothing."""
 
-    def __init__(self, refused: Mapping[int, Refusal]) -> None:
-        super().__init__(f"{len(refused)} images were refused")
-        self.refused = refused
+    def __init__(self, refused: Mapping[int, Refusal], images: int) -> None:
+        super().__init__(f"{len(refused)} of {images} images were refused")
+        self.refused, self.images = refused, images
 
 
 class Model:
@@ -86,7 +86,7 @@ class Model:
             for refusal in refused.values():
                 metrics.IMAGES.labels(self.manifest.name, refusal.type).inc()
             if refused and not partial:
-                raise BadImagesError(refused)
+                raise BadImagesError(refused, len(images))
             good = [result for result in decoded if not isinstance(result, Refusal)]
             answer = await asyncio.wrap_future(self.batcher.submit(good)) if good else self._none
         metrics.IMAGES.labels(self.manifest.name, "embedded").inc(len(good))

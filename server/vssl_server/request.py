@@ -65,10 +65,8 @@ async def read_request(request: Request, options: Options, settings: Settings) -
         ApiError: 400, 413, 415 or 422.
         ClientDisconnect: the client went away while sending.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send the body uncompressed")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    _refuse_compressed(request)
+    kind = _kind(request)
     if kind == "application/json":
         body = await read_body(request, settings.max_body_bytes)
         # Megabytes of base64 take a while to parse.
@@ -84,11 +82,40 @@ async def read_request(request: Request, options: Options, settings: Settings) -
             f"Content-Type {kind or 'is missing'}: send image/… or application/octet-stream for one image as it is, "
             "multipart/form-data with parts named images, or application/json",
         )
-    if not images:
-        raise ApiError(422, "no_images", "the request holds no images", param="images")
-    if len(images) > settings.max_images:
-        raise _too_many(len(images), settings)
+    check_count(len(images), settings, "images")
     return images, options
+
+
+async def read_json(request: Request, settings: Settings) -> bytes:
+    """A whole body that says that it is JSON, not parsed yet.
+
+    Raises:
+        ApiError: 413 or 415.
+    """
+    _refuse_compressed(request)
+    if _kind(request) != "application/json":
+        raise ApiError(
+            415, "unsupported_media_type", f"Content-Type {_kind(request) or 'is missing'}: send application/json"
+        )
+    return await read_body(request, settings.max_body_bytes)
+
+
+def check_count(images: int, settings: Settings, field: str) -> None:
+    """Refuse a request of no images (ApiError 422) or of too many (413); `field` is where they stood in it."""
+    if images == 0:
+        raise ApiError(422, "no_images", "the request holds no images", param=field)
+    if images > settings.max_images:
+        raise _too_many(images, settings, field)
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refuse_compressed(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send the body uncompressed")
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -170,11 +197,11 @@ def _name(name: str | None, index: int) -> str | None:
     return name
 
 
-def _too_many(images: int | None, settings: Settings) -> ApiError:
+def _too_many(images: int | None, settings: Settings, field: str = "images") -> ApiError:
     count = "more" if images is None else f"{images}"
     return ApiError(
         413,
         "too_many_images",
         f"the request holds {count} images, over the limit of {settings.max_images}; send several requests",
-        param="images",
+        param=field,
     )

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from vssl_server.openai_api import EmbeddingRequest
+
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4YSMCAALoARn1Z46+AAAAAElFTkSuQmCC"
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -87,9 +89,36 @@ class State(BaseModel):
     status: str
 
 
+class OpenAIEmbedding(BaseModel):
+    """One image's answer in OpenAI's shape, and what an image has beyond it."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="A text where `encoding_format` is `base64`")
+    variance: list[float]
+    uncertainty: float
+
+
+class Usage(BaseModel):
+    """Images have no tokens: zeros."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddings(BaseModel):
+    """One item for each image, in the order of the request."""
+
+    object: Literal["list"]
+    model: str
+    data: list[OpenAIEmbedding]
+    usage: Usage
+
+
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     reasons = {
         400: "The body is not valid JSON or multipart",
+        404: "No such model",
         406: "No media type of `Accept` is one that this server writes",
         413: "The body, or the number of images, is over the limit",
         415: "A type of body, or a compression, that is not read",
@@ -179,6 +208,12 @@ _REQUEST = {
     },
 }
 
+_TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
+        "schema": {"type": "string"},
+    }
+}
 EMBED: dict[str, Any] = {
     "summary": "Embed images",
     "tags": ["embedding"],
@@ -188,14 +223,42 @@ EMBED: dict[str, Any] = {
             "description": "One item for each image, in the order of the request",
             "model": EmbedAnswer,
             "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
-            "headers": {
-                "Server-Timing": {
-                    "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
-                    "schema": {"type": "string"},
-                }
-            },
+            "headers": _TIMING,
         },
         **_errors(400, 406, 413, 415, 422, 429, 500, 503, 504),
+    },
+}
+EMBEDDINGS: dict[str, Any] = {
+    "summary": "Embed images, in the shape of OpenAI's SDK",
+    "tags": ["embedding"],
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": EmbeddingRequest.model_json_schema(),
+                    "examples": {
+                        "one": {"summary": "One image", "value": {"model": "NAME", "input": _PIXEL}},
+                        "two": {
+                            "summary": "Two images, embeddings as base64 of float32",
+                            "value": {
+                                "model": "NAME",
+                                "input": [_PIXEL, f"data:image/png;base64,{_PIXEL}"],
+                                "encoding_format": "base64",
+                            },
+                        },
+                    },
+                }
+            },
+        }
+    },
+    "responses": {
+        200: {
+            "description": "One item for each image, in the order of the request",
+            "model": OpenAIEmbeddings,
+            "headers": _TIMING,
+        },
+        **_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 MODELS: dict[str, Any] = {

@@ -16,9 +16,10 @@ from vssl.bundle import open_bundle
 from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import VsslError
-from vssl_server.app import Service, create_app
+from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError
 from vssl_server.model import Model
+from vssl_server.service import Service
 from vssl_server.settings import Settings
 
 

@@ -1,6 +1,7 @@
 """The application in this process: the real routes over a real bundle, or over an engine that a test controls."""
 
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings, Engine
@@ -19,6 +22,7 @@ from vssl.preprocessing import decode
 from vssl_server.app import create_app
 from vssl_server.batcher import Infer, Pixels
 from vssl_server.model import Model
+from vssl_server.serving import bind
 from vssl_server.settings import Settings
 
 
@@ -49,9 +53,43 @@ def served(tiny_bundle: Bundle) -> Iterator[Served]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def address(served: Served) -> Iterator[tuple[str, int]]:
+    """Where the same application listens, for clients that bring their own HTTP."""
+    with over_tcp(served.client.app) as here:
+        yield here
+
+
 @pytest.fixture
 def client(served: Served) -> TestClient:
     return served.client
+
+
+class Announced(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+@contextmanager
+def over_tcp(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    """The application on a free port; its lifespan belongs to the caller."""
+    with bind("127.0.0.1", 0) as sock:
+        server = Announced(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([sock],))
+        thread.start()
+        assert server.listens.wait(60)
+        try:
+            yield sock.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 class GatedEngine:

@@ -223,7 +223,9 @@ def test_models_say_what_a_client_needs(served: Served, tiny_bundle: Bundle) -> 
 
 def test_openapi_describes_every_route_and_its_examples_work(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/v1/embed", "/v1/models", "/healthz", "/readyz", "/metrics"}
+    assert set(document["paths"]) == {
+        *("/v1/embed", "/v1/embeddings", "/v1/models", "/healthz", "/readyz", "/metrics"),
+    }
     operation = document["paths"]["/v1/embed"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"fields", "encoding", "on_error"}
     assert {int(status) for status in operation["responses"]} == {

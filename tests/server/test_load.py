@@ -1,53 +1,19 @@
 """Overload, deadlines, abandoned requests, a dead engine: with an engine that waits for the test, over real TCP."""
 
 import http.client
-import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx2
 import numpy as np
 import pytest
-import uvicorn
-from starlette.types import ASGIApp
 
-from tests.server.conftest import GatedEngine, Served, expected, png, serving
+from tests.server.conftest import GatedEngine, Served, expected, over_tcp, png, serving
 from tests.server.test_errors import error
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.batcher import Pixels
-from vssl_server.serving import bind
 
 PNG = {"Content-Type": "image/png"}
-
-
-class Announced(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-
-@contextmanager
-def over_tcp(app: ASGIApp) -> Iterator[tuple[str, int]]:
-    """The application on a free port; its lifespan belongs to the caller."""
-    with bind("127.0.0.1", 0) as sock:
-        server = Announced(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([sock],))
-        thread.start()
-        assert server.listens.wait(60)
-        try:
-            yield sock.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def post(address: tuple[str, int], data: bytes) -> httpx2.Response:

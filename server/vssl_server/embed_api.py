@@ -1,0 +1,39 @@
+"""`POST /v1/embed`: images in three forms, answers in three."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl_server.answer import WRITERS, negotiate
+from vssl_server.model import Result
+from vssl_server.request import Options, read_request
+from vssl_server.service import Service, unless_disconnected
+
+
+async def embed(request: Request, options: Annotated[Options, Query()]) -> Response:
+    """Embed images: each one's embedding, its per-dimension variance, and one number for its uncertainty."""
+    started = time.monotonic()
+    service: Service = request.app.state.service
+    model = service.models[0]
+    media_type = negotiate(request.headers.get("accept"))
+    with service.receiving():
+        images, options = await read_request(request, options, service.settings)
+    work = model.embed([image.data for image in images], partial=options.on_error == "return")
+    result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])
+    # Hundreds of rows take milliseconds to write, in which the loop can serve others.
+    body = await asyncio.to_thread(WRITERS[media_type], model.manifest, images, options, result)
+    return Response(body, media_type=media_type, headers=timing(started, result))
+
+
+def timing(started: float, result: Result) -> dict[str, str]:
+    """The header with the parts of a request's time in milliseconds; it came at `started` on the monotonic clock."""
+    seconds = {
+        "total": time.monotonic() - started,
+        "queue": result.answer.queue_seconds,
+        "inference": result.answer.inference_seconds,
+    }
+    return {"Server-Timing": ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in seconds.items())}

@@ -1,0 +1,77 @@
+"""`POST /v1/embeddings`, the shape that OpenAI's SDK speaks: images are data URIs or base64 in place of text."""
+
+import asyncio
+import base64
+import time
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl_server.embed_api import timing
+from vssl_server.errors import ApiError, invalid_options
+from vssl_server.model import Result
+from vssl_server.request import check_count, read_json
+from vssl_server.service import Service, unless_disconnected
+
+
+class EmbeddingRequest(BaseModel):
+    """The body. `model` is the name of a served model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: str | list[str] = Field(description="An image as base64 or as a data URI, or a list of them")
+    model: str
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="How `embedding` is written: numbers, or base64 of little-endian float32"
+    )
+    dimensions: int | None = Field(None, description="The model's own dimension, no other")
+    user: str | None = Field(None, description="Accepted and not used")
+
+
+async def create_embeddings(request: Request) -> Response:
+    """Embed images. Beside `embedding`, each item has `variance`, numbers always, and `uncertainty`."""
+    started = time.monotonic()
+    service: Service = request.app.state.service
+    with service.receiving():
+        asked = await asyncio.to_thread(_parse, await read_json(request, service.settings))
+    model = service.model(asked.model)
+    dimension = model.manifest.outputs.dimension
+    if asked.dimensions not in (None, dimension):
+        raise ApiError(422, "invalid_option", f"dimensions: {asked.model} has {dimension}, no other", "dimensions")
+    images = [asked.input] if isinstance(asked.input, str) else asked.input
+    check_count(len(images), service.settings, "input")
+    result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
+    body = await asyncio.to_thread(_write, asked, result)
+    return Response(body, media_type="application/json", headers=timing(started, result))
+
+
+def _parse(body: bytes) -> EmbeddingRequest:
+    try:
+        return EmbeddingRequest.model_validate(orjson.loads(body))
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+    except ValidationError as error:
+        raise invalid_options(error.errors()) from None
+
+
+def _write(asked: EmbeddingRequest, result: Result) -> bytes:
+    rows = result.answer.embeddings
+    embeddings: Any = rows.embedding
+    if asked.encoding_format == "base64":
+        embeddings = [base64.b64encode(row.astype("<f4")).decode() for row in rows.embedding]
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": embeddings[index],
+            "variance": rows.variance[index],
+            "uncertainty": rows.uncertainty[index],
+        }
+        for index in range(len(rows))
+    ]
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    answer = {"object": "list", "model": asked.model, "data": data, "usage": usage}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,101 @@
+"""What every protocol shares: the served models, readiness, the deadline, and errors that clients understand."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedError
+from vssl_server.errors import ApiError, busy
+from vssl_server.model import BadImagesError, Model, Refusal, Result
+from vssl_server.settings import Settings
+
+
+@dataclass
+class Service:
+    """What every route sees. `draining` is set when the server was told to stop."""
+
+    settings: Settings
+    models: Sequence[Model]
+    draining: bool = False
+
+    @property
+    def state(self) -> str:
+        """`ready`, `draining`, or `unavailable`: a model is still warming up, or its engine has ended."""
+        if self.draining:
+            return "draining"
+        return "ready" if all(model.batcher.ready for model in self.models) else "unavailable"
+
+    def model(self, name: str) -> Model:
+        """The served model of that name.
+
+        Raises:
+            ApiError: 404, there is none.
+        """
+        for model in self.models:
+            if model.manifest.name == name:
+                return model
+        served = ", ".join(model.manifest.name for model in self.models)
+        raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}", param="model")
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Around the reading of a request.
+
+        Raises:
+            ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time.
+        """
+        if self.state != "ready":
+            raise busy(503, "not_ready", f"the server is {self.state}")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.draining:
+                raise busy(503, "not_ready", "the server is stopping") from None
+            raise
+
+    async def answer(self, work: Awaitable[Result], field: str, names: Sequence[str | None] = ()) -> Result:
+        """The work's result within the deadline. `field` and `names` say what the request calls its images.
+
+        Raises:
+            ApiError: 422, 429, 500, 503 or 504.
+        """
+        limit = self.settings.deadline_seconds
+        try:
+            async with asyncio.timeout(limit):
+                return await work
+        except BadImagesError as error:
+            raise _bad_images(error.refused, error.images, field, names) from None
+        except OverloadedError as error:
+            raise busy(429, "queue_full", f"the server is busy: {error}") from None
+        except InferenceError as error:
+            raise ApiError(500, "inference_failed", str(error)) from None
+        except EngineStoppedError as error:
+            raise busy(503, "not_ready", str(error)) from None
+        except TimeoutError:
+            raise ApiError(504, "deadline_exceeded", f"no answer within {limit:g} seconds") from None
+
+
+async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
+    """The work's result, or ClientDisconnect as soon as nobody waits for it. The body has been read before."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: Sequence[str | None]) -> ApiError:
+    reasons = []
+    for index, refusal in refused.items():
+        name = names[index] if names else None
+        reasons.append(f"{field}[{index}]{f' ({name})' if name else ''}: {refusal.message}")
+    message = f"{len(reasons)} of {images} images can't be embedded: " + "; ".join(reasons)
+    return ApiError(422, "invalid_image", message, param=f"{field}[{next(iter(refused))}]")
