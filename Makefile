@@ -2,13 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint types bench
+.PHONY: setup demo test test-all test-triton test-light lint types bench
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,train,export,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,train,export,dev]'
 	touch $@
 
 demo: setup  ## train, export, serve and embed small real images, then write demo/gallery.html
@@ -17,8 +17,18 @@ demo: setup  ## train, export, serve and embed small real images, then write dem
 test: setup
 	$(BIN)/pytest
 
-test-all: setup
+test-all: setup .venv-triton/.ready
 	$(BIN)/pytest -m ''
+
+test-triton: setup .venv-triton/.ready  ## a real Triton Inference Server, asked for tensors and JPEGs
+	$(BIN)/pytest -m triton tests
+
+# Triton wants numpy 1 and gets a venv of its own; most of what the wheel asks for is for another use of it.
+.venv-triton/.ready: Makefile
+	$(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'numpy<2' onnxruntime pillow
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
@@ -31,3 +41,11 @@ types: setup
 bench: setup  ## the figures of README.md, shortened; without --quick each script prints the full table
 	$(BIN)/python -m benchmarks.training --quick
 	$(BIN)/python -m benchmarks.embed_folder --quick
+
+test-light: .venv-light/.ready  ## core, client and server without torch
+	.venv-light/bin/pytest tests/core tests/client tests/server
+
+.venv-light/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-light
+	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,dev]'
+	touch $@

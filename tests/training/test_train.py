@@ -154,6 +154,18 @@ def test_a_folder_that_is_no_run_is_left_alone(fashion_folder: Path, small_recip
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_a_start_that_was_killed_is_started_again(
+    finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    """What a kill between the first file and the record leaves: the record makes a folder a run."""
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / ".sample.npy.x1.tmp").write_bytes(b"half")
+    shutil.copy(Run(finished_run).sample_path, out)
+    train(small_recipe, str(fashion_folder), out, Budget(steps=40), seed=0)
+    assert same_weights(finished_run, out)
+
+
 def test_bad_files_are_named_and_the_rest_is_trained_on(
     fashion_folder: Path, tmp_path: Path, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:

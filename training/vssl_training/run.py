@@ -93,14 +93,15 @@ class Run:
             raise UsageError(f"{self.record_path}: damaged, or written by another version of vssl: {error}") from error
 
     def start(self, record: RunRecord, images: ImageSet) -> None:
-        """Make the directory and write what is fixed at the start.
+        """Make the directory and write what is fixed at the start; the record last, since it makes this a run.
 
         Raises:
-            UsageError: something other than an empty folder is in the way.
+            UsageError: something is in the way that is not a start that was killed.
         """
-        if self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
+        ours = {self.checkpoint_path.parent.name, self.sample_path.name}
+        if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - ours):
             raise UsageError(f"{self.path}: exists and is not a run; name a new folder")
-        self.checkpoint_path.parent.mkdir(parents=True)
+        self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
         picked = np.random.default_rng(record.seed).choice(len(images), min(SAMPLE, len(images)), replace=False)
         with atomic_write(self.sample_path) as file:
             np.save(file, images.pixels[np.sort(picked)])
@@ -173,6 +174,11 @@ class Run:
         weights = {name: tensor.cpu().contiguous() for name, tensor in embedder.state_dict().items()}
         with atomic_write(self.weights_path) as file:
             file.write(save(weights))
+
+
+def visible(folder: Path) -> list[Path]:
+    """Entries of a folder but those that start with a dot, such as files that were half written when we were killed."""
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
