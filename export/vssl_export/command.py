@@ -7,22 +7,45 @@ import typer
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run.")],
-    out: Annotated[Path, typer.Option(help="The bundle to write: a folder, or a file ending in .zip.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model; the bundle's file name by default.")] = None,
-    model_version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    source: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run; or a bundle, with --triton.")],
+    out: Annotated[Path | None, typer.Option(help="The bundle to write: a folder, or a file ending in .zip.")] = None,
+    triton: Annotated[Path | None, typer.Option(help="The Triton model repository to write or extend.")] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="Version of the model, 1 by default.")] = None,
 ) -> None:
-    """Turn a run into a bundle: an ONNX file checked against torch, and the manifest that describes it."""
-    from vssl_export.bundle_writer import export_run
+    """Turn a run into a bundle (an ONNX file checked against torch, and its manifest); either into Triton's models."""
+    from tempfile import TemporaryDirectory
 
-    manifest = export_run(run, out, name or out.resolve().stem, model_version)
-    parity = manifest.models["fp32"].parity
-    typer.echo(
-        f"vssl: {out} holds {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
-        f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
-        f"{parity.uncertainty:.1g} (uncertainty); next: vssl serve {out}",
-        err=True,
-    )
+    from vssl.bundle import MANIFEST, open_bundle
+    from vssl.errors import UsageError
+    from vssl_export.triton import write_repository
+
+    if out is None and triton is None:
+        raise UsageError("name what to write: --out BUNDLE, --triton DIR, or both")
+    if gpu and triton is None:
+        raise UsageError("--gpu is about the Triton repository: name one with --triton DIR")
+    with TemporaryDirectory() as scratch:
+        bundle = source
+        if source.suffix != ".zip" and not (source / MANIFEST).exists():
+            from vssl_export.bundle_writer import export_run
+
+            bundle = out or Path(scratch, "bundle")
+            manifest = export_run(source, bundle, name or (out or source).resolve().stem, model_version or "1")
+            parity = manifest.models["fp32"].parity
+            typer.echo(
+                f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
+                f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
+                f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
+                err=True,
+            )
+        elif out is not None or name is not None or model_version is not None:
+            raise UsageError(f"{source} is a bundle: --out, --name and --model-version are for runs")
+        if triton is not None:
+            models = write_repository(open_bundle(bundle), triton, gpu)
+            typer.echo(
+                f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True
+            )
 
 
 def info(
