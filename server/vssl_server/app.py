@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import vssl
-from vssl_server import metrics, schema
+from vssl_server import inference_rest, metrics, schema
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
+from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.openai_api import create_embeddings
 from vssl_server.service import Service
@@ -45,15 +46,15 @@ def create_app(settings: Settings, models: Sequence[Model]) -> FastAPI:
         # Off even where the environment asks for it: nothing leaves this process but answers.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.service = Service(settings, models)
+    app.state.service = service = Service(settings, models)
     app.post("/v1/embed", **schema.EMBED)(embed)
     app.post("/v1/embeddings", **schema.EMBEDDINGS)(create_embeddings)
     app.get("/v1/models", **schema.MODELS)(list_models)
     app.get("/healthz", **schema.HEALTHZ)(healthz)
     app.get("/readyz", **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
-    known = frozenset(app.openapi()["paths"])
-    app.add_middleware(metrics.MetricsMiddleware, known=known)
+    inference_rest.add_routes(app, Catalogue(service))
+    app.add_middleware(metrics.MetricsMiddleware)
     return app
 
 

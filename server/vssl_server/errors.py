@@ -1,4 +1,6 @@
-"""Errors as clients see them: `{"error": {"message", "type", "param", "code"}}` for every status."""
+"""Errors as clients see them, for every status: `{"error": {"message", "type", "param", "code"}}`, and under `/v2`
+`{"error": message}`, as the Open Inference Protocol has it.
+"""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
@@ -23,9 +25,11 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers
 
-    def response(self) -> Response:
-        """The error in OpenAI's shape."""
-        error = {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}
+    def response(self, path: str) -> Response:
+        """The error in the shape of the protocol that the path belongs to."""
+        error: object = self.message
+        if path != "/v2" and not path.startswith("/v2/"):
+            error = {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}
         return Response(orjson.dumps({"error": error}), self.status, self.headers, "application/json")
 
 
@@ -47,27 +51,29 @@ def _type(status: int) -> str:
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-async def _api_error(_: Request, error: ApiError) -> Response:
-    return error.response()
+async def _api_error(request: Request, error: ApiError) -> Response:
+    return error.response(request.url.path)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    return ApiError(error.status_code, phrase.lower().replace(" ", "_"), message, headers=error.headers).response()
+    path = request.url.path
+    message = f"{request.method} {path}: {error.detail}"
+    return ApiError(error.status_code, phrase.lower().replace(" ", "_"), message, headers=error.headers).response(path)
 
 
-async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
-    return invalid_options(error.errors()).response()
+async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+    return invalid_options(error.errors()).response(request.url.path)
 
 
 async def _disconnected(_: Request, error: ClientDisconnect) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     # The traceback goes to the server's log; what it says is not for the client.
-    return ApiError(500, "internal_error", "the server failed on this request; its log says why").response()
+    failure = ApiError(500, "internal_error", "the server failed on this request; its log says why")
+    return failure.response(request.url.path)
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

@@ -51,10 +51,10 @@ READY = Gauge("vssl_ready", "1 if the model can answer, else 0.", ["model"], reg
 
 
 class MetricsMiddleware:
-    """Counts and times every request. Paths that are not `known` share one label: clients choose paths, not labels."""
+    """Counts and times every request by its route. Those of no route share one label: clients choose paths."""
 
-    def __init__(self, app: ASGIApp, known: frozenset[str]) -> None:
-        self.app, self.known = app, known
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -72,7 +72,7 @@ class MetricsMiddleware:
         try:
             await self.app(scope, receive, watch)
         finally:
-            path = scope["path"] if scope["path"] in self.known else "other"
+            path = getattr(scope.get("route"), "path", "other")
             REQUESTS.labels(path, status).inc()
             if status != CLIENT_CLOSED_REQUEST:
                 REQUEST_SECONDS.labels(path).observe(time.monotonic() - started)

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from vssl.preprocessing import ImageError, Limits, decode
 from vssl_server import metrics
 from vssl_server.batcher import Answer, Batcher, Infer, Pixels
 from vssl_server.settings import Settings
+from vssl_server.statistics import Statistics
 
 Encoded = bytes | str
 """An image file's bytes, or the same in base64, with or without a data URI's head."""
@@ -63,6 +66,7 @@ class Model:
         self.batcher = Batcher(
             infer, settings.batch_size, settings.queue_images, warm_up=self._warm_up, observe=self._observe
         )
+        self.statistics = Statistics()
         self._none = Answer(infer(self._blank(0)), 0.0, 0.0)
         metrics.QUEUE_IMAGES.labels(manifest.name).set_function(lambda: self.batcher.held)
         metrics.READY.labels(manifest.name).set_function(lambda: self.batcher.ready)
@@ -80,7 +84,8 @@ class Model:
             InferenceError: the model failed on these images.
             EngineStoppedError: the engine has ended.
         """
-        with self.batcher.places(len(images)):
+        started = time.monotonic()
+        with self._failures(started), self.batcher.places(len(images)):
             decoded = await self._decode(images)
             refused = {index: result for index, result in enumerate(decoded) if isinstance(result, Refusal)}
             for refusal in refused.values():
@@ -88,10 +93,28 @@ class Model:
             if refused and not partial:
                 raise BadImagesError(refused, len(images))
             good = [result for result in decoded if not isinstance(result, Refusal)]
-            answer = await asyncio.wrap_future(self.batcher.submit(good)) if good else self._none
-        metrics.IMAGES.labels(self.manifest.name, "embedded").inc(len(good))
+            return Result(await self._compute(good, started), refused)
+
+    async def embed_pixels(self, pixels: Pixels) -> Result:
+        """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""
+        started = time.monotonic()
+        with self._failures(started), self.batcher.places(len(pixels)):
+            return Result(await self._compute(list(pixels), started), {})
+
+    async def _compute(self, images: Sequence[Pixels], started: float) -> Answer:
+        answer = await asyncio.wrap_future(self.batcher.submit(images)) if images else self._none
+        metrics.IMAGES.labels(self.manifest.name, "embedded").inc(len(images))
         metrics.QUEUE_SECONDS.labels(self.manifest.name).observe(answer.queue_seconds)
-        return Result(answer, refused)
+        self.statistics.succeeded(len(images), time.monotonic() - started, answer)
+        return answer
+
+    @contextmanager
+    def _failures(self, started: float) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # a cancellation too
+            self.statistics.fail.add(time.monotonic() - started)
+            raise
 
     async def _decode(self, images: Sequence[Encoded]) -> list[Pixels | Refusal]:
         loop = asyncio.get_running_loop()
@@ -120,6 +143,7 @@ class Model:
         return np.zeros((images, size, size, 3), np.uint8)
 
     def _observe(self, images: int, seconds: float) -> None:
+        self.statistics.execution_count += 1
         metrics.BATCH_IMAGES.labels(self.manifest.name).observe(images)
         metrics.INFERENCE_SECONDS.labels(self.manifest.name).observe(seconds)
 

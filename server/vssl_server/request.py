@@ -1,6 +1,7 @@
 """The body of `POST /v1/embed` in its three forms → images and options."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -118,6 +119,35 @@ def _refuse_compressed(request: Request) -> None:
         raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send the body uncompressed")
 
 
+async def read_decompressed(request: Request, max_bytes: int) -> bytes:
+    """The whole body, unpacked where it is compressed; the limit is for both forms.
+
+    Raises:
+        ApiError: 400, 413 or 415.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "deflate"):
+        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send gzip, deflate or none")
+    body = await read_body(request, max_bytes)
+    if encoding == "identity":
+        return body
+    return await asyncio.to_thread(_decompress, body, encoding, max_bytes)
+
+
+def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    # Both are deflate inside; 15 + 32: the header says which. No more is unpacked than what shows that it is too long.
+    stream = zlib.decompressobj(15 + 32)
+    try:
+        unpacked = stream.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise ApiError(400, "invalid_encoding", f"the body is not {encoding}: {error}") from None
+    if len(unpacked) > max_bytes:
+        raise _too_long(max_bytes)
+    if not stream.eof or stream.unused_data:
+        raise ApiError(400, "invalid_encoding", f"the {encoding} body is cut short, or goes on after its end")
+    return unpacked
+
+
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body; ApiError 413 as soon as it is known to be too long."""
     return b"".join([chunk async for chunk in bounded(request, max_bytes)])
@@ -125,15 +155,18 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body's chunks, their bytes counted: a chunked body has no Content-Length to believe."""
-    too_long = ApiError(413, "body_too_large", f"the body is over the limit of {max_bytes:,} bytes")
     if int(request.headers.get("content-length", 0)) > max_bytes:
-        raise too_long
+        raise _too_long(max_bytes)
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > max_bytes:
-            raise too_long
+            raise _too_long(max_bytes)
         yield chunk
+
+
+def _too_long(max_bytes: int) -> ApiError:
+    return ApiError(413, "body_too_large", f"the body is over the limit of {max_bytes:,} bytes")
 
 
 async def _from_multipart(request: Request, settings: Settings) -> list[Image]:

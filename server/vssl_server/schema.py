@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from vssl_server.openai_api import EmbeddingRequest
 
-_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4YSMCAALoARn1Z46+AAAAAElFTkSuQmCC"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4YSMCAALoARn1Z46+AAAAAElFTkSuQmCC"
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -165,13 +165,13 @@ _REQUEST = {
                 "additionalProperties": False,
             },
             "examples": {
-                "bare": {"summary": "Base64 alone", "value": {"images": [_PIXEL]}},
+                "bare": {"summary": "Base64 alone", "value": {"images": [PIXEL]}},
                 "named": {
                     "summary": "Named images, vectors as base64 of float32, partial results",
                     "value": {
                         "images": [
-                            {"name": "pixel.png", "data": _PIXEL},
-                            {"name": "same.png", "data": f"data:image/png;base64,{_PIXEL}"},
+                            {"name": "pixel.png", "data": PIXEL},
+                            {"name": "same.png", "data": f"data:image/png;base64,{PIXEL}"},
                         ],
                         "fields": ["embedding", "uncertainty"],
                         "encoding": "base64",
@@ -208,7 +208,7 @@ _REQUEST = {
     },
 }
 
-_TIMING = {
+TIMING = {
     "Server-Timing": {
         "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
         "schema": {"type": "string"},
@@ -223,7 +223,7 @@ EMBED: dict[str, Any] = {
             "description": "One item for each image, in the order of the request",
             "model": EmbedAnswer,
             "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
-            "headers": _TIMING,
+            "headers": TIMING,
         },
         **_errors(400, 406, 413, 415, 422, 429, 500, 503, 504),
     },
@@ -238,12 +238,12 @@ EMBEDDINGS: dict[str, Any] = {
                 "application/json": {
                     "schema": EmbeddingRequest.model_json_schema(),
                     "examples": {
-                        "one": {"summary": "One image", "value": {"model": "NAME", "input": _PIXEL}},
+                        "one": {"summary": "One image", "value": {"model": "NAME", "input": PIXEL}},
                         "two": {
                             "summary": "Two images, embeddings as base64 of float32",
                             "value": {
                                 "model": "NAME",
-                                "input": [_PIXEL, f"data:image/png;base64,{_PIXEL}"],
+                                "input": [PIXEL, f"data:image/png;base64,{PIXEL}"],
                                 "encoding_format": "base64",
                             },
                         },
@@ -256,7 +256,7 @@ EMBEDDINGS: dict[str, Any] = {
         200: {
             "description": "One item for each image, in the order of the request",
             "model": OpenAIEmbeddings,
-            "headers": _TIMING,
+            "headers": TIMING,
         },
         **_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
     },

@@ -1,0 +1,160 @@
+"""The Open Inference Protocol v2, whether it comes over HTTP or gRPC: models, what they say of themselves, inference.
+
+Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as in the Triton repository that
+`vssl export` writes, so that a client can't tell the two servers apart.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import vssl
+from vssl.engine import OUTPUTS
+from vssl_server.errors import ApiError
+from vssl_server.model import Model, Result
+from vssl_server.request import check_count
+from vssl_server.service import Service
+from vssl_server.settings import Settings
+from vssl_server.tensors import Tensor, invalid, to_files, to_pixels
+
+INPUT = "image"
+PLATFORM = "onnxruntime_onnx"
+SERVER = {
+    "name": "vssl",
+    "version": vssl.__version__,
+    "extensions": ["binary_tensor_data", "model_configuration", "statistics"],
+}
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """One of a model's two names."""
+
+    name: str
+    model: Model
+    encoded: bool
+    settings: Settings
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.model.manifest.version
+
+    @property
+    def datatype(self) -> str:
+        """Of the input."""
+        return "BYTES" if self.encoded else "UINT8"
+
+    @property
+    def dims(self) -> list[int]:
+        """The input's shape without the batch."""
+        size = self.model.manifest.preprocessing.size
+        return [1] if self.encoded else [size, size, 3]
+
+    def metadata(self) -> dict[str, Any]:
+        """Inputs and outputs; −1 is the number of images."""
+        return {
+            "name": self.name,
+            "versions": [self.version],
+            "platform": PLATFORM,
+            "inputs": [{"name": INPUT, "datatype": self.datatype, "shape": [-1, *self.dims]}],
+            "outputs": [
+                {"name": name, "datatype": "FP32", "shape": [-1, *dims]} for name, dims in self._outputs().items()
+            ],
+        }
+
+    def config(self) -> dict[str, Any]:
+        """The same in the fields of Triton's `ModelConfig`."""
+        kind = "TYPE_STRING" if self.encoded else "TYPE_UINT8"
+        return {
+            "name": self.name,
+            "platform": PLATFORM,
+            "backend": "onnxruntime",
+            "max_batch_size": self.settings.max_images,
+            "input": [{"name": INPUT, "data_type": kind, "dims": self.dims}],
+            "output": [
+                {"name": name, "data_type": "TYPE_FP32", "dims": dims} for name, dims in self._outputs().items()
+            ],
+            "dynamic_batching": {},
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Triton's `ModelStatistics`; both names of a model tell of the whole model."""
+        counts = asdict(self.model.statistics)
+        totals = {name: counts.pop(name) for name in list(counts) if isinstance(counts[name], dict)}
+        return {"name": self.name, "version": self.version, **counts, "inference_stats": totals}
+
+    async def infer(self, inputs: Sequence[Tensor]) -> Result:
+        """Embed the one input.
+
+        Raises:
+            ApiError: 400 or 413, it is not what the metadata say, or holds too many images.
+            BadImagesError, OverloadedError, InferenceError, EngineStoppedError: as `Model.embed`.
+        """
+        if [tensor.name for tensor in inputs] != [INPUT]:
+            names = [tensor.name for tensor in inputs]
+            raise invalid(f"{self.name} has one input, {INPUT}; the request has {', '.join(names) or 'none'}")
+        [tensor] = inputs
+        if self.encoded:
+            files = to_files(tensor)
+            check_count(len(files), self.settings, INPUT)
+            return await self.model.embed(files, partial=False)
+        pixels = to_pixels(tensor, self.model.manifest.preprocessing.size)
+        check_count(len(pixels), self.settings, INPUT)
+        return await self.model.embed_pixels(pixels)
+
+    def _outputs(self) -> dict[str, list[int]]:
+        dimension = self.model.manifest.outputs.dimension
+        # Triton knows no output without dimensions.
+        return {"embedding": [dimension], "variance": [dimension], "uncertainty": [1]}
+
+
+class Catalogue:
+    """The models by the names that the protocol knows them by."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.models: Mapping[str, InferenceModel] = {
+            name: InferenceModel(name, model, encoded, service.settings)
+            for model in service.models
+            for name, encoded in ((model.manifest.name, False), (f"{model.manifest.name}_image", True))
+        }
+
+    def find(self, name: str, version: str = "") -> InferenceModel:
+        """The model of that name and, unless it is empty, version.
+
+        Raises:
+            ApiError: 404.
+        """
+        model = self.models.get(name)
+        if model is None:
+            raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {', '.join(self.models)}")
+        if version not in ("", model.version):
+            raise ApiError(404, "model_not_found", f"{name} is served in version {model.version}, not {version}")
+        return model
+
+    def ready(self, name: str, version: str = "") -> bool:
+        """Whether that model can answer; ApiError 404 if there is none."""
+        return self.find(name, version).model.batcher.ready and not self.service.draining
+
+
+def chosen(names: Sequence[str]) -> Sequence[str]:
+    """The outputs that were asked for; all of them where none was.
+
+    Raises:
+        ApiError: 400, an output that no model has.
+    """
+    for name in names:
+        if name not in OUTPUTS:
+            raise invalid(f"no output {name!r}; there are {', '.join(OUTPUTS)}")
+    return names or OUTPUTS
+
+
+def arrays(names: Sequence[str], result: Result) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """The outputs of those names, float32, little-endian, `uncertainty` as [N, 1]."""
+    for name in names:
+        array = getattr(result.answer.embeddings, name)
+        yield name, np.ascontiguousarray(array.reshape(len(array), -1), "<f4")

@@ -1,0 +1,204 @@
+"""The Open Inference Protocol v2 over HTTP, with the binary tensor extension; `/config` and `/stats` are Triton's."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl_server import inference_schema as schema
+from vssl_server.embed_api import timing
+from vssl_server.errors import ApiError, busy
+from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, InferenceModel, arrays, chosen
+from vssl_server.model import Result
+from vssl_server.request import read_decompressed
+from vssl_server.service import Service, unless_disconnected
+from vssl_server.tensors import Tensor, invalid
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Dimension = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class InputTensor(BaseModel):
+    """An input: its values are in `data`, or behind the JSON where `binary_data_size` stands in `parameters`."""
+
+    name: str
+    shape: list[Dimension]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class WantedOutput(BaseModel):
+    """An output that is asked for; `binary_data` in `parameters` says in which form."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceRequest(BaseModel):
+    """The JSON of a request."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor]
+    outputs: list[WantedOutput] = []
+
+    def binary(self) -> Mapping[str, bool]:
+        """The outputs to answer, and whether each is to be binary."""
+        default = self.parameters.get("binary_data_output") is True
+        asked = {output.name: output.parameters.get("binary_data", default) is True for output in self.outputs}
+        return {name: asked.get(name, default) for name in chosen(list(asked))}
+
+
+def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
+    """Put the protocol's routes on the application."""
+    app.state.catalogue = catalogue
+    app.get("/v2", **schema.SERVER)(server_metadata)
+    app.get("/v2/health/live", **schema.LIVE)(live)
+    app.get("/v2/health/ready", **schema.READY)(ready)
+    for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        app.get(place, **schema.METADATA)(model_metadata)
+        app.get(f"{place}/ready", **schema.MODEL_READY)(model_ready)
+        app.get(f"{place}/config", **schema.CONFIG)(model_config)
+        app.get(f"{place}/stats", **schema.STATISTICS)(model_statistics)
+        app.post(f"{place}/infer", **schema.INFER)(infer)
+
+
+async def server_metadata() -> Response:
+    """Name and version of the server, and the extensions that it knows."""
+    return _json(SERVER)
+
+
+async def live() -> Response:
+    """The process is alive."""
+    return Response()
+
+
+async def ready(request: Request) -> Response:
+    """Every model can answer."""
+    service = _catalogue(request).service
+    if service.state != "ready":
+        raise busy(503, "not_ready", f"the server is {service.state}")
+    return Response()
+
+
+async def model_metadata(request: Request, name: str, version: str = "") -> Response:
+    """Inputs and outputs of a model."""
+    return _json(_catalogue(request).find(name, version).metadata())
+
+
+async def model_ready(request: Request, name: str, version: str = "") -> Response:
+    """This model can answer."""
+    if not _catalogue(request).ready(name, version):
+        raise busy(503, "not_ready", f"{name} can't answer now")
+    return Response()
+
+
+async def model_config(request: Request, name: str, version: str = "") -> Response:
+    """Triton's extension: the model's configuration."""
+    return _json(_catalogue(request).find(name, version).config())
+
+
+async def model_statistics(request: Request, name: str, version: str = "") -> Response:
+    """Triton's extension: the model's counts and times."""
+    return _json({"model_stats": [_catalogue(request).find(name, version).statistics()]})
+
+
+async def infer(request: Request, name: str, version: str = "") -> Response:
+    """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
+    started = time.monotonic()
+    catalogue = _catalogue(request)
+    service: Service = catalogue.service
+    model = catalogue.find(name, version)
+    with service.receiving():
+        body = await read_decompressed(request, service.settings.max_body_bytes)
+    header_length = request.headers.get(HEADER_LENGTH)
+    if header_length == "0":
+        tensors, asked, outputs = _raw(model, body)
+    else:
+        tensors, asked, outputs = await asyncio.to_thread(_parse, body, header_length)
+    result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT)
+    content, headers = await asyncio.to_thread(_write, model, asked.id, outputs, result)
+    return Response(content, headers={**headers, **timing(started, result)})
+
+
+Parsed = tuple[list[Tensor], InferenceRequest, Mapping[str, bool]]
+
+
+def _raw(model: InferenceModel, body: bytes) -> Parsed:
+    """A body without JSON is one input of one image, an image file for instance; the answer is binary."""
+    data = len(body).to_bytes(4, "little") + body if model.encoded else body
+    asked = InferenceRequest(inputs=[], parameters={"binary_data_output": True})
+    return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], asked, asked.binary()
+
+
+def _parse(body: bytes, header_length: str | None) -> Parsed:
+    length = len(body) if header_length is None else _whole_number(header_length)
+    if length > len(body):
+        raise invalid(f"{HEADER_LENGTH} is {length:,}, the body has {len(body):,} bytes")
+    try:
+        asked = InferenceRequest.model_validate(orjson.loads(body[:length]))
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "invalid_json", f"the request is not valid JSON: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise invalid(f"{'.'.join(map(str, problem['loc'])) or 'the request'}: {problem['msg']}") from None
+    tensors, rest = [], memoryview(body)[length:]
+    for tensor in asked.inputs:
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            if tensor.data is None:
+                raise invalid(f"{tensor.name} has neither data nor binary_data_size")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data))
+        else:
+            if type(size) is not int or not 0 <= size <= len(rest):
+                raise invalid(f"{tensor.name}: binary_data_size is {size}, {len(rest):,} bytes are left of the body")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, rest[:size]))
+            rest = rest[size:]
+    if rest:
+        raise invalid(f"{len(rest):,} bytes after the last tensor belong to none")
+    return tensors, asked, asked.binary()
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise invalid(f"{HEADER_LENGTH} is {text!r}, not a number of bytes")
+    return int(text)
+
+
+def _write(
+    model: InferenceModel, request_id: str | None, outputs: Mapping[str, bool], result: Result
+) -> tuple[bytes, Mapping[str, str]]:
+    described, parts = [], []
+    for name, array in arrays(list(outputs), result):
+        output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": array.shape}
+        if outputs[name]:
+            parts.append(array.tobytes())
+            output["parameters"] = {"binary_data_size": array.nbytes}
+        else:
+            output["data"] = array.ravel()
+        described.append(output)
+    answer: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "outputs": described}
+    if request_id is not None:
+        answer["id"] = request_id
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not parts:
+        return head, {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return b"".join([head, *parts]), headers
+
+
+def _catalogue(request: Request) -> Catalogue:
+    catalogue: Catalogue = request.app.state.catalogue
+    return catalogue
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
