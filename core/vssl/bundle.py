@@ -1,8 +1,8 @@
 """The bundle: the one contract between export and everything that uses a model.
 
 A directory, or a `.zip` of it, that holds `manifest.json`, the files it lists, and no others (names that start with a
-dot are the system's and passed over). Reading verifies every hash; the manifest's own `id` covers the manifest, so no
-byte can change unnoticed. Nothing in a bundle is executable.
+dot are the system's and passed over). Reading verifies every hash; the manifest's own `id` covers the manifest, so
+nothing it says can change unnoticed. Nothing in a bundle is executable.
 """
 
 import hashlib
@@ -82,9 +82,10 @@ def write_bundle(location: Path, fields: Mapping[str, Any], files: Mapping[str, 
     try:
         draft = Manifest.model_validate({**fields, "files": records, "id": "0" * 64})
         manifest = draft.model_copy(update={"id": manifest_id(draft.model_dump(mode="json"))})
+        text = manifest.model_dump_json(indent=2) + "\n"
     except ValueError as error:
         raise BundleError(f"{location} can't be written: {MANIFEST}, {_first(error)}") from error
-    contents = {MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode(), **files}
+    contents = {MANIFEST: text.encode(), **files}
     location.parent.mkdir(parents=True, exist_ok=True)
     if location.suffix == ".zip":
         with atomic_write(location) as file, zipfile.ZipFile(file, "w") as archive:
