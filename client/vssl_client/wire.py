@@ -48,7 +48,7 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
         uncertainty = np.array([row["uncertainty"] for row in good], np.float32)
         percentile, confidence = _numbers(good, "percentile"), _numbers(good, "confidence")
         return filled(errors, model, version, embedding, variance, uncertainty, percentile, confidence, _flags(good))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadAnswer(f"/v1/embed gave no valid answer ({type(error).__name__}: {error})") from error
 
 
@@ -62,7 +62,7 @@ def read_model(body: bytes) -> ModelInfo:
         row = json.loads(body)["data"][0]
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]))
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise BadAnswer(f"{MODELS} gave no valid answer ({type(error).__name__}: {error})") from error
 
 

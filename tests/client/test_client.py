@@ -1,0 +1,193 @@
+"""The SDK against a real server, beside the engine in process: every form of image, order, errors, limits."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from tests.bad_files import REASONS, bad_files
+from tests.client.conftest import assert_same, oracle, pictures
+from tests.client.processes import serving
+from vssl.bundle import Bundle
+from vssl.engine import Engine
+from vssl.errors import UsageError, VsslError
+from vssl_client import Client, ClientError, ConnectionFailed, ImageRejected, RequestRejected
+from vssl_client.embedder import Embedder, embed_images
+from vssl_client.inputs import ImageInput
+from vssl_client.local import LocalEmbedder
+
+
+@pytest.fixture(params=["http", "in process"])
+def embedder(request: pytest.FixtureRequest, client: Client, local: LocalEmbedder) -> Embedder:
+    return client if request.param == "http" else local
+
+
+def pixels(file: bytes) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(file)))
+
+
+def test_both_roads_give_what_the_engine_gives(embedder: Embedder, tiny_bundle: Bundle) -> None:
+    images = pictures(200)
+    result = embed_images(embedder, images)
+    assert_same(result, oracle(tiny_bundle, images))
+    assert result.errors == [None] * 200
+    assert (result.percentile, result.confidence, result.flags) == (None, None, None)
+    assert (result.model, result.version) == ("tiny", "1")
+
+
+def test_both_roads_tell_the_same_model(client: Client, local: LocalEmbedder, tiny_bundle: Bundle) -> None:
+    assert client.model() == local.model()
+    assert client.model().id == tiny_bundle.manifest.id
+    assert (client.model().dimension, client.model().size) == (16, 32)
+
+
+def test_every_form_of_an_image_gives_the_same_row(embedder: Embedder, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    file = pictures(1)[0]
+    path = tmp_path / "a picture.png"
+    path.write_bytes(file)
+    forms: list[ImageInput] = [file, path, str(path), Image.open(path), pixels(file)]
+    assert_same(embed_images(embedder, forms), oracle(tiny_bundle, [file] * len(forms)))
+
+
+def test_one_array_of_many_images_is_taken_apart(client: Client, tiny_bundle: Bundle) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    assert_same(client.embed(images), Engine(tiny_bundle)(images))
+
+
+def test_an_iterator_may_reuse_its_array_and_its_image(client: Client, tiny_bundle: Bundle) -> None:
+    files = pictures(100)
+    frames = np.stack([pixels(file)[:8, :8] for file in files])
+
+    def same_array() -> Iterator[npt.NDArray[np.uint8]]:
+        buffer = np.empty((8, 8, 3), np.uint8)
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    def same_image() -> Iterator[Image.Image]:
+        canvas = Image.new("RGB", (8, 8))
+        for frame in frames:
+            canvas.paste(Image.fromarray(frame))
+            yield canvas
+
+    separate = client.embed(list(frames))
+    np.testing.assert_array_equal(client.embed(same_array()).embedding, separate.embedding)
+    np.testing.assert_array_equal(client.embed(same_image()).embedding, separate.embedding)
+
+
+def test_an_opened_picture_is_turned_like_its_file(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "sideways.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(pictures(1)[0])).save(path, exif=exif, quality=95)
+    from_file, from_picture = client.embed([path, Image.open(path)]).embedding
+    np.testing.assert_array_equal(from_file, from_picture)
+
+
+def test_an_iterator_is_read_only_as_far_as_memory_is_bounded(client: Client) -> None:
+    file = pictures(1)[0]
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield file if taken != 200 else b"not a picture"
+
+    with pytest.raises(ImageRejected) as caught:
+        client.embed(endless())
+    assert caught.value.index == 199
+    assert taken < 2000
+
+
+def test_bad_images_get_their_own_error_and_cost_nobody_else(embedder: Embedder, tiny_bundle: Bundle) -> None:
+    good = pictures(70)
+    bad = bad_files()
+    images = [*good[:30], *bad.values(), *good[30:]]
+    result = embed_images(embedder, images, on_error="return")
+    errors = [error for error in result.errors if error is not None]
+    assert [error.type for error in errors] == [REASONS[name] for name in bad]
+    assert [error.index for error in errors] == list(range(30, 30 + len(bad)))
+    assert np.isnan(result.embedding[~result.ok]).all()
+    assert np.isnan(result.uncertainty[~result.ok]).all()
+    expected = oracle(tiny_bundle, good)
+    np.testing.assert_allclose(result.embedding[result.ok], expected.embedding, atol=1e-6)
+
+
+def test_only_bad_images_still_have_rows_of_the_right_width(embedder: Embedder) -> None:
+    result = embed_images(embedder, [b"", b"text"], on_error="return")
+    assert result.embedding.shape == result.variance.shape == (2, 16)
+    assert not result.ok.any()
+
+
+def test_no_images_give_no_rows(embedder: Embedder) -> None:
+    result = embed_images(embedder, [])
+    assert result.embedding.shape == (0, 16)
+    assert len(result) == 0
+
+
+def test_a_bad_image_is_raised_with_its_place_and_name(embedder: Embedder, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.png"
+    with pytest.raises(ImageRejected, match=r"missing.png: unreadable: No such file") as caught:
+        embed_images(embedder, [*pictures(3), missing])
+    assert (caught.value.index, caught.value.name) == (3, str(missing))
+    assert isinstance(caught.value, ClientError)
+    assert isinstance(caught.value, VsslError)
+
+
+@pytest.mark.parametrize("one", ["cat.jpg", b"bytes", Path("cat.jpg"), np.zeros((8, 8, 3), np.uint8)])
+def test_a_single_image_is_no_list(client: Client, one: object) -> None:
+    with pytest.raises(TypeError, match=r"list of images"):
+        client.embed(one)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "thing", [None, 3, np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)]
+)
+def test_what_is_no_image_is_a_type_error(client: Client, thing: object) -> None:
+    with pytest.raises(TypeError, match=r"image 1 is"):
+        client.embed([pictures(1)[0], thing], on_error="return")  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://host:port", ""])
+def test_an_address_that_is_none_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageError, match=r"address"):
+        Client(url)
+
+
+def test_a_server_that_is_not_there_is_named(impatient: None) -> None:
+    with (
+        Client("http://127.0.0.1:9", retries=2) as client,
+        pytest.raises(ConnectionFailed, match=r"127.0.0.1:9.*running"),
+    ):
+        client.embed(pictures(1))
+
+
+def test_a_server_under_a_wrong_path_rejects(server: str) -> None:
+    with Client(f"{server}/elsewhere") as client, pytest.raises(RequestRejected, match=r"404") as caught:
+        client.model()
+    assert caught.value.status == 404
+
+
+def test_batches_shrink_to_what_the_server_takes(tiny_bundle: Bundle) -> None:
+    images = pictures(90)
+    huge = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(huge, "PNG")
+    flags = ["--max-images", "10", "--queue-images", "1000", "--max-body-bytes", "60000"]
+    with serving(tiny_bundle.location, *flags) as url, Client(url) as client:
+        result = client.embed([*images, huge.getvalue()], on_error="return")
+    assert result.ok.tolist() == [True] * 90 + [False]
+    assert result.errors[90] is not None
+    assert result.errors[90].type == "too_many_bytes"
+    np.testing.assert_allclose(result.embedding[:90], oracle(tiny_bundle, images).embedding, atol=1e-6)
+
+
+def test_a_busy_server_is_asked_again(tiny_bundle: Bundle, impatient: None) -> None:
+    images = pictures(300)
+    with serving(tiny_bundle.location, "--max-images", "64", "--queue-images", "64") as url, Client(url) as client:
+        assert_same(client.embed(images), oracle(tiny_bundle, images))

@@ -1,0 +1,340 @@
+"""`vssl embed` as a process: what it prints, how it ends, and that it goes on after any end."""
+
+import contextlib
+import os
+import pty
+import random
+import resource
+import signal
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bad_files import bad_files
+from tests.client.conftest import assert_same, oracle, pictures
+from tests.client.processes import command, proxied, vssl
+from tests.conftest import FASHION
+from vssl.bundle import Bundle
+from vssl.sources import open_source
+from vssl_client.table import parts_of, read_embeddings
+
+SMALL_PARTS = "from vssl_client import parts; parts.PART_ROWS = 64"
+IMPATIENT = "from vssl_client import retry; retry.FIRST = 0.001"
+TRAIN = f"{FASHION}::train"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Bundle) -> Path:
+    return tiny_bundle.location
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    for number, data in enumerate(pictures(20)):
+        (tmp_path / "data" / f"{number:02d}.png").write_bytes(data)
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def train() -> list[str]:
+    """Paths of the 4,000 images that the longer jobs embed."""
+    return list(open_source(TRAIN).paths())
+
+
+def test_both_roads_end_in_the_same_table(folder: Path, tmp_path: Path, server: str, tiny_bundle: Bundle) -> None:
+    expected = oracle(tiny_bundle, pictures(20))
+    for road in (["--url", server], ["--bundle", str(tiny_bundle.location)]):
+        out = tmp_path / road[0]
+        done = vssl("embed", folder, *road, "-o", out)
+        assert done.stdout == f"{out}: 20 images embedded, 0 failed (20 in this run)\n"
+        assert done.stderr == ""
+        assert_same(read_embeddings(out), expected)
+
+
+def test_failures_are_listed_and_end_with_status_1_every_time(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    for name, data in bad_files().items():
+        (folder / name).write_bytes(data)
+    for new in (25, 0):
+        done = vssl("embed", folder, "--bundle", bundle, "-o", tmp_path / "out", status=1)
+        assert f"20 images embedded, 5 failed ({new} in this run)" in done.stdout
+        assert done.stderr.startswith("vssl: 5 images could not be embedded:\n")
+        for name in bad_files():
+            assert f"  {name}: " in done.stderr
+
+
+def test_only_the_first_of_many_failures_are_listed(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(13):
+        (tmp_path / "data" / f"{number}.jpg").touch()
+    done = vssl("embed", tmp_path / "data", "--bundle", bundle, "-o", tmp_path / "out", status=1)
+    assert done.stderr.count(".jpg: empty") == 10
+    assert "and 3 more" in done.stderr
+
+
+def test_quiet_says_nothing_but_what_went_wrong(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    done = vssl("embed", folder, "--bundle", bundle, "-o", tmp_path / "out", "--quiet")
+    assert done.stdout + done.stderr == ""
+    (folder / "bad.jpg").touch()
+    done = vssl("embed", folder, "--bundle", bundle, "-o", tmp_path / "out", "--quiet", status=1)
+    assert done.stdout == ""
+    assert "bad.jpg: empty" in done.stderr
+
+
+def test_usage_errors_say_what_to_do(folder: Path, tmp_path: Path, bundle: Path, server: str) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    wrong: dict[str, list[str | Path]] = {
+        "--url, or a bundle": ["embed", folder, "-o", out],
+        "one of the two": ["embed", folder, "-o", out, "--url", server, "--bundle", bundle],
+        "no such file or folder": ["embed", tmp_path / "nowhere", "-o", out, "--bundle", bundle],
+        "no such bundle": ["embed", folder, "-o", out, "--bundle", tmp_path / "nowhere"],
+        "no images": ["embed", tmp_path / "empty", "-o", out, "--bundle", bundle],
+        "not the address": ["embed", folder, "-o", out, "--url", "localhost"],
+    }
+    for message, arguments in wrong.items():
+        assert message in vssl(*arguments, status=2).stderr
+    assert not out.exists()
+
+
+def test_a_server_that_is_not_there_is_told_at_once(folder: Path, tmp_path: Path) -> None:
+    patience = "from vssl_client import retry; retry.FIRST = 1000.0"
+    done = vssl("embed", folder, "-o", tmp_path / "out", "--url", "http://127.0.0.1:9", status=1, before=patience)
+    assert "http://127.0.0.1:9" in done.stderr
+    assert "is the server running?" in done.stderr
+
+
+def test_a_server_that_goes_away_leaves_what_is_finished(tmp_path: Path, server: str, train: list[str]) -> None:
+    out = tmp_path / "out"
+    with proxied(server) as (proxy, url):
+        process = subprocess.Popen(
+            command("embed", TRAIN, "-o", out, "--url", url, before=f"{SMALL_PARTS}; {IMPATIENT}"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(20):
+            proxy.seen.get(timeout=60)
+        proxy.always = "drop"
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "run the same command again to go on" in message
+        assert "Traceback" not in message
+        assert 0 < len(parts_of(out)) < 20
+        proxy.always = None
+        vssl("embed", TRAIN, "-o", out, "--url", url)
+    assert read_embeddings(out).paths == train
+
+
+def test_a_progress_bar_shows_on_a_terminal(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command("embed", folder, "--bundle", bundle, "-o", tmp_path / "out"),
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = b"".join(terminal(ours))
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"20/20" in shown
+    assert b"20 images embedded" in out
+
+
+def terminal(handle: int) -> Iterator[bytes]:
+    """All that comes until the other side is closed, which Linux reports as an error."""
+    while True:
+        try:
+            data = os.read(handle, 4096)
+        except OSError:
+            return
+        if not data:
+            return
+        yield data
+
+
+TELLING_PARTS = """
+from vssl_client import parts
+parts.PART_ROWS = 64
+write_part = parts.write_part
+def tell(part, *rest):
+    write_part(part, *rest)
+    print(part.name, flush=True)
+parts.write_part = tell
+"""
+
+
+def test_a_job_killed_at_random_moments_loses_nothing_and_does_nothing_twice(
+    tmp_path: Path, bundle: Path, train: list[str], tiny_bundle: Bundle
+) -> None:
+    out, chance = tmp_path / "out", random.Random(0)
+    finished: dict[str, bytes] = {}
+    for _ in range(6):
+        process = subprocess.Popen(
+            command("embed", TRAIN, "-o", out, "--bundle", bundle, before=TELLING_PARTS), stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"part-")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        now = {part.name: part.read_bytes() for part in parts_of(out)}
+        assert finished.items() < now.items()
+        finished = now
+    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    assert finished.items() < {part.name: part.read_bytes() for part in parts_of(out)}.items()
+    stored = read_embeddings(out)
+    assert stored.paths == train
+    with zipfile.ZipFile(FASHION) as archive:
+        assert_same(stored, oracle(tiny_bundle, [archive.read(f"train/{path}") for path in train]))
+
+
+KILLED_WHILE_WRITING = """
+import os, signal
+from vssl_client import parts, table
+parts.PART_ROWS = 64
+write_table, written = table.pq.write_table, []
+def write_half(content, sink, **options):
+    written.append(write_table(content, sink, **options))
+    if len(written) == 3:
+        sink.truncate(sink.tell() // 2)
+        sink.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+table.pq.write_table = write_half
+"""
+
+
+def test_a_job_killed_while_it_writes_a_part_leaves_no_half_part(
+    tmp_path: Path, bundle: Path, train: list[str]
+) -> None:
+    out = tmp_path / "out"
+    vssl("embed", TRAIN, "-o", out, "--bundle", bundle, status=-signal.SIGKILL, before=KILLED_WHILE_WRITING)
+    assert len(parts_of(out)) == 2
+    assert [path.name.endswith(".tmp") for path in out.glob(".*")] == [True]
+    assert read_embeddings(out).paths == train[:128]
+    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    assert read_embeddings(out).paths == train
+    assert list(out.glob(".*")) == []
+
+
+def interrupted(process: "subprocess.Popen[str]") -> str:
+    """What a process prints when it is interrupted, which must end it at once."""
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 130, message
+    assert "Traceback" not in message
+    return message
+
+
+def test_ctrl_c_ends_it_at_once_while_a_server_keeps_it_waiting(
+    folder: Path, tmp_path: Path, server: str, bundle: Path
+) -> None:
+    with proxied(server) as (proxy, url):
+        process = subprocess.Popen(
+            command("embed", folder, "-o", tmp_path / "out", "--url", url), stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2):  # the model, once to try the address and once by the job
+            proxy.seen.get(timeout=60)
+        proxy.always = "hang"
+        proxy.seen.get(timeout=60)
+        assert "run the same command again to go on" in interrupted(process)
+        proxy.always = None
+        proxy.released.set()
+        vssl("embed", folder, "-o", tmp_path / "out", "--url", url)
+    assert len(read_embeddings(tmp_path / "out")) == 20
+
+
+def test_ctrl_c_ends_it_at_once_while_it_works(tmp_path: Path, bundle: Path, train: list[str]) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command("embed", TRAIN, "-o", out, "--bundle", bundle, before=TELLING_PARTS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "part-000000.parquet\n"
+    assert "run the same command again to go on" in interrupted(process)
+    assert 0 < len(read_embeddings(out)) < len(train)
+    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    assert read_embeddings(out).paths == train
+
+
+def test_a_file_that_can_not_grow_ends_in_a_clear_error(tmp_path: Path, bundle: Path, train: list[str]) -> None:
+    out = tmp_path / "out"
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, {resource.RLIM_INFINITY}))"
+    done = vssl("embed", TRAIN, "-o", out, "--bundle", bundle, status=1, before=limit)
+    assert "part-000000.parquet: can't be written (File too large)" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["_lock"]
+    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    assert read_embeddings(out).paths == train
+
+
+def test_a_full_disk_ends_in_a_clear_error_and_room_lets_it_go_on(
+    tmp_path: Path, bundle: Path, train: list[str]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        done = vssl("embed", TRAIN, "-o", disk / "out", "--bundle", bundle, status=1, before=SMALL_PARTS)
+        assert "can't be written (No space left on device)" in done.stderr
+        assert "run the same command again" in done.stderr
+        assert 0 < len(parts_of(disk / "out")) < 40
+        assert list((disk / "out").glob(".*")) == []
+        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        vssl("embed", TRAIN, "-o", disk / "out", "--bundle", bundle, before=SMALL_PARTS)
+        assert read_embeddings(disk / "out").paths == train
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_killed_job_does_not_block_the_next_one_but_a_running_one_does(
+    folder: Path, tmp_path: Path, server: str, bundle: Path
+) -> None:
+    out = tmp_path / "out"
+    with proxied(server) as (proxy, url):
+        process = subprocess.Popen(command("embed", folder, "-o", out, "--url", url))
+        for _ in range(2):
+            proxy.seen.get(timeout=60)
+        proxy.always = "hang"
+        proxy.seen.get(timeout=60)
+        assert "another `vssl embed`" in vssl("embed", folder, "-o", out, "--bundle", bundle, status=2).stderr
+        process.kill()
+        process.wait()
+    vssl("embed", folder, "-o", out, "--bundle", bundle)
+
+
+LOADED = """
+import atexit, sys
+atexit.register(lambda: print("loaded:", *sorted({name.split(".")[0] for name in sys.modules}), flush=True))
+"""
+
+
+def test_the_client_brings_no_more_than_it_needs(folder: Path, tmp_path: Path, server: str, bundle: Path) -> None:
+    served = vssl("embed", folder, "-o", tmp_path / "served", "--url", server, before=LOADED).stdout
+    local = vssl("embed", folder, "-o", tmp_path / "local", "--bundle", bundle, before=LOADED).stdout
+    listed = vssl("--help", before=LOADED).stdout
+    served_modules, local_modules, help_modules = (
+        set(text.split("loaded:")[1].split()) for text in (served, local, listed)
+    )
+    assert {"httpx2", "pyarrow"} <= served_modules
+    assert not served_modules & {"torch", "onnxruntime", "fastapi", "uvicorn"}
+    assert not local_modules & {"torch", "fastapi", "uvicorn"}
+    assert not help_modules & {"httpx2", "numpy", "pyarrow", "rich", "PIL"}
+
+
+WITHOUT_RUNTIME = "import sys; sys.modules['onnxruntime'] = None"
+
+
+def test_in_process_without_onnxruntime_says_what_to_install(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    done = vssl("embed", folder, "-o", tmp_path / "out", "--bundle", bundle, status=2, before=WITHOUT_RUNTIME)
+    assert "pip install 'vssl[server]'" in done.stderr
+    assert done.stderr.count("\n") == 1
