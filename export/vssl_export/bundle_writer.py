@@ -2,54 +2,142 @@
 
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
-from vssl.bundle import Manifest, open_bundle, replaceable, write_bundle
+from vssl.bundle import open_bundle, replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
-from vssl_export.measurement import compare, preprocessing_sha256
+from vssl.errors import VsslError
+from vssl.images import load_images
+from vssl.manifest import Manifest, Parity, Precision
+from vssl.preprocessing import Preprocessing
+from vssl.sources import open_source
+from vssl_export.measurement import compare, difference, embed, over_limit, preprocessing_sha256, speeds
 from vssl_export.onnx_file import to_onnx
+from vssl_export.precisions import to_half, to_int8
 from vssl_training.run import Run, RunRecord, preprocessing_of
 
-MODEL = "model.onnx"
+CALIBRATION_IMAGES = 512
+JUDGED_IMAGES = 5_000
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 
 
-def export_run(path: Path, location: Path, name: str, release: str) -> Manifest:
+def export_run(
+    path: Path,
+    location: Path,
+    name: str,
+    release: str,
+    precisions: Collection[Precision] = (),
+    data: str | None = None,
+) -> Manifest:
     """Export a finished run to a bundle at `location` (a folder, or a file ending in `.zip`).
+
+    Args:
+        path: the run.
+        location: of the bundle.
+        name: of the model.
+        release: version of the model.
+        precisions: further ones beside fp32; each is held to its limits, and all are timed.
+        data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
+            sample; where they lie in class folders, kNN and R@1 are judged too.
 
     Raises:
         UsageError: there is no finished run at `path`, or something other than a bundle is at `location`.
-        VsslError: ONNX Runtime's answers differ from torch's by more than the limit.
+        VsslError: a precision differs from torch or from fp32 by more than its limit.
     """
     replaceable(location)
     run = Run(path)
     record = run.record()
     embedder = run.load_embedder()
     sample = run.sample()
-    data = to_onnx(embedder, record.recipe.image.size)
+    images, labels = sample, None
+    if data is not None:
+        images, labels = judged_images(data, preprocessing_of(record.recipe))
+    contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images)
     with torch.no_grad():
         expected = Embeddings(*(values.numpy() for values in embedder(torch.from_numpy(sample))))
     fields = manifest_fields(record, name, release, last_figures(run))
-    # The engine opens bundles only, so the comparison runs on a draft of the bundle, through the user's own path.
+    files = {model_path(precision): content for precision, content in contents.items()}
+    # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
-        unknown = {"images": len(sample), "embedding": 0, "log_variance": 0, "uncertainty": 0, "limit": 1}
-        write_bundle(draft, {**fields, "models": models(data, unknown)}, {MODEL: data})
-        parity = compare(Engine(open_bundle(draft))(sample), expected)
-    return write_bundle(location, {**fields, "models": models(data, parity.model_dump())}, {MODEL: data})
+        unknown = Parity(images=len(sample), embedding=0, log_variance=0, uncertainty=0, limit=1)
+        models = {precision: model_file(precision, content, unknown) for precision, content in contents.items()}
+        write_bundle(draft, {**fields, "models": models}, files)
+        engines = {precision: Engine(open_bundle(draft), precision=precision) for precision in contents}
+        models = {
+            precision: model_file(precision, contents[precision], compare(engine(sample), expected, precision))
+            for precision, engine in engines.items()
+        }
+        if precisions:
+            measure(models, engines, images, labels)
+    return write_bundle(location, {**fields, "models": models}, files)
 
 
-def models(data: bytes, parity: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's `models`: one file, in float32."""
-    model = onnx.load_from_string(data)
+def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Labels | None]:
+    """Some thousand images of `data`, spread over all of it, and their labels if they have any."""
+    source = open_source(data)
+    paths = list(source.paths())
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(JUDGED_IMAGES, len(paths))).astype(int)]
+    images = load_images(source, preprocessing, chosen)
+    return images.pixels, images.labels
+
+
+def convert(fp32: bytes, precisions: Collection[Precision], images: Pixels) -> dict[Precision, bytes]:
+    """The ONNX file of each precision, fp32 first; the images calibrate int8."""
+    contents: dict[Precision, bytes] = {"fp32": fp32}
+    if "fp16" in precisions:
+        contents["fp16"] = to_half(fp32)
+    if "int8" in precisions:
+        spread = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).astype(int)
+        contents["int8"] = to_int8(fp32, images[spread])
+    return contents
+
+
+def model_path(precision: Precision) -> str:
+    """Where a precision's model is in the bundle."""
+    return "model.onnx" if precision == "fp32" else f"model.{precision}.onnx"
+
+
+def model_file(precision: Precision, content: bytes, parity: Parity) -> dict[str, Any]:
+    """An entry of the manifest's `models`."""
+    model = onnx.load_from_string(content)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    return {"fp32": {"path": MODEL, "parity": parity, "opset": opset, "ir_version": model.ir_version}}
+    return {
+        "path": model_path(precision),
+        "parity": parity.model_dump(),
+        "opset": opset,
+        "ir_version": model.ir_version,
+    }
+
+
+def measure(
+    models: dict[Precision, dict[str, Any]], engines: dict[Precision, Engine], images: Pixels, labels: Labels | None
+) -> None:
+    """Add to each entry its difference from fp32 and its speed.
+
+    Raises:
+        VsslError: a difference is over its limit.
+    """
+    fp32 = embed(engines["fp32"], images)
+    for precision, engine in engines.items():
+        if precision != "fp32":
+            found = difference(embed(engine, images), fp32, labels)
+            wrong = over_limit(precision, found)
+            if wrong is not None:
+                raise VsslError(f"{wrong}: not exported")
+            models[precision]["difference"] = found.model_dump()
+        models[precision]["images_per_second"] = speeds(engine, images)
 
 
 def manifest_fields(record: RunRecord, name: str, release: str, figures: dict[str, float]) -> dict[str, Any]:

@@ -1,14 +1,23 @@
 """`vssl export`, `vssl info` and `vssl verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vssl.manifest import Precision
 
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run; or a bundle, with --triton.")],
     out: Annotated[Path | None, typer.Option(help="The bundle to write: a folder, or a file ending in .zip.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="Precisions of the model, of fp32, fp16 and int8, separated by commas; fp32 always is.")
+    ] = "fp32",
+    data: Annotated[
+        str | None, typer.Option(help="Images to calibrate and judge them on: folder, .zip, or archive.zip::folder.")
+    ] = None,
     triton: Annotated[Path | None, typer.Option(help="The Triton model repository to write or extend.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
@@ -31,7 +40,8 @@ def export(
             from vssl_export.bundle_writer import export_run
 
             bundle = out or Path(scratch, "bundle")
-            manifest = export_run(source, bundle, name or (out or source).resolve().stem, model_version or "1")
+            label = name or (out or source).resolve().stem
+            manifest = export_run(source, bundle, label, model_version or "1", _precisions(precision), data)
             parity = manifest.models["fp32"].parity
             typer.echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
@@ -39,13 +49,27 @@ def export(
                 f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
                 err=True,
             )
-        elif out is not None or name is not None or model_version is not None:
-            raise UsageError(f"{source} is a bundle: --out, --name and --model-version are for runs")
+        elif (out, name, model_version, data, precision) != (None, None, None, None, "fp32"):
+            raise UsageError(f"{source} is a bundle: of the options, --triton and --gpu are for bundles, not only runs")
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)
             typer.echo(
                 f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True
             )
+
+
+def _precisions(text: str) -> "list[Precision]":
+    from typing import get_args
+
+    from vssl.errors import UsageError
+    from vssl.manifest import Precision
+
+    known: tuple[Precision, ...] = get_args(Precision)
+    asked = text.split(",")
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"--precision {text}: {name!r} is not one of {', '.join(known)}")
+    return [name for name in known if name in asked and name != "fp32"]
 
 
 def info(

@@ -72,7 +72,14 @@ def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32")
 
 
 def difference(ours: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None) -> Difference:
-    """What one precision's answers differ in from fp32's, for the same images; with labels, what that costs."""
+    """What one precision's answers differ in from fp32's, for the same images; with labels, what that costs.
+
+    Raises:
+        VsslError: an answer holds what is no number.
+    """
+    for answer in (ours, fp32):
+        if not np.isfinite(answer.embedding).all() or not np.isfinite(answer.variance).all():
+            raise VsslError("some embeddings or variances are not numbers")
 
     def change(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Change:
         distance = np.abs(a - b)

@@ -40,24 +40,35 @@ def to_onnx(embedder: nn.Module, size: int) -> bytes:
     if program is None:
         raise VsslError("torch's exporter returned no ONNX program")
     model = program.model_proto
-    onnx.checker.check_model(model, full_check=True)
     for node in model.graph.node:
         node.ClearField("metadata_props")  # stack traces: paths of the machine that exported
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         value.ClearField("metadata_props")
     model.graph.ClearField("metadata_props")
-    return bytes(model.SerializeToString())
+    return serialised(model)
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    """A model as the bytes of its file, with the types and shapes of all values inferred and everything checked.
+
+    Raises:
+        VsslError: the model is not valid.
+    """
+    try:
+        whole = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(whole, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise VsslError(f"the ONNX model is not valid: {error}") from error
+    return bytes(whole.SerializeToString())
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the exporter's notes to developers; its exceptions still come through."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Hold back the exporters' notes to developers; their exceptions still come through."""
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(logging.NOTSET)

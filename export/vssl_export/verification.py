@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vssl.bundle import Bundle, open_bundle
 from vssl.engine import Engine
@@ -59,13 +60,9 @@ def verify(location: Path, data: str | None) -> Iterator[Check]:
         yield _tried(f"outputs {precision}", partial(_outputs, engine, pixels, precision))
     if data is None or "fp32" not in engines:
         return
-    fp32 = embed(engines["fp32"], pixels)
-    for precision, engine in engines.items():
+    for precision in engines:
         if precision != "fp32":
-            change = difference(embed(engine, pixels), fp32, labels)
-            wrong = over_limit(precision, change)
-            found = f"mean cosine to fp32 {change.cosine_mean:.5f} on {change.images} images"
-            yield Check(f"parity {precision}", wrong is None, wrong or found)
+            yield _tried(f"parity {precision}", partial(_parity, engines, precision, pixels, labels))
 
 
 def _preprocessing(bundle: Bundle) -> Check:
@@ -98,6 +95,16 @@ def _outputs(engine: Engine, pixels: Pixels, precision: Precision) -> str:
         if not off.max() <= limit:
             raise VsslError(f"{rule} by {off.max():.2g} (limit {limit:g})")
     return f"unit embeddings, positive variances, uncertainty their mean logarithm, on {len(pixels)} images"
+
+
+def _parity(
+    engines: dict[Precision, Engine], precision: Precision, pixels: Pixels, labels: npt.NDArray[np.int64] | None
+) -> str:
+    change = difference(embed(engines[precision], pixels), embed(engines["fp32"], pixels), labels)
+    wrong = over_limit(precision, change)
+    if wrong is not None:
+        raise VsslError(wrong)
+    return f"mean cosine to fp32 {change.cosine_mean:.5f} on {change.images} images"
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:

@@ -17,3 +17,11 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bu
     location = tmp_path_factory.mktemp("bundles") / "fashion"
     export_run(finished_run, location, "fashion", "1")
     return open_bundle(location)
+
+
+@pytest.fixture(scope="session")
+def precise(finished_run: Path, fashion_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The run's bundle in every precision, judged on labelled images."""
+    location = tmp_path_factory.mktemp("bundles") / "precise"
+    export_run(finished_run, location, "precise", "1", ("fp16", "int8"), str(fashion_folder))
+    return open_bundle(location)

@@ -100,7 +100,7 @@ def test_a_version_that_triton_has_not(tiny_bundle: Bundle, tmp_path: Path, vers
 
 
 def test_a_run_goes_to_triton_without_a_bundle_on_the_way(finished_run: Path, tmp_path: Path) -> None:
-    arguments = ["--triton", tmp_path / "models", "--name", "m", "--model-version", "3"]
+    arguments = ["--triton", str(tmp_path / "models"), "--name", "m", "--model-version", "3"]
     done = subprocess.run([VSSL, "export", finished_run, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "m" / "3" / "model.onnx").is_file()
