@@ -27,7 +27,8 @@ class Embedder(nn.Module):
 
         The uncertainty is mean_d log variance.
         """
-        mean, log_variance = self.posterior(images.permute(0, 3, 1, 2).to(torch.float32) / 255)
+        # To floats first: TensorRT takes uint8 as an input, and then nothing but a cast of it.
+        mean, log_variance = self.posterior(images.to(torch.float32).permute(0, 3, 1, 2) / 255)
         dimension = mean.shape[-1]
         variance = log_variance.exp() / dimension
         return mean / dimension**0.5, variance, variance.log().mean(-1)
