@@ -10,6 +10,7 @@ def serve(
     bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a .zip of it.")],
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
@@ -19,7 +20,7 @@ def serve(
     engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
     deadline_seconds: Annotated[float | None, typer.Option(help="Longest time to an answer (30).")] = None,
 ) -> None:
-    """Serve a bundle over HTTP. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
+    """Serve a bundle over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
     flags = {name: value for name, value in locals().items() if name != "bundle"}
     from vssl_server.serving import run
     from vssl_server.settings import load_settings

@@ -4,6 +4,7 @@ Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as i
 `vssl export` writes, so that a client can't tell the two servers apart.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,8 +14,9 @@ import numpy.typing as npt
 
 import vssl
 from vssl.engine import OUTPUTS
+from vssl_server.batcher import Pixels
 from vssl_server.errors import ApiError
-from vssl_server.model import Model, Result
+from vssl_server.model import Encoded, Model, Result
 from vssl_server.request import check_count
 from vssl_server.service import Service
 from vssl_server.settings import Settings
@@ -98,13 +100,18 @@ class InferenceModel:
             names = [tensor.name for tensor in inputs]
             raise invalid(f"{self.name} has one input, {INPUT}; the request has {', '.join(names) or 'none'}")
         [tensor] = inputs
-        if self.encoded:
-            files = to_files(tensor)
-            check_count(len(files), self.settings, INPUT)
-            return await self.model.embed(files, partial=False)
-        pixels = to_pixels(tensor, self.model.manifest.preprocessing.size)
-        check_count(len(pixels), self.settings, INPUT)
-        return await self.model.embed_pixels(pixels)
+        # Bytes become an array without a copy; lists of numbers take a while, in which the loop can serve others.
+        if isinstance(tensor.data, bytes | memoryview):
+            images = self._read(tensor)
+        else:
+            images = await asyncio.to_thread(self._read, tensor)
+        check_count(len(images), self.settings, INPUT)
+        if isinstance(images, list):
+            return await self.model.embed(images, partial=False)
+        return await self.model.embed_pixels(images)
+
+    def _read(self, tensor: Tensor) -> list[Encoded] | Pixels:
+        return to_files(tensor) if self.encoded else to_pixels(tensor, self.model.manifest.preprocessing.size)
 
     def _outputs(self) -> dict[str, list[int]]:
         dimension = self.model.manifest.outputs.dimension

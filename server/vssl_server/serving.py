@@ -7,7 +7,7 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 
 import typer
 import uvicorn
@@ -15,9 +15,10 @@ import uvicorn
 from vssl.bundle import open_bundle
 from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
-from vssl.errors import VsslError
+from vssl.errors import UsageError, VsslError
 from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError
+from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.service import Service
 from vssl_server.settings import Settings
@@ -64,8 +65,17 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
+        host, port = self.service.settings.host, self.service.settings.grpc_port
+        if port is not None:
+            self.grpc, self.grpc_port = await _grpc().start(Catalogue(self.service), host, port)
         await super().startup(sockets)
         self._announcement = asyncio.create_task(self._announce())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight, by gRPC first: the models end with HTTP."""
+        if self.service.settings.grpc_port is not None:
+            await self.grpc.stop(self.service.settings.deadline_seconds)
+        await super().shutdown(sockets)
 
     def drain(self, sig: int, frame: FrameType | None) -> None:
         """Take no more, and end when what is inside is answered."""
@@ -90,7 +100,18 @@ class Server(uvicorn.Server):
             return
         names = ", ".join(model.manifest.name for model in self.service.models)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        typer.echo(f"vssl: serving {names} on http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
+        host = f"[{host}]" if ":" in host else host
+        grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
+        typer.echo(f"vssl: serving {names} on http://{host}:{port}{grpc}", err=True)
+
+
+def _grpc() -> ModuleType:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core writes to standard error what we say ourselves
+    try:
+        import vssl_server.grpc_service
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--grpc-port needs {error.name}: pip install 'vssl[triton]'") from None
+    return vssl_server.grpc_service
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
 
+    grpc_port: int | None = Field(None, ge=0, le=65535)
+    """Port for gRPC; 0 picks a free one. Without it there is none."""
+
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """Largest request body in bytes, and so the largest image; more is answered 413."""
 

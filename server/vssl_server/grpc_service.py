@@ -1,0 +1,185 @@
+"""The Open Inference Protocol v2 and the standard health service over gRPC."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from vssl.errors import VsslError
+from vssl_server import metrics
+from vssl_server.errors import ApiError
+from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.tensors import Tensor, invalid
+
+SERVICE = "inference.GRPCInferenceService"
+CODES = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    404: grpc.StatusCode.NOT_FOUND,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""What the statuses of HTTP are called here; the others are INVALID_ARGUMENT."""
+
+WATCH_SECONDS = 1.0
+"""Between two looks at the state on behalf of a client that watches it."""
+
+Message = Any  # the stubs have no types
+Handler = Callable[["InferenceService", Message], Awaitable[Message]]
+
+logger = logging.getLogger("vssl.server")
+
+
+async def start(catalogue: Catalogue, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+    """Listen; the running server and its port.
+
+    Raises:
+        VsslError: the address can't be listened on.
+    """
+    options = [
+        ("grpc.max_receive_message_length", catalogue.service.settings.max_body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # else two servers share a port, and each answers half of the requests
+    ]
+    server = grpc.aio.server(options=options)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(catalogue), server)
+    health_pb2_grpc.add_HealthServicer_to_server(Health(catalogue), server)
+    try:
+        found = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise VsslError(f"can't listen for gRPC on {host}, port {port}; choose with --host and --grpc-port") from error
+    await server.start()
+    return server, found
+
+
+def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.ServicerContext], Awaitable[Message]]:
+    """Count and time a call, and turn its errors into gRPC's."""
+    path = f"/{SERVICE}/{handler.__name__}"
+
+    @wraps(handler)
+    async def call(self: "InferenceService", request: Message, context: grpc.aio.ServicerContext) -> Message:
+        started, status, message = time.monotonic(), grpc.StatusCode.CANCELLED, ""
+        try:
+            answer = await handler(self, request)
+            status = grpc.StatusCode.OK
+            return answer
+        except ApiError as error:
+            status, message = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message
+        except Exception as error:
+            logger.error("%s failed", path, exc_info=error)
+            status, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
+        finally:
+            metrics.REQUESTS.labels(path, status.name).inc()
+            metrics.REQUEST_SECONDS.labels(path).observe(time.monotonic() - started)
+        return await context.abort(status, message)
+
+    return call
+
+
+class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue, self.service = catalogue, catalogue.service
+
+    @rpc
+    async def ServerLive(self, request: Message) -> Message:  # noqa: N802
+        """The process is alive."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    @rpc
+    async def ServerReady(self, request: Message) -> Message:  # noqa: N802
+        """Whether every model can answer."""
+        return service_pb2.ServerReadyResponse(ready=self.service.state == "ready")
+
+    @rpc
+    async def ServerMetadata(self, request: Message) -> Message:  # noqa: N802
+        """Name and version of the server, and the extensions that it knows."""
+        return service_pb2.ServerMetadataResponse(**SERVER)
+
+    @rpc
+    async def ModelReady(self, request: Message) -> Message:  # noqa: N802
+        """Whether this model can answer."""
+        return service_pb2.ModelReadyResponse(ready=self.catalogue.ready(request.name, request.version))
+
+    @rpc
+    async def ModelMetadata(self, request: Message) -> Message:  # noqa: N802
+        """Inputs and outputs of a model."""
+        model = self.catalogue.find(request.name, request.version)
+        return service_pb2.ModelMetadataResponse(**model.metadata())
+
+    @rpc
+    async def ModelConfig(self, request: Message) -> Message:  # noqa: N802
+        """The model's configuration."""
+        model = self.catalogue.find(request.name, request.version)
+        config = json_format.ParseDict(model.config(), model_config_pb2.ModelConfig())
+        return service_pb2.ModelConfigResponse(config=config)
+
+    @rpc
+    async def ModelStatistics(self, request: Message) -> Message:  # noqa: N802
+        """Counts and times of one model, or of all where the request names none."""
+        names = [request.name] if request.name else list(self.catalogue.models)
+        stats = [self.catalogue.find(name, request.version).statistics() for name in names]
+        return json_format.ParseDict({"model_stats": stats}, service_pb2.ModelStatisticsResponse())
+
+    @rpc
+    async def ModelInfer(self, request: Message) -> Message:  # noqa: N802
+        """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
+        model = self.catalogue.find(request.model_name, request.model_version)
+        with self.service.receiving():
+            outputs = chosen([output.name for output in request.outputs])
+        result = await self.service.answer(model.infer(_tensors(request)), INPUT)
+        answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+        for name, array in arrays(outputs, result):
+            answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
+            answer.raw_output_contents.append(array.tobytes())
+        return answer
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """`grpc.health.v1.Health` for the whole server, and for the inference service by its name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.service = catalogue.service
+
+    async def Check(self, request: Message, context: grpc.aio.ServicerContext) -> Message:  # noqa: N802
+        """SERVING while every model can answer."""
+        if request.service not in ("", SERVICE):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}; there is {SERVICE}")
+        return self._status()
+
+    async def Watch(self, request: Message, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:  # noqa: N802
+        """The status now and whenever it changes, until the server stops."""
+        told = None
+        while True:
+            last = self.service.draining
+            if (status := self._status()) != told:
+                yield status
+                told = status
+            if last:
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def _status(self) -> Message:
+        serving = "SERVING" if self.service.state == "ready" else "NOT_SERVING"
+        return health_pb2.HealthCheckResponse(status=serving)
+
+
+def _tensors(request: Message) -> list[Tensor]:
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise invalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
+    tensors = []
+    for index, given in enumerate(request.inputs):
+        values = given.contents.bytes_contents if given.datatype == "BYTES" else given.contents.uint_contents
+        data = raw[index] if raw else list(values)
+        tensors.append(Tensor(given.name, given.datatype, list(given.shape), data))
+    return tensors
