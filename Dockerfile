@@ -1,0 +1,23 @@
+# Serving on a CPU: docker build --target cpu -t vssl . && docker run -p 8000:8000 -v "$PWD/bundle:/bundle:ro" vssl
+FROM python:3.11-slim-bookworm AS build
+RUN python -m venv /opt/vssl
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY core core
+COPY client client
+COPY server server
+COPY training training
+COPY export export
+RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server]'
+
+FROM python:3.11-slim-bookworm AS cpu
+COPY --from=build /opt/vssl /opt/vssl
+RUN useradd --system --no-create-home --uid 10001 vssl
+USER 10001
+ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 VSSL_PORT=8000
+EXPOSE 8000
+# An error status is an exception, and so exit status 1. To listen on another port set VSSL_PORT, which is read here too.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", \
+    "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ[\"VSSL_PORT\"]}/readyz', timeout=4)"]
+ENTRYPOINT ["vssl", "serve"]
+CMD ["/bundle"]
