@@ -47,5 +47,5 @@ test-light: .venv-light/.ready  ## core, client and server without torch
 
 .venv-light/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-light
-	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,dev]'
+	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,dev]'
 	touch $@
