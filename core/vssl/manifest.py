@@ -88,6 +88,19 @@ class ModelFile(Frozen):
     images_per_second: dict[Annotated[str, StringConstraints(pattern=r"^[0-9]+$")], float] = {}
 
 
+class Plan(Frozen):
+    """A TensorRT plan of one precision. It runs on this version and compute capability alone.
+
+    `batches` are the least, the best and the largest number of images.
+    """
+
+    path: RelativePath
+    precision: Precision
+    tensorrt: str
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
+    batches: tuple[int, int, int]
+
+
 class Provenance(Frozen):
     """Where the model comes from: recipe as trained, data, seed, versions of what made it, git commit if known."""
 
@@ -111,6 +124,7 @@ class Manifest(Frozen):
     """Hash of the pixels that the preprocessing made of a test card on the machine that wrote the bundle."""
     outputs: Outputs
     models: dict[Precision, ModelFile] = Field(min_length=1)
+    engines: list[Plan] = []
     calibration: None = None
     evaluation: dict[str, float]
     provenance: Provenance
@@ -120,7 +134,7 @@ class Manifest(Frozen):
     def _models_are_files(self) -> Self:
         if MANIFEST in self.files:
             raise ValueError(f"{MANIFEST} can't list itself in `files`")
-        for model in self.models.values():
-            if model.path not in self.files:
-                raise ValueError(f"the model {model.path} is not listed in `files`")
+        for path in [*(model.path for model in self.models.values()), *(plan.path for plan in self.engines)]:
+            if path not in self.files:
+                raise ValueError(f"the model {path} is not listed in `files`")
         return self

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from vssl.bundle import open_bundle, replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import VsslError
 from vssl.images import load_images
-from vssl.manifest import Manifest, Parity, Precision
+from vssl.manifest import Manifest, Parity, Plan, Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
+from vssl_export import tensorrt
 from vssl_export.measurement import compare, difference, embed, over_limit, preprocessing_sha256, speeds
 from vssl_export.onnx_file import to_onnx
 from vssl_export.precisions import to_half, to_int8
@@ -39,6 +41,7 @@ def export_run(
     release: str,
     precisions: Collection[Precision] = (),
     data: str | None = None,
+    plans: bool = False,
 ) -> Manifest:
     """Export a finished run to a bundle at `location` (a folder, or a file ending in `.zip`).
 
@@ -50,12 +53,15 @@ def export_run(
         precisions: further ones beside fp32; each is held to its limits, and all are timed.
         data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
             sample; where they lie in class folders, kNN and R@1 are judged too.
+        plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
 
     Raises:
-        UsageError: there is no finished run at `path`, or something other than a bundle is at `location`.
-        VsslError: a precision differs from torch or from fp32 by more than its limit.
+        UsageError: there is no finished run at `path`, or something other than a bundle is at `location`; plans are
+            asked for where there is no GPU or no TensorRT.
+        VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)
+    gpu = tensorrt.this_gpu() if plans else None
     run = Run(path)
     record = run.record()
     embedder = run.load_embedder()
@@ -81,7 +87,27 @@ def export_run(
         }
         if precisions:
             measure(models, engines, images, labels)
-    return write_bundle(location, {**fields, "models": models}, files)
+    built, built_files = add_plans(location, contents, record.recipe.image.size, *gpu) if gpu else ([], {})
+    fields |= {"models": models, "engines": built}
+    return write_bundle(location, fields, {**files, **built_files})
+
+
+def add_plans(
+    location: Path, contents: dict[Precision, bytes], size: int, trt: ModuleType, capability: tuple[int, int]
+) -> tuple[list[Plan], dict[str, bytes]]:
+    """TensorRT plans of the floating-point precisions, and their files; timings come from the bundle that was there."""
+    plans: list[Plan] = []
+    files: dict[str, bytes] = {}
+    for precision, content in contents.items():
+        if precision == "int8":  # quantised for CPUs, with activations that TensorRT does not take
+            continue
+        plan = tensorrt.describe(trt, precision, capability)
+        timings = plan.path.removesuffix(".plan") + ".timing"
+        before = location / timings
+        built = tensorrt.build(trt, content, size, before.read_bytes() if before.is_file() else b"")
+        plans.append(plan)
+        files |= {plan.path: built.plan, timings: built.timings}
+    return plans, files
 
 
 def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Labels | None]:

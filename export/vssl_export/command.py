@@ -18,6 +18,7 @@ def export(
     data: Annotated[
         str | None, typer.Option(help="Images to calibrate and judge them on: folder, .zip, or archive.zip::folder.")
     ] = None,
+    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build TensorRT plans too, for the GPU here.")] = False,
     triton: Annotated[Path | None, typer.Option(help="The Triton model repository to write or extend.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
@@ -41,7 +42,7 @@ def export(
 
             bundle = out or Path(scratch, "bundle")
             label = name or (out or source).resolve().stem
-            manifest = export_run(source, bundle, label, model_version or "1", _precisions(precision), data)
+            manifest = export_run(source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt)
             parity = manifest.models["fp32"].parity
             typer.echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
@@ -49,7 +50,7 @@ def export(
                 f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
                 err=True,
             )
-        elif (out, name, model_version, data, precision) != (None, None, None, None, "fp32"):
+        elif (out, name, model_version, data, precision, tensorrt) != (None, None, None, None, "fp32", False):
             raise UsageError(f"{source} is a bundle: of the options, --triton and --gpu are for bundles, not only runs")
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)

@@ -22,6 +22,14 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for precision, model in manifest.models.items():
         yield precision, _model(model, manifest.files[model.path].bytes)
         yield from (("", line) for line in _measured(model))
+    for plan in manifest.engines:
+        yield (
+            "TensorRT",
+            (
+                f"{plan.path}, of {plan.precision}, for TensorRT {plan.tensorrt} and compute capability "
+                f"{plan.compute_capability}, batches {plan.batches[0]} to {plan.batches[2]}"
+            ),
+        )
     for name, figure in manifest.evaluation.items():
         yield name, f"{figure:.4g}"
     origin = manifest.provenance
