@@ -19,6 +19,8 @@ def serve(
     decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
     engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
     deadline_seconds: Annotated[float | None, typer.Option(help="Longest time to an answer (30).")] = None,
+    api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
+    log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
 ) -> None:
     """Serve a bundle over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
     flags = {name: value for name, value in locals().items() if name != "bundle"}

@@ -15,6 +15,9 @@ from starlette.responses import Response
 CLIENT_CLOSED_REQUEST = 499
 """For the metrics only: nobody is there to read it."""
 
+REQUEST_ID = "x-request-id"
+"""The header, and the scope's key, with the request's name in the logs."""
+
 
 class ApiError(Exception):
     """An answer other than the one asked for. `code` is a stable word to branch on, `param` the field at fault."""
@@ -73,7 +76,9 @@ async def _disconnected(_: Request, error: ClientDisconnect) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The traceback goes to the server's log; what it says is not for the client.
     failure = ApiError(500, "internal_error", "the server failed on this request; its log says why")
-    return failure.response(request.url.path)
+    response = failure.response(request.url.path)
+    response.headers[REQUEST_ID] = request.scope[REQUEST_ID]  # this answer leaves outside of our middleware
+    return response
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

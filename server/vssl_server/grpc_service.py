@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from vssl.errors import VsslError
-from vssl_server import metrics
-from vssl_server.errors import ApiError
+from vssl_server.access import Keys, log, name_of, record
+from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
 from vssl_server.tensors import Tensor, invalid
 
@@ -29,6 +29,9 @@ CODES = {
 }
 """What the statuses of HTTP are called here; the others are INVALID_ARGUMENT."""
 
+OPEN_METHODS = ("ServerLive", "ServerReady")
+"""These answer without a key, as the health service does."""
+
 WATCH_SECONDS = 1.0
 """Between two looks at the state on behalf of a client that watches it."""
 
@@ -38,7 +41,7 @@ Handler = Callable[["InferenceService", Message], Awaitable[Message]]
 logger = logging.getLogger("vssl.server")
 
 
-async def start(catalogue: Catalogue, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def start(catalogue: Catalogue, keys: Keys, host: str, port: int) -> tuple[grpc.aio.Server, int]:
     """Listen; the running server and its port.
 
     Raises:
@@ -50,7 +53,7 @@ async def start(catalogue: Catalogue, host: str, port: int) -> tuple[grpc.aio.Se
         ("grpc.so_reuseport", 0),  # else two servers share a port, and each answers half of the requests
     ]
     server = grpc.aio.server(options=options)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(catalogue), server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(catalogue, keys), server)
     health_pb2_grpc.add_HealthServicer_to_server(Health(catalogue), server)
     try:
         found = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -61,13 +64,18 @@ async def start(catalogue: Catalogue, host: str, port: int) -> tuple[grpc.aio.Se
 
 
 def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.ServicerContext], Awaitable[Message]]:
-    """Count and time a call, and turn its errors into gRPC's."""
+    """Check the key, count, time and log a call, and turn its errors into gRPC's."""
     path = f"/{SERVICE}/{handler.__name__}"
 
     @wraps(handler)
     async def call(self: "InferenceService", request: Message, context: grpc.aio.ServicerContext) -> Message:
         started, status, message = time.monotonic(), grpc.StatusCode.CANCELLED, ""
+        metadata = dict(context.invocation_metadata() or ())
+        request_id = name_of(metadata.get(REQUEST_ID))
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
+            if handler.__name__ not in OPEN_METHODS:
+                self.keys.check(metadata.get("authorization"))
             answer = await handler(self, request)
             status = grpc.StatusCode.OK
             return answer
@@ -77,8 +85,9 @@ def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.Ser
             logger.error("%s failed", path, exc_info=error)
             status, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
         finally:
-            metrics.REQUESTS.labels(path, status.name).inc()
-            metrics.REQUEST_SECONDS.labels(path).observe(time.monotonic() - started)
+            record(path, status.name, started)
+            if self.service.settings.log_requests:
+                log(request_id, path, status.name, started)
         return await context.abort(status, message)
 
     return call
@@ -87,8 +96,8 @@ def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.Ser
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue, self.service = catalogue, catalogue.service
+    def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
+        self.catalogue, self.service, self.keys = catalogue, catalogue.service, keys
 
     @rpc
     async def ServerLive(self, request: Message) -> Message:  # noqa: N802

@@ -1,7 +1,5 @@
 """What `/metrics` shows, for Prometheus: base units, requests and batches counted apart."""
 
-import time
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -11,9 +9,6 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from vssl_server.errors import CLIENT_CLOSED_REQUEST
 
 # Else every series has a second one, the time at which this process first counted it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -48,31 +43,3 @@ QUEUE_IMAGES = Gauge(
     "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY
 )
 READY = Gauge("vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY)
-
-
-class MetricsMiddleware:
-    """Counts and times every request by its route. Those of no route share one label: clients choose paths."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry point."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started, status = time.monotonic(), 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            path = getattr(scope.get("route"), "path", "other")
-            REQUESTS.labels(path, status).inc()
-            if status != CLIENT_CLOSED_REQUEST:
-                REQUEST_SECONDS.labels(path).observe(time.monotonic() - started)

@@ -1,6 +1,7 @@
 """From a bundle to a listening process, and its orderly end."""
 
 import asyncio
+import logging
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from vssl.bundle import open_bundle
 from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
+from vssl_server.access import Keys
 from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError
 from vssl_server.inference_protocol import Catalogue
@@ -38,6 +40,9 @@ def run(location: Path, settings: Settings) -> None:
         bundle = open_bundle(location)
         model = Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
         app = create_app(settings, [model])
+        if settings.log_requests:
+            logging.getLogger("vssl.requests").addHandler(logging.StreamHandler())
+            logging.getLogger("vssl.requests").setLevel(logging.INFO)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -65,9 +70,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
-        host, port = self.service.settings.host, self.service.settings.grpc_port
-        if port is not None:
-            self.grpc, self.grpc_port = await _grpc().start(Catalogue(self.service), host, port)
+        settings = self.service.settings
+        if settings.grpc_port is not None:
+            keys = Keys(settings.api_keys_file)
+            starting = _grpc().start(Catalogue(self.service), keys, settings.host, settings.grpc_port)
+            self.grpc, self.grpc_port = await starting
         await super().startup(sockets)
         self._announcement = asyncio.create_task(self._announce())
 

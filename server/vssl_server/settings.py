@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -50,6 +51,12 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(30.0, gt=0, allow_inf_nan=False)
     """Longest time from the whole body to the answer; more is answered 504. When the server is told to stop,
     requests in flight have this long to finish."""
+
+    api_keys_file: Path | None = None
+    """File with the API keys, one a line; health and metrics answer without one. By default all do."""
+
+    log_requests: bool = False
+    """Write one line of JSON to standard error for each request."""
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:

@@ -29,8 +29,10 @@ from tests.server.test_process import failed, running
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings
 from vssl.preprocessing import decode
+from vssl_server.access import Keys
 from vssl_server.grpc_service import SERVICE, start
 from vssl_server.inference_protocol import Catalogue
+from vssl_server.service import Service
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 NAMES = ("embedding", "variance", "uncertainty")
@@ -42,8 +44,9 @@ def over_grpc(served: Served) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    catalogue = Catalogue(served.client.app.state.service)  # type: ignore[attr-defined]
-    server, port = asyncio.run_coroutine_threadsafe(start(catalogue, "127.0.0.1", 0), loop).result(60)
+    service: Service = served.client.app.state.service  # type: ignore[attr-defined]
+    starting = start(Catalogue(service), Keys(service.settings.api_keys_file), "127.0.0.1", 0)
+    server, port = asyncio.run_coroutine_threadsafe(starting, loop).result(60)
     try:
         yield f"127.0.0.1:{port}"
     finally:

@@ -29,7 +29,7 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
-    words = {"engine_threads": "all cores", "grpc_port": "off"}
+    words = {"engine_threads": "all cores", "grpc_port": "off", "api_keys_file": "none", "log_requests": "off"}
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
 
 
