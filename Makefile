@@ -20,13 +20,14 @@ test: setup
 test-all: setup .venv-triton/.ready
 	$(BIN)/pytest -m ''
 
-test-triton: setup .venv-triton/.ready  ## a real Triton Inference Server, asked for tensors and JPEGs
+test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and JPEGs; perf_analyzer against our server
 	$(BIN)/pytest -m triton tests
 
 # Triton wants numpy 1 and gets a venv of its own; most of what the wheel asks for is for another use of it.
 .venv-triton/.ready: Makefile
 	$(PYTHON) -m venv .venv-triton
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps tritonclient==2.51.0  # for perf_analyzer
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'numpy<2' onnxruntime pillow
 	touch $@
 

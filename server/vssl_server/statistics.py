@@ -34,6 +34,8 @@ class Statistics:
     queue: Duration = field(default_factory=Duration)
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    """Counted for perf_analyzer, which wants as many as of the others; not timed."""
 
     def succeeded(self, images: int, seconds: float, answer: Answer) -> None:
         """A request of so many images was answered; what was neither queue nor engine is its decoding."""
@@ -42,4 +44,5 @@ class Statistics:
         self.success.add(seconds)
         self.queue.add(answer.queue_seconds)
         self.compute_infer.add(answer.inference_seconds)
+        self.compute_output.add(0.0)
         self.compute_input.add(max(0.0, seconds - answer.queue_seconds - answer.inference_seconds))
