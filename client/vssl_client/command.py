@@ -36,9 +36,10 @@ def embed(
             images = stack.enter_context(closing(open_source(source)))
             embedder = stack.enter_context(_open_embedder(url, bundle))
             reporter = SILENT if quiet else stack.enter_context(ProgressBar(images))
-            summary = embed_source(images, out, embedder, overwrite=overwrite, reporter=reporter)
-    except ClientError as error:
-        raise VsslError(f"{error}\n{again}") from error
+            try:
+                summary = embed_source(images, out, embedder, overwrite=overwrite, reporter=reporter)
+            except ClientError as error:
+                raise VsslError(f"{error}\n{again}") from error
     except KeyboardInterrupt:
         interrupted = VsslError(f"interrupted; {again}")
         interrupted.exit_status = INTERRUPTED

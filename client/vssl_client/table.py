@@ -14,6 +14,7 @@ One row an image, in the order of the source:
 The schema's metadata say where the rows come from: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,8 +138,8 @@ def read_origin(part: Path) -> Origin:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    with _explained(part):
-        found = pq.read_schema(part)
+    with _opened(part) as file:
+        found = file.schema_arrow
         about = {key: found.metadata[f"vssl.{key}".encode()].decode() for key in ABOUT}
         return Origin(**about, dimension=found.field("embedding").type.list_size)
 
@@ -149,7 +150,7 @@ def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    with _explained(part), pq.ParquetFile(part) as file:
+    with _opened(part) as file:
         return file.read(columns)
 
 
@@ -217,9 +218,12 @@ def _optional(column: pa.ChunkedArray | pa.Array) -> Any:  # noqa: ANN401 — fl
 
 
 @contextmanager
-def _explained(part: Path) -> Iterator[None]:
+def _opened(part: Path) -> Iterator[pq.ParquetFile]:
     try:
-        yield
+        # As bytes, since pyarrow takes no text that is not valid UTF-8; and not as a Python file, which pyarrow's threads
+        # would still hold while the process ends, and abort it.
+        with pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
+            yield file
     except (pa.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
         advice = "delete it, and `vssl embed` makes it again"
         raise VsslError(f"{part}: not a part of embeddings that can be read ({error}); {advice}") from error

@@ -49,7 +49,9 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
         percentile, confidence = _numbers(good, "percentile"), _numbers(good, "confidence")
         return filled(errors, model, version, embedding, variance, uncertainty, percentile, confidence, _flags(good))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise BadAnswer(f"/v1/embed gave no valid answer ({type(error).__name__}: {error})") from error
+        raise BadAnswer(
+            f"/v1/embed gave no valid answer ({type(error).__name__}: {error}); is it a VSSL server?"
+        ) from error
 
 
 def read_model(body: bytes) -> ModelInfo:
@@ -63,7 +65,9 @@ def read_model(body: bytes) -> ModelInfo:
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]))
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise BadAnswer(f"{MODELS} gave no valid answer ({type(error).__name__}: {error})") from error
+        raise BadAnswer(
+            f"{MODELS} gave no valid answer ({type(error).__name__}: {error}); is it a VSSL server?"
+        ) from error
 
 
 def read_problem(body: bytes) -> tuple[str, str | None, str | None]:

@@ -16,7 +16,8 @@ VSSL = [sys.executable, "-m", "vssl.cli"]
 
 def vssl(*arguments: str | Path, status: int = 0, before: str = "") -> "subprocess.CompletedProcess[str]":
     """Run one command to its end; `before` is Python that its process runs first."""
-    done = subprocess.run(command(*arguments, before=before), capture_output=True, text=True, check=False, timeout=120)
+    line = command(*arguments, before=before)
+    done = subprocess.run(line, capture_output=True, errors="surrogateescape", check=False, timeout=120)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -55,6 +55,19 @@ def test_both_roads_end_in_the_same_table(folder: Path, tmp_path: Path, server: 
         assert_same(read_embeddings(out), expected)
 
 
+def test_folders_may_have_names_that_are_no_text(tmp_path: Path, bundle: Path) -> None:
+    data, out = tmp_path / os.fsdecode(b"caf\xe9 \xff"), tmp_path / os.fsdecode(b"out \xff")
+    data.mkdir()
+    (data / os.fsdecode(b"\xff.png")).write_bytes(pictures(1)[0])
+    for new in (1, 0):
+        assert (
+            f"1 images embedded, 0 failed ({new} in this run)"
+            in vssl("embed", data, "--bundle", bundle, "-o", out).stdout
+        )
+    assert read_embeddings(out).paths == ["\\udcff.png"]
+    assert "no such file" in vssl("embed", data / "x", "--bundle", bundle, "-o", out, status=2).stderr
+
+
 def test_failures_are_listed_and_end_with_status_1_every_time(folder: Path, tmp_path: Path, bundle: Path) -> None:
     for name, data in bad_files().items():
         (folder / name).write_bytes(data)
