@@ -220,8 +220,8 @@ def _optional(column: pa.ChunkedArray | pa.Array) -> Any:  # noqa: ANN401 — fl
 @contextmanager
 def _opened(part: Path) -> Iterator[pq.ParquetFile]:
     try:
-        # As bytes, since pyarrow takes no text that is not valid UTF-8; and not as a Python file, which pyarrow's threads
-        # would still hold while the process ends, and abort it.
+        # The path as bytes: pyarrow takes no text that is not valid UTF-8. And not as a Python file: pyarrow's threads
+        # would still hold it while the process ends, and abort it.
         with pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
             yield file
     except (pa.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
