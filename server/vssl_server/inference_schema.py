@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from vssl_server.schema import PIXEL, TIMING
 
@@ -63,6 +64,7 @@ class InferenceAnswer(BaseModel):
 def _route(summary: str, answer: type[BaseModel] | None, *errors: int) -> dict[str, Any]:
     reasons = {
         400: "The request is not what the protocol or the model's metadata say",
+        401: "No API key, or another one, where the server has some",
         404: "No such model",
         413: "The body, packed or unpacked, or the number of images, is over the limit",
         415: "A compression that is not read",
@@ -79,14 +81,15 @@ def _route(summary: str, answer: type[BaseModel] | None, *errors: int) -> dict[s
     return {"summary": summary, "tags": TAGS, "responses": {200: good, **failed}}
 
 
-SERVER = _route("The server and its extensions", ServerMetadata)
-LIVE = _route("The process is alive", None)
-READY = _route("Every model can answer", None, 503)
-METADATA = _route("A model's inputs and outputs", ModelMetadata, 404)
-MODEL_READY = _route("This model can answer", None, 404, 503)
-CONFIG = _route("A model's configuration, as Triton writes it", None, 404)
-STATISTICS = _route("A model's counts and times, as Triton writes them", None, 404)
-INFER = _route("Embed one tensor of images", InferenceAnswer, 400, 404, 413, 415, 422, 429, 500, 503, 504)
+SERVER = _route("The server and its extensions", ServerMetadata, 401)
+# Their status is the whole answer.
+LIVE = _route("The process is alive", None) | {"response_class": Response}
+READY = _route("Every model can answer", None, 503) | {"response_class": Response}
+METADATA = _route("A model's inputs and outputs", ModelMetadata, 401, 404)
+MODEL_READY = _route("This model can answer", None, 401, 404, 503) | {"response_class": Response}
+CONFIG = _route("A model's configuration, as Triton writes it", None, 401, 404)
+STATISTICS = _route("A model's counts and times, as Triton writes them", None, 401, 404)
+INFER = _route("Embed one tensor of images", InferenceAnswer, 400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 INFER["responses"][200] |= {"headers": TIMING, "content": {"application/octet-stream": {}}}
 
 _TENSOR = {

@@ -118,6 +118,7 @@ class OpenAIEmbeddings(BaseModel):
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     reasons = {
         400: "The body is not valid JSON or multipart",
+        401: "No API key, or another one, where the server has some",
         404: "No such model",
         406: "No media type of `Accept` is one that this server writes",
         413: "The body, or the number of images, is over the limit",
@@ -225,7 +226,7 @@ EMBED: dict[str, Any] = {
             "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
             "headers": TIMING,
         },
-        **_errors(400, 406, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 406, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 EMBEDDINGS: dict[str, Any] = {
@@ -258,13 +259,13 @@ EMBEDDINGS: dict[str, Any] = {
             "model": OpenAIEmbeddings,
             "headers": TIMING,
         },
-        **_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 MODELS: dict[str, Any] = {
     "summary": "List the served models",
     "tags": ["embedding"],
-    "responses": {200: {"description": "The served models", "model": ModelList}},
+    "responses": {200: {"description": "The served models", "model": ModelList}, **_errors(401)},
 }
 HEALTHZ: dict[str, Any] = {
     "summary": "The process is alive",
