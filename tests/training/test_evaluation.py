@@ -54,6 +54,14 @@ def test_unlabelled_images_get_every_figure_but_knn(finished_run: Path, fashion_
     assert not any(name.startswith("knn") for name in figures)
 
 
+def test_a_run_without_torch_says_what_to_install(
+    finished_run: Path, fashion_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vssl_training.run", None)
+    with pytest.raises(UsageError, match=r"pip install 'vssl\[train\]'"):
+        evaluate(finished_run, str(fashion_folder), None)
+
+
 def test_what_is_neither_run_nor_bundle_is_refused(fashion_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a run"):
         evaluate(tmp_path, str(fashion_folder), None)

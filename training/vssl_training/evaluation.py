@@ -95,12 +95,16 @@ def open_model(path: Path) -> Model:
     """A bundle (a folder with a manifest, or a .zip) or a run.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or it is a run and torch is not installed.
     """
     if path.suffix == ".zip" or (path / MANIFEST).exists():
         return BundleModel(path)
     if (path / "recipe.yaml").exists():
-        return RunModel(path)
+        try:
+            return RunModel(path)
+        except ModuleNotFoundError as error:
+            # The command's own extra is that of a bundle.
+            raise UsageError(f"to evaluate a run needs {error.name}: pip install 'vssl[train]'") from error
     raise UsageError(f"{path}: neither a run (no recipe.yaml) nor a bundle (no {MANIFEST})")
 
 
