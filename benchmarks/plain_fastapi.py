@@ -1,0 +1,46 @@
+"""What one writes first: FastAPI, and one run of the session per request. The peer in `benchmarks.serving`.
+
+The same decoding and the same ONNX file as ours; run as `python -m benchmarks.plain_fastapi BUNDLE`.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
+
+from vssl.bundle import open_bundle
+from vssl.engine import Engine
+from vssl.preprocessing import decode
+
+
+def create_app(location: Path) -> FastAPI:
+    """One route for an image as it is, one for several as multipart."""
+    bundle = open_bundle(location)
+    engine = Engine(bundle)
+    app = FastAPI()
+
+    def answer(files: list[bytes]) -> dict[str, Any]:
+        found = engine(np.stack([decode(data, bundle.manifest.preprocessing) for data in files]))
+        return {
+            "embedding": found.embedding.tolist(),
+            "variance": found.variance.tolist(),
+            "uncertainty": found.uncertainty.tolist(),
+        }
+
+    @app.post("/one")
+    async def one(request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(answer, [await request.body()])
+
+    @app.post("/many")
+    def many(images: list[UploadFile]) -> dict[str, Any]:
+        return answer([image.file.read() for image in images])
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(create_app(Path(sys.argv[1])), port=0, access_log=False)
