@@ -124,6 +124,14 @@ def test_only_bad_images_still_have_rows_of_the_right_width(embedder: Embedder) 
     assert not result.ok.any()
 
 
+def test_a_batch_of_only_bad_images_joins_the_others(embedder: Embedder, tiny_bundle: Bundle) -> None:
+    good = pictures(3)
+    result = embed_images(embedder, [*[b""] * 100, *good], on_error="return")
+    assert result.ok.tolist() == [False] * 100 + [True] * 3
+    assert np.isnan(result.variance[:100]).all()
+    np.testing.assert_allclose(result.embedding[100:], oracle(tiny_bundle, good).embedding, atol=1e-6)
+
+
 def test_no_images_give_no_rows(embedder: Embedder) -> None:
     result = embed_images(embedder, [])
     assert result.embedding.shape == (0, 16)
