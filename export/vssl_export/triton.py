@@ -21,7 +21,7 @@ def write_repository(bundle: Bundle, root: Path, gpu: bool = False) -> list[str]
     """Write or extend the repository at `root`; returns the models' names, the ensemble last.
 
     Args:
-        bundle: the fp32 model in it is served.
+        bundle: its fp32 model is served; on GPUs the fp16 one where there is one.
         root: the folder that `tritonserver --model-repository` names; other models in it are left alone.
         gpu: run the encoder on GPUs, through ONNX Runtime's TensorRT provider.
 
@@ -36,9 +36,10 @@ def write_repository(bundle: Bundle, root: Path, gpu: bool = False) -> list[str]
             "export the run again with --model-version 1"
         )
     name = manifest.name
+    served = manifest.models["fp16" if gpu and "fp16" in manifest.models else "fp32"]
     here = Path(__file__).parent
     models: dict[str, tuple[str, dict[str, bytes]]] = {
-        name: (encoder_config(manifest, gpu), {"model.onnx": bundle.read(manifest.models["fp32"].path)}),
+        name: (encoder_config(manifest, gpu), {"model.onnx": bundle.read(served.path)}),
         f"{name}_preprocessing": (
             preprocessing_config(manifest),
             {
@@ -155,7 +156,6 @@ def _gpu(manifest: Manifest) -> str:
     """GPUs through TensorRT: one engine for all batch sizes, kept on disk so that only the first start builds it."""
     pixels = f"{manifest.preprocessing.size}x{manifest.preprocessing.size}x3"
     settings = {
-        "precision_mode": "FP16",
         "max_workspace_size_bytes": str(2**30),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": f"/tmp/vssl-engines/{manifest.id[:16]}",

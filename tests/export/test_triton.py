@@ -76,6 +76,12 @@ def test_configurations_are_valid_and_say_what_the_bundle_says(tiny_bundle: Bund
     assert [step.model_name for step in image.ensemble_scheduling.step] == ["tiny_preprocessing", "tiny"]
 
 
+@pytest.mark.parametrize(("gpu", "served"), [(False, "model.onnx"), (True, "model.fp16.onnx")])
+def test_gpus_get_the_half_precision_model(precise: Bundle, tmp_path: Path, gpu: bool, served: str) -> None:
+    write_repository(precise, tmp_path, gpu)
+    assert (tmp_path / "precise" / "1" / "model.onnx").read_bytes() == precise.read(served)
+
+
 def test_a_later_version_goes_beside_the_earlier(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     for version in ("1", "2", "2"):

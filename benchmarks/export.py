@@ -1,0 +1,136 @@
+"""Speed of a model in torch, eager and compiled, and in ONNX Runtime in each precision; and what the precisions cost.
+
+Two models: the encoder of a run, judged on labelled images, and a ResNet-50 of timm at 224 px with random weights, for
+speed alone. All variants of a model take turns in one process, several rounds; speeds are medians, decoding is not in.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.report import Row, parser, report
+from vssl.bundle import open_bundle, write_bundle
+from vssl.engine import Engine
+from vssl.manifest import Precision
+from vssl_export.bundle_writer import convert, judged_images, model_path
+from vssl_export.measurement import Pixels, difference, embed
+from vssl_export.onnx_file import to_onnx
+from vssl_training.run import Run, preprocessing_of
+
+LOWER: tuple[Precision, ...] = ("fp16", "int8")
+
+
+class Resnet(nn.Module):
+    """ResNet-50 with two linear heads, in the shape of an embedder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import timm
+
+        self.backbone = timm.create_model("resnet50", pretrained=False, num_classes=0)
+        self.mean, self.log_variance = nn.Linear(2048, 128), nn.Linear(2048, 128)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 [N, 224, 224, 3] → embedding [N, 128], variance [N, 128], uncertainty [N]."""
+        features = self.backbone((images.to(torch.float32).permute(0, 3, 1, 2) / 255 - 0.5) * 4)
+        variance = self.log_variance(features).exp()
+        return nn.functional.normalize(self.mean(features)), variance, variance.log().mean(-1)
+
+
+def engines_of(contents: dict[Precision, bytes], size: int, dimension: int, folder: Path) -> dict[Precision, Engine]:
+    """The files in engines, by way of a bundle."""
+    parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1.0}
+    fields = {
+        "name": "benchmark",
+        "version": "1",
+        "preprocessing": {"size": size},
+        "outputs": {"dimension": dimension},
+        "models": {precision: {"path": model_path(precision), "parity": parity} for precision in contents},
+        "evaluation": {},
+        "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": ""},
+    }
+    write_bundle(folder, fields, {model_path(precision): content for precision, content in contents.items()})
+    return {precision: Engine(open_bundle(folder), precision=precision) for precision in contents}
+
+
+def speeds(
+    variants: dict[str, Callable[[Pixels], object]], batch: Pixels, rounds: int, limit: float
+) -> dict[str, float]:
+    """Images/s of each variant: the median of some rounds, in each of which it runs for `limit` seconds."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for work in variants.values():
+        work(batch)
+    for _ in range(rounds):
+        for name, work in variants.items():
+            calls, begun = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - begun) < limit:
+                work(batch)
+                calls += 1
+            found[name].append(calls * len(batch) / elapsed)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+@torch.no_grad()
+def table(name: str, model: nn.Module, images: Pixels, batches: list[int], rounds: int) -> list[Row]:
+    """A row for each variant of one model; the images calibrate int8 and are embedded in every precision."""
+    size = images.shape[1]
+    dimension = model.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))[0].shape[1]
+    contents = convert(to_onnx(model, size), LOWER, images)
+    compiled = torch.compile(model, dynamic=False)
+    with tempfile.TemporaryDirectory() as folder:
+        engines = engines_of(contents, size, dimension, Path(folder, "bundle"))
+        variants: dict[str, Callable[[Pixels], object]] = {
+            "torch eager": lambda batch: model(torch.from_numpy(batch)),
+            "torch compiled": lambda batch: compiled(torch.from_numpy(batch)),
+        }
+        variants |= {f"ONNX Runtime {precision}": engine for precision, engine in engines.items()}
+        rows: dict[str, Row] = {variant: {"model": name, "variant": variant} for variant in variants}
+        for count in batches:
+            batch = np.resize(images, (count, *images.shape[1:]))
+            for variant, speed in speeds(variants, batch, rounds, 0.3).items():
+                rows[variant][f"images_per_second_{count}"] = round(speed, 1)
+        for precision, content in contents.items():
+            rows[f"ONNX Runtime {precision}"]["mib"] = len(content) / 2**20
+    return list(rows.values())
+
+
+def costs(run: Path, data: str, rows: list[Row]) -> None:
+    """Add to the rows of the run's encoder what each precision costs on labelled images."""
+    record = Run(run).record()
+    images, labels = judged_images(data, preprocessing_of(record.recipe))
+    contents = convert(to_onnx(Run(run).load_embedder(), images.shape[1]), LOWER, Run(run).sample())
+    with tempfile.TemporaryDirectory() as folder:
+        engines = engines_of(contents, images.shape[1], record.recipe.network.dimension, Path(folder, "bundle"))
+        fp32 = embed(engines["fp32"], images)
+        for precision in LOWER:
+            off = difference(embed(engines[precision], images), fp32, labels)
+            row = next(row for row in rows if row["variant"] == f"ONNX Runtime {precision}")
+            row |= {"embedding_max": off.embedding.max, "embedding_mean": off.embedding.mean}
+            row |= {"variance_max": off.variance.max, "variance_mean": off.variance.mean}
+            row |= {"cosine_mean": round(off.cosine_mean, 6), "knn": off.knn, "recall_at_1": off.recall_at_1}
+
+
+def main() -> None:
+    """Print the table."""
+    flags = parser(__doc__)
+    flags.add_argument("--run", type=Path, required=True, help="a finished run")
+    flags.add_argument("--data", required=True, help="labelled images that it was not trained on")
+    arguments = flags.parse_args()
+    batches, rounds = ([1, 32], 2) if arguments.quick else ([1, 8, 32, 128], 5)
+    run = Run(arguments.run)
+    rows = table("encoder of the run", run.load_embedder(), run.sample(), batches, rounds)
+    costs(arguments.run, arguments.data, rows)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
+    rows += table("ResNet-50", Resnet(), noise, batches[:1] if arguments.quick else [1, 32], min(rounds, 3))
+    settings = {"threads": torch.get_num_threads(), "rounds": rounds}
+    report("Export: torch and ONNX Runtime", rows, settings, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

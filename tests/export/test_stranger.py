@@ -1,0 +1,77 @@
+"""A bundle from a stranger, who can compute every hash: it opens, or is refused in one line; nothing else happens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tiny_model import tiny_onnx, write_tiny_bundle
+from vssl.bundle import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
+from vssl.engine import Embeddings, Engine
+from vssl.errors import VsslError
+from vssl_export.description import describe
+
+names = st.sampled_from(["..", "/etc/passwd", "../x", "a/../../x", "model.onnx", ".hidden", "a\0b", "C:\\x", "x" * 300])
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | names
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | names, inner))
+
+
+def places(fields: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) inside a JSON value."""
+    if not isinstance(fields, dict | list):
+        return []
+    keys = list(fields) if isinstance(fields, dict) else list(range(len(fields)))
+    return [(fields, key) for key in keys] + [place for key in keys for place in places(fields[key])]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("stranger") / "bundle").location
+
+
+@pytest.fixture(scope="module")
+def manifest(folder: Path) -> str:
+    return (folder / MANIFEST).read_text()
+
+
+@settings(max_examples=500)
+@given(data=st.data())
+def test_any_manifest_with_a_right_id_is_read_or_refused(folder: Path, manifest: str, data: st.DataObject) -> None:
+    fields = json.loads(manifest)
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(places(fields)))
+        if data.draw(st.booleans()) and isinstance(container, dict):
+            container[data.draw(st.text(max_size=10) | names)] = container.pop(key)
+        else:
+            container[key] = data.draw(values)
+    try:
+        fields["id"] = manifest_id(fields)
+    except ValueError:  # not a number: no id can be computed, and no JSON holds it
+        return
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    try:
+        bundle = open_bundle(folder)
+    except VsslError:
+        return
+    assert all((folder / name).resolve().is_relative_to(folder.resolve()) for name in bundle.manifest.files)
+    assert bundle.manifest.name in describe(bundle.manifest)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_any_model_with_right_hashes_runs_or_is_refused(tiny_bundle: Bundle, folder: Path, data: st.DataObject) -> None:
+    model = bytearray(tiny_onnx())
+    for _ in range(data.draw(st.integers(1, 4))):
+        model[data.draw(st.integers(0, len(model) - 1))] = data.draw(st.integers(0, 255))
+    fields = tiny_bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
+    location = folder.parent / "changed"
+    write_bundle(location, fields, {"model.onnx": bytes(model)})
+    try:
+        answer = Engine(open_bundle(location), threads=1)(np.zeros((2, 32, 32, 3), np.uint8))
+    except VsslError:
+        return
+    assert isinstance(answer, Embeddings)
