@@ -1,6 +1,5 @@
 """`POST /v1/embed`: images in three forms, answers in three."""
 
-import asyncio
 import time
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from starlette.responses import Response
 from vssl_server.answer import WRITERS, negotiate
 from vssl_server.model import Result
 from vssl_server.request import Options, read_request
-from vssl_server.service import Service, unless_disconnected
+from vssl_server.service import LARGE_ANSWER, Service, apart, unless_disconnected
 
 
 async def embed(request: Request, options: Annotated[Options, Query()]) -> Response:
@@ -24,8 +23,7 @@ async def embed(request: Request, options: Annotated[Options, Query()]) -> Respo
         images, options = await read_request(request, options, service.settings)
     work = model.embed([image.data for image in images], partial=options.on_error == "return")
     result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])
-    # Hundreds of rows take milliseconds to write, in which the loop can serve others.
-    body = await asyncio.to_thread(WRITERS[media_type], model.manifest, images, options, result)
+    body = await apart(len(images) > LARGE_ANSWER, WRITERS[media_type], model.manifest, images, options, result)
     return Response(body, media_type=media_type, headers=timing(started, result))
 
 

@@ -1,6 +1,5 @@
 """The Open Inference Protocol v2 over HTTP, with the binary tensor extension; `/config` and `/stats` are Triton's."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from vssl_server.errors import ApiError, busy
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, InferenceModel, arrays, chosen
 from vssl_server.model import Result
 from vssl_server.request import read_decompressed
-from vssl_server.service import Service, unless_disconnected
+from vssl_server.service import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
 from vssl_server.tensors import Tensor, invalid
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -123,9 +122,10 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     if header_length == "0":
         tensors, asked, outputs = _raw(model, body)
     else:
-        tensors, asked, outputs = await asyncio.to_thread(_parse, body, header_length)
+        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, header_length)
     result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT)
-    content, headers = await asyncio.to_thread(_write, model, asked.id, outputs, result)
+    large = len(result.answer.embeddings) > LARGE_ANSWER
+    content, headers = await apart(large, _write, model, asked.id, outputs, result)
     return Response(content, headers={**headers, **timing(started, result)})
 
 

@@ -1,6 +1,5 @@
 """`POST /v1/embeddings`, the shape that OpenAI's SDK speaks: images are data URIs or base64 in place of text."""
 
-import asyncio
 import base64
 import time
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, invalid_options
 from vssl_server.model import Result
 from vssl_server.request import check_count, read_json
-from vssl_server.service import Service, unless_disconnected
+from vssl_server.service import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
 
 
 class EmbeddingRequest(BaseModel):
@@ -36,7 +35,8 @@ async def create_embeddings(request: Request) -> Response:
     started = time.monotonic()
     service: Service = request.app.state.service
     with service.receiving():
-        asked = await asyncio.to_thread(_parse, await read_json(request, service.settings))
+        data = await read_json(request, service.settings)
+        asked = await apart(len(data) > LARGE_BODY, _parse, data)
     model = service.model(asked.model)
     dimension = model.manifest.outputs.dimension
     if asked.dimensions not in (None, dimension):
@@ -44,7 +44,7 @@ async def create_embeddings(request: Request) -> Response:
     images = [asked.input] if isinstance(asked.input, str) else asked.input
     check_count(len(images), service.settings, "input")
     result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
-    body = await asyncio.to_thread(_write, asked, result)
+    body = await apart(len(images) > LARGE_ANSWER, _write, asked, result)
     return Response(body, media_type="application/json", headers=timing(started, result))
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from vssl_server.errors import ApiError, invalid_options
 from vssl_server.model import Encoded
+from vssl_server.service import LARGE_BODY, apart
 from vssl_server.settings import Settings
 
 FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
@@ -70,8 +71,7 @@ async def read_request(request: Request, options: Options, settings: Settings) -
     kind = _kind(request)
     if kind == "application/json":
         body = await read_body(request, settings.max_body_bytes)
-        # Megabytes of base64 take a while to parse.
-        images, options = await asyncio.to_thread(_from_json, body, options)
+        images, options = await apart(len(body) > LARGE_BODY, _from_json, body, options)
     elif kind == "multipart/form-data":
         images = await _from_multipart(request, settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":

@@ -1,9 +1,10 @@
 """What every protocol shares: the served models, readiness, the deadline, and errors that clients understand."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,6 +12,14 @@ from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedEr
 from vssl_server.errors import ApiError, busy
 from vssl_server.model import BadImagesError, Model, Refusal, Result
 from vssl_server.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LARGE_BODY = 64 * 1024
+"""Bytes of JSON that take a millisecond or so to parse."""
+LARGE_ANSWER = 16
+"""Images whose answer does."""
 
 
 @dataclass
@@ -76,6 +85,13 @@ class Service:
             raise busy(503, "not_ready", str(error)) from None
         except TimeoutError:
             raise ApiError(504, "deadline_exceeded", f"no answer within {limit:g} seconds") from None
+
+
+async def apart(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what is large in a thread, so that the loop serves others meanwhile; else a thread would cost more than it."""
+    if large:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
