@@ -1,7 +1,8 @@
 """Speed of a model in torch, eager and compiled, and in ONNX Runtime in each precision; and what the precisions cost.
 
-Two models: the encoder of a run, judged on labelled images, and a ResNet-50 of timm at 224 px with random weights, for
-speed alone. All variants of a model take turns in one process, several rounds; speeds are medians, decoding is not in.
+Of the encoder of a run, judged on labelled images; or, without `--run`, of a ResNet-50 of timm at 224 px with random
+weights, for speed alone. All variants of a model take turns in one process, several rounds; speeds are medians and
+leave decoding out.
 """
 
 import statistics
@@ -23,6 +24,8 @@ from vssl_export.measurement import Pixels, difference, embed
 from vssl_export.onnx_file import to_onnx
 from vssl_training.run import Run, preprocessing_of
 
+COMPILED = (1, 32)
+"""Batch sizes at which torch is timed too: it compiles anew for each."""
 LOWER: tuple[Precision, ...] = ("fp16", "int8")
 
 
@@ -56,7 +59,8 @@ def engines_of(contents: dict[Precision, bytes], size: int, dimension: int, fold
         "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": ""},
     }
     write_bundle(folder, fields, {model_path(precision): content for precision, content in contents.items()})
-    return {precision: Engine(open_bundle(folder), precision=precision) for precision in contents}
+    threads = torch.get_num_threads()
+    return {precision: Engine(open_bundle(folder), threads, precision) for precision in contents}
 
 
 def speeds(
@@ -77,7 +81,7 @@ def speeds(
 
 
 @torch.no_grad()
-def table(name: str, model: nn.Module, images: Pixels, batches: list[int], rounds: int) -> list[Row]:
+def table(model: nn.Module, images: Pixels, batches: list[int], rounds: int) -> list[Row]:
     """A row for each variant of one model; the images calibrate int8 and are embedded in every precision."""
     size = images.shape[1]
     dimension = model.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))[0].shape[1]
@@ -90,10 +94,11 @@ def table(name: str, model: nn.Module, images: Pixels, batches: list[int], round
             "torch compiled": lambda batch: compiled(torch.from_numpy(batch)),
         }
         variants |= {f"ONNX Runtime {precision}": engine for precision, engine in engines.items()}
-        rows: dict[str, Row] = {variant: {"model": name, "variant": variant} for variant in variants}
+        rows: dict[str, Row] = {variant: {"variant": variant} for variant in variants}
         for count in batches:
+            timed = {name: work for name, work in variants.items() if count in COMPILED or "torch" not in name}
             batch = np.resize(images, (count, *images.shape[1:]))
-            for variant, speed in speeds(variants, batch, rounds, 0.3).items():
+            for variant, speed in speeds(timed, batch, rounds, 0.3).items():
                 rows[variant][f"images_per_second_{count}"] = round(speed, 1)
         for precision, content in contents.items():
             rows[f"ONNX Runtime {precision}"]["mib"] = len(content) / 2**20
@@ -119,17 +124,22 @@ def costs(run: Path, data: str, rows: list[Row]) -> None:
 def main() -> None:
     """Print the table."""
     flags = parser(__doc__)
-    flags.add_argument("--run", type=Path, required=True, help="a finished run")
-    flags.add_argument("--data", required=True, help="labelled images that it was not trained on")
+    flags.add_argument("--run", type=Path, help="a finished run; without it, ResNet-50")
+    flags.add_argument("--data", help="labelled images that the run was not trained on")
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch and of ONNX Runtime")
     arguments = flags.parse_args()
-    batches, rounds = ([1, 32], 2) if arguments.quick else ([1, 8, 32, 128], 5)
-    run = Run(arguments.run)
-    rows = table("encoder of the run", run.load_embedder(), run.sample(), batches, rounds)
-    costs(arguments.run, arguments.data, rows)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
-    rows += table("ResNet-50", Resnet(), noise, batches[:1] if arguments.quick else [1, 32], min(rounds, 3))
-    settings = {"threads": torch.get_num_threads(), "rounds": rounds}
-    report("Export: torch and ONNX Runtime", rows, settings, arguments.json)
+    torch.set_num_threads(arguments.threads)
+    rounds = 2 if arguments.quick else 5
+    if arguments.run:
+        run = Run(arguments.run)
+        rows = table(run.load_embedder(), run.sample(), [1, 8, 32, 128], rounds)
+        if arguments.data:
+            costs(arguments.run, arguments.data, rows)
+    else:
+        noise = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
+        rows = table(Resnet(), noise, [1] if arguments.quick else [1, 32], min(rounds, 3))
+    settings = {"model": "encoder of a run" if arguments.run else "ResNet-50, 224 px", "rounds": rounds}
+    report("Export: torch and ONNX Runtime", rows, settings | {"threads": torch.get_num_threads()}, arguments.json)
 
 
 if __name__ == "__main__":
