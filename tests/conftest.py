@@ -1,5 +1,6 @@
 """Fixtures that all parts share: a real small bundle, real images, and every kind of bad file."""
 
+import signal
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from vssl.bundle import Bundle
 # Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
 settings.register_profile("vssl", deadline=None)
 settings.load_profile("vssl")
+
+# A shell that starts us in the background has SIGINT ignored, and every process that a test interrupts inherits that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FASHION = Path(__file__).parents[1] / "demo" / "fashion-mnist.zip"
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vssl.errors import UsageError
+from vssl.files import locked
 from vssl.preprocessing import DEFAULT_LIMITS
 from vssl.sources import Source
 from vssl_client.done import DonePaths
 from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
 from vssl_client.errors import ModelChanged
-from vssl_client.lock import locked
 from vssl_client.parts import PartWriter, Rows
 from vssl_client.pipeline import chunked, ordered
 from vssl_client.table import PARTS, Origin, parts_of, read_columns, read_origin

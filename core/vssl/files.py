@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from vssl.errors import UsageError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -51,3 +53,22 @@ def write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
             if old.exists() and not location.exists():
                 old.rename(location)
             raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder/_lock`. The kernel lets go of it when the process ends, however it ends; the empty file stays.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    import fcntl  # POSIX alone has it, and everything else here runs without
+
+    with (folder / "_lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{folder}: another vssl process is writing to it; wait for it or name another folder"
+            ) from None
+        yield

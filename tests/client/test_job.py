@@ -16,12 +16,12 @@ from tests.client.processes import proxied, serving
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle, open_bundle, write_bundle
 from vssl.errors import UsageError, VsslError
+from vssl.files import locked
 from vssl.sources import decode_name, open_source
 from vssl_client import Client, ConnectionFailed, ModelChanged, parts
 from vssl_client.embedder import Embedder
 from vssl_client.job import Reporter, Summary, embed_source
 from vssl_client.local import LocalEmbedder
-from vssl_client.lock import locked
 from vssl_client.table import parts_of, read_columns, read_embeddings
 
 
@@ -260,7 +260,7 @@ def test_an_empty_source_is_a_usage_error_and_leaves_nothing(tmp_path: Path, loc
 def test_only_one_job_writes_to_a_folder(folder: Path, tmp_path: Path, local: LocalEmbedder) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with locked(out), pytest.raises(UsageError, match=r"another `vssl embed`"):
+    with locked(out), pytest.raises(UsageError, match=r"another vssl process"):
         embed(folder, out, local)
     assert embed(folder, out, local).embedded == 300
 

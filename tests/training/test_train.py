@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.bad_files import bad_files
 from vssl.errors import UsageError, VsslError
+from vssl.files import locked
 from vssl_training.pretrain import Pretraining
 from vssl_training.recipe import Recipe, override
 from vssl_training.run import Budget, Run
@@ -117,6 +118,12 @@ def test_interrupt_saves_and_says_so(fashion_folder: Path, tmp_path: Path, small
     checkpoint = Run(out).load_checkpoint(torch.device("cpu"))
     assert checkpoint is not None
     assert checkpoint["step"] >= 1
+
+
+def test_two_processes_never_train_the_same_run(fashion_folder: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+    tmp_path.joinpath("run").mkdir()
+    with locked(tmp_path / "run"), pytest.raises(UsageError, match="another vssl process"):
+        train(small_recipe, str(fashion_folder), tmp_path / "run", Budget(steps=4), seed=0)
 
 
 def test_a_second_interrupt_acts_at_once() -> None:

@@ -98,7 +98,7 @@ class Run:
         Raises:
             UsageError: something is in the way that is not a start that was killed.
         """
-        ours = {self.checkpoint_path.parent.name, self.sample_path.name}
+        ours = {self.checkpoint_path.parent.name, self.sample_path.name, "_lock"}
         if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - ours):
             raise UsageError(f"{self.path}: exists and is not a run; name a new folder")
         self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)

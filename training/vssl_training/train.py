@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vssl.engine import Embeddings, concatenate
 from vssl.errors import UsageError, VsslError
+from vssl.files import locked
 from vssl.images import ImageSet, load_images
 from vssl.sources import open_source
 from vssl_training.judge import Judge
@@ -38,7 +39,7 @@ def train(recipe: Recipe, location: str, path: Path, budget: Budget, seed: int) 
     """Train a run from where it stands to its end, and return the (path, reason) of files that could not be read.
 
     Raises:
-        UsageError: the data can't be used, or `path` holds a run with other settings.
+        UsageError: the data can't be used, `path` holds a run with other settings, or another process trains there.
         VsslError: the loss is no longer finite, or a checkpoint is damaged.
         KeyboardInterrupt: stopped by the user; the state is saved.
     """
@@ -65,7 +66,7 @@ def train(recipe: Recipe, location: str, path: Path, budget: Budget, seed: int) 
     if run.finished:
         progress.say(f"{path}: this run is finished")
         return images.failures
-    with interrupts() as interrupted:
+    with locked(path), interrupts() as interrupted:
         go_on(run, record, images, pixels, progress, interrupted)
     return images.failures
 
