@@ -17,6 +17,7 @@ def embed(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the Parquet parts.")],
     url: Annotated[str | None, typer.Option(help="A server, such as http://127.0.0.1:8000.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle to run in this process, without a server.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where the server wants one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="First delete the embeddings that OUT holds.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
 ) -> None:
@@ -34,7 +35,7 @@ def embed(
     try:
         with ExitStack() as stack:
             images = stack.enter_context(closing(open_source(source)))
-            embedder = stack.enter_context(_open_embedder(url, bundle))
+            embedder = stack.enter_context(_open_embedder(url, bundle, api_key))
             reporter = SILENT if quiet else stack.enter_context(ProgressBar(images))
             try:
                 summary = embed_source(images, out, embedder, overwrite=overwrite, reporter=reporter)
@@ -52,16 +53,18 @@ def embed(
         raise VsslError(_failures(summary, out))
 
 
-def _open_embedder(url: str | None, bundle: Path | None) -> "AbstractContextManager[Embedder]":
+def _open_embedder(url: str | None, bundle: Path | None, api_key: str | None) -> "AbstractContextManager[Embedder]":
     from vssl.bundle import open_bundle
     from vssl.errors import UsageError
     from vssl_client.client import Client
     from vssl_client.local import LocalEmbedder
 
     if url is not None and bundle is None:
-        with Client(url, retries=0) as probe:  # a wrong address is told at once, not after a minute of retries
+        with Client(
+            url, retries=0, api_key=api_key
+        ) as probe:  # a wrong address is told at once, not after a minute of retries
             probe.model()
-        return Client(url)
+        return Client(url, api_key=api_key)
     if bundle is not None and url is None:
         return LocalEmbedder(open_bundle(bundle))
     raise UsageError("name a server with --url, or a bundle to run in this process with --bundle: one of the two")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.bad_files import bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import command, proxied, vssl
+from tests.client.processes import command, proxied, serving, vssl
 from tests.conftest import FASHION
 from vssl.bundle import Bundle
 from vssl.sources import open_source
@@ -118,6 +118,14 @@ def test_a_server_that_is_not_there_is_told_at_once(folder: Path, tmp_path: Path
     done = vssl("embed", folder, "-o", tmp_path / "out", "--url", "http://127.0.0.1:9", status=1, before=patience)
     assert "http://127.0.0.1:9" in done.stderr
     assert "is the server running?" in done.stderr
+
+
+def test_a_server_with_keys_wants_one(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "keys").write_text("secret\n")
+    with serving(bundle, "--api-keys-file", str(tmp_path / "keys")) as url:
+        assert "key" in vssl("embed", folder, "-o", tmp_path / "out", "--url", url, status=1).stderr
+        vssl("embed", folder, "-o", tmp_path / "out", "--url", url, "--api-key", "secret")
+    assert len(read_embeddings(tmp_path / "out").paths) == 20
 
 
 def test_a_server_that_goes_away_leaves_what_is_finished(tmp_path: Path, server: str, train: list[str]) -> None:
