@@ -57,11 +57,7 @@ class Pretraining:
         first, second = posterior.mean.chunk(2)
         apart = 0.5 * (decorrelation(first) + decorrelation(second))
         loss = agreement + objective.decorrelation * apart
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        descend(self.optimiser, loss, settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up))
         follow(self.teacher, self.student, teacher_momentum(step, self.steps, settings.momentum))
         return {"loss": loss.detach(), "agreement": agreement.detach(), "decorrelation": apart.detach()}
 
@@ -96,3 +92,12 @@ def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.99))
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
+    """One step of the optimiser down the gradient of a scalar loss."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()

@@ -14,7 +14,7 @@ from vssl_training.augment import degraded_view, to_float
 from vssl_training.embedder import build_embedder
 from vssl_training.network import Encoder
 from vssl_training.objective import beta_nll, on_sphere
-from vssl_training.pretrain import adamw
+from vssl_training.pretrain import adamw, descend
 from vssl_training.recipe import Recipe
 from vssl_training.schedule import batch_indices, generator, warm_up_cosine
 
@@ -52,11 +52,8 @@ class VarianceTraining:
         log_variance = self.head(features)
         residual = (mean - target).square()
         loss = beta_nll(log_variance, residual, settings.beta_nll).mean()
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
+        descend(self.optimiser, loss, settings.learning_rate * factor)
         spread = log_variance.detach().mean(1).std()
         return {"loss": loss.detach(), "residual": residual.mean(), "spread": spread}
 
