@@ -143,7 +143,7 @@ def ask(server: Triton, protocol: str, model: str, value: npt.NDArray[np.generic
         tensor.set_data_from_numpy(value)
         answer = client.infer(model, [tensor])
         embedding, variance, uncertainty = (answer.as_numpy(name) for name in OUTPUTS)
-    return Embeddings(embedding, variance, uncertainty[:, 0])
+    return Embeddings(embedding, variance, uncertainty.reshape(-1))  # [N, 1] in Triton
 
 
 def assert_same(ours: Embeddings, expected: Embeddings) -> None:
@@ -169,6 +169,22 @@ def test_real_triton_answers_jpegs_as_the_bare_session(
     pixels = np.stack([decode(photo, exported.manifest.preprocessing) for photo in photos])
     column = np.array(photos, dtype=object)[:, None]
     assert_same(ask(triton, protocol, "fashion_image", column), Engine(exported)(pixels))
+
+
+@pytest.mark.triton
+def test_real_triton_and_our_server_answer_one_client_alike(
+    triton: Triton, exported: Bundle, photos: list[bytes]
+) -> None:
+    column = np.array(photos, dtype=object)[:, None]
+    command = [str(VSSL), "serve", str(exported.location), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = next(line for line in process.stderr if "serving" in line)
+            ours = Triton(line.split("http://")[1].strip(), "", "")
+            assert_same(ask(ours, "http", "fashion_image", column), ask(triton, "http", "fashion_image", column))
+        finally:
+            process.terminate()
 
 
 @pytest.mark.triton
