@@ -32,6 +32,11 @@ from vssl_training.variance import VarianceTraining
 LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
 """How often a phase does each."""
 
+RESERVE = 0.15
+"""Part of the minutes that is not planned for: checkpoints, the report, and a machine that is slower over minutes than
+over the seconds in which its speed is measured.
+"""
+
 Phase = Pretraining | VarianceTraining
 
 
@@ -160,13 +165,13 @@ def plan(recipe: Recipe, pixels: Tensor, judge: Judge, budget: Budget, spent: fl
     clock = time.monotonic()
     judge.figures(first.student)
     judging = (time.monotonic() - clock) * EVALUATIONS
-    left = max(0.0, budget.minutes * 60 - spent - (time.monotonic() - begun) - judging)
+    left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
     return Schedule(
         encoder=max(1, int(left * (1 - share) / first_seconds)), variance=max(1, int(left * share / second_seconds))
     )
 
 
-def seconds_a_step(phase: Phase, warm_up: int = 3, least: float = 2.0) -> float:
+def seconds_a_step(phase: Phase, warm_up: int = 3, least: float = 3.0) -> float:
     """Mean wall time of a step over at least `least` seconds, after a few that are not counted."""
     for step in range(warm_up):
         phase.step(step)
