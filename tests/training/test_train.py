@@ -136,7 +136,7 @@ def test_a_second_interrupt_acts_at_once() -> None:
 
 def test_minutes_fix_the_schedule_once(fashion_folder: Path, tmp_path: Path, small_flags: list[str]) -> None:
     out = tmp_path / "run"
-    arguments = command(fashion_folder, out, [*small_flags, "--max-minutes", "0.15"])
+    arguments = command(fashion_folder, out, [*small_flags, "--max-minutes", "0.3"])
     assert subprocess.run(arguments, stderr=subprocess.DEVNULL, check=False).returncode == 0
     schedule = Run(out).record().schedule
     assert schedule.encoder > schedule.variance > 1
