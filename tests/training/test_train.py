@@ -17,10 +17,14 @@ from safetensors.torch import load_file
 from tests.bad_files import bad_files
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
+from vssl.images import load_images
+from vssl.preprocessing import Preprocessing
+from vssl.sources import open_source
+from vssl_training.judge import Judge
 from vssl_training.pretrain import Pretraining
 from vssl_training.recipe import Recipe, override
 from vssl_training.run import Budget, Run
-from vssl_training.train import interrupts, train
+from vssl_training.train import Phase, interrupts, plan, train
 
 VSSL = Path(sys.executable).parent / "vssl"
 STEPS = ["--steps", "40"]
@@ -47,21 +51,13 @@ def test_a_finished_run_holds_what_the_design_names(finished_run: Path) -> None:
 def test_training_lowers_the_loss_and_leaves_the_teacher_behind_the_student(
     fashion_folder: Path, small_recipe: Recipe
 ) -> None:
-    pixels = torch.from_numpy(Run_pixels(fashion_folder))
+    pixels = torch.from_numpy(load_images(open_source(str(fashion_folder)), Preprocessing(32)).pixels)
     phase = Pretraining(small_recipe, pixels, seed=0, steps=60)
     losses = [phase.step(step)["loss"].item() for step in range(60)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     pairs = zip(phase.student.parameters(), phase.teacher.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
     assert all(parameter.grad is None for parameter in phase.teacher.parameters())
-
-
-def Run_pixels(folder: Path) -> np.ndarray:  # noqa: N802
-    from vssl.images import load_images
-    from vssl.preprocessing import Preprocessing
-    from vssl.sources import open_source
-
-    return load_images(open_source(str(folder)), Preprocessing(32)).pixels
 
 
 def test_same_seed_same_weights_other_seed_other_weights(
@@ -142,6 +138,24 @@ def test_minutes_fix_the_schedule_once(fashion_folder: Path, tmp_path: Path, sma
     assert schedule.encoder > schedule.variance > 1
     assert subprocess.run(arguments, stderr=subprocess.DEVNULL, check=False).returncode == 0
     assert Run(out).record().schedule == schedule
+
+
+def test_speed_is_measured_while_the_encoder_still_learns(
+    fashion_folder: Path, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second phase freezes the encoder it is given: measured behind it, the first would seem far too fast."""
+    images = load_images(open_source(str(fashion_folder)), Preprocessing(32))
+    learning: dict[str, bool] = {}
+
+    def measure(phase: Phase) -> float:
+        module = phase.student if isinstance(phase, Pretraining) else phase.head
+        learning[phase.name] = all(parameter.requires_grad for parameter in module.parameters()) and module.training
+        return 0.01
+
+    monkeypatch.setattr("vssl_training.train.seconds_a_step", measure)
+    judge = Judge.draw(images, 0, torch.device("cpu"))
+    plan(small_recipe, torch.from_numpy(images.pixels), judge, Budget(minutes=1), 0.0)
+    assert learning == {"encoder": True, "variance": True}
 
 
 def test_other_settings_than_the_runs_are_refused(
