@@ -1,5 +1,6 @@
-"""`vssl serve` as a process of its own, for as long as a `with` block lasts."""
+"""Servers as processes of their own, for as long as a `with` block lasts."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,15 +12,22 @@ VSSL = str(Path(sys.executable).parent / "vssl")
 
 @contextmanager
 def served(bundle: Path) -> Iterator[str]:
-    """Start a server on a free port of 127.0.0.1, give its address, and end it."""
-    process = subprocess.Popen([VSSL, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    """Start `vssl serve` on a free port of 127.0.0.1, give its address, and end it."""
+    with listening([VSSL, "serve", str(bundle), "--port", "0"]) as (url, _):
+        yield url
+
+
+@contextmanager
+def listening(command: list[str]) -> Iterator[tuple[str, int]]:
+    """Start a server that tells its address on standard error, give that and its process id, and end it."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
-            if " on http://" in line:
-                yield line.split(" on ")[-1].strip()
+            if found := re.search(r"http://[\d.]+:\d+", line):
+                yield found[0], process.pid
                 return
-        raise SystemExit(f"vssl serve {bundle} ended with {process.wait()}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.wait()}")
     finally:
         process.terminate()
         process.wait()

@@ -25,6 +25,7 @@ from PIL import Image
 
 from benchmarks.embed_folder import small_bundle
 from benchmarks.report import DEMO_DATA, Row, parser, report
+from benchmarks.served import listening
 from vssl.bundle import open_bundle
 from vssl.engine import Engine
 from vssl.preprocessing import decode
@@ -56,20 +57,10 @@ class Server:
 
 
 @contextmanager
-def listening(name: str, command: list[str], one: str, many: str) -> Iterator[Server]:
-    """Start a server that tells its address on standard error, and end it."""
-    process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"http://[\d.]+:\d+", line):
-                yield Server(name, found[0], process.pid, one, many)
-                return
-        raise SystemExit(f"{name} ended with {process.wait()}")
-    finally:
-        process.terminate()
-        process.wait()
-        process.stderr.close()
+def started(name: str, command: list[str], one: str, many: str) -> Iterator[Server]:
+    """Start a server of this Python's, and end it."""
+    with listening([sys.executable, "-m", *command]) as (url, pid):
+        yield Server(name, url, pid, one, many)
 
 
 def ask(server: Server, load: Load, bodies: dict[int, tuple[Path, str]], seconds: float) -> Row:
@@ -144,8 +135,8 @@ def main() -> None:
         side = arguments.side or open_bundle(bundle).manifest.preprocessing.size
         bodies, data = write_bodies(folder, side)
         with (
-            listening("vssl serve", ["vssl.cli", "serve", str(bundle), "--port", "0"], *["/v1/embed"] * 2) as ours,
-            listening("plain FastAPI", ["benchmarks.plain_fastapi", str(bundle)], "/one", "/many") as plain,
+            started("vssl serve", ["vssl.cli", "serve", str(bundle), "--port", "0"], *["/v1/embed"] * 2) as ours,
+            started("plain FastAPI", ["benchmarks.plain_fastapi", str(bundle)], "/one", "/many") as plain,
         ):
             works: dict[tuple[str, Load | None], Callable[[], Row]] = {
                 ("bare loop", None): lambda: bare_loop(bundle, data, seconds)
