@@ -1,5 +1,6 @@
 """How long to wait before another try. Embedding changes nothing on the server, so repeating a request is safe."""
 
+import contextlib
 import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,10 +23,8 @@ def parse_retry_after(header: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds a number of seconds or a date; None if it says nothing."""
     if header is None:
         return None
-    try:
+    with contextlib.suppress(ValueError):  # no number: then a date
         return max(0.0, float(header))
-    except ValueError:
-        pass
     try:
         when = parsedate_to_datetime(header)
     except ValueError:
