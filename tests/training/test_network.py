@@ -50,7 +50,7 @@ def test_embedder_answers_on_one_scale() -> None:
     images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         embedding, variance, uncertainty = embedder(images)
-        mean, log_variance = embedder.posterior(images.permute(0, 3, 1, 2) / 255)
+        mean, log_variance = embedder.posterior(embedder.backbone(images.permute(0, 3, 1, 2) / 255))
     dimension = recipe.network.dimension
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(5))
     torch.testing.assert_close(embedding * dimension**0.5, mean)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from vssl_training.network import Encoder, SmallNet, VarianceHead, mlp
+from vssl_training.network import Encoder, Features, SmallNet, VarianceHead, mlp
 from vssl_training.objective import on_sphere
 from vssl_training.recipe import Recipe
 
@@ -17,9 +17,8 @@ class Embedder(nn.Module):
         self.mean = mean
         self.log_variance = log_variance
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean on the sphere of radius √D and ℓ there, both [N, D], of float images [N, 3, S, S] in 0 … 1."""
-        features = self.backbone(images)
+    def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
         return on_sphere(self.mean(features.final)), self.log_variance(features.with_statistics())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,11 +26,16 @@ class Embedder(nn.Module):
 
         The uncertainty is mean_d log variance.
         """
+        return self.with_features(images)[:3]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `forward` answers, and the backbone's final features [N, F] that it follows from."""
         # To floats first: TensorRT takes uint8 as an input, and then nothing but a cast of it.
-        mean, log_variance = self.posterior(images.to(torch.float32).permute(0, 3, 1, 2) / 255)
+        features: Features = self.backbone(images.to(torch.float32).permute(0, 3, 1, 2) / 255)
+        mean, log_variance = self.posterior(features)
         dimension = mean.shape[-1]
         variance = log_variance.exp() / dimension
-        return mean / dimension**0.5, variance, variance.log().mean(-1)
+        return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
 
 
 def build_encoder(recipe: Recipe) -> Encoder:
