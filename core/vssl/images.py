@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vssl.errors import UsageError
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
-from vssl.sources import Source, labels_of
+from vssl.sources import Source
 
 _CHUNK = 256
 """Images a task: a thread switch costs as much as a small image."""
@@ -67,7 +67,7 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     if not good:
         raise UsageError(f"{source.name}: none of {len(wanted)} files can be read; {failures[0][0]}: {failures[0][1]}")
     kept = [wanted[index] for index in good]
-    labelled = labels_of(kept)
+    labelled = source.labels(kept)
     labels, classes = (None, []) if labelled is None else (np.array(labelled[0]), labelled[1])
     return ImageSet(pixels if len(good) == len(wanted) else pixels[good], kept, labels, classes, failures)
 

@@ -1,9 +1,8 @@
-"""Images where they lie: a folder, a `.zip` of one read in place, or `archive.zip::folder/inside`."""
+"""Images where they lie: a folder, an archive of one read in place (`vssl.archives`), or `archive.zip::folder`."""
 
 import os
 import re
 import stat
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -35,6 +34,10 @@ class Source(ABC):
             ImageError: the file is over `max_bytes`.
             OSError: the file can't be read.
         """
+
+    def labels(self, paths: list[str]) -> tuple[list[int], list[str]] | None:
+        """Class of each image, as indices, and the sorted names of the classes; None where there are no labels."""
+        return labels_of(paths)
 
     def close(self) -> None:  # noqa: B027 — a folder holds nothing open
         """Release what the source holds open."""
@@ -70,65 +73,28 @@ class Folder(Source):
         return sorted(entries, key=lambda pair: pair[0], reverse=True)
 
 
-class ZipFolder(Source):
-    """A folder inside a zip archive, read without unpacking."""
-
-    def __init__(self, archive: Path, folder: str) -> None:
-        inside = folder.strip("/")
-        super().__init__(f"{archive.name}::{inside}" if inside else archive.name)
-        try:
-            self._archive = zipfile.ZipFile(archive)
-        except OSError:
-            raise
-        except Exception as error:
-            # zipfile raises whatever the broken bytes lead to: BadZipFile, UnicodeDecodeError, NotImplementedError, …
-            raise UsageError(f"{archive}: neither a folder nor a readable zip archive ({error})") from error
-        self._prefix = f"{inside}/" if inside else ""
-        names = {name for name in self._archive.namelist() if name.startswith(self._prefix)}
-        if inside and not names:
-            tops = sorted({name.split("/")[0] for name in self._archive.namelist() if "/" in name})
-            self._archive.close()
-            raise UsageError(
-                f"{archive}: no folder {inside!r} inside; its top folders are {', '.join(tops[:10]) or 'none'}"
-            )
-        inner = (name[len(self._prefix) :] for name in names if not name.endswith("/"))
-        shown = (encode_name(name) for name in inner if is_image(name) and not hidden(name))
-        self._paths = sorted(shown, key=lambda name: name.split("/"))
-
-    def paths(self) -> Iterator[str]:
-        """In the order of the folder that was archived."""
-        yield from self._paths
-
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """The member's bytes, unpacked no further than `max_bytes`."""
-        try:
-            with self._archive.open(self._prefix + decode_name(path)) as member:
-                data = member.read(max_bytes + 1)
-        except Exception as error:
-            raise OSError(f"can't be read from the archive: {error}") from error
-        return within(data, max_bytes)
-
-    def close(self) -> None:
-        """Close the archive."""
-        self._archive.close()
-
-
 def open_source(location: str) -> Source:
-    """Open a folder, a `.zip`, or `archive.zip::folder`.
+    """Open a folder, a `.zip` or `.tar`, `archive.zip::folder`, a folder of tar shards, or `name-{0000..0099}.tar`.
 
     Raises:
-        UsageError: nothing is there, or it is neither a folder nor a zip archive.
+        UsageError: nothing is there, or it is neither a folder nor such an archive.
         OSError: it can't be read.
     """
+    from vssl.archives import Shards, open_archive, shards_in, shards_of  # they are sources, and need this module
+
     if Path(location).is_dir():
-        return Folder(Path(location))
+        shards = shards_in(Path(location))
+        return Shards(Path(location).resolve().name, shards) if shards else Folder(Path(location))
     archive, _, inside = location.partition("::")
     path = Path(archive)
     if path.is_dir():
-        raise UsageError(f"{location}: only a zip archive can be followed by `::folder`; {archive} is a folder")
-    if not path.is_file():
+        raise UsageError(f"{location}: only an archive can be followed by `::folder`; {archive} is a folder")
+    if path.is_file():
+        return open_archive(path, inside)
+    shards = shards_of(location)
+    if not shards:
         raise UsageError(f"{archive}: no such file or folder")
-    return ZipFolder(path, inside)
+    return Shards(Path(location).name, shards)
 
 
 def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:

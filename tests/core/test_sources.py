@@ -1,9 +1,13 @@
 """Folders and archives of images: the same paths for the same tree, whatever is in it."""
 
+import io
 import os
 import shutil
+import subprocess
+import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,18 @@ def archive(tree: Path) -> Path:
     return path
 
 
+@pytest.fixture(params=["zip", "tar"])
+def packed(request: pytest.FixtureRequest, archive: Path) -> Path:
+    """The tree in each kind of archive; the tar is what `tar -cf tree.tar -C tree .` makes, in another order."""
+    if request.param == "zip":
+        return archive
+    path = archive.with_suffix(".tar")
+    names = sorted(found.relative_to(archive.parent / "tree") for found in (archive.parent / "tree").rglob("*"))
+    arguments = [f"./{name}" for name in reversed(names)]
+    subprocess.run(["tar", "--no-recursion", "-cf", path, "-C", archive.parent / "tree", *arguments], check=True)
+    return path
+
+
 def raw(name: str) -> bytes:
     return decode_name(name).encode()
 
@@ -84,20 +100,20 @@ def test_a_folder(tree: Path) -> None:
     assert [source.read(path, LIMIT) for path in SHOWN] == [raw(path) for path in SHOWN]
 
 
-def test_its_archive_is_the_same(archive: Path) -> None:
-    source = open_source(str(archive))
+def test_its_archive_is_the_same(packed: Path) -> None:
+    source = open_source(str(packed))
 
-    assert source.name == "tree.zip"
+    assert source.name == packed.name
     assert list(source.paths()) == list(source.paths()) == SHOWN
     assert [source.read(path, LIMIT) for path in SHOWN] == [raw(path) for path in SHOWN]
     source.close()
 
 
 @pytest.mark.parametrize("inside", ["b", "b/", "/b"])
-def test_a_folder_in_an_archive(tree: Path, archive: Path, inside: str) -> None:
-    source = open_source(f"{archive}::{inside}")
+def test_a_folder_in_an_archive(tree: Path, packed: Path, inside: str) -> None:
+    source = open_source(f"{packed}::{inside}")
 
-    assert source.name == "tree.zip::b"
+    assert source.name == f"{packed.name}::b"
     assert list(source.paths()) == list(open_source(str(tree / "b")).paths()) == ["10.PNG", "2.png", "deep/er/x.jpeg"]
     assert source.read("deep/er/x.jpeg", LIMIT) == b"b/deep/er/x.jpeg"
     source.close()
@@ -169,14 +185,16 @@ def test_links(tree: Path) -> None:
             source.read(path, LIMIT)
 
 
-@pytest.mark.parametrize("kind", ["folder", "archive"])
+@pytest.mark.parametrize("kind", ["in", "in.zip", "in.tar"])
 def test_a_file_over_the_limit_is_not_read_whole(tmp_path: Path, kind: str) -> None:
     (tmp_path / "in").mkdir()
     with (tmp_path / "in" / "large.png").open("wb") as file:
         file.truncate(50_000_000)
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(tmp_path / "in" / "large.png", "large.png")
-    source = open_source(str(tmp_path / ("in" if kind == "folder" else "in.zip")))
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        tar.add(tmp_path / "in" / "large.png", "large.png")
+    source = open_source(str(tmp_path / kind))
 
     with pytest.raises(ImageError, match="over the limit of 1,000 bytes") as caught:
         source.read("large.png", LIMIT)
@@ -192,7 +210,10 @@ def test_a_file_over_the_limit_is_not_read_whole(tmp_path: Path, kind: str) -> N
         ("missing.zip::a", "no such file or folder"),
         ("text.zip", "neither a folder nor a readable zip"),
         ("empty.zip", "neither a folder nor a readable zip"),
-        ("tree::a", "only a zip archive"),
+        ("tree::a", "only an archive"),
+        ("empty.tar", "no tar archive, or a damaged one"),
+        ("text.tar", "no tar archive, or a damaged one"),
+        ("tree.tar.gz", "compressed.*gunzip it first"),
         ("tree.zip::c", "no folder 'c' inside; its top folders are .*a-b"),
         ("pipe", "no such file or folder"),
         ("nul\0byte", "no such file or folder"),
@@ -200,7 +221,11 @@ def test_a_file_over_the_limit_is_not_read_whole(tmp_path: Path, kind: str) -> N
 )
 def test_what_is_no_source(tree: Path, archive: Path, location: str, message: str) -> None:
     (tree.parent / "text.zip").write_text("not an archive")
+    (tree.parent / "text.tar").write_text("not an archive")
     (tree.parent / "empty.zip").touch()
+    (tree.parent / "empty.tar").touch()
+    with tarfile.open(tree.parent / "tree.tar.gz", "w:gz") as tar:
+        tar.add(tree)
     os.mkfifo(tree.parent / "pipe")
 
     with pytest.raises(UsageError, match=message):
@@ -258,16 +283,130 @@ def test_a_damaged_archive_is_refused_or_read(
     assert all(outcome)
 
 
-@pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_many_threads_read_at_once(fashion_folder: Path, kind: str) -> None:
-    source = open_source(str(fashion_folder) if kind == "folder" else f"{FASHION}::test")
+@pytest.fixture(scope="module")
+def fashion_tar(fashion_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tar") / "fashion.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(fashion_folder, ".")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_many_threads_and_processes_read_at_once(fashion_folder: Path, fashion_tar: Path, kind: str) -> None:
+    source = open_source({"folder": str(fashion_folder), "zip": f"{FASHION}::test", "tar": str(fashion_tar)}[kind])
     paths = list(source.paths())
     wanted = {path: source.read(path, 10_000) for path in paths}
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda path: source.read(path, 10_000), paths * 5))
-
     assert found == [wanted[path] for path in paths] * 5
+
+    def reads_right() -> None:
+        for _ in range(200 // len(paths) + 1):
+            if any(source.read(path, 10_000) != wanted[path] for path in paths):
+                os._exit(1)
+
+    workers = [get_context("fork").Process(target=reads_right) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
     source.close()
+
+
+def test_links_in_a_tar(tree: Path) -> None:
+    """The same names as those of the folder (`test_links`), but for the links that lead to no file of the tar."""
+    shutil.rmtree(tree)
+    (tree / "a").mkdir(parents=True)
+    (tree / "real.png").write_bytes(b"real")
+    (tree / "a" / "linked.png").symlink_to("../real.png")
+    (tree / "hard.png").hardlink_to(tree / "real.png")
+    (tree / "nothing.png").symlink_to("missing.png")
+    with tarfile.open(tree.parent / "links.tar", "w") as tar:
+        tar.add(tree, ".")
+    source = open_source(str(tree.parent / "links.tar"))
+
+    assert list(source.paths()) == ["a/linked.png", "hard.png", "nothing.png", "real.png"]
+    assert {source.read(path, LIMIT) for path in ("a/linked.png", "hard.png", "real.png")} == {b"real"}
+    with pytest.raises(OSError, match="a link to nothing"):
+        source.read("nothing.png", LIMIT)
+
+
+def test_the_last_of_two_files_of_a_name_counts(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for content in (b"old", b"new"):
+            (tmp_path / "1.png").write_bytes(content)
+            tar.add(tmp_path / "1.png", "1.png")
+    source = open_source(str(tmp_path / "a.tar"))
+
+    assert [(path, source.read(path, LIMIT)) for path in source.paths()] == [("1.png", b"new")]
+
+
+@pytest.mark.parametrize("damage", ["header", "cut in a header", "cut in a file"])
+def test_a_damaged_tar_loses_nothing_in_silence(fashion_tar: Path, tmp_path: Path, damage: str) -> None:
+    """tarfile itself takes a damaged header for the end of the archive."""
+    data = bytearray(fashion_tar.read_bytes())
+    with tarfile.open(fashion_tar) as tar:
+        member = next(member for member in tar.getmembers()[10:] if member.isfile())
+    if damage == "header":
+        data[member.offset] ^= 0xFF
+    else:
+        del data[member.offset + (200 if "header" in damage else 512 + member.size // 2) :]
+    (tmp_path / "damaged.tar").write_bytes(data)
+
+    with pytest.raises(UsageError, match="damaged"):
+        open_source(str(tmp_path / "damaged.tar"))
+
+
+def test_a_tar_that_shrinks_after_it_was_opened(fashion_tar: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    shutil.copy(fashion_tar, path)
+    source = open_source(str(path))
+    os.truncate(path, 2_000)
+
+    with pytest.raises(OSError, match="ends too early"):
+        source.read(list(source.paths())[-1], LIMIT)
+
+
+def write_shards(folder: Path, images: Path, labels: str) -> None:
+    """40 images over four shards: in class folders, or with WebDataset's `.cls` beside each, or without labels."""
+    for index, image in enumerate(sorted(images.rglob("*.png"))):
+        number, key = index % 4, f"{index:04}"
+        with tarfile.open(folder / f"set-{number:02}.tar", "a") as tar:
+            tar.add(image, f"{image.parent.name}/{key}.png" if labels == "folders" else f"{key}.small.png")
+            if labels == "cls":
+                text = tarfile.TarInfo(f"{key}.cls")
+                text.size = 1
+                tar.addfile(text, io.BytesIO(b"7" if image.parent.name == "bag" else b"4"))
+
+
+@pytest.mark.parametrize(("labels", "classes"), [("folders", ["bag", "coat"]), ("cls", ["4", "7"]), ("none", None)])
+def test_shards(fashion_folder: Path, tmp_path: Path, labels: str, classes: list[str] | None) -> None:
+    write_shards(tmp_path, fashion_folder, labels)
+    (tmp_path / "index.json").write_text("{}")
+    source = open_source(str(tmp_path))
+    paths = list(source.paths())
+
+    assert list(open_source(f"{tmp_path}/set-{{00..03}}.tar").paths()) == paths
+    assert len(set(paths)) == 40
+    assert paths[0].startswith("set-00.tar/")
+    contents = {source.read(path, 10_000) for path in paths}
+    assert contents == {path.read_bytes() for path in fashion_folder.rglob("*.png")}
+    found = source.labels(paths)
+    assert (found is None) == (classes is None)
+    if found is not None:
+        assert found[1] == classes
+        bags = {path.read_bytes() for path in (fashion_folder / "bag").iterdir()}
+        assert [source.read(path, 10_000) in bags for path in paths] == [found[1][i] in ("bag", "7") for i in found[0]]
+
+
+def test_a_shard_that_is_missing_is_named(fashion_folder: Path, tmp_path: Path) -> None:
+    write_shards(tmp_path, fashion_folder, "none")
+
+    with pytest.raises(UsageError, match=r"set-04\.tar: no such shard"):
+        open_source(f"{tmp_path}/set-{{00..10}}.tar")
+    with pytest.raises(UsageError, match="an empty range: no such shard"):
+        open_source(f"{tmp_path}/set-{{01..00}}.tar")
 
 
 def test_labels_are_the_top_folders() -> None:
