@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.tiny_model import write_tiny_bundle
+from tests.tiny_model import tiny_calibration, write_tiny_bundle
 from vssl.bundle import Bundle
 
 # Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
@@ -25,6 +25,12 @@ FASHION = Path(__file__).parents[1] / "demo" / "fashion-mnist.zip"
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose model is real and small; no torch needed."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def calibrated_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same model with a calibration on labelled images."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "calibrated", "calibrated", tiny_calibration())
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,7 +64,22 @@ def tiny_onnx() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write_tiny_bundle(location: Path, name: str = "tiny") -> Bundle:
+def tiny_calibration(labelled: bool = True) -> dict[str, Any]:
+    """Made by hand, in the range of uncertainties that the tiny model gives."""
+    confidence = {"curve": {"x": [-3.3, -2.95, -2.7], "y": [0.9, 0.6, 0.2]}, "auroc": 0.7, "ece": 0.02}
+    return {
+        "reference": {"images": 100, "sha256": "0" * 64, "classes": 10 if labelled else None},
+        "percentile": {"x": [-3.3, -2.95, -2.75], "y": [0.0, 70.0, 100.0]},
+        "acceptance": {"degraded": -2.95, "ood": -2.89},
+        "log_variance_mean": [-3.0] * DIMENSION,
+        "log_variance_std": [0.5] * DIMENSION,
+        "corruptions": {"blur": [0.6, 0.7, 0.8, 0.9, 1.0]},
+        "confidence": confidence if labelled else None,
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def write_tiny_bundle(location: Path, name: str = "tiny", calibration: dict[str, Any] | None = None) -> Bundle:
     """Write a bundle around the tiny model and open it."""
     parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1e-4}
     fields = {
@@ -72,6 +88,7 @@ def write_tiny_bundle(location: Path, name: str = "tiny") -> Bundle:
         "preprocessing": {"size": SIZE},
         "outputs": {"dimension": DIMENSION},
         "models": {"fp32": {"path": "model.onnx", "parity": parity}},
+        "calibration": calibration,
         "evaluation": {},
         "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": "2026-01-01T00:00:00Z"},
     }

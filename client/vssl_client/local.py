@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from vssl.bundle import Bundle
+from vssl.calibration import judge
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl.preprocessing import ImageError, decode
@@ -58,7 +59,11 @@ class LocalEmbedder:
         if not good:
             return all_failed(errors, name, version, self._engine.dimension)
         answer = self._engine_thread.submit(self._engine, pixels[:good]).result()
-        return filled(errors, name, version, answer.embedding, answer.variance, answer.uncertainty)
+        numbers = (answer.embedding, answer.variance, answer.uncertainty)
+        if self._manifest.calibration is None:
+            return filled(errors, name, version, *numbers)
+        found = judge(self._manifest.calibration, answer)
+        return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags)
 
     def close(self) -> None:
         """End the engine's thread; what waits for it is dropped."""

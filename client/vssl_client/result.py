@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vssl.calibration import FLAGS
 from vssl_client.errors import ImageRejected, ModelChanged
 
 Floats = npt.NDArray[np.float32]
 Flags = dict[str, npt.NDArray[np.bool_]]
-FLAGS = ("degraded", "ood")
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class EmbeddingResult:
         embedding: float32 [N, D], each row of unit length.
         variance: float32 [N, D], on the same scale.
         uncertainty: float32 [N], higher is worse.
-        percentile: float32 [N], place of the uncertainty among reference images; None without a calibration.
-        confidence: float32 [N], estimated probability that the nearest neighbour is right; None without a calibration.
+        percentile: float32 [N], per cent of the reference images that are at most as uncertain; None without a
+            calibration.
+        confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None without a
+            calibration on labelled images.
         flags: `degraded` and `ood`, bool [N] each; None without a calibration.
         errors: N items, None where the image was embedded.
         model: name of the model that answered.

@@ -26,9 +26,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vssl.calibration import FLAGS
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
-from vssl_client.result import FLAGS, EmbeddingResult, Flags, Floats
+from vssl_client.result import EmbeddingResult, Flags, Floats
 
 Mask = npt.NDArray[np.bool_]
 PART = "part-{:06d}.parquet"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vssl.calibration import FLAGS
 from vssl_client.errors import BadAnswer, ImageRejected
-from vssl_client.result import FLAGS, EmbeddingResult, Flags, Floats, ModelInfo, all_failed, filled
+from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_failed, filled
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 Row = dict[str, Any]

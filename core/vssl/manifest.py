@@ -101,6 +101,99 @@ class Plan(Frozen):
     batches: tuple[int, int, int]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Table = Annotated[list[float], Field(min_length=2)]
+
+
+class Curve(Frozen):
+    """A function of one number, linear between the knots `x` (ascending) and constant beyond them."""
+
+    x: Table
+    y: Table
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if len(self.x) != len(self.y) or sorted(self.x) != self.x:
+            raise ValueError("a curve needs as many `y` as `x`, and `x` in ascending order")
+        return self
+
+
+class Reference(Frozen):
+    """The images that a calibration was fitted on: how many, the SHA-256 of their pixels, their `classes` if used."""
+
+    images: int = Field(ge=2)
+    sha256: Sha256
+    classes: int | None = None
+
+
+class Confidence(Frozen):
+    """`uncertainty` → P(the nearest neighbour has the same label), by isotonic regression on labelled images.
+
+    `auroc` and `ece` were measured on images that the curve was not fitted on.
+    """
+
+    curve: Curve
+    auroc: Share
+    ece: Share
+
+
+class Quantile(Frozen):
+    """Split conformal: a label is in the set if its score is under `score`; equal to it, with chance `tie`."""
+
+    score: Share
+    tie: Share
+
+
+class GalleryCalibration(Frozen):
+    """What a match in a labelled gallery is worth: logistic on four numbers, then isotonic (docs/uncertainty.md).
+
+    `weights` and `bias` make the logit of [uncertainty, similarity, margin, vote]; `p_correct`, `low` and `high` are
+    curves over that logit, the latter two a 95 % interval. `conformal` maps α to its quantile, `risk` the part of
+    errors among the accepted to the least `p_correct` to accept. `measured` holds figures of images that nothing
+    here was fitted on.
+    """
+
+    images: int = Field(ge=1)
+    classes: int = Field(ge=2)
+    weights: tuple[float, float, float, float]
+    bias: float
+    p_correct: Curve
+    low: Curve
+    high: Curve
+    conformal: dict[str, Quantile]
+    risk: dict[str, float]
+    measured: dict[str, float]
+    created: str
+
+
+class Acceptance(Frozen):
+    """Uncertainties that so many of the reference images stay at or under: 95 % `degraded`, 99 % `ood`."""
+
+    degraded: float
+    ood: float
+
+
+class Calibration(Frozen):
+    """What `vssl calibrate` found on reference images; `vssl.calibration` applies it.
+
+    `percentile`: `uncertainty` → place among the reference images, 0 … 100. `log_variance_mean` and
+    `log_variance_std` are per dimension [D]. `corruptions` has, for each kind, the AUROC of spoilt against clean
+    images at severities 1 to 5.
+    """
+
+    definition: Literal["mean_log_variance"] = "mean_log_variance"
+    definition_version: Literal[1] = 1
+    reference: Reference
+    percentile: Curve
+    acceptance: Acceptance
+    log_variance_mean: list[float]
+    log_variance_std: list[Annotated[float, Field(gt=0)]]
+    corruptions: dict[str, Annotated[list[Share], Field(min_length=5, max_length=5)]]
+    confidence: Confidence | None = None
+    gallery: GalleryCalibration | None = None
+    created: str
+
+
 class Provenance(Frozen):
     """Where the model comes from: recipe as trained, data, seed, versions of what made it, git commit if known."""
 
@@ -125,7 +218,7 @@ class Manifest(Frozen):
     outputs: Outputs
     models: dict[Precision, ModelFile] = Field(min_length=1)
     engines: list[Plan] = []
-    calibration: None = None
+    calibration: Calibration | None = None
     evaluation: dict[str, float]
     provenance: Provenance
     files: dict[RelativePath, FileRecord]
@@ -137,4 +230,12 @@ class Manifest(Frozen):
         for path in [*(model.path for model in self.models.values()), *(plan.path for plan in self.engines)]:
             if path not in self.files:
                 raise ValueError(f"the model {path} is not listed in `files`")
+        return self
+
+    @model_validator(mode="after")
+    def _calibrated_in_every_dimension(self) -> Self:
+        if self.calibration is not None:
+            found = {len(self.calibration.log_variance_mean), len(self.calibration.log_variance_std)}
+            if found != {self.outputs.dimension}:
+                raise ValueError(f"the calibration is not of {self.outputs.dimension} dimensions")
         return self

@@ -10,21 +10,21 @@ import numpy.typing as npt
 import orjson
 
 from vssl.bundle import Manifest
+from vssl.calibration import FLAGS, judge
+from vssl.engine import OUTPUTS
 from vssl_server.errors import ApiError
 from vssl_server.model import Result
 from vssl_server.request import Image, Options
 
 JSON, NPZ, ARROW = "application/json", "application/x-npz", "application/vnd.apache.arrow.stream"
 VECTORS = ("embedding", "variance")
-MEASURED = (*VECTORS, "uncertainty")
-"""What the model answers; the other fields need a calibration, and are null without one."""
 
 Writer = Callable[[Manifest, Sequence[Image], Options, Result], bytes]
 
 
 def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
     """`{"model", "version", "data": […]}`, one item for each image, in the order of the request."""
-    columns = {name: _json_column(name, options, result) for name in options.fields}
+    columns = {name: _json_column(column, options) for name, column in _columns(manifest, options, result).items()}
     data: list[dict[str, Any]] = []
     row = 0
     for index, image in enumerate(images):
@@ -39,23 +39,39 @@ def to_json(manifest: Manifest, images: Sequence[Image], options: Options, resul
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _json_column(name: str, options: Options, result: Result) -> Sequence[Any] | npt.NDArray[np.float32] | None:
-    if name not in MEASURED:
-        return None
-    values: npt.NDArray[np.float32] = getattr(result.answer.embeddings, name)
-    if name not in VECTORS or options.encoding == "float":
-        return values
-    return [base64.b64encode(row).decode() for row in values.astype("<f2" if options.encoding == "float16" else "<f4")]
+def trust(manifest: Manifest, result: Result) -> dict[str, Any]:
+    """`percentile`, `confidence` and `flags`, a row for each good image; None where the bundle can't say."""
+    if manifest.calibration is None:
+        return dict.fromkeys(("percentile", "confidence", "flags"))
+    found = judge(manifest.calibration, result.answer.embeddings)
+    rows = zip(*(found.flags[name].tolist() for name in FLAGS), strict=True)
+    flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
+    return {"percentile": found.percentile, "confidence": found.confidence, "flags": flags}
+
+
+def _columns(manifest: Manifest, options: Options, result: Result) -> dict[str, Any]:
+    """The chosen fields: arrays or lists of one row for each good image, or None."""
+    embeddings = result.answer.embeddings
+    measured = {name: getattr(embeddings, name) for name in OUTPUTS}
+    known = measured if set(options.fields) <= measured.keys() else measured | trust(manifest, result)
+    return {name: known[name] for name in options.fields}
+
+
+def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows that JSON can hold
+    if not isinstance(column, np.ndarray) or column.ndim == 1 or options.encoding == "float":
+        return column
+    return [base64.b64encode(row).decode() for row in column.astype("<f2" if options.encoding == "float16" else "<f4")]
 
 
 def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
-    and `uncertainty` [N]; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`.
+    and `uncertainty` [N]; of `percentile`, `confidence` [N] and `flags_NAME` bool [N] those that the bundle's
+    calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`.
     """
     arrays: dict[str, Any] = {"model": manifest.name, "version": manifest.version}
     for key, column in _texts(images, result).items():
         arrays[key] = np.array([text or "" for text in column], np.str_)
-    arrays |= _arrays(len(images), options, result)
+    arrays |= _arrays(manifest, len(images), options, result)
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -73,7 +89,7 @@ def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, resu
         raise ApiError(406, "not_acceptable", f"{ARROW}: this server has no pyarrow installed") from None
     refused = np.array([index in result.refused for index in range(len(images))])
     columns = {key: pa.array(column, pa.string()) for key, column in _texts(images, result).items()}
-    for key, array in _arrays(len(images), options, result).items():
+    for key, array in _arrays(manifest, len(images), options, result).items():
         values = pa.array(array.ravel())
         if array.ndim == 1:
             columns[key] = pa.array(array, mask=refused)
@@ -95,14 +111,17 @@ def _texts(images: Sequence[Image], result: Result) -> dict[str, list[str | None
     }
 
 
-def _arrays(images: int, options: Options, result: Result) -> dict[str, npt.NDArray[Any]]:
+def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -> dict[str, npt.NDArray[Any]]:
     good = [index for index in range(images) if index not in result.refused]
+    columns = _columns(manifest, options, result)
+    flags = columns.pop("flags", None)
+    if flags is not None:
+        columns |= {f"flags_{name}": np.array([row[name] for row in flags], np.bool_) for name in FLAGS}
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name in MEASURED:
-        if name in options.fields:
-            values: npt.NDArray[np.float32] = getattr(result.answer.embeddings, name)
-            kind = np.float16 if name in VECTORS and options.encoding == "float16" else np.float32
-            arrays[name] = np.full((images, *values.shape[1:]), np.nan, kind)
+    for name, values in columns.items():
+        if values is not None:
+            kind = np.float16 if name in VECTORS and options.encoding == "float16" else values.dtype
+            arrays[name] = np.full((images, *values.shape[1:]), False if kind == np.bool_ else np.nan, kind)
             arrays[name][good] = values
     return arrays
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vssl.bundle import Manifest
+from vssl_server.answer import trust
 from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, invalid_options
 from vssl_server.model import Result
@@ -31,7 +33,7 @@ class EmbeddingRequest(BaseModel):
 
 
 async def create_embeddings(request: Request) -> Response:
-    """Embed images. Beside `embedding`, each item has `variance`, numbers always, and `uncertainty`."""
+    """Embed images. Beside `embedding`, each item has `variance`, numbers always, and all that `/v1/embed` says."""
     started = time.monotonic()
     service: Service = request.app.state.service
     with service.receiving():
@@ -44,7 +46,7 @@ async def create_embeddings(request: Request) -> Response:
     images = [asked.input] if isinstance(asked.input, str) else asked.input
     check_count(len(images), service.settings, "input")
     result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
-    body = await apart(len(images) > LARGE_ANSWER, _write, asked, result)
+    body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
     return Response(body, media_type="application/json", headers=timing(started, result))
 
 
@@ -57,8 +59,9 @@ def _parse(body: bytes) -> EmbeddingRequest:
         raise invalid_options(error.errors()) from None
 
 
-def _write(asked: EmbeddingRequest, result: Result) -> bytes:
+def _write(asked: EmbeddingRequest, manifest: Manifest, result: Result) -> bytes:
     rows = result.answer.embeddings
+    judged = trust(manifest, result)
     embeddings: Any = rows.embedding
     if asked.encoding_format == "base64":
         embeddings = [base64.b64encode(row.astype("<f4")).decode() for row in rows.embedding]
@@ -69,6 +72,7 @@ def _write(asked: EmbeddingRequest, result: Result) -> bytes:
             "embedding": embeddings[index],
             "variance": rows.variance[index],
             "uncertainty": rows.uncertainty[index],
+            **{name: None if column is None else column[index] for name, column in judged.items()},
         }
         for index in range(len(rows))
     ]

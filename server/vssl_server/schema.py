@@ -32,6 +32,17 @@ class ImageRefusal(BaseModel):
     message: str
 
 
+PERCENTILE = "Reference images that are at most as uncertain, in per cent; null without a calibration"
+CONFIDENCE = "Probability that the nearest neighbour has the same label; null unless calibrated with labels"
+
+
+class Flags(BaseModel):
+    """What is wrong with the picture, by the picture alone."""
+
+    degraded: bool = Field(description="More uncertain than 95 % of the reference images")
+    ood: bool = Field(description="More uncertain than 99 % of the reference images")
+
+
 class Embedded(BaseModel):
     """One image's answer: the chosen fields. Vectors are texts where `encoding` is not `float`."""
 
@@ -40,9 +51,9 @@ class Embedded(BaseModel):
     embedding: list[float] | str = Field([], description="Unit length, D numbers")
     variance: list[float] | str = Field([], description="Variance of each dimension, on the embedding's scale")
     uncertainty: float = Field(0, description="One number for the image, higher is worse")
-    percentile: float | None = Field(None, description="Null without a calibration")
-    confidence: float | None = Field(None, description="Null without a calibration")
-    flags: dict[str, bool] | None = Field(None, description="Null without a calibration")
+    percentile: float | None = Field(None, description=PERCENTILE)
+    confidence: float | None = Field(None, description=CONFIDENCE)
+    flags: Flags | None = Field(None, description="Null without a calibration")
 
 
 class Refused(BaseModel):
@@ -97,6 +108,9 @@ class OpenAIEmbedding(BaseModel):
     embedding: list[float] | str = Field(description="A text where `encoding_format` is `base64`")
     variance: list[float]
     uncertainty: float
+    percentile: float | None = Field(description=PERCENTILE)
+    confidence: float | None = Field(description=CONFIDENCE)
+    flags: Flags | None = Field(description="Null without a calibration")
 
 
 class Usage(BaseModel):

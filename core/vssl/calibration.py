@@ -1,0 +1,47 @@
+"""A bundle's calibration applied: the numbers of an answer → words that a user can act on. Needs numpy alone."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # a client that only reads answers needs neither
+    from vssl.engine import Embeddings
+    from vssl.manifest import Calibration, Curve
+
+FLAGS = ("degraded", "ood")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the calibration says of N images, by each image alone.
+
+    Attributes:
+        percentile: float32 [N], the part of the reference images, in per cent, that are at most as uncertain.
+        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: than 99 % of them.
+        confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
+            calibration had no labels.
+    """
+
+    percentile: npt.NDArray[np.float32]
+    flags: dict[str, npt.NDArray[np.bool_]]
+    confidence: npt.NDArray[np.float32] | None
+
+
+def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
+    """Apply a bundle's calibration to what its model answered."""
+    confidence = calibration.confidence
+    return Trust(
+        percentile=at(calibration.percentile, answer.uncertainty).astype(np.float32),
+        flags={
+            "degraded": answer.uncertainty > calibration.acceptance.degraded,
+            "ood": answer.uncertainty > calibration.acceptance.ood,
+        },
+        confidence=None if confidence is None else at(confidence.curve, answer.uncertainty).astype(np.float32),
+    )
+
+
+def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """The curve at values [N]."""
+    return np.interp(values, curve.x, curve.y)
