@@ -44,4 +44,5 @@ def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
 
 def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """The curve at values [N]."""
-    return np.interp(values, curve.x, curve.y)
+    found: npt.NDArray[np.float64] = np.interp(values, curve.x, curve.y)
+    return found
