@@ -4,6 +4,8 @@ Definitions that every part of the project judges by: kNN with k = 20, T = 0.1, 
 the centred covariance of the normalised embeddings.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,8 +16,8 @@ Integers = npt.NDArray[np.integer]
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.1
-_BLOCK = 256
-"""Queries per block of similarities: bounds memory to about 200 MB for a bank of 50,000."""
+_BLOCK = 2**24
+"""Similarities in a block: bounds memory to about 200 MB."""
 
 _ROUNDING = 1e-6
 """Embeddings that differ by less than this part of their length differ by the rounding of float32 alone."""
@@ -26,6 +28,53 @@ def normalised(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Floats = vectors / np.maximum(lengths, 1e-12)
     return unit
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k nearest of a bank for each of Q queries, the nearest first: rows of the bank and their cosine [Q, k]."""
+
+    rows: npt.NDArray[np.int64]
+    similarity: npt.NDArray[np.float32]
+
+    def votes(self, labels: Integers, classes: int, temperature: float = TEMPERATURE) -> npt.NDArray[np.float64]:
+        """Each class's share of the vote [Q, C], weighted exp(cosine / temperature); `labels` [B] are the bank's."""
+        weights = np.exp((self.similarity - self.similarity[:, :1]).astype(np.float64) / temperature)
+        votes = np.zeros((len(self.rows), classes))
+        np.add.at(votes, (np.arange(len(votes))[:, None], labels[self.rows]), weights)
+        shares: npt.NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
+        return shares
+
+
+def nearest(queries: Floats, bank: Floats, k: int = NEIGHBOURS, exclude_self: bool = False) -> Neighbours:
+    """The k most similar rows of `bank` [B, D] for each of `queries` [Q, D], by cosine; exact, a block at a time.
+
+    Args:
+        queries: [Q, D].
+        bank: [B, D].
+        k: at most B are found.
+        exclude_self: leave query i's own row i of the bank out (queries and bank are the same images).
+
+    Raises:
+        UsageError: the bank holds no image to compare with.
+    """
+    queries, bank = normalised(queries).astype(np.float32), normalised(bank).astype(np.float32)
+    k = min(k, len(bank) - exclude_self)
+    if k < 1:
+        raise UsageError(f"a bank of {len(bank)} images leaves no neighbour to compare an image with")
+    block = max(1, min(256, _BLOCK // len(bank)))
+    rows = np.empty((len(queries), k), np.int64)
+    similarity = np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), block):
+        found = queries[start : start + block] @ bank.T
+        here = np.arange(len(found))
+        if exclude_self:
+            found[here, start + here] = -np.inf
+        best = np.argpartition(-found, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(found, best, axis=1), axis=1, kind="stable")
+        rows[start + here] = best = np.take_along_axis(best, order, axis=1)
+        similarity[start + here] = np.take_along_axis(found, best, axis=1)
+    return Neighbours(rows, similarity)
 
 
 def knn_predict(
@@ -51,22 +100,8 @@ def knn_predict(
     Raises:
         UsageError: the bank holds no image to compare with.
     """
-    queries, bank = normalised(queries).astype(np.float32), normalised(bank).astype(np.float32)
-    k = min(k, len(bank) - exclude_self)
-    if k < 1:
-        raise UsageError(f"a bank of {len(bank)} images leaves no neighbour to compare an image with")
-    classes = int(labels.max()) + 1
-    predicted = np.empty(len(queries), labels.dtype)
-    for start in range(0, len(queries), _BLOCK):
-        similarity = queries[start : start + _BLOCK] @ bank.T
-        rows = np.arange(len(similarity))
-        if exclude_self:
-            similarity[rows, start + rows] = -np.inf
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        weights = np.exp(np.take_along_axis(similarity, nearest, axis=1) / temperature)
-        votes = np.zeros((len(similarity), classes), np.float64)
-        np.add.at(votes, (rows[:, None], labels[nearest]), weights)
-        predicted[start : start + _BLOCK] = votes.argmax(axis=1)
+    found = nearest(queries, bank, k, exclude_self)
+    predicted: Integers = found.votes(labels, int(labels.max()) + 1, temperature).argmax(axis=1).astype(labels.dtype)
     return predicted
 
 
@@ -100,13 +135,16 @@ def sphere_std(embeddings: Floats) -> float:
     return float(np.sqrt(embeddings.shape[1]) * normalised(embeddings).std(axis=0).mean())
 
 
+def ranks(values: Floats) -> npt.NDArray[np.float64]:
+    """1 for the smallest of [N] to N for the largest; equal values share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return shared
+
+
 def auroc(negatives: Floats, positives: Floats) -> float:
     """P(positive > negative) over all pairs, ties counting half (Mann & Whitney)."""
-    values = np.concatenate([negatives, positives])
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[inverse]
-    positive_ranks = ranks[len(negatives) :].sum()
+    positive_ranks = ranks(np.concatenate([negatives, positives]))[len(negatives) :].sum()
     return float((positive_ranks - len(positives) * (len(positives) + 1) / 2) / (len(positives) * len(negatives)))
 
 
