@@ -148,9 +148,9 @@ class GalleryCalibration(Frozen):
     """What a match in a labelled gallery is worth: logistic on four numbers, then isotonic (docs/uncertainty.md).
 
     `weights` and `bias` make the logit of [uncertainty, similarity, margin, vote]; `p_correct`, `low` and `high` are
-    curves over that logit, the latter two a 95 % interval. `conformal` maps α to its quantile, `risk` the part of
-    errors among the accepted to the least `p_correct` to accept. `measured` holds figures of images that nothing
-    here was fitted on.
+    curves over that logit, the latter two a 95 % interval. `conformal` maps α to its quantile; `risk` the part of
+    errors among the accepted to the least `p_correct` to accept, null where none would do. `measured` holds figures
+    of images that nothing here was fitted on.
     """
 
     images: int = Field(ge=1)
@@ -161,7 +161,7 @@ class GalleryCalibration(Frozen):
     low: Curve
     high: Curve
     conformal: dict[str, Quantile]
-    risk: dict[str, float]
+    risk: dict[str, float | None]
     measured: dict[str, float]
     created: str
 

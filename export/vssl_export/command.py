@@ -1,4 +1,4 @@
-"""`vssl export`, `vssl info` and `vssl verify`."""
+"""`vssl export`, `vssl calibrate`, `vssl info` and `vssl verify`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +71,22 @@ def _precisions(text: str) -> "list[Precision]":
         if name not in known:
             raise UsageError(f"--precision {text}: {name!r} is not one of {', '.join(known)}")
     return [name for name in known if name in asked and name != "fp32"]
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to write again: a folder, or a .zip of it.")],
+    data: Annotated[str, typer.Option(help="Images it was not trained on: folder, .zip, or archive.zip::folder.")],
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Their top folders are labels: fit what a nearest neighbour is worth too.")
+    ] = False,
+) -> None:
+    """Measure a bundle's uncertainty on reference images, so that answers can say percentile, flags and confidence."""
+    from vssl_export.calibrating import calibrate as run
+    from vssl_export.description import describe_calibration
+
+    manifest = run(bundle, data, labels)
+    typer.echo("\n".join(f"{name:<15} {value}" for name, value in describe_calibration(manifest)))
+    typer.echo(f"vssl: {bundle} is calibrated, its id is {manifest.id[:12]} now; next: vssl serve {bundle}", err=True)
 
 
 def info(

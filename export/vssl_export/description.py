@@ -30,6 +30,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 f"{plan.compute_capability}, batches {plan.batches[0]} to {plan.batches[2]}"
             ),
         )
+    yield from describe_calibration(manifest)
     for name, figure in manifest.evaluation.items():
         yield name, f"{figure:.4g}"
     origin = manifest.provenance
@@ -37,6 +38,25 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "recipe", str(origin.recipe.get("name", "unknown"))
     yield "data", ", ".join(f"{key} {value}" for key, value in origin.data.items()) or "unknown"
     yield "made with", ", ".join(f"{package} {version}" for package, version in origin.versions.items()) or "unknown"
+
+
+def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Pairs of field and value; one pair where there is no calibration."""
+    found = manifest.calibration
+    if found is None:
+        yield "calibration", "none: answers have no percentile, flags or confidence; `vssl calibrate` adds them"
+        return
+    images = found.reference
+    of_classes = "" if images.classes is None else f" of {images.classes} classes"
+    yield "calibration", f"on {images.images:,} images{of_classes}, {found.created}"
+    yield "", f"degraded over {found.acceptance.degraded:.4g} (95 %), ood over {found.acceptance.ood:.4g} (99 %)"
+    for kind, severities in found.corruptions.items():
+        yield "", f"AUROC of {kind}, severity 1 to 5: {' '.join(f'{value:.3f}' for value in severities)}"
+    if found.confidence is not None:
+        yield "", f"confidence: AUROC {found.confidence.auroc:.3f}, ECE {found.confidence.ece:.3f}"
+    if found.gallery is not None:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in found.gallery.measured.items())
+        yield "", f"p_correct: {figures}"
 
 
 def _model(model: ModelFile, size: int) -> str:
