@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -72,12 +73,20 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     return ImageSet(pixels if len(good) == len(wanted) else pixels[good], kept, labels, classes, failures)
 
 
+def memory() -> int:
+    """Bytes of memory that this machine, or the container we run in, has."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return whole
+
+
 def _allocate(count: int, size: int) -> npt.NDArray[np.uint8]:
-    needed = count * size * size * 3
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory * 0.8:
+    needed, available = count * size * size * 3, memory()
+    if needed > available * 0.8:
         raise UsageError(
-            f"{count:,} images at {size} px need {needed / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory; "
+            f"{count:,} images at {size} px need {needed / 2**30:.1f} GiB of {available / 2**30:.1f} GiB of memory; "
             "use fewer images or a smaller size"
         )
     return np.empty((count, size, size, 3), np.uint8)

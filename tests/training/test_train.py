@@ -194,7 +194,7 @@ def test_bad_files_are_named_and_the_rest_is_trained_on(
     shutil.copytree(fashion_folder, data)
     for name, content in bad_files().items():
         (data / "bag" / name).write_bytes(content)
-    skipped = train(small_recipe, str(data), tmp_path / "run", Budget(steps=4), seed=0)
+    skipped = train(small_recipe, str(data), tmp_path / "run", Budget(steps=4), seed=0, max_unreadable=0.2)
     assert sorted(path for path, _ in skipped) == sorted(f"bag/{name}" for name in bad_files())
     assert Run(tmp_path / "run").record().data.images == 40
     assert "skipped bag/empty.jpg: the file is empty" in capsys.readouterr().err

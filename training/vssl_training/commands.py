@@ -9,7 +9,7 @@ import typer
 
 
 def train(
-    data: Annotated[str, typer.Option(help="Folder of images, a .zip of one, or archive.zip::folder.")],
+    data: Annotated[str, typer.Option(help="Folder of images, .zip, .tar, archive.zip::folder, or tar shards.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run in it goes on.")],
     recipe: Annotated[str, typer.Option(help="Name of a recipe.")] = "quick",
     set_: Annotated[
@@ -17,6 +17,10 @@ def train(
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Wall time of the run; the recipe's by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of the run, instead of a time.")] = None,
+    val: Annotated[str | None, typer.Option(help="Labelled images to judge by; never trained on.")] = None,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the files that may be damaged before the run stops.")
+    ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
@@ -39,7 +43,7 @@ def train(
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['loc'][0]}: {first['msg']}") from error
-    skipped = run_training(resolved, data, out, budget, seed)
+    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable)
     typer.echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
 
 

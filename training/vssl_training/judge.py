@@ -18,19 +18,29 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Judge:
-    """Fixed random training images that the encoder is judged on: queries that look up a bank. Labels only judge."""
+    """Fixed random images that the encoder is judged on: queries that look up a bank. Labels only judge."""
 
     pixels: Tensor
     labels: npt.NDArray[np.int64] | None
     queries: int
 
     @classmethod
-    def draw(cls, images: ImageSet, seed: int, device: torch.device) -> "Judge":
-        """Draw at most 1,000 queries and 5,000 images of a bank; one image in six of a small set is a query."""
-        queries = max(1, min(QUERIES, len(images) // 6))
-        picked = np.random.default_rng(seed).permutation(len(images))[: queries + BANK]
-        labels = None if images.labels is None else images.labels[picked]
-        return cls(torch.from_numpy(images.pixels[picked]).to(device), labels, queries)
+    def draw(cls, images: ImageSet, seed: int, device: torch.device, val: ImageSet | None = None) -> "Judge":
+        """Draw at most 1,000 queries and 5,000 images of a bank; one image in six of a small set is a query.
+
+        With `val`, queries come from it, and the bank from the training images; if these have no labels, from it too.
+        """
+        asked = images if val is None else val
+        queries = max(1, min(QUERIES, len(asked) // 6))
+        picked = np.random.default_rng(seed).permutation(len(asked))
+        bank, voters = asked, picked[queries : queries + BANK]
+        if val is not None and images.labels is not None:
+            bank, voters = images, np.random.default_rng(seed).permutation(len(images))[:BANK]
+        picked = picked[:queries]
+        pixels = torch.from_numpy(np.concatenate([asked.pixels[picked], bank.pixels[voters]]))
+        if asked.labels is None or bank.labels is None:
+            return cls(pixels.to(device), None, queries)
+        return cls(pixels.to(device), np.concatenate([asked.labels[picked], bank.labels[voters]]), queries)
 
     def figures(self, encoder: Encoder) -> dict[str, float]:
         """`knn` (with labels), `rank` and `std` of the mean head; the encoder is left as it was."""

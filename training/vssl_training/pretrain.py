@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from vssl_training.augment import to_float, two_views
+from vssl_training.data import Order, Stream, take
 from vssl_training.embedder import build_encoder, build_predictor
 from vssl_training.network import follow
 from vssl_training.objective import FORMS, Gaussian, decorrelation
 from vssl_training.recipe import Recipe
-from vssl_training.schedule import batch_indices, generator, teacher_momentum, warm_up_cosine
+from vssl_training.schedule import generator, teacher_momentum, warm_up_cosine
 
 PHASE = 0
 
@@ -20,12 +21,13 @@ class Pretraining:
 
     name = "encoder"
 
-    def __init__(self, recipe: Recipe, pixels: Tensor, seed: int, steps: int) -> None:
+    def __init__(self, recipe: Recipe, pixels: Tensor | Stream, seed: int, steps: int) -> None:
         self.recipe = recipe
         self.pixels = pixels
         self.seed = seed
         self.steps = steps
         self.batch = min(recipe.optimiser.batch, len(pixels))
+        self.order = Order(seed, PHASE, len(pixels), self.batch)
         torch.manual_seed(seed)
         device = pixels.device
         self.memory_format = torch.channels_last  # faster on a CPU: benchmarks/training.py measures it
@@ -44,7 +46,7 @@ class Pretraining:
         """Take one step; the terms of the loss come back as tensors, so that reading them is the caller's choice."""
         settings = self.recipe.optimiser
         device = self.pixels.device
-        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch).to(device)]
+        chosen = take(self.pixels, self.order, step)
         views = two_views(to_float(chosen), self.recipe.views, generator(self.seed, PHASE, step, device=device))
         views = views.contiguous(memory_format=self.memory_format)
         posterior = self.student(views)

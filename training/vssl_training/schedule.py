@@ -1,6 +1,7 @@
 """What changes over a run, as pure functions of the step; and where a step's randomness comes from."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -33,5 +34,10 @@ def batch_indices(seed: int, phase: int, step: int, count: int, batch: int) -> T
     """Indices [batch] of the images of one step: each epoch a new permutation, its last partial batch left out."""
     per_epoch = count // batch
     epoch, position = divmod(step, per_epoch)
-    order = torch.randperm(count, generator=generator(seed, phase, epoch, 1))  # a coordinate more than a step has
-    return order[position * batch : (position + 1) * batch]
+    return permutation(seed, phase, epoch, count)[position * batch : (position + 1) * batch]
+
+
+@lru_cache(2)  # one of a million images takes longer than a step
+def permutation(seed: int, phase: int, epoch: int, count: int) -> Tensor:
+    """The order [count] in which one epoch takes all images."""
+    return torch.randperm(count, generator=generator(seed, phase, epoch, 1))  # a coordinate more than a step has

@@ -19,14 +19,14 @@ from torch import Tensor
 from vssl.engine import Embeddings, concatenate
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
-from vssl.images import ImageSet, load_images
-from vssl.sources import open_source
+from vssl.images import ImageSet
+from vssl_training.data import MAX_UNREADABLE, Stream, TrainingData, load_data
 from vssl_training.judge import Judge
 from vssl_training.pretrain import Pretraining
 from vssl_training.progress import Progress
 from vssl_training.recipe import Recipe
 from vssl_training.report import SHOWN, write_report
-from vssl_training.run import Budget, Run, RunRecord, Schedule, preprocessing_of, record_data
+from vssl_training.run import Budget, Run, RunRecord, Schedule, preprocessing_of
 from vssl_training.variance import VarianceTraining
 
 LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
@@ -38,55 +38,56 @@ RESERVE = 0.05
 Phase = Pretraining | VarianceTraining
 
 
-def train(recipe: Recipe, location: str, path: Path, budget: Budget, seed: int) -> list[tuple[str, str]]:
+def train(
+    recipe: Recipe,
+    location: str,
+    path: Path,
+    budget: Budget,
+    seed: int,
+    val: str | None = None,
+    max_unreadable: float = MAX_UNREADABLE,
+) -> list[tuple[str, str]]:
     """Train a run from where it stands to its end, and return the (path, reason) of files that could not be read.
 
     Raises:
         UsageError: the data can't be used, `path` holds a run with other settings, or another process trains there.
-        VsslError: the loss is no longer finite, or a checkpoint is damaged.
+        VsslError: the loss is no longer finite, a checkpoint is damaged, or too much of the data is.
         KeyboardInterrupt: stopped by the user; the state is saved.
     """
     begun = time.monotonic()
     run = Run(path)
     progress = Progress()
     progress.say(f"reading {location}")
-    images = load_images(open_source(location), preprocessing_of(recipe))
-    if len(images) < 2:
-        raise UsageError(f"{location}: one image is not enough to train on")
-    for name, reason in images.failures[:5]:
-        progress.say(f"skipped {name}: {reason}")
-    progress.say(f"{len(images):,} images, {len(images.failures):,} skipped, {len(images.classes) or 'no'} classes")
-    data = record_data(location, images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pixels = torch.from_numpy(images.pixels).to(device)
+    data = load_data(location, val, preprocessing_of(recipe), device, max_unreadable, progress.say)
     if run.record_path.exists():
         record = run.record()
-        check_same(run, record, RunRecord(recipe=recipe, seed=seed, data=data, budget=budget, schedule=record.schedule))
+        wanted = RunRecord(recipe=recipe, seed=seed, data=data.record, budget=budget, schedule=record.schedule)
+        check_same(run, record, wanted)
     else:
-        schedule = plan(recipe, pixels, Judge.draw(images, seed, device), budget, time.monotonic() - begun)
-        record = RunRecord(recipe=recipe, seed=seed, data=data, budget=budget, schedule=schedule)
-        run.start(record, images)
+        judge = Judge.draw(data.sample, seed, device, data.val)
+        schedule = plan(recipe, data.images, judge, budget, time.monotonic() - begun)
+        record = RunRecord(recipe=recipe, seed=seed, data=data.record, budget=budget, schedule=schedule)
+        run.start(record, data.sample)
     if run.finished:
         progress.say(f"{path}: this run is finished")
-        return images.failures
+        return data.failures
     with locked(path), interrupts() as interrupted:
-        go_on(run, record, images, pixels, progress, interrupted)
-    return images.failures
+        go_on(run, record, data, progress, interrupted)
+    return data.failures
 
 
-def go_on(
-    run: Run, record: RunRecord, images: ImageSet, pixels: Tensor, progress: Progress, interrupted: list[int]
-) -> None:
+def go_on(run: Run, record: RunRecord, data: TrainingData, progress: Progress, interrupted: list[int]) -> None:
     """Both phases, from the last checkpoint on."""
-    checkpoint = run.load_checkpoint(pixels.device)
-    judge = Judge.draw(images, record.seed, pixels.device)
-    first = Pretraining(record.recipe, pixels, record.seed, record.schedule.encoder)
+    checkpoint = run.load_checkpoint(data.images.device)
+    judge = Judge.draw(data.sample, record.seed, data.images.device, data.val)
+    first = Pretraining(record.recipe, data.images, record.seed, record.schedule.encoder)
     if checkpoint is None or checkpoint["phase"] == first.name:
         run_phase(run, first, checkpoint, progress, interrupted, judge)
         checkpoint = None
-    second = VarianceTraining(record.recipe, first.student, pixels, record.seed, record.schedule.variance)
+    second = VarianceTraining(record.recipe, first.student, data.images, record.seed, record.schedule.variance)
     run_phase(run, second, checkpoint, progress, interrupted, None)
-    report(run, record, images, second)
+    report(run, record, data.sample, second)
     run.save_weights(second.embedder)
 
 
@@ -95,7 +96,7 @@ def report(run: Run, record: RunRecord, images: ImageSet, phase: VarianceTrainin
     """Write `report.html` from some random images of the run."""
     picked = np.random.default_rng(record.seed).permutation(len(images))[:SHOWN]
     phase.embedder.eval()
-    batches = torch.split(phase.pixels[torch.from_numpy(picked).to(phase.pixels.device)], 256)
+    batches = torch.split(torch.from_numpy(images.pixels[picked]).to(phase.pixels.device), 256)
     parts = [Embeddings(*(values.cpu().numpy() for values in phase.embedder(batch))) for batch in batches]
     labels = None if images.labels is None else [images.classes[label] for label in images.labels[picked]]
     write_report(run, images.pixels[picked], concatenate(parts), labels)
@@ -146,7 +147,7 @@ def due(done: int, steps: int, times: int) -> bool:
     return done * times // steps > (done - 1) * times // steps
 
 
-def plan(recipe: Recipe, pixels: Tensor, judge: Judge, budget: Budget, spent: float) -> Schedule:
+def plan(recipe: Recipe, pixels: Tensor | Stream, judge: Judge, budget: Budget, spent: float) -> Schedule:
     """Fix the steps of both phases: those asked for, or what the minutes hold at the speed measured now.
 
     `spent` seconds of the minutes have gone into reading the data. Speed is measured on states that are thrown away.

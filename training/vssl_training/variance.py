@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from vssl_training.augment import degraded_view, to_float
+from vssl_training.data import Order, Stream, take
 from vssl_training.embedder import build_embedder
 from vssl_training.network import Encoder
 from vssl_training.objective import beta_nll, on_sphere
 from vssl_training.pretrain import adamw, descend
 from vssl_training.recipe import Recipe
-from vssl_training.schedule import batch_indices, generator, warm_up_cosine
+from vssl_training.schedule import generator, warm_up_cosine
 
 PHASE = 1
 
@@ -26,12 +27,13 @@ class VarianceTraining:
 
     name = "variance"
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, pixels: Tensor, seed: int, steps: int) -> None:
+    def __init__(self, recipe: Recipe, encoder: Encoder, pixels: Tensor | Stream, seed: int, steps: int) -> None:
         self.recipe = recipe
         self.pixels = pixels
         self.seed = seed
         self.steps = steps
         self.batch = min(recipe.variance.batch, len(pixels))
+        self.order = Order(seed, PHASE, len(pixels), self.batch)
         torch.manual_seed(seed)
         self.embedder = build_embedder(recipe, encoder).to(pixels.device)
         self.embedder.requires_grad_(False).eval()
@@ -42,7 +44,7 @@ class VarianceTraining:
         """Take one step; see `Pretraining.step`."""
         settings = self.recipe.variance
         device = self.pixels.device
-        chosen = self.pixels[batch_indices(self.seed, PHASE, step, len(self.pixels), self.batch).to(device)]
+        chosen = take(self.pixels, self.order, step)
         clean = to_float(chosen)
         spoilt = degraded_view(clean, settings.views, generator(self.seed, PHASE, step, device=device))
         with torch.no_grad():

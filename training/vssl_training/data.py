@@ -1,0 +1,264 @@
+"""What a run trains on: all images decoded in memory where they fit, else batches that worker processes decode.
+
+Either way the images of a step follow from (seed, phase, step) alone, so a run goes on at its exact position.
+"""
+
+import ctypes
+import hashlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vssl.errors import UsageError, VsslError
+from vssl.images import ImageSet, load_images, memory
+from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
+from vssl.sources import Source, hidden, open_source
+from vssl_training.run import DataRecord, record_data
+from vssl_training.schedule import batch_indices
+
+SHARE_OF_MEMORY = 0.5
+"""Decoded images may fill this part of the memory; more are streamed."""
+
+SAMPLE = 10_000
+"""Random images of a stream that are kept in memory: to judge by, and for the report."""
+
+SHOWN = 5
+"""Files that can't be read and are named; more are counted."""
+
+MAX_UNREADABLE = 0.1
+"""Part of the files that may be damaged before a run stops; the default of `--max-unreadable`."""
+
+SPLITS = {"train", "val", "valid", "validation", "test"}
+JUDGES = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which images a step takes: `order(step)` gives their indices [batch]; see `batch_indices`."""
+
+    seed: int
+    phase: int
+    count: int
+    batch: int
+
+    def __call__(self, step: int) -> Tensor:
+        """Indices of one step."""
+        return batch_indices(self.seed, self.phase, step, self.count, self.batch)
+
+
+class Stream:
+    """Images that stay where they lie. Asked for one step after the other, they are decoded ahead by processes.
+
+    A file that can't be read is replaced by the next one that can, the same at every run; more than `max_unreadable`
+    of the files, and the run stops.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        paths: list[str],
+        preprocessing: Preprocessing,
+        device: torch.device,
+        max_unreadable: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.device = device
+        self.failures: dict[str, str] = {}
+        self._files = _Files(source, paths, preprocessing)
+        self._most, self._say = max_unreadable * len(paths), say
+        self._next: tuple[Order, int] | None = None
+        self._batches: Iterator[tuple[Tensor, dict[str, str]]] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._files.paths)
+
+    def take(self, order: Order, step: int) -> Tensor:
+        """Images of one step, uint8 [B, S, S, 3] on the device.
+
+        Raises:
+            VsslError: too many of the files can't be read.
+        """
+        if self._next != (order, step):
+            self._batches = self._decode_ahead(order, step)
+        batch, failures = next(self._batches)
+        self._next = (order, step + 1)
+        for path, reason in failures.items():
+            if path not in self.failures and len(self.failures) < SHOWN:
+                self._say(f"skipped {path}: {reason}")
+            self.failures[path] = reason
+        if len(self.failures) > self._most:
+            raise too_many(len(self.failures), len(self), *next(iter(self.failures.items())))
+        return batch.to(self.device, non_blocking=True)
+
+    def _decode_ahead(self, order: Order, step: int) -> Iterator[tuple[Tensor, dict[str, str]]]:
+        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return iter(
+            DataLoader(
+                self._files,
+                sampler=_Steps(order, step),
+                batch_size=None,  # an index is a whole batch
+                num_workers=workers,
+                worker_init_fn=_follow_parent,
+                pin_memory=self.device.type == "cuda",
+            )
+        )
+
+
+class _Files(Dataset[tuple[Tensor, dict[str, str]]]):
+    """Decodes a batch in a worker process."""
+
+    def __init__(self, source: Source, paths: list[str], preprocessing: Preprocessing) -> None:
+        self.source, self.paths, self.preprocessing = source, paths, preprocessing
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, dict[str, str]]:
+        """Pixels uint8 [B, S, S, 3], and why files that were replaced could not be read."""
+        failures: dict[str, str] = {}
+        return torch.from_numpy(np.stack([self._decoded(index, failures) for index in indices])), failures
+
+    def _decoded(self, index: int, failures: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        for candidate in range(index, index + len(self.paths)):
+            path = self.paths[candidate % len(self.paths)]
+            try:
+                return decode(self.source.read(path, DEFAULT_LIMITS.max_bytes), self.preprocessing)
+            except (ImageError, OSError) as error:
+                failures[path] = str(error)
+        raise VsslError("none of the files can be read")
+
+
+class _Steps(Sampler[list[int]]):
+    """Indices of every step from `start` on, without end."""
+
+    def __init__(self, order: Order, start: int) -> None:
+        self.order, self.start = order, start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in itertools.count(self.start):
+            yield self.order(step).tolist()
+
+
+def _follow_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal, but is the parent's to answer: it saves, and ends its workers.
+
+    Killed, it can't; then Linux ends them, which would else hold the lock of the run until they notice.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def take(images: Tensor | Stream, order: Order, step: int) -> Tensor:
+    """Images of one step, uint8 [B, S, S, 3], from memory or from a stream."""
+    if isinstance(images, Stream):
+        return images.take(order, step)
+    return images[order(step).to(images.device)]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and is judged by.
+
+    Attributes:
+        images: all of them, as uint8 [N, S, S, 3] on the device, or a stream.
+        sample: the same images in memory, or a random part of them where they are streamed.
+        val: labelled images that are only judged by, if there are any.
+        record: what identifies the data of a run.
+    """
+
+    images: Tensor | Stream
+    sample: ImageSet
+    val: ImageSet | None
+    record: DataRecord
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of the files that could not be read so far."""
+        return list(self.images.failures.items()) if isinstance(self.images, Stream) else self.sample.failures
+
+
+def load_data(
+    location: str,
+    val: str | None,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    max_unreadable: float,
+    say: Callable[[str], None],
+) -> TrainingData:
+    """Read a run's data. A folder or archive of `train` and `val` (and perhaps `test`) is taken apart as named.
+
+    Raises:
+        UsageError: no images, one that can't be trained on, or a `val` whose classes are not those of the data.
+        VsslError: more than `max_unreadable` (a part of 1) of the files can't be read.
+    """
+    splits = splits_of(location)
+    if splits:
+        judging = next((splits[name] for name in JUDGES if name in splits), None)
+        location, val = splits["train"], val or judging
+        say(f"training on {location}; {f'judging by {val}' if val else 'no val split'}; anything else is left out")
+    source = open_source(location)
+    paths = list(source.paths())
+    needed = len(paths) * preprocessing.size**2 * 3
+    kept = (
+        f"{len(paths):,} images at {preprocessing.size} px take {needed / 2**30:.2f} GiB "
+        f"of {memory() / 2**30:.1f} GiB of memory: "
+    )
+    images: Tensor | Stream
+    if needed <= SHARE_OF_MEMORY * memory():
+        say(kept + "all are decoded once and kept")
+        sample = load_images(source, preprocessing, paths)
+        images = torch.from_numpy(sample.pixels).to(device)
+        record = record_data(location, sample)
+    else:
+        say(kept + "batches are decoded as they are needed")
+        drawn = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
+        sample = load_images(source, preprocessing, [paths[i] for i in sorted(drawn)])
+        images = Stream(source, paths, preprocessing, device, max_unreadable, say)
+        names = "\n".join(paths).encode()
+        digest = hashlib.sha256(names + sample.pixels.tobytes()).hexdigest()
+        record = DataRecord(location=location, images=len(paths), sha256=digest)
+        images.failures |= dict(sample.failures)
+    for name, reason in sample.failures[:SHOWN]:
+        say(f"skipped {name}: {reason}")
+    tried = len(sample) + len(sample.failures)
+    if len(sample.failures) > max_unreadable * tried:
+        raise too_many(len(sample.failures), tried, *sample.failures[0])
+    if len(sample) < 2:
+        raise UsageError(f"{location}: one image is not enough to train on")
+    judges = None if val is None else load_images(open_source(val), preprocessing)
+    if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
+        raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")
+    say(f"{record.images:,} images, {len(sample.failures):,} skipped, {len(sample.classes) or 'no'} classes")
+    return TrainingData(images, sample, judges, record)
+
+
+def too_many(bad: int, files: int, path: str, reason: str) -> VsslError:
+    """The error that stops a run whose data is damaged."""
+    return VsslError(
+        f"{bad:,} of {files:,} files can't be read ({path}: {reason}); this is more than --max-unreadable allows: "
+        "mend the data, or allow more"
+    )
+
+
+def splits_of(location: str) -> dict[str, str]:
+    """Location of each split, where the top folders of `location` are `train` and other splits; else empty."""
+    root, tops = Path(location), set[str]()
+    if root.is_dir():
+        if (root / "train").is_dir():
+            tops = {entry.name for entry in root.iterdir() if not hidden(entry.name)}
+        join = "/"
+    elif root.is_file() or "::" in location:
+        with closing(open_source(location)) as source:
+            tops = {path.split("/")[0] for path in source.paths()}
+        join = "/" if "::" in location else "::"
+    return {top: f"{location}{join}{top}" for top in tops} if "train" in tops and tops <= SPLITS else {}
