@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from tests.tiny_model import write_tiny_bundle
+from vssl.degradations import DEGRADATIONS, degrade
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl.images import load_images
-from vssl.measures import effective_rank
+from vssl.measures import auroc, effective_rank
 from vssl.sources import open_source
+from vssl.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl_training.evaluation import evaluate
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -36,7 +39,31 @@ def test_bundle_is_judged_by_the_definitions(fashion_folder: Path, tmp_path: Pat
     assert figures["knn"] == pytest.approx(right / len(images))
     assert figures["effective_rank"] == pytest.approx(effective_rank(embedding))
     assert figures["images"] == 40
-    assert 0 <= figures["auroc_blur"] <= 1
+    assert 0 <= figures["auroc_blur_low"] <= figures["auroc_blur"] <= figures["auroc_blur_high"] <= 1
+
+
+def test_uncertainty_is_judged_by_the_definitions(fashion_folder: Path, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    figures = evaluate(bundle.location, str(fashion_folder), None, str(fashion_folder / "bag"))
+    images = load_images(open_source(str(fashion_folder)), bundle.manifest.preprocessing)
+    engine = Engine(bundle)
+    answer = engine(images.pixels)
+    assert images.labels is not None
+    wrong = neighbour_is_wrong(answer.embedding, images.labels)
+    assert figures["r_auroc"] == pytest.approx(r_auroc(answer.uncertainty, wrong))
+    assert figures["r_auroc_in_class"] == pytest.approx(within_class_r_auroc(answer.uncertainty, wrong, images.labels))
+    similarity = answer.embedding @ answer.embedding.T - 2 * np.eye(40)
+    assert figures["r_auroc_gallery"] == pytest.approx(r_auroc(-similarity.max(axis=1), wrong))
+    assert figures["r_auroc_low"] < figures["r_auroc"] < figures["r_auroc_high"]
+    bags = images.labels == images.classes.index("bag")
+    assert figures["ood_auroc"] == pytest.approx(auroc(answer.uncertainty, answer.uncertainty[bags]))
+    assert figures["ood_fpr95_gallery"] == 1  # every bag is its own nearest neighbour
+    order = np.random.default_rng(0).permutation(40)
+    spoilt = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in DEGRADATIONS}
+    error = [((one.embedding - answer.embedding[order]) ** 2).sum(axis=1) for one in spoilt.values()]
+    variance = [one.variance.mean(axis=1) for one in spoilt.values()]
+    wanted = spearmanr(np.concatenate(variance), np.concatenate(error)).statistic
+    assert figures["variance_error"] == pytest.approx(wanted, abs=1e-3)
 
 
 def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> None:

@@ -53,14 +53,18 @@ def evaluate(
     bank: Annotated[
         str | None, typer.Option(help="Images whose labels vote; without it, each image asks all the others.")
     ] = None,
+    ood: Annotated[str | None, typer.Option(help="Images of another kind, that uncertainty should tell apart.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of clean against spoilt images."""
     from vssl_training.evaluation import evaluate as judge
 
-    figures = judge(model, data, bank)
+    figures = judge(model, data, bank, ood)
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
         for name, value in figures.items():
-            typer.echo(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}")
+            if not name.endswith(("_low", "_high")):
+                ends = [f"{figures[f'{name}_{end}']:.4g}" for end in ("low", "high") if f"{name}_{end}" in figures]
+                text = f"{value:.4g}" if isinstance(value, float) else str(value)
+                typer.echo(f"{name:<28} {text:<10} {' to '.join(ends)}".rstrip())

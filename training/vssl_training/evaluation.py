@@ -8,18 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.bundle import MANIFEST, open_bundle
-from vssl.degradations import degrade
 from vssl.engine import Embeddings, Engine, concatenate
 from vssl.errors import UsageError
 from vssl.images import ImageSet, load_images
-from vssl.measures import auroc, effective_rank, knn_accuracy, rankme, sphere_std
+from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
+from vssl_training.trust import foreign_figures, trust_figures
 
-SPOILT = ("blur", "crop")
-SEVERITY, SEED = 3, 0
-MOST_SPOILT = 2_000
-"""Images that are spoilt and embedded again, for each kind."""
 BATCH = 256
 
 Pixels = npt.NDArray[np.uint8]
@@ -108,12 +104,12 @@ def open_model(path: Path) -> Model:
     raise UsageError(f"{path}: neither a run (no recipe.yaml) nor a bundle (no {MANIFEST})")
 
 
-def evaluate(path: Path, data: str, bank: str | None) -> dict[str, float | int]:
+def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) -> dict[str, float | int]:
     """Figures of a run or bundle on the images of `data`; labels are read from class folders and only judge.
 
     `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, `knn_pixels` as the
     baseline, with the bank's images voting, or all others when there is no bank; `effective_rank`, `rankme` and
-    `sphere_std` of the embedding; `auroc_KIND`: P(u(spoilt) > u(clean)) over all pairs at severity 3.
+    `sphere_std` of the embedding; those of `trust_figures`; those of `foreign_figures` with images in `ood`.
 
     Raises:
         UsageError: paths that do not exist, or a bank whose classes are not those of the data.
@@ -129,11 +125,9 @@ def evaluate(path: Path, data: str, bank: str | None) -> dict[str, float | int]:
     figures["effective_rank"] = effective_rank(clean.embedding)
     figures["rankme"] = rankme(clean.embedding)
     figures["sphere_std"] = sphere_std(clean.embedding)
-    # Drawn at random: the images lie in the order of their classes, and classes differ in uncertainty.
-    picked = np.random.default_rng(SEED).permutation(len(queries))[:MOST_SPOILT]
-    for kind in SPOILT:
-        spoilt = model.embed(degrade(queries.pixels[picked], kind, SEVERITY, SEED))
-        figures[f"auroc_{kind}"] = auroc(clean.uncertainty, spoilt.uncertainty)
+    figures |= trust_figures(model.embed, queries, clean)
+    if ood is not None:
+        figures |= foreign_figures(clean, model.embed(load_images(open_source(ood), model.preprocessing).pixels))
     return figures
 
 
