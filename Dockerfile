@@ -17,9 +17,11 @@ RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c cons
 
 FROM python:3.11-slim-bookworm AS gpu
 COPY --from=build-gpu /opt/vssl /opt/vssl
-RUN useradd --system --no-create-home --uid 10001 vssl
+RUN useradd --system --no-create-home --uid 10001 vssl && install --directory --owner vssl /cache
 USER 10001
-ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 VSSL_PORT=8000 \
+# TensorRT's engines are kept in /cache.
+VOLUME /cache
+ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 VSSL_PORT=8000 XDG_CACHE_HOME=/cache \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PACKAGES=/opt/vssl/lib/python3.11/site-packages
 ENV LD_LIBRARY_PATH=$PACKAGES/nvidia/cu13/lib:$PACKAGES/nvidia/cudnn/lib:$PACKAGES/tensorrt_libs
 EXPOSE 8000

@@ -22,6 +22,8 @@ from vssl.manifest import Precision
 from vssl_export.bundle_writer import convert, judged_images, model_path
 from vssl_export.measurement import Pixels, difference, embed
 from vssl_export.onnx_file import to_onnx
+from vssl_training.embedder import Embedder
+from vssl_training.network import Features
 from vssl_training.run import Run, preprocessing_of
 
 COMPILED = (1, 32)
@@ -30,20 +32,17 @@ LOWER: tuple[Precision, ...] = ("fp16", "int8")
 
 
 class Resnet(nn.Module):
-    """ResNet-50 with two linear heads, in the shape of an embedder."""
+    """ResNet-50 of timm as a backbone."""
 
     def __init__(self) -> None:
         super().__init__()
         import timm
 
-        self.backbone = timm.create_model("resnet50", pretrained=False, num_classes=0)
-        self.mean, self.log_variance = nn.Linear(2048, 128), nn.Linear(2048, 128)
+        self.net = timm.create_model("resnet50", pretrained=False, num_classes=0)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [N, 224, 224, 3] → embedding [N, 128], variance [N, 128], uncertainty [N]."""
-        features = self.backbone((images.to(torch.float32).permute(0, 3, 1, 2) / 255 - 0.5) * 4)
-        variance = self.log_variance(features).exp()
-        return nn.functional.normalize(self.mean(features)), variance, variance.log().mean(-1)
+    def forward(self, images: Tensor) -> Features:
+        """Features of float images [N, 3, 224, 224] in 0 … 1."""
+        return Features(self.net((images - 0.5) * 4), ())
 
 
 def engines_of(contents: dict[Precision, bytes], size: int, dimension: int, folder: Path) -> dict[Precision, Engine]:
@@ -81,7 +80,7 @@ def speeds(
 
 
 @torch.no_grad()
-def table(model: nn.Module, images: Pixels, batches: list[int], rounds: int) -> list[Row]:
+def table(model: Embedder, images: Pixels, batches: list[int], rounds: int) -> list[Row]:
     """A row for each variant of one model; the images calibrate int8 and are embedded in every precision."""
     size = images.shape[1]
     dimension = model.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))[0].shape[1]
@@ -137,7 +136,8 @@ def main() -> None:
             costs(arguments.run, arguments.data, rows)
     else:
         noise = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
-        rows = table(Resnet(), noise, [1] if arguments.quick else [1, 32], min(rounds, 3))
+        resnet = Embedder(Resnet(), nn.Linear(2048, 128), nn.Linear(2048, 128))  # type: ignore[arg-type]
+        rows = table(resnet, noise, [1] if arguments.quick else [1, 32], min(rounds, 3))
     settings = {"model": "encoder of a run" if arguments.run else "ResNet-50, 224 px", "rounds": rounds}
     report("Export: torch and ONNX Runtime", rows, settings | {"threads": torch.get_num_threads()}, arguments.json)
 

@@ -1,5 +1,6 @@
 """Fixtures that all parts share: a real small bundle, real images, and every kind of bad file."""
 
+import os
 import signal
 import zipfile
 from pathlib import Path
@@ -13,6 +14,9 @@ from vssl.bundle import Bundle
 # Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
 settings.register_profile("vssl", deadline=None)
 settings.load_profile("vssl")
+
+# As `vssl train` does, and before torch loads its OpenMP: on a busy machine threads that spin make seconds minutes.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # A shell that starts us in the background has SIGINT ignored, and every process that a test interrupts inherits that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

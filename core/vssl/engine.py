@@ -4,9 +4,12 @@ The server, in-process embedding, verification and evaluation all call `Engine`,
 """
 
 import contextlib
+import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,10 @@ from vssl.errors import BundleError, UsageError, VsslError
 from vssl.manifest import Precision
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
+FEATURES = "features"
+"""The further output of a bundle that was exported with its backbone's features."""
+MOST = 128
+"""Images of one call of ONNX Runtime: more are split. A TensorRT engine has a largest batch, and memory an end."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -70,8 +77,8 @@ class Engine:
         # Waiting threads would spin on the cores that decode the next batch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = set(onnxruntime.get_available_providers())
-        providers = [name for name in PROVIDERS if name in available]
         model = models[precision]
+        providers = [(name, provider_options(name, bundle, precision)) for name in PROVIDERS if name in available]
         data = bundle.read(model.path)
         try:
             self._session: Any = onnxruntime.InferenceSession(data, options, providers=providers)
@@ -80,6 +87,7 @@ class Engine:
             raise BundleError(f"{bundle.location}: ONNX Runtime can't load {model.path}: {error}") from error
         self.size = bundle.manifest.preprocessing.size
         self.dimension = bundle.manifest.outputs.dimension
+        self._features = bundle.manifest.outputs.features
         self._check_signature(bundle)
 
     @property
@@ -94,17 +102,44 @@ class Engine:
             ValueError: another shape or type.
             VsslError: ONNX Runtime failed.
         """
+        self._check_images(images)
+        if len(images) == 0:
+            none = np.zeros((0, self.dimension), np.float32)
+            return Embeddings(none, none, np.zeros(0, np.float32))
+        return Embeddings(*self._run(OUTPUTS, images))
+
+    def features(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The backbone's features [N, F] of uint8 images [N, size, size, 3], N ≥ 0.
+
+        Raises:
+            UsageError: the bundle was exported without them.
+            ValueError: another shape or type.
+            VsslError: ONNX Runtime failed.
+        """
+        if self._features is None:
+            raise UsageError("this bundle's model gives no features; export it again with --features")
+        self._check_images(images)
+        if len(images) == 0:
+            return np.zeros((0, self._features), np.float32)
+        features: npt.NDArray[np.float32] = self._run([FEATURES], images)[0]
+        return features
+
+    def _check_images(self, images: npt.NDArray[np.uint8]) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
                 f"images are {images.dtype} {list(images.shape)}, not uint8 [N, {self.size}, {self.size}, 3]"
             )
-        if len(images) == 0:
-            none = np.zeros((0, self.dimension), np.float32)
-            return Embeddings(none, none, np.zeros(0, np.float32))
+
+    def _run(self, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:
+        """Outputs for at least one image, computed at most `MOST` at a time."""
         try:
-            return Embeddings(*self._session.run(OUTPUTS, {"image": images}))
+            parts = [
+                self._session.run(outputs, {"image": images[start : start + MOST]})
+                for start in range(0, len(images), MOST)
+            ]
         except Exception as error:
             raise VsslError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
+        return parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def _check_signature(self, bundle: Bundle) -> None:
         def described(values: list[Any]) -> str:
@@ -117,11 +152,40 @@ class Engine:
         wanted = (
             f"image tensor(uint8) ['N', {self.size}, {self.size}, 3] → "
             f"embedding {vector}, variance {vector}, uncertainty tensor(float) ['N']"
+            + ("" if self._features is None else f", {FEATURES} tensor(float) ['N', {self._features}]")
         )
         if found != wanted:
             raise BundleError(
                 f"{bundle.location}: the model is {found}, the manifest promises {wanted}; export the bundle again"
             )
+
+
+def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dict[str, str]:
+    """Options of one of ONNX Runtime's providers for a bundle's model.
+
+    TensorRT gets one engine for batches of 1 to `MOST`, and keeps it in the user's cache: building it takes minutes,
+    loading it none.
+    """
+    if provider != "TensorrtExecutionProvider":
+        return {}
+    size = bundle.manifest.preprocessing.size
+    options = {
+        f"trt_profile_{which}_shapes": f"image:{batch}x{size}x{size}x3"
+        for which, batch in (("min", 1), ("opt", MOST // 4), ("max", MOST))
+    }
+    if precision == "fp16":  # without it TensorRT computes the same file in float32
+        options["trt_fp16_enable"] = "1"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vssl", "engines")
+        folder = cache / bundle.manifest.files[bundle.manifest.models[precision].path].sha256[:32]
+        # An engine is code: nobody else may put one here.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # no home, or none that we may write to
+        logging.getLogger(__name__).warning("TensorRT builds its engine at every start, there is no cache: %s", error)
+        return options
+    for kept in ("engine", "timing"):
+        options |= {f"trt_{kept}_cache_enable": "1", f"trt_{kept}_cache_path": str(folder)}
+    return options
 
 
 def refuse_both_runtimes() -> None:

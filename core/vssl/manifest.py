@@ -32,9 +32,13 @@ class FileRecord(Frozen):
 
 
 class Outputs(Frozen):
-    """What the model answers: `dimension` D of embedding and variance, and how `uncertainty` sums the variance up."""
+    """What the model answers: `dimension` D of embedding and variance, and how `uncertainty` sums the variance up.
+
+    `features` is the length of the backbone's features, where the model gives them as its fourth output.
+    """
 
     dimension: int = Field(ge=1, le=65536)
+    features: int | None = Field(default=None, ge=1, le=2**20)
     uncertainty: Literal["mean_log_variance"] = "mean_log_variance"
 
 
@@ -194,8 +198,19 @@ class Calibration(Frozen):
     created: str
 
 
+class Checkpoint(Frozen):
+    """How far an unfinished run had come when it was exported: `step` of the `steps` of a phase."""
+
+    phase: Literal["encoder", "variance"]
+    step: int = Field(ge=0)
+    steps: int = Field(ge=1)
+
+
 class Provenance(Frozen):
-    """Where the model comes from: recipe as trained, data, seed, versions of what made it, git commit if known."""
+    """Where the model comes from: recipe as trained, data, seed, versions of what made it, git commit if known.
+
+    `checkpoint` is None where the run was finished.
+    """
 
     recipe: dict[str, Any]
     data: dict[str, Any]
@@ -203,6 +218,7 @@ class Provenance(Frozen):
     versions: dict[str, str]
     git_commit: str | None = None
     created: str
+    checkpoint: Checkpoint | None = None
 
 
 class Manifest(Frozen):

@@ -1,4 +1,4 @@
-"""A finished run → a bundle: convert, compare with torch on the run's own images, and only then write the manifest."""
+"""A run → a bundle: convert, compare with torch on the run's own images, and only then write the manifest."""
 
 import subprocess
 import tempfile
@@ -23,9 +23,10 @@ from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl_export import tensorrt
 from vssl_export.measurement import compare, difference, embed, over_limit, preprocessing_sha256, speeds
-from vssl_export.onnx_file import to_onnx
+from vssl_export.onnx_file import to_onnx, without_features
 from vssl_export.precisions import to_half, to_int8
-from vssl_training.run import Run, RunRecord, preprocessing_of
+from vssl_export.trained import Trained, load
+from vssl_training.run import Run, preprocessing_of
 
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000
@@ -42,11 +43,12 @@ def export_run(
     precisions: Collection[Precision] = (),
     data: str | None = None,
     plans: bool = False,
+    features: bool = False,
 ) -> Manifest:
-    """Export a finished run to a bundle at `location` (a folder, or a file ending in `.zip`).
+    """Export a run to a bundle at `location` (a folder, or a file ending in `.zip`).
 
     Args:
-        path: the run.
+        path: a finished run, or the checkpoint of one that need not be.
         location: of the bundle.
         name: of the model.
         release: version of the model.
@@ -54,25 +56,24 @@ def export_run(
         data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
             sample; where they lie in class folders, kNN and R@1 are judged too.
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
+        features: give the backbone's features as a fourth output.
 
     Raises:
-        UsageError: there is no finished run at `path`, or something other than a bundle is at `location`; plans are
-            asked for where there is no GPU or no TensorRT.
+        UsageError: there is no finished run and no checkpoint at `path`, or something other than a bundle is at
+            `location`; plans are asked for where there is no GPU or no TensorRT.
         VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)
     gpu = tensorrt.this_gpu() if plans else None
-    run = Run(path)
-    record = run.record()
-    embedder = run.load_embedder()
-    sample = run.sample()
+    trained = load(path)
+    record, embedder, sample = trained.record, trained.embedder, trained.run.sample()
     images, labels = sample, None
     if data is not None:
         images, labels = judged_images(data, preprocessing_of(record.recipe))
-    contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images)
+    contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images, features)
     with torch.no_grad():
         expected = Embeddings(*(values.numpy() for values in embedder(torch.from_numpy(sample))))
-    fields = manifest_fields(record, name, release, last_figures(run))
+    fields = manifest_fields(trained, name, release, features)
     files = {model_path(precision): content for precision, content in contents.items()}
     # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.
     with tempfile.TemporaryDirectory() as folder:
@@ -119,15 +120,19 @@ def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Labe
     return images.pixels, images.labels
 
 
-def convert(fp32: bytes, precisions: Collection[Precision], images: Pixels) -> dict[Precision, bytes]:
-    """The ONNX file of each precision, fp32 first; the images calibrate int8."""
+def convert(
+    fp32: bytes, precisions: Collection[Precision], images: Pixels, features: bool = False
+) -> dict[Precision, bytes]:
+    """The ONNX file of each precision, fp32 first, with or without the features; the images calibrate int8."""
     contents: dict[Precision, bytes] = {"fp32": fp32}
     if "fp16" in precisions:
         contents["fp16"] = to_half(fp32)
     if "int8" in precisions:
         spread = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).astype(int)
         contents["int8"] = to_int8(fp32, images[spread])
-    return contents
+    if features:
+        return contents
+    return {precision: without_features(content) for precision, content in contents.items()}
 
 
 def model_path(precision: Precision) -> str:
@@ -166,16 +171,17 @@ def measure(
         models[precision]["images_per_second"] = speeds(engine, images)
 
 
-def manifest_fields(record: RunRecord, name: str, release: str, figures: dict[str, float]) -> dict[str, Any]:
+def manifest_fields(trained: Trained, name: str, release: str, features: bool) -> dict[str, Any]:
     """Everything in the manifest that does not depend on the converted model."""
-    recipe = record.recipe
+    record, recipe = trained.record, trained.record.recipe
+    length = trained.embedder.backbone.features if features else None
     return {
         "name": name,
         "version": release,
         "preprocessing": preprocessing_of(recipe),
         "preprocessing_sha256": preprocessing_sha256(preprocessing_of(recipe)),
-        "outputs": {"dimension": recipe.network.dimension},
-        "evaluation": figures,
+        "outputs": {"dimension": recipe.network.dimension, "features": length},
+        "evaluation": last_figures(trained.run),
         "provenance": {
             "recipe": recipe.model_dump(mode="json"),
             "data": {"images": record.data.images, "sha256": record.data.sha256},
@@ -183,6 +189,7 @@ def manifest_fields(record: RunRecord, name: str, release: str, figures: dict[st
             "versions": {package: version(package) for package in ("vssl", "torch", "onnx", "onnxruntime")},
             "git_commit": git_commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "checkpoint": trained.checkpoint,
         },
     }
 

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A finished run; or a bundle, with --triton.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT|BUNDLE",
+            help="A finished run, or RUN/checkpoints/last.pt; a bundle, with --triton.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="The bundle to write: a folder, or a file ending in .zip.")] = None,
     precision: Annotated[
         str, typer.Option(help="Precisions of the model, of fp32, fp16 and int8, separated by commas; fp32 always is.")
@@ -19,6 +25,9 @@ def export(
         str | None, typer.Option(help="Images to calibrate and judge them on: folder, .zip, or archive.zip::folder.")
     ] = None,
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build TensorRT plans too, for the GPU here.")] = False,
+    features: Annotated[
+        bool, typer.Option("--features", help="Give the backbone's features as a fourth output.")
+    ] = False,
     triton: Annotated[Path | None, typer.Option(help="The Triton model repository to write or extend.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
@@ -39,18 +48,24 @@ def export(
         bundle = source
         if source.suffix != ".zip" and not (source / MANIFEST).exists():
             from vssl_export.bundle_writer import export_run
+            from vssl_export.description import checkpoint
 
             bundle = out or Path(scratch, "bundle")
-            label = name or (out or source).resolve().stem
-            manifest = export_run(source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt)
+            run = source.resolve().parents[1] if source.suffix == ".pt" else source
+            label = name or (out or run).resolve().stem
+            manifest = export_run(
+                source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt, features
+            )
             parity = manifest.models["fp32"].parity
+            if manifest.provenance.checkpoint is not None:
+                typer.echo(f"vssl: {checkpoint(manifest.provenance.checkpoint)}", err=True)
             typer.echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
                 f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
                 f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
                 err=True,
             )
-        elif (out, name, model_version, data, precision, tensorrt) != (None, None, None, None, "fp32", False):
+        elif (out, name, model_version, data) != (None,) * 4 or precision != "fp32" or tensorrt or features:
             raise UsageError(f"{source} is a bundle: of the options, --triton and --gpu are for bundles, not only runs")
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator
 
-from vssl.manifest import Manifest, ModelFile
+from vssl.manifest import Checkpoint, Manifest, ModelFile
 
 
 def describe(manifest: Manifest) -> str:
     """Several lines of `field   value`."""
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in _lines(manifest))
+
+
+def checkpoint(reached: Checkpoint) -> str:
+    """How far an unfinished run had come, and what that means."""
+    untrained = "; no variance head yet: every image has the same uncertainty" if reached.phase == "encoder" else ""
+    return f"unfinished run, {reached.phase} phase, step {reached.step:,} of {reached.steps:,}{untrained}"
 
 
 def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -18,7 +24,11 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         "input",
         f"{how.size} × {how.size} pixels of the centred square, {how.crop:g} of the shorter side, {how.interpolation}",
     )
-    yield "output", f"embedding and variance of {manifest.outputs.dimension} numbers; uncertainty: mean log variance"
+    further = "" if manifest.outputs.features is None else f"; features of {manifest.outputs.features} numbers"
+    yield (
+        "output",
+        f"embedding and variance of {manifest.outputs.dimension} numbers; uncertainty: mean log variance{further}",
+    )
     for precision, model in manifest.models.items():
         yield precision, _model(model, manifest.files[model.path].bytes)
         yield from (("", line) for line in _measured(model))
@@ -35,6 +45,8 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield name, f"{figure:.4g}"
     origin = manifest.provenance
     yield "created", f"{origin.created}, seed {origin.seed}, commit {origin.git_commit or 'unknown'}"
+    if origin.checkpoint is not None:
+        yield "checkpoint", checkpoint(origin.checkpoint)
     yield "recipe", str(origin.recipe.get("name", "unknown"))
     yield "data", ", ".join(f"{key} {value}" for key, value in origin.data.items()) or "unknown"
     yield "made with", ", ".join(f"{package} {version}" for package, version in origin.versions.items()) or "unknown"

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 
 import onnx
 import torch
-from torch import nn
 
-from vssl.engine import OUTPUTS
+from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import VsslError
+from vssl_training.embedder import Embedder
 
 OPSET = 20
 
 
-def to_onnx(embedder: nn.Module, size: int) -> bytes:
+def to_onnx(embedder: Embedder, size: int) -> bytes:
     """Serialise an embedder: input `image` uint8 [N, size, size, 3], outputs as `vssl.engine.OUTPUTS`, N free.
+
+    Its fourth output is `features` [N, F]: a user may not want it, but it shows where the backbone ends.
 
     Raises:
         VsslError: the result is not a valid model, or needs a file beside it.
@@ -26,10 +28,10 @@ def to_onnx(embedder: nn.Module, size: int) -> bytes:
     batch = torch.export.Dim("N", min=1, max=65_536)
     with quiet():
         program = torch.onnx.export(
-            embedder.eval(),
+            _WithFeatures(embedder.backbone, embedder.mean, embedder.log_variance).eval(),
             (example,),
             input_names=["image"],
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, FEATURES],
             dynamic_shapes={"images": {0: batch}},
             opset_version=OPSET,
             dynamo=True,
@@ -45,6 +47,21 @@ def to_onnx(embedder: nn.Module, size: int) -> bytes:
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         value.ClearField("metadata_props")
     model.graph.ClearField("metadata_props")
+    return serialised(model)
+
+
+class _WithFeatures(Embedder):
+    """What `torch.onnx` calls is `forward`."""
+
+    forward = Embedder.with_features  # type: ignore[assignment]
+
+
+def without_features(data: bytes) -> bytes:
+    """The model with the three outputs of the contract alone."""
+    model = onnx.load_from_string(data)
+    kept = [output for output in model.graph.output if output.name != FEATURES]
+    model.graph.ClearField("output")
+    model.graph.output.extend(kept)
     return serialised(model)
 
 

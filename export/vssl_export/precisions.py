@@ -1,15 +1,15 @@
 """The fp32 ONNX file in lower precisions. What they cost is measured elsewhere, by `vssl_export.measurement`."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from vssl.engine import FEATURES
 from vssl_export.onnx_file import quiet, serialised
 
 CALIBRATION_BATCH = 32
@@ -83,18 +83,24 @@ def to_int8(data: bytes, images: npt.NDArray[np.uint8]) -> bytes:
 
 
 def trunk(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes from the first convolutions to the last: what takes the time, and bears rounding."""
+    """Names of the backbone's nodes from the first convolutions to the last product: what takes the time, and bears
+    rounding.
+    """
     nodes = model.graph.node
-    return _reached(nodes, forward=True) & _reached(reversed(nodes), forward=False)
+    backbone = _reached(reversed(nodes), lambda node: FEATURES in node.output, forward=False)
+    products = backbone & {node.name for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul")}
+    return _reached(nodes, lambda node: node.op_type == "Conv", forward=True) & _reached(
+        reversed(nodes), lambda node: node.name in products, forward=False
+    )
 
 
-def _reached(nodes: Any, forward: bool) -> set[str]:  # noqa: ANN401 — protobuf's containers, and their reverse
-    """Names of convolutions and of what depends on one (forward) or is needed by one; nodes in that order."""
+def _reached(nodes: Iterable[onnx.NodeProto], starts: Callable[[onnx.NodeProto], bool], forward: bool) -> set[str]:
+    """Names of the nodes that start, and of what depends on one (forward) or is needed by one; nodes in that order."""
     names: set[str] = set()
     values: set[str] = set()
     for node in nodes:
         sources, results = (node.input, node.output) if forward else (node.output, node.input)
-        if node.op_type == "Conv" or not values.isdisjoint(sources):
+        if starts(node) or not values.isdisjoint(sources):
             names.add(node.name)
             values.update(results)
     return names

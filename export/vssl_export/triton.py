@@ -8,6 +8,7 @@ from pathlib import Path
 
 import vssl.preprocessing
 from vssl.bundle import Bundle
+from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import UsageError
 from vssl.files import atomic_write, write_directory
 from vssl.manifest import Manifest
@@ -64,14 +65,14 @@ def write_repository(bundle: Bundle, root: Path, gpu: bool = False) -> list[str]
 
 def encoder_config(manifest: Manifest, gpu: bool) -> str:
     """`config.pbtxt` of the encoder: ONNX Runtime behind Triton's batcher, with a bounded queue."""
-    size, dimension = manifest.preprocessing.size, manifest.outputs.dimension
+    size = manifest.preprocessing.size
     return f"""\
 name: "{manifest.name}"
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH}
 input [ {{ name: "image" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]
 output [
-{_answers(dimension, " reshape { shape: [ ] }")}
+{_answers(manifest, " reshape { shape: [ ] }")}
 ]
 {_BATCHING}
 {_gpu(manifest) if gpu else _CPU}
@@ -99,14 +100,15 @@ output [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ {how.size}, {how.size},
 def ensemble_config(manifest: Manifest) -> str:
     """`config.pbtxt` of the ensemble. The queue policies are those of its steps."""
     name = manifest.name
-    kept = "\n".join(f'      output_map {{ key: "{answer}" value: "{answer}" }}' for answer in _ANSWERS)
+    answers = OUTPUTS if manifest.outputs.features is None else (*OUTPUTS, FEATURES)
+    kept = "\n".join(f'      output_map {{ key: "{answer}" value: "{answer}" }}' for answer in answers)
     return f"""\
 name: "{name}_image"
 platform: "ensemble"
 max_batch_size: {MAX_BATCH}
 input [ {{ name: "image" data_type: TYPE_STRING dims: [ 1 ] }} ]
 output [
-{_answers(manifest.outputs.dimension)}
+{_answers(manifest)}
 ]
 ensemble_scheduling {{
   step [
@@ -127,8 +129,6 @@ ensemble_scheduling {{
 {_about(manifest)}"""
 
 
-_ANSWERS = ("embedding", "variance", "uncertainty")
-
 # No delay: a batch forms of what waits when the model is free.
 _BATCHING = f"""\
 dynamic_batching {{
@@ -144,18 +144,21 @@ dynamic_batching {{
 _CPU = "instance_group [ { count: 1 kind: KIND_CPU } ]"
 
 
-def _answers(dimension: int, scalar: str = "") -> str:
+def _answers(manifest: Manifest, scalar: str = "") -> str:
+    dimension, features = manifest.outputs.dimension, manifest.outputs.features
+    further = "" if features is None else f',\n  {{ name: "{FEATURES}" data_type: TYPE_FP32 dims: [ {features} ] }}'
     # Triton has no output without dimensions, so that its clients see the uncertainty as [N, 1].
     return f"""\
   {{ name: "embedding" data_type: TYPE_FP32 dims: [ {dimension} ] }},
   {{ name: "variance" data_type: TYPE_FP32 dims: [ {dimension} ] }},
-  {{ name: "uncertainty" data_type: TYPE_FP32 dims: [ 1 ]{scalar} }}"""
+  {{ name: "uncertainty" data_type: TYPE_FP32 dims: [ 1 ]{scalar} }}{further}"""
 
 
 def _gpu(manifest: Manifest) -> str:
     """GPUs through TensorRT: one engine for all batch sizes, kept on disk so that only the first start builds it."""
     pixels = f"{manifest.preprocessing.size}x{manifest.preprocessing.size}x3"
     settings = {
+        "precision_mode": "FP16" if "fp16" in manifest.models else "FP32",
         "max_workspace_size_bytes": str(2**30),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": f"/tmp/vssl-engines/{manifest.id[:16]}",

@@ -14,7 +14,7 @@ import pytest
 from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.bundle import Bundle, open_bundle, write_bundle
-from vssl.engine import OUTPUTS, Embeddings, Engine, concatenate
+from vssl.engine import MOST, OUTPUTS, Embeddings, Engine, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -69,6 +69,34 @@ def test_rows_that_do_not_lie_one_after_another(tiny_bundle: Bundle) -> None:
 
     assert not mirrored.flags.c_contiguous
     assert equal(engine(mirrored), engine(np.ascontiguousarray(mirrored)))
+
+
+def test_more_images_than_one_call_takes(tiny_bundle: Bundle) -> None:
+    engine = Engine(tiny_bundle)
+    many = np.resize(IMAGES, (2 * MOST + 3, SIZE, SIZE, 3))
+    whole = engine(many)
+
+    assert len(whole) == 2 * MOST + 3
+    assert equal(whole[2 * MOST :], engine(many[2 * MOST :]))
+
+
+def test_tensorrt_keeps_its_engine_for_the_user_alone(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The options only: there is no GPU here to build an engine on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = provider_options("TensorrtExecutionProvider", tiny_bundle, "fp32")
+    folder = Path(options["trt_engine_cache_path"])
+
+    assert folder.is_relative_to(tmp_path)
+    assert folder.stat().st_mode & 0o077 == 0
+    assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+    assert options["trt_profile_max_shapes"] == f"image:{MOST}x32x32x3"
+    assert provider_options("CPUExecutionProvider", tiny_bundle, "fp32") == {}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tiny_bundle.location / "model.onnx"))
+    assert "trt_engine_cache_enable" not in provider_options("TensorrtExecutionProvider", tiny_bundle, "fp32")
+    assert "builds its engine at every start" in caplog.text
 
 
 def test_no_images(tiny_bundle: Bundle) -> None:
@@ -128,7 +156,12 @@ def drop_an_output(model: onnx.ModelProto) -> None:
     del model.graph.output[2]
 
 
-@pytest.mark.parametrize("change", [rename_input, fix_the_batch, swap_outputs, drop_an_output])
+def add_features(model: onnx.ModelProto) -> None:
+    """The tiny model's cells as a fourth output [N, 48], which its manifest does not promise."""
+    model.graph.output.append(onnx.helper.make_tensor_value_info("vector", onnx.TensorProto.FLOAT, ["N", 48]))
+
+
+@pytest.mark.parametrize("change", [rename_input, fix_the_batch, swap_outputs, drop_an_output, add_features])
 def test_a_model_that_is_not_what_the_manifest_promises(
     tmp_path: Path, change: Callable[[onnx.ModelProto], None]
 ) -> None:

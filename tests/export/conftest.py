@@ -21,7 +21,7 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bu
 
 @pytest.fixture(scope="session")
 def precise(finished_run: Path, fashion_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The run's bundle in every precision, judged on labelled images."""
+    """The run's bundle in every precision, judged on labelled images, with the backbone's features."""
     location = tmp_path_factory.mktemp("bundles") / "precise"
-    export_run(finished_run, location, "precise", "1", ("fp16", "int8"), str(fashion_folder))
+    export_run(finished_run, location, "precise", "1", ("fp16", "int8"), str(fashion_folder), features=True)
     return open_bundle(location)

@@ -19,6 +19,7 @@ from vssl.images import load_images
 from vssl.sources import open_source
 from vssl_export.bundle_writer import export_run
 from vssl_export.measurement import LIMITS, compare
+from vssl_training.pretrain import Pretraining
 from vssl_training.run import Run
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -117,11 +118,76 @@ def test_exporting_again_replaces_a_bundle_but_never_anything_else(finished_run:
 def test_an_unfinished_run_is_not_exported(finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     Run(tmp_path / "run").weights_path.unlink()
-    with pytest.raises(UsageError, match="not finished"):
+    with pytest.raises(UsageError, match=r"not finished; .* or export .*run/checkpoints/last\.pt"):
         export_run(tmp_path / "run", tmp_path / "bundle", "x", "1")
     with pytest.raises(UsageError, match="no run here"):
         export_run(tmp_path / "missing", tmp_path / "bundle", "x", "1")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_checkpoint_of_a_finished_run_is_the_run(exported: Bundle, finished_run: Path, tmp_path: Path) -> None:
+    manifest = export_run(Run(finished_run).checkpoint_path, tmp_path / "bundle", "fashion", "1")
+    assert manifest.files == exported.manifest.files
+    assert manifest.provenance.checkpoint is None
+
+
+def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, tmp_path: Path, pixels: Pixels) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished_run, run.path)
+    run.weights_path.unlink()
+    steps = run.record().schedule.encoder
+    phase = Pretraining(run.record().recipe, torch.from_numpy(pixels), seed=0, steps=steps)
+    for step in range(3):
+        phase.step(step)
+    run.save_checkpoint(phase.state(), phase.name, 3)
+    before = run.metrics_path.read_bytes()
+    arguments = ["export", str(run.checkpoint_path), "--out", str(tmp_path / "bundle")]
+    done = subprocess.run([VSSL, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = (
+        f"unfinished run, encoder phase, step 3 of {steps}; no variance head yet: every image has the same uncertainty"
+    )
+    assert said in done.stderr
+    assert (
+        said in subprocess.run([VSSL, "info", tmp_path / "bundle"], capture_output=True, text=True, check=True).stdout
+    )
+    bundle = open_bundle(tmp_path / "bundle")
+    with torch.no_grad():
+        mean = phase.student.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).mean
+    answer = Engine(bundle)(pixels)
+    np.testing.assert_allclose(answer.embedding, torch.nn.functional.normalize(mean).numpy(), atol=1e-5)
+    np.testing.assert_allclose(answer.variance, 1 / 16, rtol=1e-5)
+    assert run.metrics_path.read_bytes() == before
+
+
+def test_what_is_no_checkpoint_of_a_run(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    checkpoint = Run(tmp_path / "run").checkpoint_path
+    shutil.copy(checkpoint, tmp_path / "mine.pt")
+    with pytest.raises(UsageError, match=r"mine\.pt: neither a run nor"):
+        export_run(tmp_path / "mine.pt", tmp_path / "bundle", "x", "1")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(VsslError, match=r"last\.pt: damaged"):
+        export_run(checkpoint, tmp_path / "bundle", "x", "1")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_features_are_the_backbones(precise: Bundle, exported: Bundle, finished_run: Path, pixels: Pixels) -> None:
+    """`precise` is exported with them, `exported` without."""
+    with torch.no_grad():
+        backbone = Run(finished_run).load_embedder().backbone
+        expected = backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).final.numpy()
+    engine = Engine(precise)
+    np.testing.assert_allclose(engine.features(pixels), expected, atol=1e-4)
+    assert engine.features(pixels[:0]).shape == (0, precise.manifest.outputs.features)
+    np.testing.assert_allclose(engine(pixels).embedding, Engine(exported)(pixels).embedding, atol=1e-6)
+    for precision in ("fp16", "int8"):
+        lower = Engine(precise, precision=precision).features(pixels)
+        assert 0.99 < (lower * expected).sum() / np.linalg.norm(lower) / np.linalg.norm(expected) < 1
+    model = onnx.load_from_string(precise.read("model.onnx"))
+    assert [output.name for output in model.graph.output] == ["embedding", "variance", "uncertainty", "features"]
+    with pytest.raises(UsageError, match="gives no features; export it again with --features"):
+        Engine(exported).features(pixels)
 
 
 @pytest.mark.parametrize("command", ["serve", "evaluate", "embed"])

@@ -1,0 +1,58 @@
+"""What is exported: the network of a finished run, or of a checkpoint of one that is not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vssl.errors import UsageError
+from vssl.manifest import Checkpoint
+from vssl_training.embedder import Embedder, build_embedder, build_encoder
+from vssl_training.pretrain import Pretraining
+from vssl_training.run import Run, RunRecord
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with a network of it, ready to embed; `checkpoint` says how far it had come, None for a finished run."""
+
+    run: Run
+    record: RunRecord
+    embedder: Embedder
+    checkpoint: Checkpoint | None
+
+
+def load(source: Path) -> Trained:
+    """The network of a finished run, or of `RUN/checkpoints/last.pt` of any run, one that is still training too.
+
+    In the encoder phase there is no variance head yet: a fresh one takes its place, which gives every image the same
+    variance.
+
+    Raises:
+        UsageError: there is no run at `source`, it is not finished, or it is a file but not a run's checkpoint.
+        VsslError: the checkpoint is damaged.
+    """
+    if not source.is_file():
+        run = Run(source)
+        record = run.record()
+        if not run.finished and run.checkpoint_path.exists():
+            raise UsageError(
+                f"{source}: the run is not finished; run the same `vssl train` command again, "
+                f"or export what it has learned so far: {run.checkpoint_path}"
+            )
+        return Trained(run, record, run.load_embedder(), None)
+    run = Run(source.resolve().parents[1])
+    if source.resolve() != run.checkpoint_path or not run.record_path.is_file():
+        raise UsageError(f"{source}: neither a run nor RUN/checkpoints/last.pt, where `vssl train` keeps a run's state")
+    record = run.record()
+    state = run.read_checkpoint(torch.device("cpu")) or {}
+    phase, step = state["phase"], state["step"]
+    if phase == Pretraining.name:
+        encoder = build_encoder(record.recipe)
+        encoder.load_state_dict(state["student"])
+        embedder = build_embedder(record.recipe, encoder)
+    else:
+        embedder = build_embedder(record.recipe)
+        embedder.load_state_dict(state["embedder"])
+    reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
+    return Trained(run, record, embedder.eval(), None if run.finished else reached)
