@@ -1,0 +1,42 @@
+"""`vssl neighbours`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def neighbours(
+    queries: Annotated[Path, typer.Argument(help="Folder that `vssl embed` wrote: the images to look up.")],
+    gallery: Annotated[Path, typer.Option(help="Folder that `vssl embed` wrote: the images to find.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each image.")] = 10,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="The gallery's top folders are labels: say what each match is worth.")
+    ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="With --labels: its calibration, instead of one fitted on the gallery.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the label: .05, .1 or .2.")] = 0.1,
+    risk: Annotated[float, typer.Option(help="Errors among the accepted: .01, .02, .05, .1 or .2.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+) -> None:
+    """Find the nearest images of a gallery, exactly; with labels, classify each image or abstain."""
+    from vssl.errors import UsageError
+    from vssl.fitting import ALPHAS, RISKS
+    from vssl_client.look_up import read_labels, read_pair, rows, told
+
+    for name, value, known in (("alpha", alpha, ALPHAS), ("risk", risk, RISKS)):
+        if value not in known:
+            raise UsageError(f"--{name} {value:g}: choose one of {', '.join(map(str, known))}")
+    if bundle is not None and not labels:
+        raise UsageError("--bundle is about what a match is worth: that needs --labels")
+    asked, stored = read_pair(queries, gallery)
+    known_labels = read_labels(stored, bundle) if labels else None
+    if known_labels is not None and known_labels.why_not is not None:
+        typer.echo(f"vssl: p_correct is null: {known_labels.why_not}", err=True)
+    same = queries.resolve() == gallery.resolve()
+    for row in rows(asked, stored, k, known_labels, f"{alpha:g}", f"{risk:g}", same):
+        typer.echo(json.dumps(row, ensure_ascii=False) if as_json else told(row))
+    if asked.failures:
+        typer.echo(f"vssl: {len(asked.failures):,} images of {queries} have no embedding and no row", err=True)
