@@ -6,14 +6,17 @@ import itertools
 import logging
 import secrets
 import time
+from functools import cache
 from pathlib import Path
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vssl.errors import UsageError
 from vssl_server import metrics
+from vssl_server.direct import ROUTE
 from vssl_server.errors import CLIENT_CLOSED_REQUEST, REQUEST_ID, ApiError
 from vssl_server.settings import Settings
 
@@ -83,7 +86,7 @@ class AccessMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
             await send(message)
 
         try:
@@ -94,8 +97,9 @@ class AccessMiddleware:
             await error.response(path)(scope, receive, watch)
         finally:
             # Clients choose paths, so only a route names a series.
-            route = getattr(scope.get("route"), "path", "other")
-            record(route, status, started, answered=status != CLIENT_CLOSED_REQUEST)
+            route = scope.get("route")
+            template: str = scope[ROUTE] if ROUTE in scope else getattr(route, "path", "other")
+            record(template, status, started, answered=status != CLIENT_CLOSED_REQUEST)
             if self.settings.log_requests:
                 log(request_id, f"{scope['method']} {path}", status, started)
 
@@ -109,9 +113,15 @@ def name_of(given: str | None) -> str:
 
 def record(route: str, status: int | str, started: float, answered: bool = True) -> None:
     """Count a request that came at `started` on the monotonic clock, and time it if it was answered."""
-    metrics.REQUESTS.labels(route, status).inc()
+    count, seconds = _series(route, status)
+    count.inc()
     if answered:
-        metrics.REQUEST_SECONDS.labels(route).observe(time.monotonic() - started)
+        seconds.observe(time.monotonic() - started)
+
+
+@cache  # of routes and statuses there are few
+def _series(route: str, status: int | str) -> tuple[Counter, Histogram]:
+    return metrics.REQUESTS.labels(route, status), metrics.REQUEST_SECONDS.labels(route)
 
 
 def log(request_id: str, request: str, status: int | str, started: float) -> None:

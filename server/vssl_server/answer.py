@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -
 WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, ARROW: to_arrow}
 
 
+@lru_cache(256)
 def negotiate(accept: str | None) -> str:
     """The media type to answer in: the one that `Accept` wants most, JSON if it does not say.
 

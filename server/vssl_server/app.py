@@ -14,6 +14,7 @@ from starlette.responses import Response
 import vssl
 from vssl_server import inference_rest, metrics, schema
 from vssl_server.access import AccessMiddleware, Keys
+from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
 from vssl_server.inference_protocol import Catalogue
@@ -55,6 +56,7 @@ def create_app(settings: Settings, models: Sequence[Model]) -> FastAPI:
     app.get("/readyz", **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
     inference_rest.add_routes(app, Catalogue(service))
+    app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     app.add_middleware(AccessMiddleware, keys=Keys(settings.api_keys_file), settings=settings)
     return app
 

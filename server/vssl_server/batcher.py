@@ -2,7 +2,7 @@
 
 The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. There is no timer, so
 a lone request never waits for company, and under load batches fill up by themselves. A request larger than a batch is
-spread over several; its answer is put together in its own order.
+spread over several, between which the requests that wait have their turn; its answer is put together in its own order.
 """
 
 import logging
@@ -52,7 +52,7 @@ class Answer:
 class _Job:
     images: Sequence[Pixels]
     submitted: float
-    future: "Future[Answer]" = field(default_factory=Future)
+    future: "Future[Answer]"
     taken: int = 0
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
@@ -69,7 +69,8 @@ class _Job:
         self.parts.append(embeddings)
         self.inference_seconds += seconds
         if sum(map(len, self.parts)) == len(self.images) and self._settle():
-            self.future.set_result(Answer(concatenate(self.parts), self.queue_seconds, self.inference_seconds))
+            embeddings = self.parts[0] if len(self.parts) == 1 else concatenate(self.parts)
+            self.future.set_result(Answer(embeddings, self.queue_seconds, self.inference_seconds))
 
     def fail(self, error: Exception) -> None:
         if self._settle():
@@ -109,6 +110,7 @@ class Batcher:
         self._warm_up, self._observe = warm_up, observe
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
+        self._places = threading.Lock()
         self._batch: list[_Part] = []
         self._held = 0
         self._closing = self._stopped = False
@@ -146,18 +148,20 @@ class Batcher:
         Raises:
             OverloadedError: too few places are free.
         """
-        with self._changed:
+        with self._places:
             if self._held + images > self._capacity:
                 raise OverloadedError(f"{self._held} of {self._capacity} places are taken, the request needs {images}")
             self._held += images
         try:
             yield
         finally:
-            with self._changed:
+            with self._places:
                 self._held -= images
 
-    def submit(self, images: Sequence[Pixels]) -> "Future[Answer]":
+    def submit(self, images: Sequence[Pixels], future: "Future[Answer] | None" = None) -> "Future[Answer]":
         """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
+
+        The caller may bring the future, so that the images can be decoded for somebody who waits for it already.
 
         The future's errors are InferenceError and EngineStoppedError.
 
@@ -166,7 +170,7 @@ class Batcher:
         """
         if not images:
             raise ValueError("a request needs at least one image")
-        job = _Job(images, time.monotonic())
+        job = _Job(images, time.monotonic(), future or Future())
         with self._changed:
             if self._closing or self._stopped:
                 raise EngineStoppedError("the engine has stopped")
@@ -209,7 +213,7 @@ class Batcher:
             job.fail(EngineStoppedError("the engine has stopped"))
 
     def _take(self) -> bool:
-        """Wait for work, then take what is there, oldest first, up to one batch. False when it is time to end."""
+        """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closing)
             self._batch = []
@@ -218,8 +222,9 @@ class Batcher:
                 job = self._jobs[0]
                 self._batch.append(job.take(room))
                 room -= len(self._batch[-1].images)
-                if job.taken == len(job.images):
-                    self._jobs.popleft()
+                self._jobs.popleft()
+                if job.taken < len(job.images):
+                    self._jobs.append(job)  # others have their turn before its next batch
             return bool(self._batch)
 
     def _compute(self, batch: list[_Part]) -> None:

@@ -1,29 +1,29 @@
 """`POST /v1/embed`: images in three forms, answers in three."""
 
 import time
-from typing import Annotated
 
-from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl_server.answer import WRITERS, negotiate
 from vssl_server.model import Result
-from vssl_server.request import Options, read_request
+from vssl_server.request import options_of, read_request
 from vssl_server.service import LARGE_ANSWER, Service, apart, unless_disconnected
 
 
-async def embed(request: Request, options: Annotated[Options, Query()]) -> Response:
+async def embed(request: Request) -> Response:
     """Embed images: each one's embedding, its per-dimension variance, and one number for its uncertainty."""
     started = time.monotonic()
     service: Service = request.app.state.service
     model = service.models[0]
     media_type = negotiate(request.headers.get("accept"))
+    options = options_of(request.scope["query_string"])
     with service.receiving():
         images, options = await read_request(request, options, service.settings)
     work = model.embed([image.data for image in images], partial=options.on_error == "return")
     result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])
-    body = await apart(len(images) > LARGE_ANSWER, WRITERS[media_type], model.manifest, images, options, result)
+    with model.metrics.encode_seconds.time():
+        body = await apart(len(images) > LARGE_ANSWER, WRITERS[media_type], model.manifest, images, options, result)
     return Response(body, media_type=media_type, headers=timing(started, result))
 
 

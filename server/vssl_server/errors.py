@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from vssl_server import metrics
+
 CLIENT_CLOSED_REQUEST = 499
 """For the metrics only: nobody is there to read it."""
 
@@ -29,7 +31,8 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers
 
     def response(self, path: str) -> Response:
-        """The error in the shape of the protocol that the path belongs to."""
+        """The error, counted, in the shape of the protocol that the path belongs to."""
+        metrics.REFUSALS.labels(self.code).inc()
         error: object = self.message
         if path != "/v2" and not path.startswith("/v2/"):
             error = {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}

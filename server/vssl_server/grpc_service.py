@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from vssl.errors import VsslError
+from vssl_server import metrics
 from vssl_server.access import Keys, log, name_of, record
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
@@ -80,6 +81,7 @@ def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.Ser
             status = grpc.StatusCode.OK
             return answer
         except ApiError as error:
+            metrics.REFUSALS.labels(error.code).inc()
             status, message = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message
         except Exception as error:
             logger.error("%s failed", path, exc_info=error)

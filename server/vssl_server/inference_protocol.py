@@ -15,8 +15,9 @@ import numpy.typing as npt
 import vssl
 from vssl.engine import OUTPUTS
 from vssl_server.batcher import Pixels
+from vssl_server.decoding import Encoded
 from vssl_server.errors import ApiError
-from vssl_server.model import Encoded, Model, Result
+from vssl_server.model import Model, Result
 from vssl_server.request import check_count
 from vssl_server.service import Service
 from vssl_server.settings import Settings

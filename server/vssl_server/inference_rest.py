@@ -125,7 +125,8 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
         tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, header_length)
     result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT)
     large = len(result.answer.embeddings) > LARGE_ANSWER
-    content, headers = await apart(large, _write, model, asked.id, outputs, result)
+    with model.model.metrics.encode_seconds.time():
+        content, headers = await apart(large, _write, model, asked.id, outputs, result)
     return Response(content, headers={**headers, **timing(started, result)})
 
 

@@ -1,5 +1,7 @@
 """What `/metrics` shows, for Prometheus: base units, requests and batches counted apart."""
 
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,23 +20,27 @@ PlatformCollector(registry=REGISTRY)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_UNCERTAINTY = [half / 2 for half in range(-24, 5)]
+"""A mean log variance: about −log D, a few units more for an image that the model makes nothing of."""
+
+
+def _histogram(name: str, text: str, label: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+    return Histogram(f"vssl_{name}", text, [label], buckets=buckets, registry=REGISTRY)
+
 
 REQUESTS = Counter("vssl_requests", "HTTP requests answered.", ["path", "status"], registry=REGISTRY)
-REQUEST_SECONDS = Histogram(
-    "vssl_request_seconds", "Time from a request's headers to the end of its answer.", ["path"],
-    buckets=_SECONDS, registry=REGISTRY,
-)  # fmt: skip
-QUEUE_SECONDS = Histogram(
-    "vssl_queue_seconds", "Time that decoded requests waited for the engine.", ["model"],
-    buckets=_SECONDS, registry=REGISTRY,
-)  # fmt: skip
-INFERENCE_SECONDS = Histogram(
-    "vssl_inference_seconds", "Time of one call of the engine.", ["model"], buckets=_SECONDS, registry=REGISTRY
+REFUSALS = Counter("vssl_refusals", "Requests answered with an error, by its code.", ["cause"], registry=REGISTRY)
+REQUEST_SECONDS = _histogram("request_seconds", "Time from a request's headers to the end of its answer.", "path")
+DECODE_SECONDS = _histogram("decode_seconds", "Time in which the images of a request were decoded.", "model")
+QUEUE_SECONDS = _histogram("queue_seconds", "Time that decoded requests waited for the engine.", "model")
+INFERENCE_SECONDS = _histogram("inference_seconds", "Time of one call of the engine.", "model")
+ENCODE_SECONDS = _histogram("encode_seconds", "Time in which an answer was written.", "model")
+BATCH_IMAGES = _histogram(
+    "batch_images", "Images in one call of the engine: sum / count is the mean batch.", "model", _IMAGES
 )
-BATCH_IMAGES = Histogram(
-    "vssl_batch_images", "Images in one call of the engine: sum / count is the mean batch.", ["model"],
-    buckets=_IMAGES, registry=REGISTRY,
-)  # fmt: skip
+UNCERTAINTY = _histogram(
+    "uncertainty", "Uncertainty of the images embedded; where it moves, the images have changed.", "model", _UNCERTAINTY
+)
 IMAGES = Counter(
     "vssl_images", "Images by outcome: embedded, or the reason they were refused for.", ["model", "outcome"],
     registry=REGISTRY,
@@ -43,3 +49,16 @@ QUEUE_IMAGES = Gauge(
     "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY
 )
 READY = Gauge("vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY)
+
+
+class ModelMetrics:
+    """The series of one model; to look each up by its label takes longer than to count."""
+
+    def __init__(self, model: str) -> None:
+        self.decode_seconds = DECODE_SECONDS.labels(model)
+        self.queue_seconds = QUEUE_SECONDS.labels(model)
+        self.inference_seconds = INFERENCE_SECONDS.labels(model)
+        self.encode_seconds = ENCODE_SECONDS.labels(model)
+        self.batch_images = BATCH_IMAGES.labels(model)
+        self.uncertainty = UNCERTAINTY.labels(model)
+        self.embedded = IMAGES.labels(model, "embedded")

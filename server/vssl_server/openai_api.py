@@ -46,7 +46,8 @@ async def create_embeddings(request: Request) -> Response:
     images = [asked.input] if isinstance(asked.input, str) else asked.input
     check_count(len(images), service.settings, "input")
     result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
-    body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
+    with model.metrics.encode_seconds.time():
+        body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
     return Response(body, media_type="application/json", headers=timing(started, result))
 
 

@@ -4,16 +4,18 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from vssl_server.decoding import Encoded
 from vssl_server.errors import ApiError, invalid_options
-from vssl_server.model import Encoded
 from vssl_server.service import LARGE_BODY, apart
 from vssl_server.settings import Settings
 
@@ -32,7 +34,7 @@ def _split(value: Any) -> Any:  # noqa: ANN401 — whatever the request holds, p
 class Options(BaseModel):
     """What to answer and how. In the JSON body or in the query; the body wins."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fields: Annotated[list[FieldName], BeforeValidator(_split)] = Field(
         list(ALL_FIELDS), min_length=1, description="What to answer for each image; in a query separated by commas."
@@ -44,6 +46,21 @@ class Options(BaseModel):
     on_error: Literal["raise", "return"] = Field(
         "raise", description="One bad image fails the request (422), or gets its `error` in its place."
     )
+
+
+@lru_cache(256)
+def options_of(query: bytes) -> Options:
+    """The options in a query string; the same ones come again and again.
+
+    Raises:
+        ApiError: 422, an option or value that is not known.
+    """
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    given = {name: them if name == "fields" else them[-1] for name, them in values.items()}
+    try:
+        return Options.model_validate(given)
+    except ValidationError as error:
+        raise invalid_options(error.errors()) from None
 
 
 @dataclass(frozen=True)
@@ -157,12 +174,17 @@ async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, Non
     """The body's chunks, their bytes counted: a chunked body has no Content-Length to believe."""
     if int(request.headers.get("content-length", 0)) > max_bytes:
         raise _too_long(max_bytes)
-    total = 0
-    async for chunk in request.stream():
+    total, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
         total += len(chunk)
         if total > max_bytes:
             raise _too_long(max_bytes)
         yield chunk
+        more = message.get("more_body", False)
 
 
 def _too_long(max_bytes: int) -> ApiError:

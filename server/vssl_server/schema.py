@@ -146,7 +146,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": reasons[status], "model": ErrorBody} for status in statuses}
 
 
-_OPTIONS_IN_BODY = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "fields": {
         "type": "array",
         "minItems": 1,
@@ -158,6 +158,10 @@ _OPTIONS_IN_BODY = {
     "encoding": {"type": "string", "enum": ["float", "base64", "float16"], "default": "float"},
     "on_error": {"type": "string", "enum": ["raise", "return"], "default": "raise"},
 }
+_QUERY = [
+    {"name": name, "in": "query", "required": False, "schema": schema, "style": "form", "explode": False}
+    for name, schema in _OPTIONS.items()
+]
 _ONE_IMAGE = {
     "anyOf": [
         {"type": "string", "description": "Base64, or a data URI"},
@@ -176,7 +180,7 @@ _REQUEST = {
             "schema": {
                 "type": "object",
                 "required": ["images"],
-                "properties": {"images": {"type": "array", "minItems": 1, "items": _ONE_IMAGE}, **_OPTIONS_IN_BODY},
+                "properties": {"images": {"type": "array", "minItems": 1, "items": _ONE_IMAGE}, **_OPTIONS},
                 "additionalProperties": False,
             },
             "examples": {
@@ -232,7 +236,7 @@ TIMING = {
 EMBED: dict[str, Any] = {
     "summary": "Embed images",
     "tags": ["embedding"],
-    "openapi_extra": {"requestBody": _REQUEST},
+    "openapi_extra": {"requestBody": _REQUEST, "parameters": _QUERY},
     "responses": {
         200: {
             "description": "One item for each image, in the order of the request",

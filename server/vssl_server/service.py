@@ -9,8 +9,9 @@ from typing import ParamSpec, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedError
+from vssl_server.decoding import BadImagesError, Refusal
 from vssl_server.errors import ApiError, busy
-from vssl_server.model import BadImagesError, Model, Refusal, Result
+from vssl_server.model import Model, Result
 from vssl_server.settings import Settings
 
 P = ParamSpec("P")
@@ -20,6 +21,8 @@ LARGE_BODY = 64 * 1024
 """Bytes of JSON that take a millisecond or so to parse."""
 LARGE_ANSWER = 16
 """Images whose answer does."""
+SOON = 0.1
+"""Seconds for which an answer is worth having whether or not somebody still waits for it."""
 
 
 @dataclass
@@ -96,16 +99,30 @@ async def apart(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:
     """The work's result, or ClientDisconnect as soon as nobody waits for it. The body has been read before."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await request.receive()
+        gone = True
         task.cancel()
-        gone.cancel()
+
+    # A task to watch costs more than most answers, which come before anybody could have gone away.
+    watcher: list[asyncio.Task[None]] = []
+    timer = asyncio.get_running_loop().call_later(SOON, lambda: watcher.append(asyncio.ensure_future(watch())))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
+    finally:
+        timer.cancel()
+        for one in watcher:
+            one.cancel()
 
 
 def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: Sequence[str | None]) -> ApiError:

@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -22,6 +21,8 @@ from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
+from vssl_server.pool import Pool
+from vssl_server.protocol import Protocol
 from vssl_server.service import Service
 from vssl_server.settings import Settings
 
@@ -35,7 +36,7 @@ def run(location: Path, settings: Settings) -> None:
     """
     with (
         bind(settings.host, settings.port) as sock,
-        ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode") as pool,
+        Pool(settings.decode_threads) as pool,
     ):
         bundle = open_bundle(location)
         model = Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
@@ -45,6 +46,9 @@ def run(location: Path, settings: Settings) -> None:
             logging.getLogger("vssl.requests").setLevel(logging.INFO)
         config = uvicorn.Config(
             app,
+            http=Protocol,
+            proxy_headers=False,  # nobody here asks who the client is
+            server_header=False,
             lifespan="on",
             access_log=False,
             log_config=None,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vssl_server.batcher import Pixels
+from vssl_server.decoding import Encoded
 from vssl_server.errors import ApiError
-from vssl_server.model import Encoded
 
 
 @dataclass(frozen=True)

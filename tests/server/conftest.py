@@ -4,7 +4,6 @@ import io
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,8 @@ from vssl.preprocessing import decode
 from vssl_server.app import create_app
 from vssl_server.batcher import Infer, Pixels
 from vssl_server.model import Model
+from vssl_server.pool import Pool
+from vssl_server.protocol import Protocol
 from vssl_server.serving import bind
 from vssl_server.settings import Settings
 
@@ -39,7 +40,7 @@ def serving(bundle: Bundle, infer: Infer | None = None, name: str = "tiny", **se
     """Run the application until the end of the block. `name` keeps the counters of two tests apart."""
     values = Settings(**settings)
     manifest = bundle.manifest.model_copy(update={"name": name})
-    with ThreadPoolExecutor(values.decode_threads) as pool:
+    with Pool(values.decode_threads) as pool:
         model = Model(manifest, infer or Engine(bundle), values, pool)
         # Errors must arrive as answers, as they do over TCP.
         with TestClient(create_app(values, [model]), raise_server_exceptions=False) as client:
@@ -81,7 +82,7 @@ class Announced(uvicorn.Server):
 def over_tcp(app: ASGIApp) -> Iterator[tuple[str, int]]:
     """The application on a free port; its lifespan belongs to the caller."""
     with bind("127.0.0.1", 0) as sock:
-        server = Announced(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        server = Announced(uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
         assert server.listens.wait(60)

@@ -150,4 +150,5 @@ def test_metrics_are_in_base_units(served: Served) -> None:
     assert names == {
         *("vssl_requests_total", "vssl_request_seconds", "vssl_queue_seconds", "vssl_inference_seconds"),
         *("vssl_batch_images", "vssl_images_total", "vssl_queue_images", "vssl_ready"),
+        *("vssl_decode_seconds", "vssl_encode_seconds", "vssl_uncertainty", "vssl_refusals_total"),
     }
