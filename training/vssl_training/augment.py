@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from vssl_training.jpeg import compress
 from vssl_training.recipe import DegradationSettings, Range, ViewSettings
 from vssl_training.resampling import apply, blur_matrix, crop_matrix, low_resolution_matrix
 
@@ -117,7 +118,10 @@ def degraded_view(images: Tensor, settings: DegradationSettings, generator: Gene
     light = struck(draws.log_uniform(settings.darkness, 1), 1)
     grain = struck(draws.uniform(0, settings.noise), 0)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
-    return (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
+    images = (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
+    # As 8 bits hold it: of a dark picture little detail is left.
+    images = images.mul_(255).round_().div_(255)
+    return compress(images, struck(draws.log_uniform(settings.jpeg, 90), 100))
 
 
 def occlude(images: Tensor, area: Tensor, draws: Draws) -> Tensor:

@@ -72,7 +72,10 @@ class OptimiserSettings(Section):
 
 
 class DegradationSettings(Section):
-    """What the variance head learns from: strongest severity of each kind, and the chance of each to strike."""
+    """What the variance head learns from: strongest severity of each kind, and the chance of each to strike.
+
+    `jpeg` is the lowest quality; the others are parts of the side, the area, or the range of a pixel.
+    """
 
     probability: Share = 0.3
     crop: Range = (0.08, 1.0)
@@ -81,10 +84,19 @@ class DegradationSettings(Section):
     occlusion: Share = 0.5
     darkness: float = Field(default=0.05, gt=0, le=1)
     noise: float = Field(default=0.3, ge=0)
+    jpeg: float = Field(default=3.0, ge=1, le=90)
 
 
 class VarianceSettings(Section):
-    """The second phase: `share` of the run's time, hidden units, β of the β-NLL, and the views."""
+    """The second phase: `share` of the run's time, hidden units, β of the β-NLL, and the views.
+
+    Attributes:
+        form: `nll` of the squared residual to a target, or `mc_infonce` of samples among the images of a bank.
+        target: the embedding of the `clean` image, or of the image that is nearest to it in a bank.
+        ordering: weight of a hinge on the order of pairs: what is harder to tell from others is less certain.
+        temperature: of the similarities in `mc_infonce` and `ordering`.
+        bank: training images in the bank.
+    """
 
     share: Share = 0.1
     hidden: int = Field(default=256, ge=8)
@@ -92,6 +104,11 @@ class VarianceSettings(Section):
     batch: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    form: Literal["nll", "mc_infonce"] = "nll"
+    target: Literal["clean", "neighbour"] = "clean"
+    ordering: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.1, gt=0)
+    bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()
 
 

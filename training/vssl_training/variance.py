@@ -14,12 +14,13 @@ from vssl_training.augment import degraded_view, to_float
 from vssl_training.data import Order, Stream, take
 from vssl_training.embedder import build_embedder
 from vssl_training.network import Encoder
-from vssl_training.objective import beta_nll, on_sphere
+from vssl_training.objective import on_sphere
 from vssl_training.pretrain import adamw, descend
 from vssl_training.recipe import Recipe
 from vssl_training.schedule import generator, warm_up_cosine
+from vssl_training.variance_losses import head_loss, needs_bank
 
-PHASE = 1
+PHASE, BANK_PHASE = 1, 2
 
 
 class VarianceTraining:
@@ -38,7 +39,16 @@ class VarianceTraining:
         self.embedder = build_embedder(recipe, encoder).to(pixels.device)
         self.embedder.requires_grad_(False).eval()
         self.head = self.embedder.log_variance.requires_grad_(True).train()
+        self.bank = self.embed_bank() if needs_bank(recipe.variance) else torch.empty(0)
         self.optimiser = adamw(self.head, recipe.variance.learning_rate, recipe.variance.weight_decay)
+
+    @torch.no_grad()
+    def embed_bank(self) -> Tensor:
+        """Embeddings [M, D] of random clean images: always the same, since the encoder is frozen."""
+        wanted = min(self.recipe.variance.bank, len(self.pixels))
+        order = Order(self.seed, BANK_PHASE, len(self.pixels), self.batch)
+        batches = [to_float(take(self.pixels, order, step)) for step in range(-(-wanted // self.batch))]
+        return torch.cat([on_sphere(self.embedder.mean(self.embedder.backbone(x).final)) for x in batches])[:wanted]
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Take one step; see `Pretraining.step`."""
@@ -46,18 +56,18 @@ class VarianceTraining:
         device = self.pixels.device
         chosen = take(self.pixels, self.order, step)
         clean = to_float(chosen)
-        spoilt = degraded_view(clean, settings.views, generator(self.seed, PHASE, step, device=device))
+        draws = generator(self.seed, PHASE, step, device=device)
+        spoilt = degraded_view(clean, settings.views, draws)
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean(both.final)).chunk(2)
             features = both.with_statistics()[: len(spoilt)]
         log_variance = self.head(features)
-        residual = (mean - target).square()
-        loss = beta_nll(log_variance, residual, settings.beta_nll).mean()
+        loss = head_loss(settings, log_variance, mean, target, self.bank, draws)
         factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
         descend(self.optimiser, loss, settings.learning_rate * factor)
         spread = log_variance.detach().mean(1).std()
-        return {"loss": loss.detach(), "residual": residual.mean(), "spread": spread}
+        return {"loss": loss.detach(), "residual": (mean - target).square().mean(), "spread": spread}
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, the frozen encoder included."""
