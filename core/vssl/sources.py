@@ -5,12 +5,15 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
 from vssl.preprocessing import ImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
+
+SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 
 
 class Source(ABC):
@@ -95,6 +98,20 @@ def open_source(location: str) -> Source:
     if not shards:
         raise UsageError(f"{archive}: no such file or folder")
     return Shards(Path(location).name, shards)
+
+
+def splits_of(location: str) -> dict[str, str]:
+    """Location of each split, where the top folders of `location` are `train` and other splits; else empty."""
+    root, tops = Path(location), set[str]()
+    if root.is_dir():
+        if (root / "train").is_dir():
+            tops = {entry.name for entry in root.iterdir() if not hidden(entry.name)}
+        join = "/"
+    elif root.is_file() or "::" in location:
+        with closing(open_source(location)) as source:
+            tops = {path.split("/")[0] for path in source.paths()}
+        join = "/" if "::" in location else "::"
+    return {top: f"{location}{join}{top}" for top in tops} if "train" in tops and tops <= SPLITS else {}
 
 
 def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:

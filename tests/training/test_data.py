@@ -19,8 +19,8 @@ from tests.conftest import FASHION
 from vssl.errors import UsageError, VsslError
 from vssl.images import load_images
 from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source
-from vssl_training.data import Order, Stream, TrainingData, load_data, splits_of, take
+from vssl.sources import open_source, splits_of
+from vssl_training.data import Order, Stream, TrainingData, load_data, take
 from vssl_training.judge import Judge
 from vssl_training.recipe import Recipe
 from vssl_training.run import Budget, Run

@@ -10,9 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vssl.errors import UsageError, VsslError
 from vssl.images import ImageSet, load_images, memory
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
-from vssl.sources import Source, hidden, open_source
+from vssl.sources import Source, open_source, splits_of
 from vssl_training.run import DataRecord, record_data
 from vssl_training.schedule import batch_indices
 
@@ -39,7 +37,6 @@ SHOWN = 5
 MAX_UNREADABLE = 0.1
 """Part of the files that may be damaged before a run stops; the default of `--max-unreadable`."""
 
-SPLITS = {"train", "val", "valid", "validation", "test"}
 JUDGES = ("val", "valid", "validation")
 
 
@@ -248,17 +245,3 @@ def too_many(bad: int, files: int, path: str, reason: str) -> VsslError:
         f"{bad:,} of {files:,} files can't be read ({path}: {reason}); this is more than --max-unreadable allows: "
         "mend the data, or allow more"
     )
-
-
-def splits_of(location: str) -> dict[str, str]:
-    """Location of each split, where the top folders of `location` are `train` and other splits; else empty."""
-    root, tops = Path(location), set[str]()
-    if root.is_dir():
-        if (root / "train").is_dir():
-            tops = {entry.name for entry in root.iterdir() if not hidden(entry.name)}
-        join = "/"
-    elif root.is_file() or "::" in location:
-        with closing(open_source(location)) as source:
-            tops = {path.split("/")[0] for path in source.paths()}
-        join = "/" if "::" in location else "::"
-    return {top: f"{location}{join}{top}" for top in tops} if "train" in tops and tops <= SPLITS else {}
