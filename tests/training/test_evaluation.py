@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
 from tests.tiny_model import write_tiny_bundle
 from vssl.degradations import DEGRADATIONS, degrade
@@ -19,6 +21,7 @@ from vssl.measures import auroc, effective_rank
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl_training.evaluation import evaluate
+from vssl_training.probe import linear_accuracy
 
 VSSL = Path(sys.executable).parent / "vssl"
 
@@ -71,14 +74,62 @@ def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> No
     done = subprocess.run([VSSL, "evaluate", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert {"knn", "knn_backbone", "knn_pixels", "effective_rank", "auroc_blur", "auroc_crop"} <= figures.keys()
+    assert {
+        "knn",
+        "knn_backbone",
+        "knn_pixels",
+        "linear",
+        "linear_backbone",
+        "effective_rank",
+        "auroc_blur",
+        "auroc_crop",
+    } <= figures.keys()
     assert figures["bank_images"] == 40
 
 
 def test_unlabelled_images_get_every_figure_but_knn(finished_run: Path, fashion_folder: Path) -> None:
     figures = evaluate(finished_run, str(fashion_folder / "bag"), None)
     assert "effective_rank" in figures
-    assert not any(name.startswith("knn") for name in figures)
+    assert not any(name.startswith(("knn", "linear")) for name in figures)
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_splits_are_asked_and_vote(fashion_folder: Path, tmp_path: Path, kind: str) -> None:
+    for index, image in enumerate(sorted(fashion_folder.rglob("*.png"))):
+        target = tmp_path / "set" / ("test" if index % 4 == 0 else "train") / image.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, target / image.name)
+    data = (
+        tmp_path / "set"
+        if kind == "folder"
+        else Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "set"))
+    )
+    bundle = write_tiny_bundle(tmp_path / "tiny").location
+    figures = evaluate(bundle, str(data), None)
+    assert (figures["images"], figures["bank_images"]) == (10, 30)
+    assert figures == evaluate(bundle, str(tmp_path / "set" / "test"), str(tmp_path / "set" / "train"))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_the_linear_probe_is_as_good_as_a_logistic_regression(scale: float) -> None:
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    train, test = order[:1200], order[1200:]
+    known = (
+        LogisticRegression(max_iter=1000).fit(images[train] / 16, labels[train]).score(images[test] / 16, labels[test])
+    )
+    ours = linear_accuracy(images[train] * scale, labels[train], images[test] * scale, labels[test])
+    assert ours == pytest.approx(known, abs=0.015)
+
+
+def test_the_linear_probe_finds_nothing_where_nothing_is() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(2000, 8)), rng.integers(0, 4, 2000)
+    assert linear_accuracy(features[:1000], labels[:1000], features[1000:], labels[1000:]) == pytest.approx(
+        0.25, abs=0.05
+    )
+    constant = np.ones((20, 3))
+    assert 0 <= linear_accuracy(constant, labels[:20], constant, labels[:20]) <= 1
 
 
 def test_a_run_without_torch_says_what_to_install(

@@ -13,10 +13,12 @@ from vssl.errors import UsageError
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source
+from vssl.sources import open_source, splits_of
+from vssl_training.probe import linear_accuracy
 from vssl_training.trust import foreign_figures, trust_figures
 
 BATCH = 256
+ASKED = ("test", "val", "valid", "validation")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -108,12 +110,19 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     """Figures of a run or bundle on the images of `data`; labels are read from class folders and only judge.
 
     `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, `knn_pixels` as the
-    baseline, with the bank's images voting, or all others when there is no bank; `effective_rank`, `rankme` and
+    baseline, with the bank's images voting, or all others when there is no bank; `linear` and `linear_backbone`, a
+    linear probe trained on the bank, or on four fifths of the images and asked the rest; `effective_rank`, `rankme` and
     `sphere_std` of the embedding; those of `trust_figures`; those of `foreign_figures` with images in `ood`.
+
+    Where `data` holds splits, its `test` (or else `val`) is asked, and `train` is the bank unless another is named.
 
     Raises:
         UsageError: paths that do not exist, or a bank whose classes are not those of the data.
     """
+    splits = splits_of(data)
+    if splits:
+        data = next((splits[name] for name in ASKED if name in splits), splits["train"])
+        bank = bank or (splits["train"] if data != splits["train"] else None)
     model = open_model(path)
     queries = load_images(open_source(data), model.preprocessing)
     figures: dict[str, float | int] = {"images": len(queries), "unreadable": len(queries.failures)}
@@ -121,7 +130,7 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     voters = None if bank is None else load_images(open_source(bank), model.preprocessing)
     if voters is not None:
         figures["bank_images"] = len(voters)
-    figures |= knn_figures(model, queries, voters, clean)
+    figures |= label_figures(model, queries, voters, clean)
     figures["effective_rank"] = effective_rank(clean.embedding)
     figures["rankme"] = rankme(clean.embedding)
     figures["sphere_std"] = sphere_std(clean.embedding)
@@ -131,22 +140,29 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     return figures
 
 
-def knn_figures(model: Model, queries: ImageSet, bank: ImageSet | None, clean: Embeddings) -> dict[str, float]:
-    """kNN accuracy of embedding, backbone and raw pixels, as far as there are labels."""
+def label_figures(model: Model, queries: ImageSet, bank: ImageSet | None, clean: Embeddings) -> dict[str, float]:
+    """Accuracy of kNN and of linear probes on embedding, backbone and raw pixels, as far as there are labels."""
     labels, voters = queries.labels, queries.labels if bank is None else bank.labels
     if labels is None or voters is None:
         return {}
     if bank is not None and bank.classes != queries.classes:
         raise UsageError(f"the bank's classes {bank.classes} are not those of the data {queries.classes}")
-    own = {"knn": clean.embedding, "knn_pixels": flat(queries.pixels)}
+    own = {"": clean.embedding, "_pixels": flat(queries.pixels)}
     theirs = own
     if bank is not None:
-        theirs = {"knn": model.embed(bank.pixels).embedding, "knn_pixels": flat(bank.pixels)}
+        theirs = {"": model.embed(bank.pixels).embedding, "_pixels": flat(bank.pixels)}
     features = model.features(queries.pixels)
     bank_features = features if bank is None else model.features(bank.pixels)
     if features is not None and bank_features is not None:
-        own["knn_backbone"], theirs["knn_backbone"] = features, bank_features
-    return {name: knn_accuracy(own[name], labels, theirs[name], voters, exclude_self=bank is None) for name in own}
+        own["_backbone"], theirs["_backbone"] = features, bank_features
+    figures = {f"knn{of}": knn_accuracy(own[of], labels, theirs[of], voters, exclude_self=bank is None) for of in own}
+    asked, taught = np.arange(len(labels)), np.arange(len(voters))
+    if bank is None:
+        asked, taught = np.split(np.random.default_rng(0).permutation(len(labels)), [len(labels) // 5])
+    if len(asked):
+        for of in own.keys() - {"_pixels"}:
+            figures[f"linear{of}"] = linear_accuracy(theirs[of][taught], voters[taught], own[of][asked], labels[asked])
+    return dict(sorted(figures.items()))
 
 
 def flat(pixels: Pixels) -> npt.NDArray[np.float32]:

@@ -18,10 +18,11 @@ def linear_accuracy(
     scaled so that their largest variance along any direction is 1: a linear layer could do so itself, and the rate
     suits features of any scale.
     """
-    mean, std = features.mean(0), features.std(0)
-    std = np.maximum(std, 1e-6 * float(std.max()) + 1e-12)
-    largest = np.linalg.norm((features - mean) / std, 2) ** 2 / len(features)
-    scale = 1 / (std * np.sqrt(max(largest, 1e-12)))
+    mean = features.mean(0)
+    spread = features.std(0).astype(np.float64)
+    spread = spread.clip(1e-6 * float(spread.max()) + 1e-12)
+    largest = float(np.linalg.norm((features - mean) / spread, 2)) ** 2 / len(features)
+    scale = 1 / (spread * max(largest, 1e-12) ** 0.5)
     train, asked = (((part - mean) * scale).astype(np.float32) for part in (features, queries))
     classes = int(max(labels.max(), query_labels.max())) + 1
     targets = np.eye(classes, dtype=np.float32)[labels]
