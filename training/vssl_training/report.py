@@ -1,51 +1,38 @@
 """`report.html` at the end of a run: one self-contained page, with no script and nothing fetched from elsewhere."""
 
-import base64
 import html
-import io
 import string
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from vssl.engine import Embeddings
 from vssl.files import atomic_write
 from vssl.measures import normalised
-from vssl_training.run import Run
+from vssl_training.drawing import COLOURS, Pixels, chart, class_legend, number, on_scale, picture, scale_legend, scatter
+from vssl_training.run import Run, RunRecord
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.floating]
+SHOWN, QUERIES, NEIGHBOURS, EXTREMES = 2_000, 10, 12, 28
+SMALL = 64
+"""Images up to this side are shown as squares of pixels, not blurred."""
 
-SHOWN, QUERIES, NEIGHBOURS, EXTREMES = 2_000, 10, 8, 20
-COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#79706e")
-WIDTH, HEIGHT = 340, 200
-
-PAGE = string.Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>VSSL run $name</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1e; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-  h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem } p, td { color: #555 }
-  .row { display: flex; flex-wrap: wrap; gap: .4rem; margin: .4rem 0 } .gap { width: .6rem }
-  figure { margin: 0; text-align: center } figcaption { font-size: 11px; color: #777 }
-  img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 4px }
-  .query img { outline: 3px solid #1c1c1e } svg { background: #fafafa; border-radius: 6px }
-  text { font: 11px sans-serif }
-</style></head><body>
-<h1>Run $name</h1>
-<p>$facts</p>
-<h2>Curves</h2><div class="row">$curves</div>
-<h2>Map of $count embeddings</h2>
-<p>The two main directions of the embeddings; on the left coloured by $classes, on the right by uncertainty (dark is
-certain).</p>
-<div class="row">$maps</div>
-<h2>Nearest neighbours</h2>$neighbours
-<h2>Most certain</h2><div class="row">$certain</div>
-<h2>Least certain</h2><div class="row">$uncertain</div>
-</body></html>
-""")
+PHASES = {"encoder": "First phase: the encoder", "variance": "Second phase: its variance"}
+NAMES = {
+    "knn": "kNN accuracy",
+    "linear": "linear accuracy",
+    "rank": "effective rank",
+    "rankme": "RankMe",
+    "std": "√D · std of the mean",
+    "loss": "loss",
+    "agreement": "agreement of the views",
+    "images_per_second": "images per second",
+    "residual": "squared error of spoilt views",
+    "spread": "spread of log σ²",
+}
+"""What figures are called in the page, in its order; others follow under the names that they are logged by."""
 
 
 def write_report(run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[str] | None) -> None:
@@ -58,106 +45,94 @@ def write_report(run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[
         labels: class name of each image, if there are any.
     """
     record, metrics = run.record(), run.metrics()
-    facts = (
-        f"Recipe {record.recipe.name}, seed {record.seed}, {record.data.images:,} images, "
-        f"{record.schedule.encoder:,} + {record.schedule.variance:,} steps."
-    )
     order = np.argsort(answer.uncertainty)
-    page = PAGE.substitute(
+    facts = tiles(record, metrics)
+    places, explained = main_directions(answer.embedding)
+    page = string.Template((files("vssl_training") / "report_page.html").read_text()).substitute(
         name=html.escape(run.path.resolve().name),
-        facts=html.escape(facts),
+        facts=html.escape(f"Recipe {record.recipe.name}, seed {record.seed}, trained on {record.data.location}"),
+        tiles="".join(f'<div class="card"><b>{value}</b><span>{name}</span></div>' for name, value in facts),
         curves="".join(curves(metrics)),
+        rendering="pixelated" if pixels.shape[1] <= SMALL else "auto",
         count=f"{len(pixels):,}",
-        classes="class" if labels else "nothing (there are no classes)",
-        maps="".join(maps(answer, labels)),
-        neighbours=neighbours(pixels, answer.embedding),
-        certain=strip(pixels, answer.uncertainty, order[:EXTREMES]),
-        uncertain=strip(pixels, answer.uncertainty, order[::-1][:EXTREMES]),
+        explained=f"{100 * explained:.0f}",
+        coloured="Coloured by class and by uncertainty." if labels else "Coloured by uncertainty.",
+        maps="".join(f'<div class="card">{drawn}</div>' for drawn in maps(places, answer, labels)),
+        framed="Green frames: the class of the query; red: another. No label was used in training." if labels else "",
+        neighbours=neighbours(pixels, answer.embedding, labels),
+        certain=strip(pixels, answer, labels, order[:EXTREMES]),
+        uncertain=strip(pixels, answer, labels, order[::-1][:EXTREMES]),
+        recipe=html.escape(run.record_path.read_text()),
     )
     with atomic_write(run.report_path) as file:
         file.write(page.encode())
 
 
+def tiles(record: RunRecord, metrics: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the run was and where it ended: (name, value)."""
+    shown = [
+        ("images", f"{record.data.images:,}"),
+        ("steps of the encoder", f"{record.schedule.encoder:,}"),
+        ("steps of the variance", f"{record.schedule.variance:,}"),
+    ]
+    encoder = [line for line in metrics if line["phase"] == "encoder"]
+    for name in ("knn", "linear", "rank", "std", "images_per_second"):
+        values = [line[name] for line in encoder if name in line]
+        if values:
+            shown.append((NAMES[name], number(values[-1])))
+    return shown
+
+
 def curves(metrics: list[dict[str, Any]]) -> list[str]:
-    """One chart for each figure of each phase."""
-    charts = []
-    for phase in ("encoder", "variance"):
+    """A heading for each phase, and one chart for each of its figures."""
+    parts = []
+    for phase, heading in PHASES.items():
         lines = [line for line in metrics if line["phase"] == phase]
-        names = dict.fromkeys(name for line in lines for name in line if name not in ("phase", "step"))
-        for name in names:
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            charts.append(chart(f"{phase}: {name}", np.array(points, np.float64)))
-    return charts
+        found = dict.fromkeys(name for line in lines for name in line if name not in ("phase", "step"))
+        names = [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
+        series = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
+        charts = [chart(NAMES.get(name, name), np.array(points, float)) for name, points in series.items()]
+        if charts:
+            parts.append(f'<h2>{heading}</h2><div class="charts">{"".join(charts)}</div>')
+    return parts
 
 
-def chart(title: str, points: Floats) -> str:
-    """A line through points [n, 2], with its last value in the title, as SVG."""
-    placed = fitted(points, WIDTH, HEIGHT, 28)
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    span = f"{points[:, 1].min():.3g} to {points[:, 1].max():.3g} over {points[-1, 0]:,.0f} steps"
-    return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}"><text x="10" y="17">{html.escape(title)} {points[-1, 1]:.4g}</text>'
-        f'<polyline points="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.5"/>'
-        f'<text x="10" y="{HEIGHT - 8}" fill="#777">{span}</text></svg>'
-    )
-
-
-def maps(answer: Embeddings, labels: Sequence[str] | None) -> list[str]:
-    """The embeddings on their two main directions, coloured by class and by uncertainty."""
-    unit = normalised(answer.embedding)
+def main_directions(embedding: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], float]:
+    """Embeddings [N, D] on the two directions in which they vary most [N, 2], and the part of the variance there."""
+    unit = normalised(embedding)
     centred = unit - unit.mean(0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    placed = fitted(centred @ directions[:2].T, 520, 420, 12)
-    names = sorted(set(labels or ()))
-    by_class = [COLOURS[names.index(label) % len(COLOURS)] for label in labels] if labels else [COLOURS[-1]] * len(unit)
-    rank = np.argsort(np.argsort(answer.uncertainty)) / max(1, len(unit) - 1)
-    by_uncertainty = [f"hsl({45 - 5 * part:.0f} 90% {18 + 62 * part:.0f}%)" for part in rank]
-    legend = "".join(
-        f'<text x="8" y="{16 + 14 * i}" fill="{COLOURS[i % len(COLOURS)]}">{html.escape(name)}</text>'
-        for i, name in enumerate(names[:20])
-    )
-    return [scatter(placed, by_class, legend), scatter(placed, by_uncertainty, "")]
+    _, strengths, directions = np.linalg.svd(centred, full_matrices=False)
+    explained = float((strengths[:2] ** 2).sum() / max((strengths**2).sum(), 1e-12))
+    return centred @ directions[:2].T, explained
 
 
-def scatter(placed: Floats, colours: Sequence[str], legend: str) -> str:
-    """Dots at [n, 2], as SVG."""
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>'
-        for (x, y), colour in zip(placed, colours, strict=True)
-    )
-    return f'<svg width="520" height="420">{dots}{legend}</svg>'
+def maps(places: npt.NDArray[np.float32], answer: Embeddings, labels: Sequence[str] | None) -> list[str]:
+    """Dots coloured by class, where there are classes, and by the rank of their uncertainty."""
+    drawn = []
+    if labels is not None:
+        names = sorted(set(labels))
+        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+        drawn.append(scatter(places, [colours[label] for label in labels]) + class_legend(names))
+    rank = np.argsort(np.argsort(answer.uncertainty)) / max(1, len(places) - 1)
+    legend = scale_legend(answer.uncertainty.min(), answer.uncertainty.max())
+    return [*drawn, scatter(places, [on_scale(share) for share in rank]) + legend]
 
 
-def fitted(points: Floats, width: int, height: int, margin: int) -> Floats:
-    """Points [n, 2] scaled into a picture, y upwards."""
-    low, high = points.min(0), points.max(0)
-    share = (points - low) / np.where(high > low, high - low, 1)
-    return np.stack(
-        [margin + share[:, 0] * (width - 2 * margin), height - margin - share[:, 1] * (height - 2 * margin)], 1
-    )
-
-
-def neighbours(pixels: Pixels, embedding: npt.NDArray[np.float32]) -> str:
+def neighbours(pixels: Pixels, embedding: npt.NDArray[np.float32], labels: Sequence[str] | None) -> str:
     """Rows of a query and the images nearest to it by cosine similarity."""
     similarity = embedding @ embedding.T
     np.fill_diagonal(similarity, -np.inf)
     rows = []
     for query in np.linspace(0, len(pixels) - 1, min(QUERIES, len(pixels))).astype(int):
-        nearest = np.argsort(-similarity[query])[: min(NEIGHBOURS, len(pixels) - 1)]
-        found = "".join(picture(pixels[i], f"{similarity[query, i]:.2f}") for i in nearest)
-        rows.append(f'<div class="row">{picture(pixels[query], "query", "query")}<div class="gap"></div>{found}</div>')
+        found = [picture(pixels[query], labels[query] if labels else "query", "query")]
+        for index in np.argsort(-similarity[query])[: min(NEIGHBOURS, len(pixels) - 1)]:
+            kind = "" if labels is None else "same" if labels[index] == labels[query] else "other"
+            found.append(picture(pixels[index], f"{similarity[query, index]:.2f}", kind))
+        rows.append(f'<div class="row strip">{"".join(found)}</div>')
     return "".join(rows)
 
 
-def strip(pixels: Pixels, uncertainty: npt.NDArray[np.float32], rows: npt.NDArray[np.intp]) -> str:
-    """Pictures of some rows with their uncertainty."""
-    return "".join(picture(pixels[row], f"{uncertainty[row]:.2f}") for row in rows)
-
-
-def picture(image: Pixels, caption: str, kind: str = "") -> str:
-    """One image with its bytes in the page."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    source = f'<img src="data:image/png;base64,{data}" alt="">'
-    return f'<figure class="{kind}">{source}<figcaption>{html.escape(caption)}</figcaption></figure>'
+def strip(pixels: Pixels, answer: Embeddings, labels: Sequence[str] | None, rows: npt.NDArray[np.intp]) -> str:
+    """Pictures of some rows with their uncertainty, and their class where there is one."""
+    captions = [f"{answer.uncertainty[row]:.2f}" + (f" {labels[row]}" if labels else "") for row in rows]
+    return "".join(picture(pixels[row], caption) for row, caption in zip(rows, captions, strict=True))
