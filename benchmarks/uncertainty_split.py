@@ -1,0 +1,213 @@
+"""One encoder trained on five classes, several heads on it, and what each says of images of the five others.
+
+Two sets of images of the unseen classes: those in `train` choose between variants and make the labelled gallery, those
+in `test` only judge.
+"""
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vssl.conformal import coverage_and_size
+from vssl.degradations import DEGRADATIONS, degrade
+from vssl.engine import Embeddings
+from vssl.fitting import fit_gallery
+from vssl.gallery import judge_matches, match
+from vssl.images import ImageSet, load_images
+from vssl.measures import auroc, nearest, normalised, ranks
+from vssl.preprocessing import Preprocessing
+from vssl.sources import open_source
+from vssl.uncertainty import fpr_at_acceptance
+from vssl_training.augment import to_float, two_views
+from vssl_training.embedder import Embedder, build_encoder
+from vssl_training.recipe import override
+from vssl_training.run import Run, RunRecord
+from vssl_training.variance import VarianceTraining
+
+Floats = npt.NDArray[np.floating]
+Pixels = npt.NDArray[np.uint8]
+
+VARIANTS: Mapping[str, Sequence[str]] = {
+    "clean target": [],
+    "clean target, ordering": ["variance.ordering=1"],
+    "neighbour target": ["variance.target=neighbour"],
+    "neighbour target, ordering": ["variance.target=neighbour", "variance.ordering=1"],
+    "MC-InfoNCE": ["variance.form=mc_infonce"],
+}
+"""Heads: the recipe's switches that differ. The last one is a baseline."""
+BASELINE_HEAD = "MC-InfoNCE"
+SEVERITY, BATCH, TTA_PAIRS, REFERENCE = 3, 500, 4, 10
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of N images of unseen classes.
+
+    Attributes:
+        answers: of each variant's embedder; the embeddings are the same.
+        baselines: uncertainties [N] by other means.
+        wrong: whether the nearest other image has another label [N].
+        labels: [N].
+        pair: tier 2: uncertainties [N] of the match with the nearest other image.
+    """
+
+    answers: dict[str, Embeddings]
+    baselines: dict[str, Floats]
+    pair: dict[str, Floats]
+    wrong: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int64]
+
+    def tier1(self) -> dict[str, Floats]:
+        """Uncertainty of each head and of each baseline, by the image alone."""
+        return {name: answer.uncertainty for name, answer in self.answers.items()} | self.baselines
+
+
+def class_archive(source: str, classes: Sequence[str], file: Path) -> None:
+    """The images of some classes as an archive, once."""
+    if file.exists():
+        return
+    images, draft = open_source(source), file.with_suffix(".draft")
+    with zipfile.ZipFile(draft, "w") as archive:
+        for path in images.paths():
+            if path.split("/")[0] in classes:
+                archive.writestr(path, images.read(path, 2**25))
+    images.close()
+    draft.rename(file)
+
+
+def some(source: str, classes: Sequence[str], every: int) -> ImageSet:
+    """Every so-manieth image of some classes."""
+    images = open_source(source)
+    paths = [path for path in images.paths() if path.split("/")[0] in classes][::every]
+    found = load_images(images, Preprocessing(size=32), paths)
+    images.close()
+    return found
+
+
+def trained(archive: Path, out: Path, recipe: str, minutes: float, seed: int) -> Run:
+    """A run on the archive, by `vssl train`; one that is there already is left as it is."""
+    flags = ["--recipe", recipe, "--data", archive, "--out", out, "--max-minutes", minutes, "--seed", seed]
+    subprocess.run([sys.executable, "-m", "vssl.cli", "train", *map(str, flags)], check=True)
+    return Run(out)
+
+
+def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
+    """An embedder for each variant, on the run's frozen encoder."""
+    record: RunRecord = run.record()
+    trained_embedder = run.load_embedder()
+    encoder = build_encoder(record.recipe)
+    encoder.backbone.load_state_dict(trained_embedder.backbone.state_dict())
+    encoder.mean.load_state_dict(trained_embedder.mean.state_dict())
+    found = {}
+    for name, switches in VARIANTS.items():
+        recipe = override(record.recipe, list(switches))
+        phase = VarianceTraining(recipe, encoder, torch.from_numpy(pixels), record.seed, steps)
+        for step in range(steps):
+            phase.step(step)
+        found[name] = phase.embedder.eval()
+    return found
+
+
+@torch.no_grad()
+def embed(embedder: Embedder, pixels: Pixels) -> Embeddings:
+    """Embed any number of images."""
+    batches = [embedder(batch) for batch in torch.split(torch.from_numpy(pixels), BATCH)]
+    return Embeddings(*(torch.cat(part).numpy() for part in zip(*batches, strict=True)))
+
+
+def judged(embedders: Mapping[str, Embedder], run: Run, images: ImageSet, seen: Floats) -> Judged:
+    """Every uncertainty of the images; `seen` are embeddings of training images [M, D]."""
+    assert images.labels is not None
+    answers = {name: embed(embedder, images.pixels) for name, embedder in embedders.items()}
+    first = next(iter(embedders))
+    embedding = answers[first].embedding
+    found = nearest(embedding, embedding, 1, exclude_self=True)
+    rows, similarity = found.rows[:, 0], found.similarity[:, 0]
+    spread = {name: answer.variance.sum(axis=1) for name, answer in answers.items()}
+    pair: dict[str, Floats] = {"distance": -similarity}
+    for name, own in spread.items():
+        # Closed-form sampled distance to the nearest neighbour, and the sum of two ranks.
+        pair[f"CSD, {name}"] = 2 - 2 * similarity + own + own[rows]
+        pair[f"distance and u, {name}"] = ranks(-similarity) + 0.3 * ranks(answers[name].uncertainty)
+    return Judged(
+        answers=answers,
+        baselines=baselines(embedders[first], run, images.pixels, embedding, seen),
+        pair=pair,
+        wrong=images.labels[rows] != images.labels,
+        labels=images.labels,
+    )
+
+
+@torch.no_grad()
+def baselines(embedder: Embedder, run: Run, pixels: Pixels, embedding: Floats, seen: Floats) -> dict[str, Floats]:
+    """−‖z‖, distance to the nearest training images, and dispersion over test-time augmentations, [N] each."""
+    views = run.record().recipe.views
+    draws = torch.Generator().manual_seed(0)
+    lengths, dispersion = [], []
+    for batch in torch.split(torch.from_numpy(pixels), BATCH):
+        images = to_float(batch)
+        lengths.append(embedder.mean(embedder.backbone(images).final).norm(dim=1))
+        total = torch.zeros(len(batch), embedding.shape[1])
+        for _ in range(TTA_PAIRS):
+            both = embedder.mean(embedder.backbone(two_views(images, views, draws)).final)
+            total += torch.nn.functional.normalize(both, dim=1).view(2, len(batch), -1).sum(0)
+        dispersion.append(1 - total.norm(dim=1) / (2 * TTA_PAIRS))
+    near = nearest(embedding, seen, REFERENCE).similarity.mean(axis=1)
+    return {
+        "−‖z‖": -torch.cat(lengths).numpy(),
+        "kNN distance": -near,
+        "test-time augmentation": torch.cat(dispersion).numpy(),
+    }
+
+
+def spoilt_and_foreign(embedder: Embedder, images: ImageSet, foreign: Pixels, most: int) -> dict[str, float]:
+    """AUROC for each kind of degradation at severity 3; and of foreign images, by u alone and with the gallery."""
+    picked = np.random.default_rng(0).permutation(len(images))[:most]
+    pixels = images.pixels[picked]
+    clean = embed(embedder, pixels)
+    figures = {
+        kind: auroc(clean.uncertainty, embed(embedder, degrade(pixels, kind, SEVERITY, 0)).uncertainty)
+        for kind in DEGRADATIONS
+    }
+    strangers, gallery = embed(embedder, foreign), embed(embedder, images.pixels).embedding
+    own = 1 - nearest(clean.embedding, np.delete(gallery, picked, axis=0), REFERENCE).similarity.mean(axis=1)
+    other = 1 - nearest(strangers.embedding, np.delete(gallery, picked, axis=0), REFERENCE).similarity.mean(axis=1)
+    together = ranks(np.concatenate([own, other]))
+    alone = ranks(np.concatenate([clean.uncertainty, strangers.uncertainty]))
+    both = together + alone
+    return figures | {
+        "ood": auroc(clean.uncertainty, strangers.uncertainty),
+        "ood_gallery": auroc(both[: len(own)], both[len(own) :]),
+        "ood_fpr95_gallery": fpr_at_acceptance(both[: len(own)], both[len(own) :]),
+    }
+
+
+def tier3(gallery: Judged, queries: Judged, variant: str) -> dict[str, Floats]:
+    """`p_correct` [Q], whether it was `right` [Q], and whether the set at α = .1 held the label (`covered`) [Q]."""
+    known, asked = gallery.answers[variant], queries.answers[variant]
+    classes = int(gallery.labels.max()) + 1
+    calibration = fit_gallery(known.embedding, known.uncertainty, gallery.labels, classes)
+    matches = match(asked.embedding, asked.uncertainty, known.embedding, gallery.labels, classes)
+    lot = np.random.default_rng(0).random(len(queries.labels))
+    found = judge_matches(calibration, matches, "0.1", "0.05", lot)
+    assert coverage_and_size(found.sets, queries.labels)[1] <= classes
+    return {
+        "p_correct": found.p_correct,
+        "right": (matches.label == queries.labels).astype(np.float64),
+        "covered": found.sets[np.arange(len(queries.labels)), queries.labels].astype(np.float64),
+        "size": found.sets.sum(axis=1).astype(np.float64),
+        "calibrated": np.full(len(queries.labels), len(gallery.labels) // 4, np.float64),
+    }
+
+
+def seen_embeddings(embedder: Embedder, pixels: Pixels, most: int = 5_000) -> Floats:
+    """Embeddings of some training images [M, D]."""
+    picked = np.random.default_rng(1).permutation(len(pixels))[:most]
+    return normalised(embed(embedder, pixels[picked]).embedding)
