@@ -22,10 +22,21 @@ from vssl.manifest import Manifest, Parity, Plan, Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl_export import tensorrt
-from vssl_export.measurement import compare, difference, embed, over_limit, preprocessing_sha256, speeds
+from vssl_export.measurement import (
+    REFERENCE,
+    cards,
+    compare,
+    difference,
+    embed,
+    over_limit,
+    pack,
+    preprocessing_sha256,
+    speeds,
+)
 from vssl_export.onnx_file import to_onnx, without_features
 from vssl_export.precisions import to_half, to_int8
 from vssl_export.trained import Trained, load
+from vssl_training.embedder import Embedder
 from vssl_training.run import Run, preprocessing_of
 
 CALIBRATION_IMAGES = 512
@@ -71,10 +82,10 @@ def export_run(
     if data is not None:
         images, labels = judged_images(data, preprocessing_of(record.recipe))
     contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images, features)
-    with torch.no_grad():
-        expected = Embeddings(*(values.numpy() for values in embedder(torch.from_numpy(sample))))
+    expected = torchs(embedder, sample)
+    reference = torchs(embedder, cards(preprocessing_of(record.recipe)))
     fields = manifest_fields(trained, name, release, features)
-    files = {model_path(precision): content for precision, content in contents.items()}
+    files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
     # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
@@ -86,11 +97,18 @@ def export_run(
             precision: model_file(precision, contents[precision], compare(engine(sample), expected, precision))
             for precision, engine in engines.items()
         }
+        compare(engines["fp32"](cards(preprocessing_of(record.recipe))), reference)
         if precisions:
             measure(models, engines, images, labels)
     built, built_files = add_plans(location, contents, record.recipe.image.size, *gpu) if gpu else ([], {})
     fields |= {"models": models, "engines": built}
     return write_bundle(location, fields, {**files, **built_files})
+
+
+@torch.no_grad()
+def torchs(embedder: Embedder, pixels: Pixels) -> Embeddings:
+    """What torch answers for uint8 images [N, S, S, 3]."""
+    return Embeddings(*(values.numpy() for values in embedder(torch.from_numpy(pixels))))
 
 
 def add_plans(

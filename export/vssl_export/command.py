@@ -28,6 +28,9 @@ def export(
     features: Annotated[
         bool, typer.Option("--features", help="Give the backbone's features as a fourth output.")
     ] = False,
+    torch: Annotated[
+        Path | None, typer.Option(help="File for the backbone's weights alone, safetensors under timm's names.")
+    ] = None,
     triton: Annotated[Path | None, typer.Option(help="The Triton model repository to write or extend.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
@@ -40,13 +43,16 @@ def export(
     from vssl.errors import UsageError
     from vssl_export.triton import write_repository
 
-    if out is None and triton is None:
-        raise UsageError("name what to write: --out BUNDLE, --triton DIR, or both")
+    if out is None and triton is None and torch is None:
+        raise UsageError("name what to write: --out BUNDLE, --triton DIR or --torch FILE, or several of them")
     if gpu and triton is None:
         raise UsageError("--gpu is about the Triton repository: name one with --triton DIR")
     with TemporaryDirectory() as scratch:
         bundle = source
-        if source.suffix != ".zip" and not (source / MANIFEST).exists():
+        if source.suffix == ".zip" or (source / MANIFEST).exists():
+            if (out, torch, name, model_version, data) != (None,) * 5 or precision != "fp32" or tensorrt or features:
+                raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
+        elif out is not None or triton is not None:
             from vssl_export.bundle_writer import export_run
             from vssl_export.description import checkpoint
 
@@ -65,13 +71,15 @@ def export(
                 f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
                 err=True,
             )
-        elif (out, name, model_version, data) != (None,) * 4 or precision != "fp32" or tensorrt or features:
-            raise UsageError(f"{source} is a bundle: of the options, --triton and --gpu are for bundles, not only runs")
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)
             typer.echo(
                 f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True
             )
+        if torch is not None:
+            from vssl_export.weights import write_weights
+
+            typer.echo(f"vssl: {torch} holds the weights of {write_weights(source, torch)}", err=True)
 
 
 def _precisions(text: str) -> "list[Precision]":

@@ -1,13 +1,16 @@
 """An embedder as one ONNX file."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from types import MethodType
 
 import onnx
 import torch
+from torch import nn
 
 from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import VsslError
@@ -28,7 +31,7 @@ def to_onnx(embedder: Embedder, size: int) -> bytes:
     batch = torch.export.Dim("N", min=1, max=65_536)
     with quiet():
         program = torch.onnx.export(
-            _WithFeatures(embedder.backbone, embedder.mean, embedder.log_variance).eval(),
+            _with_features(embedder.eval()),
             (example,),
             input_names=["image"],
             output_names=[*OUTPUTS, FEATURES],
@@ -50,10 +53,11 @@ def to_onnx(embedder: Embedder, size: int) -> bytes:
     return serialised(model)
 
 
-class _WithFeatures(Embedder):
-    """What `torch.onnx` calls is `forward`."""
-
-    forward = Embedder.with_features  # type: ignore[assignment]
+def _with_features(embedder: Embedder) -> nn.Module:
+    """The same network, of which `forward` gives the features too: that is what torch exports."""
+    network = copy.copy(embedder)
+    network.forward = MethodType(Embedder.with_features, network)  # type: ignore[method-assign]
+    return network
 
 
 def without_features(data: bytes) -> bytes:

@@ -15,7 +15,18 @@ from vssl.images import load_images
 from vssl.manifest import Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
-from vssl_export.measurement import LIMITS, Pixels, difference, embed, over_limit, preprocessing_sha256
+from vssl_export.measurement import (
+    LIMITS,
+    REFERENCE,
+    Pixels,
+    cards,
+    compare,
+    difference,
+    embed,
+    over_limit,
+    preprocessing_sha256,
+    unpack,
+)
 
 MOST_IMAGES = 1_000
 """Images of `--data` that are embedded in each precision."""
@@ -34,8 +45,9 @@ def verify(location: Path, data: str | None) -> Iterator[Check]:
     """Check a bundle; with `data` (a folder, a .zip, `archive.zip::folder`) its precisions are compared on real images.
 
     Yields:
-        `files`, `preprocessing`, then for each precision `signature PRECISION`, `outputs PRECISION` and, with data,
-        `parity PRECISION`. Where the files are not the manifest's, nothing else is looked at.
+        `files`, `preprocessing`, then for each precision `signature PRECISION` and `outputs PRECISION`, then
+        `parity fp32` with what torch answered at export and, with data, `parity PRECISION` with fp32. Where the files
+        are not the manifest's, nothing else is looked at.
 
     Raises:
         UsageError: there is no bundle, or no image in `data`.
@@ -58,7 +70,11 @@ def verify(location: Path, data: str | None) -> Iterator[Check]:
         yield _tried(f"signature {precision}", partial(_signature, bundle, precision, engines))
     for precision, engine in engines.items():
         yield _tried(f"outputs {precision}", partial(_outputs, engine, pixels, precision))
-    if data is None or "fp32" not in engines:
+    if "fp32" not in engines:
+        return
+    if REFERENCE in manifest.files:
+        yield _tried("parity fp32", partial(_parity_with_torch, bundle, engines["fp32"]))
+    if data is None:
         return
     for precision in engines:
         if precision != "fp32":
@@ -95,6 +111,15 @@ def _outputs(engine: Engine, pixels: Pixels, precision: Precision) -> str:
         if not off.max() <= limit:
             raise VsslError(f"{rule} by {off.max():.2g} (limit {limit:g})")
     return f"unit embeddings, positive variances, uncertainty their mean logarithm, on {len(pixels)} images"
+
+
+def _parity_with_torch(bundle: Bundle, engine: Engine) -> str:
+    reference = unpack(bundle.read(REFERENCE), engine.dimension)
+    pixels = cards(bundle.manifest.preprocessing)
+    if len(reference) != len(pixels):
+        raise VsslError(f"{REFERENCE} holds {len(reference)} answers for {len(pixels)} test cards")
+    found = compare(engine(pixels), reference)
+    return f"test cards as torch saw them at export, largest difference {found.embedding:.1g} (embedding)"
 
 
 def _parity(

@@ -82,7 +82,11 @@ def test_the_onnx_file_is_valid_and_self_contained(exported: Bundle) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert all(not tensor.external_data for tensor in model.graph.initializer)
     assert all(node.op_type != "BatchNormalization" for node in model.graph.node)
-    assert sorted(path.name for path in exported.location.iterdir()) == ["manifest.json", "model.onnx"]
+    assert sorted(path.name for path in exported.location.iterdir()) == [
+        "manifest.json",
+        "model.onnx",
+        "reference.f32",
+    ]
 
 
 def test_a_difference_over_the_limit_is_not_exported(exported: Bundle, pixels: Pixels) -> None:

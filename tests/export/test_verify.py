@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from tests.tiny_model import tiny_onnx
 from vssl.bundle import Bundle, open_bundle, write_bundle
+from vssl_export.measurement import REFERENCE
 from vssl_export.verification import Check, verify
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -81,6 +82,7 @@ def test_a_good_bundle_passes_every_check(exported: Bundle, fashion_folder: Path
         "preprocessing",
         "signature fp32",
         "outputs fp32",
+        "parity fp32",
     ]
 
 
@@ -131,6 +133,20 @@ def test_a_model_that_breaks_the_contract_is_found(
     (name,) = failed(checks)
     assert name in ("outputs fp32", "signature fp32")
     assert found in next(check.found for check in checks if check.name == name)
+
+
+def test_answers_other_than_torchs_at_export_are_found(exported: Bundle, tmp_path: Path) -> None:
+    model = onnx.load_from_string(exported.read("model.onnx"))
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "mean.3.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
+    fields = exported.manifest.model_dump(mode="json", exclude={"id", "files"})
+    reference = exported.read(REFERENCE)
+    files = {"model.onnx": model.SerializeToString(), REFERENCE: reference}
+    for broken, found in ((files, "differs from torch's by"), (files | {REFERENCE: reference[:-4]}, "does not hold")):
+        write_bundle(tmp_path / "bundle", fields, broken)
+        (check,) = [check for check in verify(tmp_path / "bundle", None) if not check.passed]
+        assert check.name == "parity fp32"
+        assert found in check.found
 
 
 def test_another_signature_than_promised_is_found(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The backbone's weights alone, for programs that know its architecture: `safetensors`, under timm's names."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from vssl.errors import UsageError
+from vssl.files import atomic_write
+from vssl_export.trained import load
+
+
+def write_weights(source: Path, file: Path) -> str:
+    """Write the backbone of a run or a checkpoint; returns the name of the network's class.
+
+    Weights of a backbone of timm have the names that timm gives them, and no classifier is among them. The file's
+    metadata say what the network is (`network`, as in the recipe) and what it takes: RGB of `size` × `size` pixels in
+    0 … 1, less `mean`, over `std`.
+
+    Raises:
+        UsageError: there is nothing to export at `source` (see `load`), or `file` is a folder.
+    """
+    if file.is_dir():
+        raise UsageError(f"{file}: is a folder; name the file to write, such as {file / 'backbone.safetensors'}")
+    trained = load(source)
+    recipe, network = trained.record.recipe, inner(trained.embedder.backbone)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    about = {
+        "network": json.dumps(recipe.network.model_dump(mode="json")),
+        "size": str(recipe.image.size),
+        "mean": "0.5",
+        "std": "0.25",
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as opened:
+        opened.write(save(weights, about))
+    return f"{type(network).__module__}.{type(network).__qualname__}"
+
+
+def inner(backbone: nn.Module) -> nn.Module:
+    """The network that a backbone wraps, if that is one of timm, or the backbone itself."""
+    network = getattr(backbone, "net", None)
+    return network if isinstance(network, nn.Module) else backbone
