@@ -6,6 +6,7 @@ spread over several, between which the requests that wait have their turn; its a
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -96,6 +97,7 @@ class Batcher:
         capacity: images that may hold a place at once (see `places`).
         warm_up: called once in the engine's thread before the first batch.
         observe: called after each batch with its images and its seconds.
+        stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
     """
 
     def __init__(
@@ -105,9 +107,11 @@ class Batcher:
         capacity: int,
         warm_up: Callable[[], object] = lambda: None,
         observe: Callable[[int, float], None] = lambda images, seconds: None,
+        stall_seconds: float = math.inf,
     ) -> None:
         self._infer, self._max_batch, self._capacity = infer, max_batch, capacity
-        self._warm_up, self._observe = warm_up, observe
+        self._warm_up, self._observe, self._stall_seconds = warm_up, observe, stall_seconds
+        self._called: float | None = None
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._places = threading.Lock()
@@ -122,8 +126,13 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is warm and its thread alive."""
-        return self.warm.done() and not self._stopped and not self._closing
+        """Whether the engine is warm, its thread alive, and the call that it is in not hung."""
+        return self.warm.done() and not self._stopped and not self._closing and not self._hangs
+
+    @property
+    def _hangs(self) -> bool:
+        called = self._called
+        return called is not None and time.monotonic() - called > self._stall_seconds
 
     @property
     def held(self) -> int:
@@ -246,8 +255,11 @@ class Batcher:
             start = stop
 
     def _timed(self, images: Pixels) -> tuple[Embeddings, float]:
-        started = time.monotonic()
-        embeddings = _checked(self._infer(images), len(images))
+        started = self._called = time.monotonic()
+        try:
+            embeddings = _checked(self._infer(images), len(images))
+        finally:
+            self._called = None
         seconds = time.monotonic() - started
         self._observe(len(images), seconds)
         return embeddings, seconds

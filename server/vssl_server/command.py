@@ -19,6 +19,11 @@ def serve(
     decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
     engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
     deadline_seconds: Annotated[float | None, typer.Option(help="Longest time to an answer (30).")] = None,
+    receive_seconds: Annotated[float | None, typer.Option(help="Longest time for a head, and a body (60).")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file; with it the server speaks TLS (none).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with its key (none).")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
 ) -> None:

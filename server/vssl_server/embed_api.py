@@ -18,7 +18,7 @@ async def embed(request: Request) -> Response:
     model = service.models[0]
     media_type = negotiate(request.headers.get("accept"))
     options = options_of(request.scope["query_string"])
-    with service.receiving():
+    async with service.receiving():
         images, options = await read_request(request, options, service.settings)
     work = model.embed([image.data for image in images], partial=options.on_error == "return")
     result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])

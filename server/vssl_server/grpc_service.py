@@ -17,6 +17,7 @@ from vssl_server import metrics
 from vssl_server.access import Keys, log, name_of, record
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid
 
 SERVICE = "inference.GRPCInferenceService"
@@ -42,12 +43,13 @@ Handler = Callable[["InferenceService", Message], Awaitable[Message]]
 logger = logging.getLogger("vssl.server")
 
 
-async def start(catalogue: Catalogue, keys: Keys, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def start(catalogue: Catalogue, keys: Keys, settings: Settings) -> tuple[grpc.aio.Server, int]:
     """Listen; the running server and its port.
 
     Raises:
         VsslError: the address can't be listened on.
     """
+    host, port = settings.host, settings.grpc_port
     options = [
         ("grpc.max_receive_message_length", catalogue.service.settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
@@ -57,7 +59,12 @@ async def start(catalogue: Catalogue, keys: Keys, host: str, port: int) -> tuple
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(catalogue, keys), server)
     health_pb2_grpc.add_HealthServicer_to_server(Health(catalogue), server)
     try:
-        found = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if settings.tls_certificate is None or settings.tls_key is None:
+            found = server.add_insecure_port(address)
+        else:
+            pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+            found = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
         raise VsslError(f"can't listen for gRPC on {host}, port {port}; choose with --host and --grpc-port") from error
     await server.start()
@@ -145,7 +152,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     async def ModelInfer(self, request: Message) -> Message:  # noqa: N802
         """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
         model = self.catalogue.find(request.model_name, request.model_version)
-        with self.service.receiving():
+        async with self.service.receiving():
             outputs = chosen([output.name for output in request.outputs])
         result = await self.service.answer(model.infer(_tensors(request)), INPUT)
         answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)

@@ -116,7 +116,7 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     catalogue = _catalogue(request)
     service: Service = catalogue.service
     model = catalogue.find(name, version)
-    with service.receiving():
+    async with service.receiving():
         body = await read_decompressed(request, service.settings.max_body_bytes)
     header_length = request.headers.get(HEADER_LENGTH)
     if header_length == "0":

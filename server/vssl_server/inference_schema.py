@@ -66,6 +66,7 @@ def _route(summary: str, answer: type[BaseModel] | None, *errors: int) -> dict[s
         400: "The request is not what the protocol or the model's metadata say",
         401: "No API key, or another one, where the server has some",
         404: "No such model",
+        408: "The body did not come in time",
         413: "The body, packed or unpacked, or the number of images, is over the limit",
         415: "A compression that is not read",
         422: "Images that can't be decoded, each named with its reason",
@@ -89,7 +90,7 @@ METADATA = _route("A model's inputs and outputs", ModelMetadata, 401, 404)
 MODEL_READY = _route("This model can answer", None, 401, 404, 503) | {"response_class": Response}
 CONFIG = _route("A model's configuration, as Triton writes it", None, 401, 404)
 STATISTICS = _route("A model's counts and times, as Triton writes them", None, 401, 404)
-INFER = _route("Embed one tensor of images", InferenceAnswer, 400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
+INFER = _route("Embed one tensor of images", InferenceAnswer, 400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 INFER["responses"][200] |= {"headers": TIMING, "content": {"application/octet-stream": {}}}
 
 _TENSOR = {

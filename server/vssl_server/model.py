@@ -42,7 +42,12 @@ class Model:
         self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
         self._warm_sizes = sorted({1, (settings.batch_size + 1) // 2, settings.batch_size})
         self.batcher = Batcher(
-            infer, settings.batch_size, settings.queue_images, warm_up=self._warm_up, observe=self._observe
+            infer,
+            settings.batch_size,
+            settings.queue_images,
+            warm_up=self._warm_up,
+            observe=self._observe,
+            stall_seconds=2 * settings.deadline_seconds,
         )
         self.statistics = Statistics()
         self._none = Answer(infer(self._blank(0)), 0.0, 0.0)

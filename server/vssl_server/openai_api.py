@@ -36,7 +36,7 @@ async def create_embeddings(request: Request) -> Response:
     """Embed images. Beside `embedding`, each item has `variance`, numbers always, and all that `/v1/embed` says."""
     started = time.monotonic()
     service: Service = request.app.state.service
-    with service.receiving():
+    async with service.receiving():
         data = await read_json(request, service.settings)
         asked = await apart(len(data) > LARGE_BODY, _parse, data)
     model = service.model(asked.model)

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with one write an answer instead of two.
+"""Uvicorn's HTTP protocol, with one write an answer instead of two, and a limit to a request's head in time and bytes.
 
 Each write wakes the client, which on a busy machine takes the core from us in the middle of our work.
 """
@@ -8,13 +8,59 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's line and headers; a little more may come with its last read."""
+
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. Its application has `state.service`, whose settings say how long a head may take."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the gathering of writes between uvicorn and the connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes until the head is whole."""
+        super().data_received(data)
+        if self._timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        """A request begins: its head has its time."""
+        super().on_message_begin()
+        if self._timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_is_over()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._head_is_over()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        seconds = self.config.app.state.service.settings.receive_seconds  # type: ignore[union-attr]
+        self._timer = self.loop.call_later(seconds, self._refuse, b"408 Request Timeout")
+
+    def _head_is_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._head_bytes = None, 0
+
+    def _refuse(self, status: bytes) -> None:
+        self._head_is_over()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
 
 
 class GatheringTransport:

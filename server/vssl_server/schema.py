@@ -135,6 +135,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No API key, or another one, where the server has some",
         404: "No such model",
         406: "No media type of `Accept` is one that this server writes",
+        408: "The body did not come in time",
         413: "The body, or the number of images, is over the limit",
         415: "A type of body, or a compression, that is not read",
         422: "Images that can't be decoded, each named with its reason, or an option that is not known",
@@ -244,7 +245,7 @@ EMBED: dict[str, Any] = {
             "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
             "headers": TIMING,
         },
-        **_errors(400, 401, 406, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 EMBEDDINGS: dict[str, Any] = {
@@ -277,7 +278,7 @@ EMBEDDINGS: dict[str, Any] = {
             "model": OpenAIEmbeddings,
             "headers": TIMING,
         },
-        **_errors(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 MODELS: dict[str, Any] = {

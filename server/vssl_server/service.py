@@ -1,8 +1,8 @@
 """What every protocol shares: the served models, readiness, the deadline, and errors that clients understand."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -52,17 +52,24 @@ class Service:
         served = ", ".join(model.manifest.name for model in self.models)
         raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}", param="model")
 
-    @contextmanager
-    def receiving(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[None]:
         """Around the reading of a request.
 
         Raises:
-            ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time.
+            ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time;
+                408, it did not come in time.
         """
+        limit = self.settings.receive_seconds
         if self.state != "ready":
             raise busy(503, "not_ready", f"the server is {self.state}")
         try:
-            yield
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError:
+            # The rest of the body must not be taken for the next request.
+            message = f"the body did not come within {limit:g} seconds"
+            raise ApiError(408, "request_timeout", message, headers={"Connection": "close"}) from None
         except asyncio.CancelledError:
             if self.draining:
                 raise busy(503, "not_ready", "the server is stopping") from None

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import ssl
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -38,6 +39,7 @@ def run(location: Path, settings: Settings) -> None:
         bind(settings.host, settings.port) as sock,
         Pool(settings.decode_threads) as pool,
     ):
+        check_tls(settings)
         bundle = open_bundle(location)
         model = Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
         app = create_app(settings, [model])
@@ -47,6 +49,8 @@ def run(location: Path, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             http=Protocol,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             proxy_headers=False,  # nobody here asks who the client is
             server_header=False,
             lifespan="on",
@@ -77,7 +81,7 @@ class Server(uvicorn.Server):
         settings = self.service.settings
         if settings.grpc_port is not None:
             keys = Keys(settings.api_keys_file)
-            starting = _grpc().start(Catalogue(self.service), keys, settings.host, settings.grpc_port)
+            starting = _grpc().start(Catalogue(self.service), keys, settings)
             self.grpc, self.grpc_port = await starting
         await super().startup(sockets)
         self._announcement = asyncio.create_task(self._announce())
@@ -113,7 +117,22 @@ class Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
-        typer.echo(f"vssl: serving {names} on http://{host}:{port}{grpc}", err=True)
+        scheme = "http" if self.service.settings.tls_certificate is None else "https"
+        typer.echo(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}", err=True)
+
+
+def check_tls(settings: Settings) -> None:
+    """Load the certificate once, so that a wrong one is told in one line.
+
+    Raises:
+        UsageError: it can't be read, or its key is another's.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:  # OpenSSL's own errors are OSErrors
+            raise UsageError(f"--tls-certificate {certificate}, --tls-key {key}: {error}") from None
 
 
 def _grpc() -> ModuleType:

@@ -52,11 +52,26 @@ class Settings(BaseSettings):
     """Longest time from the whole body to the answer; more is answered 504. When the server is told to stop,
     requests in flight have this long to finish."""
 
+    receive_seconds: float = Field(60.0, gt=0, allow_inf_nan=False)
+    """Longest time in which a request's head may come, and then its body; more is answered 408."""
+
+    tls_certificate: Path | None = None
+    """PEM file with the certificate and its chain; with it the server speaks TLS, over gRPC too. Needs `tls_key`."""
+
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+
     api_keys_file: Path | None = None
     """File with the API keys, one a line; health and metrics answer without one. By default all do."""
 
     log_requests: bool = False
     """Write one line of JSON to standard error for each request."""
+
+    @model_validator(mode="after")
+    def _a_certificate_has_its_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("--tls-certificate and --tls-key belong together: name both or none")
+        return self
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:

@@ -45,7 +45,8 @@ def over_grpc(served: Served) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     service: Service = served.client.app.state.service  # type: ignore[attr-defined]
-    starting = start(Catalogue(service), Keys(service.settings.api_keys_file), "127.0.0.1", 0)
+    settings = service.settings.model_copy(update={"grpc_port": 0})
+    starting = start(Catalogue(service), Keys(settings.api_keys_file), settings)
     server, port = asyncio.run_coroutine_threadsafe(starting, loop).result(60)
     try:
         yield f"127.0.0.1:{port}"
@@ -198,7 +199,7 @@ def test_a_message_over_the_limit_packed_or_not(tiny_bundle: Bundle, packed: str
 def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> None:
     engine = GatedEngine(tiny_bundle)
     with (
-        serving(tiny_bundle, engine, "loaded", queue_images=3, max_images=3, deadline_seconds=0.5) as served,
+        serving(tiny_bundle, engine, "loaded", queue_images=3, max_images=3, deadline_seconds=1) as served,
         over_grpc(served) as address,
         triton.InferenceServerClient(address) as remote,
     ):

@@ -33,7 +33,7 @@ class Server:
     def __init__(self, process: "subprocess.Popen[str]", line: str) -> None:
         self.process, self.line = process, line
         self.url = line.split(" on ")[1].split(" and ")[0].strip()
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.partition("://")[2].split(":")
         self.address = (host, int(port))
 
     def stop(self, number: int) -> str:

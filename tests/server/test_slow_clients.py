@@ -1,0 +1,139 @@
+"""Clients that send slowly, for ever, or too much of a head; TLS; an engine that hangs. Over real connections."""
+
+import http.client
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.server.conftest import GatedEngine, Served, over_tcp, png, serving
+from tests.server.test_errors import error
+from tests.server.test_process import failed, running
+from vssl.bundle import Bundle
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def impatient(tiny_bundle: Bundle) -> Iterator[tuple[str, int]]:
+    with serving(tiny_bundle, name="impatient", receive_seconds=0.3) as served, over_tcp(served.client.app) as address:
+        yield address
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+@pytest.mark.parametrize("head", [b"", b"POST /v1/em", b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_a_head_that_does_not_come_is_given_up(impatient: tuple[str, int], head: bytes) -> None:
+    with socket.create_connection(impatient, timeout=60) as connection:
+        connection.sendall(head)
+        assert all_of(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_does_not_come_is_given_up(impatient: tuple[str, int]) -> None:
+    connection = http.client.HTTPConnection(*impatient, timeout=60)
+    connection.putrequest("POST", "/v1/embed")
+    for name, value in (PNG | {"Content-Length": "1000"}).items():
+        connection.putheader(name, value)
+    connection.endheaders(b"the first bytes")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["connection"]) == (408, "close")
+    assert b"request_timeout" in answer.read()
+    connection.close()
+
+
+def test_a_head_without_end_is_cut_off(impatient: tuple[str, int]) -> None:
+    with socket.create_connection(impatient, timeout=60) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        received = b""
+        try:
+            for _ in range(10_000):
+                connection.sendall(b"X-Flood: " + b"x" * 1000 + b"\r\n")
+        except OSError:  # closed while we were sending, as hoped; its answer may have been lost with it
+            return
+        received = all_of(connection)
+        assert received.startswith(b"HTTP/1.1 431 ")
+
+
+def test_others_are_served_meanwhile(impatient: tuple[str, int]) -> None:
+    slow = [socket.create_connection(impatient) for _ in range(50)]
+    for connection in slow:
+        connection.sendall(b"POST /v1/embed HTTP/1.1\r\n")
+    answer = httpx2.post(f"http://{impatient[0]}:{impatient[1]}/v1/embed", content=png(1), headers=PNG)
+    assert answer.status_code == 200
+    for connection in slow:
+        connection.close()
+
+
+def test_several_requests_on_one_connection_have_their_time_each(impatient: tuple[str, int]) -> None:
+    with httpx2.Client(base_url=f"http://{impatient[0]}:{impatient[1]}") as client:
+        for shade in range(1, 6):
+            assert client.post("/v1/embed", content=png(shade), headers=PNG).status_code == 200
+            threading.Event().wait(0.1)
+
+
+def test_an_engine_that_hangs_turns_readiness_red_until_it_returns(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with serving(tiny_bundle, engine, "hangs", deadline_seconds=0.2) as running:
+        error(running.client.post("/v1/embed", content=png(1), headers=PNG), 504, "deadline_exceeded")
+        wait_until(running, 503)
+        error(running.client.post("/v1/embed", content=png(1), headers=PNG), 503, "not_ready")
+        engine.let.release(100)
+        wait_until(running, 200)
+        assert running.client.post("/v1/embed", content=png(1), headers=PNG).status_code == 200
+
+
+def wait_until(running: Served, status: int) -> None:
+    for _ in range(10_000):
+        if running.client.get("/readyz").status_code == status:
+            return
+    raise AssertionError(f"/readyz never answered {status}")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    pair = folder / "certificate.pem", folder / "key.pem"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(pair[1])]
+    subprocess.run([*made, "-out", str(pair[0]), *names], check=True, capture_output=True)
+    return pair
+
+
+def test_tls_over_http_and_grpc(tiny_bundle: Bundle, certificate: tuple[Path, Path]) -> None:
+    triton = pytest.importorskip("tritonclient.grpc")
+    flags = ["--tls-certificate", str(certificate[0]), "--tls-key", str(certificate[1]), "--grpc-port", "0"]
+    with running(tiny_bundle.location, *flags) as server:
+        https, grpc = server.line.split(" on ")[1].split(" and ")
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        answer = httpx2.post(f"{https}/v1/embed", content=png(9), headers=PNG, verify=context)
+        assert answer.status_code == 200
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{https}/healthz")  # a certificate that nobody vouches for
+        address = grpc.strip().removeprefix("grpc://")
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=str(certificate[0])) as client:
+            assert client.is_server_ready()
+
+
+def test_tls_files_that_do_not_fit_are_one_line(
+    tiny_bundle: Bundle, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("no key")
+    for key, why in ((tmp_path / "key", "--tls-key"), (tmp_path / "none", "No such file")):
+        status, written = failed(
+            tiny_bundle.location, "--port", "0", "--tls-certificate", str(certificate[0]), "--tls-key", str(key)
+        )
+        assert status == 2
+        assert why in written
+    status, written = failed(tiny_bundle.location, "--port", "0", "--tls-certificate", str(certificate[0]))
+    assert (status, "belong together" in written) == (2, True)
