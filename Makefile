@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all test-triton test-light lint types bench
+.PHONY: setup demo test test-all test-triton test-light peers lint types bench
 
 setup: .venv/.ready
 
@@ -29,6 +29,15 @@ test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and 
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps tritonclient==2.51.0  # for perf_analyzer
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'numpy<2' onnxruntime pillow
+	touch $@
+
+# The servers that benchmarks/serving.py measures beside ours.
+peers: .venv-peers/.ready
+
+.venv-peers/.ready: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check \
+	    litserve==0.2.19 bentoml==1.4.40 onnxruntime==1.32.0 numpy==2.4.6 pillow==13.0.0
 	touch $@
 
 lint: setup

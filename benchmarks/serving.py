@@ -1,35 +1,47 @@
-"""Our server beside plain FastAPI with one session run per request, and the bare loop that is the limit of both.
+"""Our server beside plain FastAPI, LitServe, BentoML and Triton, and the bare loop that is the limit of all of them.
 
-The same ONNX file, the same JPEG, the same load generator (`hey` from Debian) on the same machine. The rows take turns,
-round after round; medians over the rounds are shown. The bare loop decodes and infers without any server.
+The same ONNX file, the same decoding, the same JPEG, the same load generator (`hey` from Debian) on the same machine.
+The bare loop decodes and infers without any server. Each server runs alone, round after round; medians over the rounds
+are shown. The peers run as their documentation shows it, with ONNX Runtime's defaults; "plain FastAPI, our session" has
+our session's options. LitServe and BentoML take base64 in JSON. `make peers` and `make test-triton` install them; what
+is not there is left out.
 """
 
+import base64
 import csv
 import io
+import json
+import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import numpy as np
 from PIL import Image
 
 from benchmarks.embed_folder import small_bundle
+from benchmarks.peers.encoder import BUNDLE
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import listening
 from vssl.bundle import open_bundle
 from vssl.engine import Engine
 from vssl.preprocessing import decode
 
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / ".venv-peers" / "bin"
+TRITON = ROOT / ".venv-triton"
 BATCH = 32
 MANY = 64
 
@@ -46,40 +58,166 @@ LOADS = [Load(1, 1), Load(1, 8), Load(1, 32), Load(1, 128), Load(MANY, 4)]
 
 
 @dataclass(frozen=True)
+class Body:
+    """A request's body in a file, its type, and headers beside it."""
+
+    file: Path
+    kind: str
+    headers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Server:
-    """A process that listens, and its paths for one image and for many."""
+    """A process that listens, and where and how it is asked for one image and for many."""
 
-    name: str
-    url: str
     pid: int
-    one: str
-    many: str
+    asked: dict[int, tuple[str, Body]] = field(repr=False)
 
 
-@contextmanager
-def started(name: str, command: list[str], one: str, many: str) -> Iterator[Server]:
-    """Start a server of this Python's, and end it."""
-    with listening([sys.executable, "-m", *command]) as (url, pid):
-        yield Server(name, url, pid, one, many)
+Start = Callable[[], AbstractContextManager[Server]]
 
 
-def ask(server: Server, load: Load, bodies: dict[int, tuple[Path, str]], seconds: float) -> Row:
+@dataclass(frozen=True)
+class Bodies:
+    """One JPEG, and the same `MANY` times, in the forms that the servers take."""
+
+    data: bytes
+    folder: Path
+
+    def raw(self, *headers: str) -> Body:
+        """The JPEG as it is."""
+        return self._write("raw", self.data, "image/jpeg", headers)
+
+    def multipart(self) -> Body:
+        """Many files of a form."""
+        head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
+        content = (head + self.data + b"\r\n") * MANY + b"--x--\r\n"
+        return self._write("multipart", content, "multipart/form-data; boundary=x")
+
+    def json(self, images: int) -> Body:
+        """Base64 in a list."""
+        content = {"images": [base64.b64encode(self.data).decode()] * images}
+        return self._write(f"json{images}", json.dumps(content).encode(), "application/json")
+
+    def tensor(self) -> Body:
+        """Many as a binary tensor of the Open Inference Protocol."""
+        elements = (len(self.data).to_bytes(4, "little") + self.data) * MANY
+        size = {"binary_data_size": len(elements)}
+        tensor = {"name": "image", "shape": [MANY, 1], "datatype": "BYTES", "parameters": size}
+        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+        length = f"Inference-Header-Content-Length: {len(head)}"
+        return self._write("tensor", head + elements, "application/octet-stream", [length])
+
+    def _write(self, name: str, content: bytes, kind: str, headers: Sequence[str] = ()) -> Body:
+        (self.folder / name).write_bytes(content)
+        return Body(self.folder / name, kind, headers)
+
+
+def servers(bundle: Path, bodies: Bodies, folder: Path) -> dict[str, Start]:
+    """What is installed here, by name."""
+    raw, many = bodies.raw(), bodies.multipart()
+
+    @contextmanager
+    def local(command: list[str], one: str, several: str) -> Iterator[Server]:
+        with listening([sys.executable, "-m", *command]) as (url, pid):
+            yield Server(pid, {1: (url + one, raw), MANY: (url + several, many)})
+
+    @contextmanager
+    def peer(command: list[str], path: str) -> Iterator[Server]:
+        port = free_port()
+        environment = {**os.environ, BUNDLE: str(bundle), "PYTHONPATH": f"{ROOT / 'core'}:{ROOT}"}
+        environment["BENTOML_DO_NOT_TRACK"] = environment["LITSERVE_DISABLE_ANALYTICS"] = "1"
+        url = f"http://127.0.0.1:{port}{path}"
+        with subprocess.Popen(
+            [*command, str(port)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                wait_for(url, bodies.json(1))
+                yield Server(process.pid, {count: (url, bodies.json(count)) for count in (1, MANY)})
+            finally:
+                process.terminate()
+
+    @contextmanager
+    def triton() -> Iterator[Server]:
+        from tests.export.triton_server import running
+        from vssl_export.triton import write_repository
+
+        opened = open_bundle(bundle)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            repository = Path(scratch, "models")
+            write_repository(opened, repository, False)
+            for config in repository.rglob("config.pbtxt"):
+                text = config.read_text()
+                config.write_text(re.sub(r"max_batch_size: \d+", f"max_batch_size: {MANY}", text))
+            with running(repository, Path(scratch)) as found:
+                url = f"http://{found.http}/v2/models/{opened.manifest.name}_image/infer"
+                one = bodies.raw("Inference-Header-Content-Length: 0")
+                wait_for(url, one)
+                yield Server(process_of(repository), {1: (url, one), MANY: (url, bodies.tensor())})
+
+    plain = ["benchmarks.peers.plain_fastapi", str(bundle)]
+    found: dict[str, Start] = {
+        "vssl serve": lambda: local(["vssl.cli", "serve", str(bundle), "--port", "0"], *["/v1/embed"] * 2),
+        "plain FastAPI": lambda: local(plain, "/one", "/many"),
+        "plain FastAPI, our session": lambda: local([*plain, "ours"], "/one", "/many"),
+    }
+    if PEERS.exists():
+        bento = [str(PEERS / "bentoml"), "serve", "benchmarks.peers.bento:Embedder", "--port"]
+        found["LitServe"] = lambda: peer([str(PEERS / "python"), "-m", "benchmarks.peers.lit_serve"], "/predict")
+        found["BentoML"] = lambda: peer(bento, "/embed")
+    if TRITON.exists():
+        found["Triton, Python backend"] = triton
+    return found
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def wait_for(url: str, body: Body) -> None:
+    """Ask until the answer is 200, two minutes at most."""
+    headers = {"Content-Type": body.kind} | dict(header.split(": ") for header in body.headers)
+    answer = "no answer"
+    for _ in range(240):
+        try:
+            found = httpx2.post(url, content=body.file.read_bytes(), headers=headers, timeout=10)
+            answer = f"{found.status_code} {found.text[:300]}"
+            if found.status_code == 200:
+                return
+        except httpx2.TransportError as error:
+            answer = str(error)
+        time.sleep(0.5)
+    raise SystemExit(f"{url} never answered: {answer}")
+
+
+def process_of(argument: Path) -> int:
+    """The process whose command line names this path."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"={argument}\0" in (folder / "cmdline").read_text():
+                return int(folder.name)
+        except OSError:
+            continue
+    raise SystemExit(f"no process works on {argument}")
+
+
+def ask(server: Server, load: Load, seconds: float) -> Row:
     """Images/s, latencies in milliseconds, and how many answers were none, by `hey`."""
-    body, kind = bodies[load.images]
-    url = server.url + (server.one if load.images == 1 else server.many)
-    command = ["hey", "-z", f"{seconds}s", "-c", str(load.concurrency), "-o", "csv", "-m", "POST", "-T", kind]
-    done = subprocess.run([*command, "-D", str(body), url], check=True, capture_output=True, text=True)
+    url, body = server.asked[load.images]
+    command = ["hey", "-z", f"{seconds}s", "-c", str(load.concurrency), "-o", "csv", "-m", "POST", "-T", body.kind]
+    for header in body.headers:
+        command += ["-H", header]
+    done = subprocess.run([*command, "-D", str(body.file), url], check=True, capture_output=True, text=True)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     good = sorted(float(row["response-time"]) for row in rows if row["status-code"] == "200")
-    if not good:
-        raise SystemExit(f"{server.name}: no answer under {load}: {done.stdout[:300]}{done.stderr[:300]}")
     # hey leaves failed connections out of its table: they show as fewer images a second.
-    return {
-        "images_per_second": len(good) * load.images / seconds,
-        "p50_ms": 1000 * good[len(good) // 2],
-        "p99_ms": 1000 * good[min(len(good) - 1, len(good) * 99 // 100)],
-        "errors": len(rows) - len(good),
-    }
+    row: Row = {"images_per_second": len(good) * load.images / seconds, "errors": len(rows) - len(good)}
+    if good:
+        row["p50_ms"] = 1000 * good[len(good) // 2]
+        row["p99_ms"] = 1000 * good[min(len(good) - 1, len(good) * 99 // 100)]
+    return row
 
 
 def bare_loop(location: Path, data: bytes, seconds: float) -> Row:
@@ -97,69 +235,84 @@ def bare_loop(location: Path, data: bytes, seconds: float) -> Row:
     return {"images_per_second": images / (time.monotonic() - begun)}
 
 
-def write_bodies(folder: Path, side: int) -> tuple[dict[int, tuple[Path, str]], bytes]:
-    """One real image as a JPEG of `side` × `side` pixels, alone and 64 times in a multipart body."""
+def jpeg(side: int) -> bytes:
+    """One real image as a JPEG of `side` × `side` pixels."""
     with zipfile.ZipFile(DEMO_DATA) as archive:
         name = next(name for name in archive.namelist() if name.startswith("test/") and name.endswith(".png"))
         image = Image.open(io.BytesIO(archive.read(name))).convert("RGB").resize((side, side))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)
-    data = file.getvalue()
-    (folder / "one").write_bytes(data)
-    head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
-    (folder / "many").write_bytes((head + data + b"\r\n") * MANY + b"--x--\r\n")
-    return {
-        1: (folder / "one", "image/jpeg"),
-        MANY: (folder / "many", "multipart/form-data; boundary=x"),
-    }, data
+    return file.getvalue()
 
 
-def peak_memory(pid: int) -> float:
-    """MiB that a process has held at most."""
-    [line] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(line) / 1024
+def memory(pid: int) -> float:
+    """MiB that a process and its children hold now, shared pages counted once."""
+    tree, total = [pid], 0
+    while tree:
+        one = tree.pop()
+        try:
+            tree += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+            [kib] = re.findall(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)
+            total += int(kib)
+        except OSError:  # ended meanwhile
+            continue
+    return total / 1024
+
+
+def measure(bundle: Path, folder: Path, seconds: float, rounds: int) -> list[Row]:
+    """The rows for one encoder: every server under every load, one server at a time."""
+    side = open_bundle(bundle).manifest.preprocessing.size
+    bodies = Bodies(jpeg(side), folder)
+    starts = servers(bundle, bodies, folder)
+    found: dict[tuple[str, Load | None], list[Row]] = {}
+    for _ in range(rounds):
+        found.setdefault(("bare loop", None), []).append(bare_loop(bundle, bodies.data, seconds))
+        for name, start in starts.items():
+            with ExitStack() as stack:
+                server = stack.enter_context(start())
+                ask(server, Load(1, 8), seconds / 2)  # warms what is compiled or loaded on first use
+                for load in LOADS:
+                    row = ask(server, load, seconds)
+                    row["MiB"] = memory(server.pid)
+                    found.setdefault((name, load), []).append(row)
+    rows = []
+    for (name, asked), measured in found.items():
+        row = {"encoder_px": side, "server": name}
+        if asked:
+            row |= {"images_per_request": asked.images, "concurrency": asked.concurrency}
+        keys = dict.fromkeys(key for one in measured for key in one)
+        row |= {key: statistics.median(one[key] for one in measured if key in one) for key in keys}
+        if asked:
+            row["errors"] = sum(one["errors"] for one in measured)
+        rows.append(row)
+    return rows
+
+
+def large_bundle(folder: Path) -> Path:
+    """A bundle of an untrained ResNet-18 at 224 pixels: speed does not depend on what it learned."""
+    from benchmarks.export import RESNET, engines_of
+    from vssl_export.onnx_file import to_onnx, without_features
+    from vssl_training.embedder import build_embedder
+    from vssl_training.recipe import load_recipe, override
+
+    resnet = build_embedder(override(load_recipe("quick"), [*RESNET, "network.backbone=resnet18"]))
+    engines_of({"fp32": without_features(to_onnx(resnet, 224))}, 224, 128, folder / "large")
+    return folder / "large"
 
 
 def main() -> None:
     """Print the table."""
     flags = parser(__doc__)
-    flags.add_argument("--bundle", type=Path, help="a bundle; without it a small one is trained")
-    flags.add_argument("--side", type=int, help="of the JPEG in pixels; by default the encoder's")
+    flags.add_argument("--bundle", type=Path, action="append", help="instead of a 32-px and a 224-px encoder")
     arguments = flags.parse_args()
     if shutil.which("hey") is None:
         raise SystemExit("hey is missing: apt-get install hey")
-    seconds, rounds = (2.0, 1) if arguments.quick else (5.0, 5)
+    seconds, rounds = (1.5, 1) if arguments.quick else (4.0, 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = arguments.bundle or small_bundle(folder)
-        side = arguments.side or open_bundle(bundle).manifest.preprocessing.size
-        bodies, data = write_bodies(folder, side)
-        with (
-            started("vssl serve", ["vssl.cli", "serve", str(bundle), "--port", "0"], *["/v1/embed"] * 2) as ours,
-            started("plain FastAPI", ["benchmarks.plain_fastapi", str(bundle)], "/one", "/many") as plain,
-        ):
-            works: dict[tuple[str, Load | None], Callable[[], Row]] = {
-                ("bare loop", None): lambda: bare_loop(bundle, data, seconds)
-            }
-            for load in LOADS:
-                for server in (ours, plain):
-                    works[server.name, load] = lambda server=server, load=load: ask(server, load, bodies, seconds)  # type: ignore[misc]
-            found: dict[tuple[str, Load | None], list[Row]] = {key: [] for key in works}
-            for _ in range(rounds):
-                for key, work in works.items():
-                    found[key].append(work())
-            memory = {server.name: peak_memory(server.pid) for server in (ours, plain)}
-    rows = []
-    for (row_name, asked), measured in found.items():
-        row: Row = {"server": row_name}
-        if asked:
-            row |= {"images_per_request": asked.images, "concurrency": asked.concurrency}
-        row |= {key: statistics.median(one[key] for one in measured) for key in measured[0]}
-        if asked:
-            row["errors"] = sum(one["errors"] for one in measured)
-            row["peak_MiB"] = memory[row_name]
-        rows.append(row)
-    report("Serving", rows, {"jpeg_side": side, "seconds": seconds, "rounds": rounds}, arguments.json)
+        bundles = arguments.bundle or [small_bundle(folder), *([] if arguments.quick else [large_bundle(folder)])]
+        rows = [row for bundle in bundles for row in measure(bundle, folder, seconds, rounds)]
+    report("Serving", rows, {"seconds": seconds, "rounds": rounds}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> Non
         asked = [objects(FILES)]
         with served.model.batcher.places(1):
             refused(lambda: remote.infer("loaded_image", asked), "RESOURCE_EXHAUSTED", "busy")
-        refused(lambda: remote.infer("loaded_image", asked), "DEADLINE_EXCEEDED", "no answer within 0.5 seconds")
+        refused(lambda: remote.infer("loaded_image", asked), "DEADLINE_EXCEEDED", "no answer within 1 seconds")
         engine.entered.acquire()
         refused(lambda: remote.infer("loaded_image", asked, client_timeout=0.1), "DEADLINE_EXCEEDED", "Deadline")
         wait_for_metric(served, 'vssl_queue_images{model="loaded"} 0.0')
