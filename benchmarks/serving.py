@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.embed_folder import small_bundle
+from benchmarks.large_encoder import large_bundle
 from benchmarks.peers.encoder import BUNDLE
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import listening
@@ -286,18 +287,6 @@ def measure(bundle: Path, folder: Path, seconds: float, rounds: int) -> list[Row
             row["errors"] = sum(one["errors"] for one in measured)
         rows.append(row)
     return rows
-
-
-def large_bundle(folder: Path) -> Path:
-    """A bundle of an untrained ResNet-18 at 224 pixels: speed does not depend on what it learned."""
-    from benchmarks.export import RESNET, engines_of
-    from vssl_export.onnx_file import to_onnx, without_features
-    from vssl_training.embedder import build_embedder
-    from vssl_training.recipe import load_recipe, override
-
-    resnet = build_embedder(override(load_recipe("quick"), [*RESNET, "network.backbone=resnet18"]))
-    engines_of({"fp32": without_features(to_onnx(resnet, 224))}, 224, 128, folder / "large")
-    return folder / "large"
 
 
 def main() -> None:
