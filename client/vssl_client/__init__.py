@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vssl_client.async_client import AsyncClient
     from vssl_client.client import Client
     from vssl_client.errors import (
         BadAnswer,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vssl_client.result import EmbeddingResult, ModelInfo
 
 __all__ = [
+    "AsyncClient",
     "BadAnswer",
     "Client",
     "ClientError",
@@ -35,7 +37,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     # On first use: `vssl --help` imports this package for its command alone, and must not wait for httpx2 and numpy.
     if name in __all__:
-        for home in ("errors", "result", "client"):
+        for home in ("errors", "result", "client", "async_client"):
             module = import_module(f"{__name__}.{home}")
             if hasattr(module, name):
                 return getattr(module, name)

@@ -1,74 +1,92 @@
-"""The SDK: images in, arrays out, over HTTP."""
+"""The SDK for threads: images in, arrays out."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Protocol, Self, TypeVar
 
-import httpx2
+from vssl_client.base import ClientBase
+from vssl_client.embedder import OnError, embed_images, stream_images
+from vssl_client.errors import ClientError
+from vssl_client.http import HttpTransport
+from vssl_client.inputs import ImageInput, decode_all
+from vssl_client.result import EmbeddingResult, ModelInfo
+from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Step, Steps
 
-from vssl.errors import UsageError
-from vssl_client import retry, wire
-from vssl_client.embedder import embed_images
-from vssl_client.errors import BadAnswer, ConnectionFailed, ImageRejected, Overloaded, RequestRejected, ServerFailed
-from vssl_client.inputs import ImageInput
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, joined
+R = TypeVar("R")
 
 
-class Client:
-    """A VSSL server. May be used from many threads; close it, or use it in a `with` statement.
-
-    Args:
-        url: where the server is, such as `http://127.0.0.1:8000`.
-        timeout: seconds without a byte after which an answer counts as lost.
-        retries: further tries after a lost connection, 429 or a 5xx, with growing pauses; Retry-After is honoured.
-        api_key: sent as a bearer token.
-
-    Raises:
-        UsageError: `url` is not an http(s) address.
-    """
-
-    in_flight = 4
-
-    def __init__(self, url: str, *, timeout: float = 60.0, retries: int = 5, api_key: str | None = None) -> None:
-        self.url = url.rstrip("/")
-        self._retries = retries
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        try:
-            parsed = httpx2.URL(self.url)
-        except httpx2.InvalidURL as error:
-            raise UsageError(f"{url}: not a valid address ({error})") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise UsageError(f"{url}: not the address of a server; it must look like http://127.0.0.1:8000")
-        limits = httpx2.Limits(max_connections=None)
-        self._http = httpx2.Client(headers=headers, timeout=httpx2.Timeout(timeout, connect=5.0), limits=limits)
+class Transport(Protocol):
+    """A way to one server: one attempt at a time."""
 
     def model(self) -> ModelInfo:
-        """The model that the server answers with now.
+        """Which model answers."""
+
+    def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class Client(ClientBase[Transport]):
+    """A server, or several. May be used from many threads; close it, or use it in a `with` statement.
+
+    >>> with Client(url) as client:
+    ...     result = client.embed(["cat.png", "dog.png"])
+    >>> result.embedding.shape, result.variance.shape, result.uncertainty.shape
+    ((2, 16), (2, 16), (2,))
+
+    An image that can't be embedded is raised, or is a row that says why, or is left out:
+
+    >>> with Client([url, other_url], timeout=10) as client:
+    ...     with_error = client.embed(["cat.png", "notes.txt"], on_error="return")
+    ...     without = client.embed(["notes.txt", "cat.png"], on_error="skip")
+    >>> with_error.ok, with_error.errors[1].type
+    (array([ True, False]), 'not_an_image')
+    >>> len(without), without.index
+    (1, array([1]))
+    """
+
+    def model(self) -> ModelInfo:
+        """The model that the servers answer with now.
 
         Raises:
             ClientError: as for `embed`.
         """
-        return wire.read_model(self._request("GET", wire.MODELS))
+        return self._run(self._model_steps())
 
-    def embed(self, images: Iterable[ImageInput], *, on_error: Literal["raise", "return"] = "raise") -> EmbeddingResult:
+    def embed(self, images: Iterable[ImageInput], *, on_error: OnError = "raise") -> EmbeddingResult:
         """Embed images, several requests at a time; the rows come back in the order of the images.
 
         Args:
             images: paths, encoded bytes, PIL images, or uint8 arrays [H, W, 3] in RGB; any iterable, read as it goes.
-            on_error: `raise` the first ImageRejected, or `return` it as that row's item in `errors`.
+            on_error: `raise` the first ImageRejected; `return` it as that row's item in `errors`; or `skip` the image,
+                so that the result has fewer rows, and `index` says whose.
 
         Raises:
             ImageRejected: an image can't be embedded and `on_error` is `raise`.
-            ConnectionFailed: the server can't be reached, or answers too late, after all retries.
-            Overloaded: it has no place for the request, after all retries.
-            RequestRejected: it refuses the request.
-            ServerFailed: it failed on the request, after all retries.
+            ConnectionFailed: no server can be reached, or answers in time, after all retries.
+            Overloaded: none has a place for the request, after all retries.
+            RequestRejected: a server refuses the request.
+            ServerFailed: they failed on the request, after all retries.
             BadAnswer: what answers is not a VSSL server.
-            ModelChanged: its model changed between two batches.
+            ModelChanged: the model changed between two batches, or the servers have different ones.
             TypeError: `images` holds something that is no image at all.
         """
         return embed_images(self, images, on_error)
+
+    def stream(self, images: Iterable[ImageInput], *, on_error: OnError = "raise") -> Iterator[EmbeddingResult]:
+        """The same for any number of images: results of up to 64 at a time, in order, in memory that does not grow.
+
+        >>> from itertools import repeat, islice
+        >>> with Client(url) as client:
+        ...     batches = client.stream(repeat("cat.png"))  # it never ends
+        ...     [batch.index[0] for batch in islice(batches, 3)]
+        [0, 64, 128]
+        """
+        return stream_images(self, images, on_error)
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
         """Embed encoded images in one request; in several if the server finds that one too large.
@@ -76,22 +94,12 @@ class Client:
         Raises:
             ClientError: as for `embed`, but ImageRejected only ever stands in `errors`.
         """
-        try:
-            answer = self._request("POST", wire.EMBED, *wire.embed_body(images))
-            return wire.read_embeddings(answer, len(images))
-        except RequestRejected as error:
-            if error.status != 413:
-                raise
-            if len(images) > 1:
-                half = len(images) // 2
-                return joined([self.embed_batch(images[:half]), self.embed_batch(images[half:])])
-            model = self.model()
-            refused = ImageRejected("too_many_bytes", str(error))
-            return all_failed([refused], model.name, model.version, model.dimension)
+        return self._run(self._embed_steps(images))
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        for transport in self._transports:
+            transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -101,34 +109,36 @@ class Client:
     ) -> None:
         self.close()
 
-    def _request(self, method: str, path: str, body: bytes | None = None, content_type: str | None = None) -> bytes:
-        """The body of a 200 answer, tried up to 1 + `retries` times."""
-        headers = None if content_type is None else {"Content-Type": content_type}
-        request = self._http.build_request(method, self.url + path, content=body, headers=headers)
-        for attempt in range(self._retries):
-            try:
-                return self._attempt(request)
-            except (ConnectionFailed, Overloaded, ServerFailed) as error:
-                time.sleep(retry.pause(attempt, getattr(error, "retry_after", None)))
-        return self._attempt(request)
+    def _connected(self, url: str) -> Transport:
+        if self._options.transport == "http":
+            return HttpTransport(url, self._options)
+        from vssl_client.triton import Blocking, TritonTransport
 
-    def _attempt(self, request: httpx2.Request) -> bytes:
-        where = request.url.copy_with(userinfo=b"", query=None)
-        try:
-            response = self._http.send(request)
-        except httpx2.TimeoutException as error:
-            raise ConnectionFailed(f"{where}: no answer in time ({type(error).__name__})") from error
-        except httpx2.TransportError as error:
-            raise ConnectionFailed(f"{where}: {error or type(error).__name__}; is the server running?") from error
-        except httpx2.HTTPError as error:
-            raise BadAnswer(f"{where}: {error}") from error
-        status = response.status_code
-        if status == 200:
-            return response.content
-        text, kind, code = wire.read_problem(response.content)
-        message = f"{where} answers {status}: {text}"
-        if status in (429, 503):
-            raise Overloaded(message, status, retry.parse_retry_after(response.headers.get("Retry-After")))
-        if status >= 500:
-            raise ServerFailed(message, status)
-        raise RequestRejected(message, status, kind, code)
+        return Blocking(TritonTransport(url, self._options))
+
+    def _run(self, steps: Steps[R]) -> R:
+        """Do one step after another to the end."""
+        with closing(steps):
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        answer = self._do(step)
+                    except ClientError as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(answer)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+
+    def _do(self, step: Step) -> Any:  # noqa: ANN401 — each step has an answer of its own
+        match step:
+            case Pause(seconds):
+                return time.sleep(seconds)
+            case AskModel(server):
+                return self._transports[server].model()
+            case AskEmbeddings(server, batch):
+                return self._transports[server].embed(batch)
+            case Decode(images, preprocessing):
+                return decode_all(images, preprocessing)

@@ -1,8 +1,10 @@
 """What embeds images, seen from the client: a server, or an engine in this process, through one narrow door."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol, TypeVar
+
+import numpy as np
 
 from vssl.preprocessing import ImageError
 from vssl_client.errors import ImageRejected
@@ -14,6 +16,9 @@ MAX_IMAGES = 64
 """Images in one batch: enough that the cost of a request is shared, few enough that batches take turns."""
 MAX_BYTES = 8 * 2**20
 """Encoded bytes in one batch; a single larger image goes alone."""
+
+OnError = Literal["raise", "skip", "return"]
+"""What becomes of an image that can't be embedded: an exception, nothing, or a row with its error."""
 
 T = TypeVar("T")
 
@@ -40,9 +45,7 @@ class Embedder(Protocol):
         """
 
 
-def embed_images(
-    embedder: Embedder, images: Iterable[ImageInput], on_error: Literal["raise", "return"] = "raise"
-) -> EmbeddingResult:
+def embed_images(embedder: Embedder, images: Iterable[ImageInput], on_error: OnError = "raise") -> EmbeddingResult:
     """Embed images in any of their forms, several batches at a time; what `Client.embed` does, for any embedder.
 
     Raises:
@@ -50,23 +53,50 @@ def embed_images(
         ClientError: a batch as a whole could not be embedded.
         TypeError: `images` holds something that is no image at all.
     """
+    results = list(stream_images(embedder, images, on_error))
+    return together(results) or none_embedded(results, embedder.model())
+
+
+def stream_images(
+    embedder: Embedder, images: Iterable[ImageInput], on_error: OnError = "raise"
+) -> Iterator[EmbeddingResult]:
+    """The same for any number of images, a batch at a time, in memory that does not grow."""
     check_list(images)
+    return _stream(embedder, images, on_error)
+
+
+def _stream(embedder: Embedder, images: Iterable[ImageInput], on_error: OnError) -> Iterator[EmbeddingResult]:
     inputs = (snapshot(image, index) for index, image in enumerate(images))
     chunks = chunked(inputs, MAX_IMAGES, weight, MAX_BYTES)
-    results: list[EmbeddingResult] = []
     done = 0
     with ordered(lambda chunk: (chunk, embed_each(embedder, chunk, encoded)), chunks, embedder.in_flight) as batches:
         for chunk, result in batches:
-            for row, error in enumerate(result.errors):
-                if error is not None:
-                    error.index, error.name = done + row, name_of(chunk[row])
-                    if on_error == "raise":
-                        raise error
+            yield placed(result, chunk, done, on_error)
             done += len(chunk)
-            results.append(result)
-    if any(result.ok.any() for result in results):
-        return joined(results)
-    model = embedder.model()
+
+
+def placed(result: EmbeddingResult, images: Sequence[ImageInput], first: int, on_error: OnError) -> EmbeddingResult:
+    """A batch's result among all: its first image is number `first`; errors are raised, kept, or left out.
+
+    Raises:
+        ImageRejected: an image has no embedding and `on_error` is `raise`.
+    """
+    for row, error in enumerate(result.errors):
+        if error is not None:
+            error.index, error.name = first + row, name_of(images[row])
+            if on_error == "raise":
+                raise error
+    result = replace(result, index=np.arange(first, first + len(images)))
+    return result[result.ok] if on_error == "skip" else result
+
+
+def together(results: list[EmbeddingResult]) -> EmbeddingResult | None:
+    """One result of all batches; None where none of them has an embedding, so that D is not known."""
+    return joined(results) if any(result.ok.any() for result in results) else None
+
+
+def none_embedded(results: list[EmbeddingResult], model: ModelInfo) -> EmbeddingResult:
+    """One result of batches without an embedding, in the model's shape."""
     errors = [error for result in results for error in result.errors]
     return all_failed(errors, model.name, model.version, model.dimension)
 
@@ -79,16 +109,26 @@ def embed_each(embedder: Embedder, items: Iterable[T], read: Callable[[T], bytes
     Raises:
         ClientError: a batch as a whole could not be embedded.
     """
-    images = (_attempt(item, read) for item in items)
-    results = []
-    for batch in chunked(images, MAX_IMAGES, lambda pair: len(pair[0]), MAX_BYTES):
-        result = embedder.embed_batch([image for image, _ in batch])
-        errors = [ours or theirs for (_, ours), theirs in zip(batch, result.errors, strict=True)]
-        results.append(replace(result, errors=errors))
-    return joined(results)
+    return joined(
+        [explained(embedder.embed_batch([image for image, _ in batch]), batch) for batch in read_batches(items, read)]
+    )
 
 
-def _attempt(item: T, read: Callable[[T], bytes]) -> tuple[bytes, ImageRejected | None]:
+Read = tuple[bytes, ImageRejected | None]
+"""An image, and why it could not be read."""
+
+
+def read_batches(items: Iterable[T], read: Callable[[T], bytes]) -> Iterator[list[Read]]:
+    """Batches of bounded size, read as they are taken."""
+    return chunked((_attempt(item, read) for item in items), MAX_IMAGES, lambda pair: len(pair[0]), MAX_BYTES)
+
+
+def explained(result: EmbeddingResult, batch: list[Read]) -> EmbeddingResult:
+    """The result of a batch, with our reason for each image that could not be read."""
+    return replace(result, errors=[ours or theirs for (_, ours), theirs in zip(batch, result.errors, strict=True)])
+
+
+def _attempt(item: T, read: Callable[[T], bytes]) -> Read:
     # An item that can't be read goes on as an empty image: it keeps its row, and our reason replaces the one it gets.
     try:
         return read(item), None

@@ -2,15 +2,16 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vssl.preprocessing import DEFAULT_LIMITS, rotate, to_rgb
+from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode, rotate, to_rgb
 from vssl.sources import within
+from vssl_client.errors import ImageRejected
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A path, an encoded image, a PIL image, or uint8 pixels [H, W, 3] in RGB."""
@@ -75,3 +76,20 @@ def encoded(image: ImageInput) -> bytes:
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)
     return png.getvalue()
+
+
+def decode_all(
+    images: Sequence[bytes], preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.uint8], list[ImageRejected | None]]:
+    """Pixels uint8 [M, S, S, 3] of the images that can be decoded, and for each image why it can't, or None."""
+    pixels = np.empty((len(images), preprocessing.size, preprocessing.size, 3), np.uint8)
+    errors: list[ImageRejected | None] = []
+    good = 0
+    for image in images:
+        try:
+            pixels[good] = decode(image, preprocessing)
+            errors.append(None)
+            good += 1
+        except ImageError as error:
+            errors.append(ImageRejected(error.type, str(error)))
+    return pixels[:good], errors

@@ -6,14 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from vssl.bundle import Bundle
 from vssl.calibration import judge
 from vssl.engine import Engine
 from vssl.errors import UsageError
-from vssl.preprocessing import ImageError, decode
-from vssl_client.errors import ImageRejected
+from vssl_client.inputs import decode_all
 from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
 
 
@@ -41,24 +38,17 @@ class LocalEmbedder:
     def model(self) -> ModelInfo:
         """What the manifest says."""
         manifest, engine = self._manifest, self._engine
-        return ModelInfo(manifest.name, manifest.version, manifest.id, engine.dimension, engine.size)
+        return ModelInfo(
+            manifest.name, manifest.version, manifest.id, engine.dimension, engine.size, manifest.preprocessing
+        )
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
         """Decode here, then wait for the engine."""
-        pixels = np.empty((len(images), self._engine.size, self._engine.size, 3), np.uint8)
-        errors: list[ImageRejected | None] = []
-        good = 0
-        for image in images:
-            try:
-                pixels[good] = decode(image, self._manifest.preprocessing)
-                errors.append(None)
-                good += 1
-            except ImageError as error:
-                errors.append(ImageRejected(error.type, str(error)))
+        pixels, errors = decode_all(images, self._manifest.preprocessing)
         name, version = self._manifest.name, self._manifest.version
-        if not good:
+        if not len(pixels):
             return all_failed(errors, name, version, self._engine.dimension)
-        answer = self._engine_thread.submit(self._engine, pixels[:good]).result()
+        answer = self._engine_thread.submit(self._engine, pixels).result()
         numbers = (answer.embedding, answer.variance, answer.uncertainty)
         if self._manifest.calibration is None:
             return filled(errors, name, version, *numbers)

@@ -1,12 +1,13 @@
 """Work on several items at once, results in the order of the items, bounded memory."""
 
+import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,18 +56,54 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterato
             tasks.put(None)
 
 
+async def ordered_async(
+    work: Callable[[T], Coroutine[Any, Any, R]], items: AsyncIterable[T], workers: int
+) -> AsyncGenerator[R, None]:
+    """The same in an event loop: up to `workers` at once. On leaving, what is under way is cancelled."""
+    free = asyncio.Semaphore(workers)
+    pending: deque[asyncio.Task[R]] = deque()
+
+    async def run(item: T) -> R:
+        async with free:
+            return await work(item)
+
+    try:
+        async for item in items:
+            pending.append(asyncio.create_task(run(item)))
+            if len(pending) == 2 * workers:
+                yield await pending.popleft()
+        while pending:
+            yield await pending.popleft()
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+class Chunks(Generic[T]):
+    """Items collected into lists of up to `most` that weigh up to `heaviest` together; a heavier one stands alone."""
+
+    def __init__(self, most: int, heaviest: int) -> None:
+        self.rest: list[T] = []
+        self._most, self._heaviest, self._total = most, heaviest, 0
+
+    def add(self, item: T, weight: int) -> list[T]:
+        """Take one more; what is full now, for the item does not go into it, or nothing."""
+        full: list[T] = []
+        if self.rest and (len(self.rest) == self._most or self._total + weight > self._heaviest):
+            full, self.rest, self._total = self.rest, [], 0
+        self.rest.append(item)
+        self._total += weight
+        return full
+
+
 def chunked(
     items: Iterable[T], most: int, weigh: Callable[[T], int] = lambda _: 0, heaviest: int = 0
 ) -> Iterator[list[T]]:
-    """Lists of up to `most` items that weigh up to `heaviest` together; a single item that weighs more stands alone."""
-    chunk: list[T] = []
-    total = 0
+    """`items` in `Chunks`."""
+    chunks: Chunks[T] = Chunks(most, heaviest)
     for item in items:
-        weight = weigh(item)
-        if chunk and (len(chunk) == most or total + weight > heaviest):
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(item)
-        total += weight
-    if chunk:
-        yield chunk
+        if full := chunks.add(item, weigh(item)):
+            yield full
+    if chunks.rest:
+        yield chunks.rest

@@ -1,28 +1,35 @@
 """What embedding images gives: arrays, one row an image, in the order of the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vssl.calibration import FLAGS
+from vssl.preprocessing import Preprocessing
 from vssl_client.errors import ImageRejected, ModelChanged
 
 Floats = npt.NDArray[np.float32]
-Flags = dict[str, npt.NDArray[np.bool_]]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+Flags = dict[str, Mask]
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at."""
+    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
+
+    `preprocessing` is how an image becomes these pixels; None where the server does not tell.
+    """
 
     name: str
     version: str
     id: str
     dimension: int
     size: int
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class EmbeddingResult:
             calibration on labelled images.
         flags: `degraded` and `ood`, bool [N] each; None without a calibration.
         errors: N items, None where the image was embedded.
+        index: int64 [N], the image's place among those that were given; 0 … N − 1 unless some were skipped.
         model: name of the model that answered.
         version: its version.
     """
@@ -50,14 +58,33 @@ class EmbeddingResult:
     confidence: Floats | None
     flags: Flags | None
     errors: list[ImageRejected | None]
+    index: Indices
     model: str
     version: str
 
     def __len__(self) -> int:
         return len(self.errors)
 
+    def __getitem__(self, rows: Mask) -> "EmbeddingResult":
+        """The rows for which a mask, bool [N], is true."""
+
+        def some(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            embedding=self.embedding[rows],
+            variance=self.variance[rows],
+            uncertainty=self.uncertainty[rows],
+            percentile=some(self.percentile),
+            confidence=some(self.confidence),
+            flags=None if self.flags is None else {name: values[rows] for name, values in self.flags.items()},
+            errors=[error for error, kept in zip(self.errors, rows, strict=True) if kept],
+            index=self.index[rows],
+        )
+
     @property
-    def ok(self) -> npt.NDArray[np.bool_]:
+    def ok(self) -> Mask:
         """Which images were embedded: bool [N]."""
         return np.array([error is None for error in self.errors], np.bool_)
 
@@ -91,6 +118,7 @@ def filled(
         confidence=None if confidence is None else spread(confidence, np.nan),
         flags=None if flags is None else {name: spread(values, False) for name, values in flags.items()},
         errors=errors,
+        index=np.arange(len(errors)),
         model=model,
         version=version,
     )
@@ -142,6 +170,7 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
         confidence=optional([result.confidence for result in results], np.nan),
         flags={name: values for name, values in flags.items() if values is not None} or None,
         errors=[error for result in results for error in result.errors],
+        index=np.concatenate([result.index for result in results]),
         model=first.model,
         version=first.version,
     )

@@ -14,7 +14,7 @@ def pause(attempt: int, retry_after: float | None) -> float:
 
     Up to a half is taken off or added at random, so that clients that failed together don't come back together.
     """
-    backoff = min(FIRST * 2.0**attempt, LONGEST) * random.uniform(0.5, 1.0)
+    backoff = min(FIRST * 2.0 ** min(attempt, 50), LONGEST) * random.uniform(0.5, 1.0)
     asked = min(retry_after or 0.0, LONGEST) * random.uniform(1.0, 1.25)
     return max(backoff, asked)
 

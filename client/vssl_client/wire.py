@@ -1,7 +1,8 @@
-"""`POST /v1/embed` and `GET /v1/models` as bytes: pure functions, the same whatever carries them.
+"""`POST /v1/embed`, `GET /v1/models` and tensors of the Open Inference Protocol as bytes: pure functions.
 
 Images go out as they are, as parts of one multipart body; vectors come back as base64 of little-endian float32 in
-JSON. No number is written out in digits, and every image can have an error of its own.
+JSON. No number is written out in digits, and every image can have an error of its own. Pixels go to the protocol's
+inference route instead, tensors behind a JSON that describes them, both ways.
 """
 
 import base64
@@ -11,21 +12,39 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vssl.calibration import FLAGS
+from vssl.preprocessing import Preprocessing
 from vssl_client.errors import BadAnswer, ImageRejected
 from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_failed, filled
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
+INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"
+OUTPUTS = ("embedding", "variance", "uncertainty")
 Row = dict[str, Any]
 
 
-def embed_body(images: Sequence[bytes]) -> tuple[bytes, str]:
-    """The body and its Content-Type for at least one encoded image."""
+def embed_body(images: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
+    """The body and its headers for at least one encoded image."""
     boundary = secrets.token_hex(16)
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="image"\r\n\r\n'.encode()
     parts = [piece for image in images for piece in (head, image, b"\r\n")]
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
+    body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def tensor_body(pixels: npt.NDArray[np.uint8]) -> tuple[bytes, dict[str, str]]:
+    """The body and its headers for uint8 [N, S, S, 3]."""
+    tensor = {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": pixels.shape,
+        "parameters": {"binary_data_size": pixels.nbytes},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return head + pixels.tobytes(), headers
 
 
 def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
@@ -50,9 +69,29 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
         percentile, confidence = _numbers(good, "percentile"), _numbers(good, "confidence")
         return filled(errors, model, version, embedding, variance, uncertainty, percentile, confidence, _flags(good))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise BadAnswer(
-            f"/v1/embed gave no valid answer ({type(error).__name__}: {error}); is it a VSSL server?"
-        ) from error
+        raise _bad("/v1/embed", error) from error
+
+
+def read_tensors(body: bytes, header_length: str | None, model: str, images: int) -> EmbeddingResult:
+    """The answer to `images` images that were sent as pixels; it has no calibration.
+
+    Raises:
+        BadAnswer: it is not what an inference server answers.
+    """
+    try:
+        length = len(body) if header_length is None else int(header_length)
+        head = json.loads(body[:length])
+        arrays, rest = {}, memoryview(body)[length:]
+        for output in head["outputs"]:
+            size = output["parameters"]["binary_data_size"]
+            arrays[output["name"]] = np.frombuffer(rest[:size], "<f4").reshape(images, -1)
+            rest = rest[size:]
+        embedding, variance, uncertainty = (arrays[name] for name in OUTPUTS)
+        if embedding.shape != variance.shape:
+            raise ValueError("embedding and variance differ in size")
+        return filled([None] * images, model, _text(head["model_version"]), embedding, variance, uncertainty[:, 0])
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _bad(INFER.format(model), error) from error
 
 
 def read_model(body: bytes) -> ModelInfo:
@@ -64,20 +103,26 @@ def read_model(body: bytes) -> ModelInfo:
     try:
         row = json.loads(body)["data"][0]
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
-        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]))
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise BadAnswer(
-            f"{MODELS} gave no valid answer ({type(error).__name__}: {error}); is it a VSSL server?"
-        ) from error
+        told = row.get("preprocessing")
+        preprocessing = None if told is None else Preprocessing(**told)
+        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _bad(MODELS, error) from error
 
 
 def read_problem(body: bytes) -> tuple[str, str | None, str | None]:
     """Message, type and code of an error answer; whatever else came is quoted in short."""
     try:
         error = json.loads(body)["error"]
+        if isinstance(error, str):  # so it is under /v2
+            return _text(error), None, None
         return _text(error["message"]), error.get("type"), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return body[:200].decode(errors="replace").strip() or "no reason given", None, None
+
+
+def _bad(path: str, error: Exception) -> BadAnswer:
+    return BadAnswer(f"{path} gave no valid answer ({type(error).__name__}: {error}); is it a VSSL server?")
 
 
 def _error(row: Row) -> ImageRejected | None:

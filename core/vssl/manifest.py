@@ -255,3 +255,9 @@ class Manifest(Frozen):
             if found != {self.outputs.dimension}:
                 raise ValueError(f"the calibration is not of {self.outputs.dimension} dimensions")
         return self
+
+
+def protocol_parameters(manifest: Manifest) -> dict[str, str]:
+    """What a client of the Open Inference Protocol finds in a model's configuration, in Triton and in `vssl serve`."""
+    how = manifest.preprocessing
+    return {"vssl_bundle": manifest.id, "vssl_crop": str(how.crop), "vssl_interpolation": how.interpolation}

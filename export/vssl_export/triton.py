@@ -11,7 +11,7 @@ from vssl.bundle import Bundle
 from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import UsageError
 from vssl.files import atomic_write, write_directory
-from vssl.manifest import Manifest
+from vssl.manifest import Manifest, protocol_parameters
 
 MAX_BATCH = 32
 QUEUE_REQUESTS = 1024
@@ -192,4 +192,7 @@ model_warmup [ {{
 
 
 def _about(manifest: Manifest) -> str:
-    return f'parameters [ {{ key: "vssl_bundle" value {{ string_value: "{manifest.id}" }} }} ]\n'
+    return "".join(
+        f'parameters [ {{ key: "{key}" value {{ string_value: "{value}" }} }} ]\n'
+        for key, value in protocol_parameters(manifest).items()
+    )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 
 import orjson
@@ -74,6 +75,7 @@ async def list_models(request: Request) -> Response:
             "bundle_id": model.manifest.id,
             "dimension": model.manifest.outputs.dimension,
             "image_size": model.manifest.preprocessing.size,
+            "preprocessing": asdict(model.manifest.preprocessing),
             "max_images": service.settings.max_images,
             "max_body_bytes": service.settings.max_body_bytes,
         }

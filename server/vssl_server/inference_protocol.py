@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import vssl
 from vssl.engine import OUTPUTS
+from vssl.manifest import protocol_parameters
 from vssl_server.batcher import Pixels
 from vssl_server.decoding import Encoded
 from vssl_server.errors import ApiError
@@ -82,6 +83,9 @@ class InferenceModel:
                 {"name": name, "data_type": "TYPE_FP32", "dims": dims} for name, dims in self._outputs().items()
             ],
             "dynamic_batching": {},
+            "parameters": {
+                key: {"string_value": value} for key, value in protocol_parameters(self.model.manifest).items()
+            },
         }
 
     def statistics(self) -> dict[str, Any]:

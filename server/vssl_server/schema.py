@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from vssl.preprocessing import Preprocessing
 from vssl_server.openai_api import EmbeddingRequest
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4YSMCAALoARn1Z46+AAAAAElFTkSuQmCC"
@@ -83,6 +84,7 @@ class ModelCard(BaseModel):
     bundle_id: str
     dimension: int
     image_size: int = Field(description="Side in pixels of the square that images are resized to")
+    preprocessing: Preprocessing = Field(description="How an image becomes that square: for clients that resize")
     max_images: int
     max_body_bytes: int
 

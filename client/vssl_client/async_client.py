@@ -1,0 +1,151 @@
+"""The SDK for event loops: images in, arrays out, nothing blocked meanwhile."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, closing
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from vssl_client import embedder
+from vssl_client.base import ClientBase
+from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
+from vssl_client.errors import ClientError
+from vssl_client.http import AsyncHttpTransport
+from vssl_client.inputs import ImageInput, check_list, decode_all, encoded, snapshot, weight
+from vssl_client.pipeline import Chunks, ordered_async
+from vssl_client.result import EmbeddingResult, ModelInfo, joined
+from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Step, Steps
+
+R = TypeVar("R")
+AnyIterable = Iterable[ImageInput] | AsyncIterable[ImageInput]
+
+
+class AsyncTransport(Protocol):
+    """A way to one server: one attempt at a time."""
+
+    async def model(self) -> ModelInfo:
+        """Which model answers."""
+
+    async def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class AsyncClient(ClientBase[AsyncTransport]):
+    """`Client` for one event loop; close it, or use it in an `async with` statement.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     async with AsyncClient(url) as client:
+    ...         result = await client.embed(["cat.png", "dog.png"])
+    ...         async for batch in client.stream(["cat.png"] * 100):
+    ...             print(len(batch))
+    ...     return result.embedding.shape
+    >>> asyncio.run(main())
+    64
+    36
+    (2, 16)
+    """
+
+    async def model(self) -> ModelInfo:
+        """As `Client.model`."""
+        return await self._run(self._model_steps())
+
+    async def embed(self, images: AnyIterable, *, on_error: OnError = "raise") -> EmbeddingResult:
+        """As `Client.embed`; `images` may come asynchronously. Files are read, and pixels encoded, in threads."""
+        results = [result async for result in self.stream(images, on_error=on_error)]
+        return embedder.together(results) or embedder.none_embedded(results, await self.model())
+
+    def stream(self, images: AnyIterable, *, on_error: OnError = "raise") -> AsyncIterator[EmbeddingResult]:
+        """As `Client.stream`."""
+        if not isinstance(images, AsyncIterable):
+            check_list(images)
+        return self._stream(images, on_error)
+
+    async def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
+        """As `Client.embed_batch`."""
+        return await self._run(self._embed_steps(images))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for transport in self._transports:
+            await transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _connected(self, url: str) -> AsyncTransport:
+        if self._options.transport == "http":
+            return AsyncHttpTransport(url, self._options)
+        from vssl_client.triton import TritonTransport
+
+        return TritonTransport(url, self._options)
+
+    async def _stream(self, images: AnyIterable, on_error: OnError) -> AsyncGenerator[EmbeddingResult, None]:
+        done = 0
+        async with aclosing(ordered_async(self._embed_each, _chunks(images), self.in_flight)) as batches:
+            async for chunk, result in batches:
+                yield embedder.placed(result, chunk, done, on_error)
+                done += len(chunk)
+
+    async def _embed_each(self, chunk: list[ImageInput]) -> tuple[list[ImageInput], EmbeddingResult]:
+        batches = embedder.read_batches(chunk, encoded)
+        results = []
+        while batch := await asyncio.to_thread(next, batches, None):
+            results.append(embedder.explained(await self.embed_batch([image for image, _ in batch]), batch))
+        return chunk, joined(results)
+
+    async def _run(self, steps: Steps[R]) -> R:
+        """Do one step after another to the end."""
+        with closing(steps):
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        answer = await self._do(step)
+                    except ClientError as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(answer)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+
+    async def _do(self, step: Step) -> Any:  # noqa: ANN401 — each step has an answer of its own
+        match step:
+            case Pause(seconds):
+                return await asyncio.sleep(seconds)
+            case AskModel(server):
+                return await self._transports[server].model()
+            case AskEmbeddings(server, batch):
+                return await self._transports[server].embed(batch)
+            case Decode(images, preprocessing):
+                return await asyncio.to_thread(decode_all, images, preprocessing)
+
+
+async def _chunks(images: AnyIterable) -> AsyncGenerator[list[ImageInput], None]:
+    chunks: Chunks[ImageInput] = Chunks(MAX_IMAGES, MAX_BYTES)
+    index = 0
+    async for image in _each(images):
+        now = snapshot(image, index)
+        index += 1
+        if full := chunks.add(now, weight(now)):
+            yield full
+    if chunks.rest:
+        yield chunks.rest
+
+
+async def _each(images: AnyIterable) -> AsyncGenerator[ImageInput, None]:
+    if isinstance(images, AsyncIterable):
+        async for image in images:
+            yield image
+    else:
+        for image in images:
+            yield image

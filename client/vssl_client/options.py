@@ -1,0 +1,45 @@
+"""How a client talks to its servers, whichever way it does."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vssl.errors import UsageError
+
+TransportName = Literal["http", "grpc", "triton"]
+Compression = Literal["gzip"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a `Client` or an `AsyncClient`, which describe them.
+
+    Raises:
+        UsageError: a value that means nothing.
+    """
+
+    transport: TransportName = "http"
+    model: str | None = None
+    timeout: float = 60.0
+    retries: int = 5
+    connections: int = 4
+    api_key: str | None = None
+    compression: Compression | None = None
+    resize_locally: bool = False
+
+    def __post_init__(self) -> None:
+        if self.transport not in get_args(TransportName):
+            raise UsageError(f"transport {self.transport!r} is not one of {', '.join(get_args(TransportName))}")
+        if self.compression not in (None, *get_args(Compression)):
+            raise UsageError(f"compression {self.compression!r} is not gzip or None")
+        if self.timeout <= 0 or self.retries < 0 or self.connections < 1:
+            raise UsageError("timeout and connections must be over 0, and retries not under it")
+        if (self.model is None) != (self.transport == "http"):
+            raise UsageError(
+                "name the model with `model`: a Triton server has many"
+                if self.model is None
+                else "`model` is for the transports grpc and triton: /v1/embed answers with the server's first model"
+            )
+
+    def headers(self) -> dict[str, str]:
+        """What proves who we are, as headers of HTTP or metadata of gRPC."""
+        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
