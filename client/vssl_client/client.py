@@ -83,7 +83,7 @@ class Client(ClientBase[Transport]):
         >>> from itertools import repeat, islice
         >>> with Client(url) as client:
         ...     batches = client.stream(repeat("cat.png"))  # it never ends
-        ...     [batch.index[0] for batch in islice(batches, 3)]
+        ...     [batch.index.tolist()[0] for batch in islice(batches, 3)]
         [0, 64, 128]
         """
         return stream_images(self, images, on_error)

@@ -56,6 +56,7 @@ class TritonTransport:
         try:
             self._library = import_module(f"tritonclient.{'grpc' if self._grpc else 'http'}.aio")
             self._error: type[Exception] = import_module("tritonclient.utils").InferenceServerException
+            self._lost = OSError if self._grpc else (OSError, import_module("aiohttp").ClientError)
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"transport {options.transport} needs {error.name}, which is not installed: pip install 'vssl[triton]'"
@@ -153,7 +154,9 @@ class TritonTransport:
             raise ConnectionFailed(f"{self._place}: no answer in time") from error
         except self._error as error:
             raise self._failure(error) from error
-        except OSError as error:  # aiohttp's, too
+        except ValueError as error:
+            raise BadAnswer(f"{self._place}: no valid answer ({error}); is it an inference server?") from error
+        except self._lost as error:
             raise ConnectionFailed(f"{self._place}: {error or type(error).__name__}; is the server running?") from error
 
     def _connected(self) -> Any:  # noqa: ANN401 — of an optional library

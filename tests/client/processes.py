@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +32,10 @@ def command(*arguments: str | Path, before: str = "") -> list[str]:
 
 
 @contextmanager
-def serving(bundle: Path, *flags: str) -> Iterator[str]:
+def serving(bundle: Path, *flags: str, port: int = 0) -> Iterator[str]:
     """The address of a real server that runs until the end of the block."""
-    process = subprocess.Popen([*VSSL, "serve", str(bundle), "--port", "0", *flags], stderr=subprocess.PIPE, text=True)
+    line = [*VSSL, "serve", str(bundle), "--port", str(port), *flags]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         yield next(line for line in process.stderr if " on http://" in line).split(" on ")[-1].strip()
@@ -65,6 +67,12 @@ class Proxy:
             return self.always
 
 
+def passed_on(headers: Message) -> dict[str, str]:
+    """The headers without which a body can't be understood."""
+    kept = ("Content-Type", "Content-Encoding", "Inference-Header-Content-Length")
+    return {name: headers[name] for name in kept if name in headers}
+
+
 @contextmanager
 def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
     """A proxy in front of `upstream`, and its address."""
@@ -93,10 +101,9 @@ def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
 
         def forward(self, body: bytes, cut: bool) -> None:
             connection = http.client.HTTPConnection(proxy.upstream.removeprefix("http://"), timeout=60)
-            kind = {"Content-Type": self.headers["Content-Type"]} if body else {}
-            connection.request(self.command, self.path, body, kind)
+            connection.request(self.command, self.path, body, passed_on(self.headers))
             response = connection.getresponse()
-            self.answer(response.status, response.read(), {}, cut)
+            self.answer(response.status, response.read(), passed_on(response.headers), cut)
             connection.close()
 
         def answer(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:

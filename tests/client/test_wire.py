@@ -98,7 +98,7 @@ def test_half_a_surrogate_pair_becomes_text_that_can_be_stored() -> None:
 
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=4))
 def test_a_body_holds_the_images_as_they_are(images: list[bytes]) -> None:
-    body, kind = embed_body(images)
-    boundary = kind.split("boundary=")[1].encode()
+    body, headers = embed_body(images)
+    boundary = headers["Content-Type"].split("boundary=")[1].encode()
     parts = body.split(b"--" + boundary)[1:-1]
     assert [part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n") for part in parts] == images

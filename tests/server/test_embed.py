@@ -218,6 +218,7 @@ def test_models_say_what_a_client_needs(served: Served, tiny_bundle: Bundle) -> 
     assert (card["id"], card["object"], card["owned_by"], card["created"]) == ("tiny", "model", "vssl", 1767225600)
     assert card["bundle_id"] == tiny_bundle.manifest.id
     assert (card["version"], card["dimension"], card["image_size"]) == ("1", 16, 32)
+    assert card["preprocessing"] == {"size": 32, "crop": 1.0, "interpolation": "bicubic"}
     assert (card["max_images"], card["max_body_bytes"]) == (256, 64 * 2**20)
 
 

@@ -1,0 +1,123 @@
+"""The SDK in an event loop: the same answers as the one in threads, and a loop that stays free."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bad_files import REASONS, bad_files
+from tests.client.conftest import assert_same, oracle, pictures
+from tests.client.processes import Fault, proxied
+from vssl.bundle import Bundle
+from vssl_client import AsyncClient, ConnectionFailed, EmbeddingResult, ImageRejected, Overloaded
+from vssl_client.embedder import OnError
+from vssl_client.inputs import ImageInput
+
+
+def embed(url: str, images: list[ImageInput], on_error: OnError = "raise", retries: int = 2) -> EmbeddingResult:
+    async def run() -> EmbeddingResult:
+        async with AsyncClient(url, retries=retries) as client:
+            return await client.embed(images, on_error=on_error)
+
+    return asyncio.run(run())
+
+
+def test_rows_come_in_order_and_are_the_engines(server: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    images = pictures(200)
+    (tmp_path / "a.png").write_bytes(images[0])
+    result = embed(server, [tmp_path / "a.png", *images[1:]])
+    assert_same(result, oracle(tiny_bundle, images))
+    np.testing.assert_array_equal(result.index, np.arange(200))
+
+
+def test_bad_images_are_returned_skipped_or_raised(server: str, tiny_bundle: Bundle) -> None:
+    good = pictures(70)
+    images: list[ImageInput] = [*good[:30], *bad_files().values(), *good[30:], Path("nowhere.png")]
+    returned, skipped = embed(server, images, "return"), embed(server, images, "skip")
+    assert [error.type for error in returned.errors if error] == [*REASONS.values(), "unreadable"]
+    assert_same(skipped, oracle(tiny_bundle, good))
+    np.testing.assert_array_equal(skipped.index, np.flatnonzero(returned.ok))
+    with pytest.raises(ImageRejected) as caught:
+        embed(server, images)
+    assert caught.value.index == 30
+
+
+def test_nothing_that_can_be_embedded_gives_no_rows_of_the_right_width(server: str) -> None:
+    for images in ([], [b"text"] * 3):
+        assert embed(server, [*images], "skip").embedding.shape == (0, 16)
+    assert embed(server, [b"text"] * 3, "return").embedding.shape == (3, 16)
+
+
+def test_a_stream_never_ends_and_takes_no_more_than_it_gives(server: str) -> None:
+    file = pictures(1)[0]
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield file
+
+    async def first_rows() -> list[int]:
+        async with AsyncClient(server) as client:
+            rows: list[int] = []
+            async for batch in client.stream(endless()):
+                rows += batch.index.tolist()
+                if len(rows) > 500:
+                    return rows
+        return []
+
+    assert asyncio.run(first_rows()) == list(range(512))
+    assert taken < 512 + 64 * 10
+
+
+def test_the_loop_is_free_while_a_server_keeps_it_waiting(server: str) -> None:
+    async def run(url: str) -> int:
+        beats = 0
+        async with AsyncClient(url, timeout=0.5, retries=0) as client:
+            waiting = asyncio.create_task(client.model())
+            while not waiting.done():
+                await asyncio.sleep(0.01)
+                beats += 1
+            with pytest.raises(ConnectionFailed, match="in time"):
+                await waiting
+        return beats
+
+    with proxied(server) as (proxy, url):
+        proxy.always = "hang"
+        assert asyncio.run(run(url)) > 3
+
+
+def test_what_passes_is_tried_again(server: str, tiny_bundle: Bundle, impatient: None) -> None:
+    images = pictures(10)
+    with proxied(server) as (proxy, url):
+        faults: list[Fault] = [(503, {"Retry-After": "0"}), "drop", (500, {})]
+        for fault in faults:
+            proxy.faults.put(fault)
+        assert_same(embed(url, [*images], retries=3), oracle(tiny_bundle, images))
+        proxy.always = (429, {"Retry-After": "0"})
+        with pytest.raises(Overloaded):
+            embed(url, [*images])
+
+
+def test_a_cancelled_call_leaves_a_client_that_works(server: str, tiny_bundle: Bundle) -> None:
+    images = pictures(5)
+
+    async def run(url: str, released: Iterator[None]) -> EmbeddingResult:
+        async with AsyncClient(url) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await client.embed(images)
+            next(released)
+            return await client.embed(images)
+
+    with proxied(server) as (proxy, url):
+        proxy.always = "hang"
+
+        def release() -> Iterator[None]:
+            proxy.always = None
+            yield
+
+        assert_same(asyncio.run(run(url, release())), oracle(tiny_bundle, images))
