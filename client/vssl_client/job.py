@@ -1,12 +1,12 @@
-"""Embed every image of a source into a folder of Parquet parts; killed at any moment and run again, it goes on.
+"""Embed every image of a source into a folder of parts; killed at any moment and run again, it goes on.
 
 Rows are collected in the order of the source and written part by part, each part whole or not at all. What the parts
 hold is done; everything else is done again. So nothing is lost and nothing is there twice, whenever the job ends.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +17,15 @@ from vssl.sources import Source
 from vssl_client.done import DonePaths
 from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
 from vssl_client.errors import ModelChanged
-from vssl_client.parts import PartWriter, Rows
+from vssl_client.formats import Format, FormatName, open_format, parts_of
+from vssl_client.parts import PartWriter
 from vssl_client.pipeline import chunked, ordered
-from vssl_client.table import PARTS, Origin, parts_of, read_columns, read_origin
+from vssl_client.rows import Origin, Rows, all_rows
 
 SHOWN_FAILURES = 10
+
+Work = Callable[[Iterator[list[str]]], AbstractContextManager[Iterator[Rows]]]
+"""What reads and embeds the files of each chunk of paths, and gives their rows in order."""
 
 
 @dataclass
@@ -58,9 +62,25 @@ SILENT = Reporter()
 
 
 def embed_source(
-    source: Source, out: Path, embedder: Embedder, *, overwrite: bool = False, reporter: Reporter = SILENT
+    source: Source,
+    out: Path,
+    embedder: Embedder,
+    *,
+    work: Work | None = None,
+    format: FormatName = "parquet",
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Summary:
     """Embed what `out` does not hold yet, in memory that does not grow with the images.
+
+    Args:
+        source: the images.
+        out: the folder for the parts.
+        embedder: tells the model, and embeds in threads here.
+        work: embeds with the embedder's model elsewhere, in place of the threads.
+        format: what new parts are written in.
+        overwrite: first delete the parts that `out` holds.
+        reporter: hears how far the job is.
 
     Raises:
         UsageError: the source is empty; `out` holds something else, or embeddings of another model or source (without
@@ -73,22 +93,31 @@ def embed_source(
         raise UsageError(f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders)")
     model = embedder.model()
     origin = Origin(model.name, model.version, model.id, source.name, model.dimension)
-    summary = Summary()
-    with _opened(out, origin, overwrite) as parts:
-        done = DonePaths(_finished(parts, summary))
+    summary, written = Summary(), open_format(format)
+
+    def in_threads(todo: Iterator[list[str]]) -> AbstractContextManager[Iterator[Rows]]:
+        return ordered(lambda paths: embed_files(source, embedder, paths), todo, embedder.in_flight)
+
+    with _opened(out, written, origin, overwrite) as parts:
+        done = DonePaths(_finished(parts, written, summary))
         reporter.begin(summary.embedded + summary.failed, summary.failed)
-        writer = PartWriter(out, origin, parts)
+        writer = PartWriter(out, written, origin, parts)
         todo = chunked((path for path in source.paths() if path not in done), MAX_IMAGES)
-        with ordered(lambda paths: _embed_files(source, embedder, paths), todo, embedder.in_flight) as batches:
+        with (work or in_threads)(todo) as batches:
             for rows in batches:
-                reporter.advance(len(rows.paths), len(rows.paths) - int(rows.result.ok.sum()))
+                reporter.advance(len(rows), len(rows) - int(rows.result.ok.sum()))
                 if writer.add(rows):
                     _finish_part(writer, embedder, origin, summary)
             _finish_part(writer, embedder, origin, summary)
     return summary
 
 
-def _embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
+def embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
+    """Read and embed some files of a source, at least one.
+
+    Raises:
+        ClientError: they could not be embedded as a whole.
+    """
     files: dict[str, tuple[str, int]] = {}
 
     def read(path: str) -> bytes:
@@ -110,7 +139,7 @@ def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary
     if not writer.collected:
         return
     model = embedder.model()
-    rows = writer.joined()
+    rows = all_rows(writer.collected)
     dimension = rows.result.embedding.shape[1] or origin.dimension
     if (rows.result.model, rows.result.version, model.id, dimension) != (
         origin.model,
@@ -123,33 +152,33 @@ def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary
             f"{rows.result.version} (id {model.id[:12]}); start the old one again, or embed everything with --overwrite"
         )
     writer.write(rows)
-    summary.new += len(rows.paths)
-    summary.add(rows.paths, [None if error is None else error.reason for error in rows.result.errors])
+    summary.new += len(rows)
+    summary.add(rows.paths, rows.reasons)
 
 
 @contextmanager
-def _opened(out: Path, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
+def _opened(out: Path, format: Format, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
     """Make `out` ours for a while, and give the parts that it holds already."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
     out.mkdir(parents=True, exist_ok=True)
-    foreign = [entry.name for entry in out.iterdir() if not entry.match(PARTS) and entry.name[0] not in "._"]
+    ours = f"part-*{format.SUFFIX}"
+    foreign = [entry.name for entry in out.iterdir() if not entry.match(ours) and entry.name[0] not in "._"]
     if foreign:
         raise UsageError(f"{out}: holds something else ({min(foreign)}); name a new folder")
     with locked(out):
-        for draft in out.glob(f".{PARTS}.*.tmp"):  # of a run that was killed
+        for draft in out.glob(f".{ours}.*.tmp"):  # of a run that was killed
             draft.unlink()
-        parts = parts_of(out)
+        parts = parts_of(out, format.SUFFIX)
         for part in parts:
             if overwrite:
                 part.unlink()
             else:
-                _check_origin(part, origin)
+                _check_origin(part, format.read_origin(part), origin)
         yield [] if overwrite else parts
 
 
-def _check_origin(part: Path, origin: Origin) -> None:
-    found = read_origin(part)
+def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
     if found.id != origin.id:
         raise UsageError(
             f"{part.parent}: holds embeddings of model {found.model} version {found.version} (id {found.id[:12]}), and "
@@ -163,9 +192,8 @@ def _check_origin(part: Path, origin: Origin) -> None:
         )
 
 
-def _finished(parts: list[Path], summary: Summary) -> Iterator[str]:
+def _finished(parts: list[Path], format: Format, summary: Summary) -> Iterator[str]:
     for part in parts:
-        table = read_columns(part, ["path", "error"])
-        paths = table["path"].to_pylist()
-        summary.add(paths, table["error"].to_pylist())
+        paths, reasons = format.read_done(part)
+        summary.add(paths, reasons)
         yield from paths

@@ -19,17 +19,18 @@ class LocalEmbedder:
 
     Args:
         bundle: a verified bundle.
+        threads: threads inside one call of the engine; 0 leaves the choice to ONNX Runtime.
 
     Raises:
         UsageError: onnxruntime is not installed.
         BundleError: the model can't be loaded.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         self.in_flight = (os.cpu_count() or 1) + 1
         self._manifest = bundle.manifest
         try:
-            self._engine = Engine(bundle)
+            self._engine = Engine(bundle, threads)
         except ModuleNotFoundError as error:
             raise UsageError(f"to embed in this process needs {error.name}: pip install 'vssl[server]'") from error
         # Not the caller's thread: that may be a daemon, and the process must not end while ONNX Runtime runs in one.

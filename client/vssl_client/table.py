@@ -15,37 +15,24 @@ The schema's metadata say where the rows come from: `vssl.model`, `vssl.version`
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vssl.calibration import FLAGS
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
-from vssl_client.result import EmbeddingResult, Flags, Floats
+from vssl_client.formats import parts_of
+from vssl_client.result import Flags, Floats, Mask
+from vssl_client.rows import ABOUT, Origin, Rows, unreadable
 
-Mask = npt.NDArray[np.bool_]
-PART = "part-{:06d}.parquet"
-PARTS = "part-*.parquet"
-ABOUT = ("model", "version", "id", "source")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What all parts of a folder share: the model's name, version, bundle id and dimension D, the source's name."""
-
-    model: str
-    version: str
-    id: str
-    source: str
-    dimension: int
+SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True)
@@ -96,41 +83,30 @@ def schema(origin: Origin) -> pa.Schema:
     return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
 
 
-def write_part(
-    file: Path,
-    origin: Origin,
-    paths: Sequence[str],
-    hashes: Sequence[str | None],
-    sizes: Sequence[int | None],
-    result: EmbeddingResult,
-) -> None:
+def write_part(file: Path, origin: Origin, rows: Rows) -> None:
     """Write one part of N rows, whole or not at all.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
+    result = rows.result
     failed = ~result.ok
     columns = {
-        "path": paths,
-        "sha256": hashes,
-        "size": sizes,
+        "path": rows.paths,
+        "sha256": rows.hashes,
+        "size": rows.sizes,
         "embedding": _vector_column(result.embedding, origin, failed),
         "variance": _vector_column(result.variance, origin, failed),
         "uncertainty": pa.array(result.uncertainty, mask=failed),
         "percentile": _optional_column(result.percentile, len(result)),
         "confidence": _optional_column(result.confidence, len(result)),
         "flags": _flags_column(result.flags, failed),
-        "error": [None if error is None else error.reason for error in result.errors],
+        "error": rows.reasons,
     }
     table = pa.table(columns, schema=schema(origin))
     with atomic_write(file) as sink:
         # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by.
         pq.write_table(table, sink, compression="zstd", use_dictionary=["error"], write_statistics=["path"])
-
-
-def parts_of(folder: Path) -> list[Path]:
-    """The finished parts of a folder, in order."""
-    return sorted(folder.glob(PARTS))
 
 
 def read_origin(part: Path) -> Origin:
@@ -143,6 +119,16 @@ def read_origin(part: Path) -> Origin:
         found = file.schema_arrow
         about = {key: found.metadata[f"vssl.{key}".encode()].decode() for key in ABOUT}
         return Origin(**about, dimension=found.field("embedding").type.list_size)
+
+
+def read_done(part: Path) -> tuple[list[str], list[str | None]]:
+    """The paths in a part, and for each the reason why it has no embedding, or None.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    table = read_columns(part, ["path", "error"])
+    return table["path"].to_pylist(), table["error"].to_pylist()
 
 
 def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
@@ -226,5 +212,4 @@ def _opened(part: Path) -> Iterator[pq.ParquetFile]:
         with pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
             yield file
     except (pa.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
-        advice = "delete it, and `vssl embed` makes it again"
-        raise VsslError(f"{part}: not a part of embeddings that can be read ({error}); {advice}") from error
+        raise unreadable(part, error) from error

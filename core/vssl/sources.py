@@ -77,13 +77,15 @@ class Folder(Source):
 
 
 def open_source(location: str) -> Source:
-    """Open a folder, a `.zip` or `.tar`, `archive.zip::folder`, a folder of tar shards, or `name-{0000..0099}.tar`.
+    """Open a folder, a `.zip` or `.tar`, `archive.zip::folder`, a folder of tar shards, `name-{0000..0099}.tar`, or a
+    pattern such as `folder/**/*.jpg`.
 
     Raises:
         UsageError: nothing is there, or it is neither a folder nor such an archive.
         OSError: it can't be read.
     """
     from vssl.archives import Shards, open_archive, shards_in, shards_of  # they are sources, and need this module
+    from vssl.selections import MAGIC, Matching
 
     if Path(location).is_dir():
         shards = shards_in(Path(location))
@@ -95,9 +97,11 @@ def open_source(location: str) -> Source:
     if path.is_file():
         return open_archive(path, inside)
     shards = shards_of(location)
-    if not shards:
-        raise UsageError(f"{archive}: no such file or folder")
-    return Shards(Path(location).name, shards)
+    if shards:
+        return Shards(Path(location).name, shards)
+    if MAGIC.search(location):
+        return Matching(location)
+    raise UsageError(f"{archive}: no such file or folder")
 
 
 def splits_of(location: str) -> dict[str, str]:

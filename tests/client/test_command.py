@@ -19,7 +19,8 @@ from tests.client.processes import command, proxied, serving, vssl
 from tests.conftest import FASHION
 from vssl.bundle import Bundle
 from vssl.sources import open_source
-from vssl_client.table import parts_of, read_embeddings
+from vssl_client.formats import parts_of
+from vssl_client.table import read_embeddings
 
 SMALL_PARTS = "from vssl_client import parts; parts.PART_ROWS = 64"
 IMPATIENT = "from vssl_client import retry; retry.FIRST = 0.001"
@@ -179,13 +180,13 @@ def terminal(handle: int) -> Iterator[bytes]:
 
 
 TELLING_PARTS = """
-from vssl_client import parts
+from vssl_client import parts, table
 parts.PART_ROWS = 64
-write_part = parts.write_part
+write_part = table.write_part
 def tell(part, *rest):
     write_part(part, *rest)
     print(part.name, flush=True)
-parts.write_part = tell
+table.write_part = tell
 """
 
 

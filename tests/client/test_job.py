@@ -20,9 +20,10 @@ from vssl.files import locked
 from vssl.sources import decode_name, open_source
 from vssl_client import Client, ConnectionFailed, ModelChanged, parts
 from vssl_client.embedder import Embedder
+from vssl_client.formats import parts_of
 from vssl_client.job import Reporter, Summary, embed_source
 from vssl_client.local import LocalEmbedder
-from vssl_client.table import parts_of, read_columns, read_embeddings
+from vssl_client.table import read_columns, read_embeddings
 
 
 @pytest.fixture

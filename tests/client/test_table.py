@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from vssl.errors import UsageError, VsslError
 from vssl_client.errors import ImageRejected
+from vssl_client.formats import parts_of
 from vssl_client.result import EmbeddingResult, all_failed, filled, joined
-from vssl_client.table import Origin, parts_of, read_embeddings, schema, write_part
+from vssl_client.rows import Origin, Rows
+from vssl_client.table import read_embeddings, schema, write_part
 
 ORIGIN = Origin("model", "3", "a" * 64, "photos", 4)
 FROZEN = """\
@@ -49,7 +51,7 @@ def write(folder: Path, number: int, result: EmbeddingResult, origin: Origin = O
     paths = [f"{number}/ü {index}.jpg" for index in range(len(result))]
     hashes = ["0" * 64 if fine else None for fine in result.ok]
     sizes = [10 if fine else None for fine in result.ok]
-    write_part(folder / f"part-{number:06d}.parquet", origin, paths, hashes, sizes, result)
+    write_part(folder / f"part-{number:06d}.parquet", origin, Rows(paths, hashes, sizes, result))
     return paths
 
 

@@ -1,0 +1,112 @@
+"""Some files in place of a whole folder: those that a pattern matches, or those of a list."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from vssl.errors import UsageError
+from vssl.sources import Folder, Source, decode_name, encode_name, within
+
+MAGIC = re.compile(r"[*?\[]")
+BLOCK = 2**20
+
+
+class Matching(Folder):
+    """The images in and under a folder whose paths match a pattern.
+
+    `*`, `?` and `[…]` stand for what they do in a shell, within one name; `**` for any number of folders, or none.
+
+    Args:
+        pattern: such as `photos/**/*.jpg`; the folder is what comes before the first name with a wildcard.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        names = Path(pattern).parts
+        first = next(number for number, name in enumerate(names) if MAGIC.search(name))
+        root = Path(*names[:first])
+        if not root.is_dir():
+            raise UsageError(f"{pattern}: there is no folder {root}")
+        super().__init__(root)
+        self._pattern = names[first:]
+        self.name = f"{self.name}/{'/'.join(self._pattern)}"
+
+    def paths(self) -> Iterator[str]:
+        """In the order of the folder."""
+        return (path for path in super().paths() if matches(decode_name(path).split("/"), self._pattern))
+
+
+def matches(names: list[str], pattern: tuple[str, ...] | list[str]) -> bool:
+    """Whether a path matches a pattern, both name by name."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        # At the end it stands for all files; before more, for any number of folders.
+        return len(pattern) == 1 or any(matches(names[skip:], pattern[1:]) for skip in range(len(names)))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and matches(names[1:], pattern[1:])
+
+
+class Listed(Source):
+    """Files named one by one, each once, in the order of the list; their extension does not matter.
+
+    The list is kept in a temporary file: it may hold millions.
+
+    Args:
+        names: paths, absolute or relative to the working directory, as bytes.
+    """
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        super().__init__("list")
+        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115 — `close` closes it
+
+        def kept() -> Iterator[bytes]:
+            for name in names:
+                self._file.write(name + b"\0")
+                yield hashlib.blake2b(name, digest_size=15).digest() + b"."
+
+        digests = np.fromiter(kept(), "S16")
+        self._file.flush()
+        _, first = np.unique(digests, return_index=True)
+        again = np.ones(len(digests), np.bool_)
+        again[first] = False
+        self._repeated = frozenset(np.flatnonzero(again).tolist())
+
+    def paths(self) -> Iterator[str]:
+        """In the order of the list."""
+        with Path(self._file.name).open("rb") as file:
+            for number, name in enumerate(split(file, b"\0")):
+                if number not in self._repeated:
+                    yield encode_name(os.fsdecode(name))
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """The file's bytes."""
+        with Path(decode_name(path)).open("rb") as file:
+            return within(file.read(max_bytes + 1), max_bytes)
+
+    def labels(self, paths: list[str]) -> None:
+        """None: the folders of listed files mean nothing."""
+
+    def close(self) -> None:
+        """Delete the copy of the list."""
+        self._file.close()
+
+
+def split(stream: BinaryIO, separator: bytes | None = None) -> Iterator[bytes]:
+    """The names in a stream, empty ones left out: one a line, or ended by NUL if the first block holds one."""
+    rest = b""
+    while block := stream.read(BLOCK):
+        if separator is None:
+            separator = b"\0" if b"\0" in block else b"\n"
+        *names, rest = (rest + block).split(separator)
+        yield from filter(None, names)
+    if rest:
+        yield rest
