@@ -8,7 +8,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,train,export,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,ray,train,export,dev]'
 	touch $@
 
 demo: setup  ## train, export, serve and embed small real images, then write demo/gallery.html

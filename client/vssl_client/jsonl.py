@@ -36,7 +36,9 @@ def read_origin(part: Path) -> Origin:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    head, _ = next(_heads(part))
+    head = next(_heads(part), None)
+    if head is None:
+        raise unreadable(part, ValueError("it is empty"))
     return Origin(**{key: str(head[key]) for key in ABOUT}, dimension=head["dimension"])
 
 
@@ -46,7 +48,7 @@ def read_done(part: Path) -> tuple[list[str], list[str | None]]:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    heads = [head for head, _ in _heads(part)]
+    heads = list(_heads(part))
     return [head["path"] for head in heads], [head["error"] for head in heads]
 
 
@@ -84,14 +86,14 @@ def _vector(values: Floats) -> bytes:
     return f"[{', '.join(values.astype(np.str_))}]".encode()
 
 
-def _heads(part: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each line's object without its vectors, and these as text."""
+def _heads(part: Path) -> Iterator[dict[str, Any]]:
+    """Each line's object without its vectors."""
     try:
         with part.open("rb") as file:
             for line in file:
-                head, found, vectors = line.partition(VECTORS)
+                head, found, _ = line.partition(VECTORS)
                 if not found or not line.endswith(b"}\n"):
                     raise ValueError("a line is no row of embeddings")
-                yield json.loads(head + b"}"), vectors
+                yield json.loads(head + b"}")
     except (OSError, ValueError, KeyError) as error:
         raise unreadable(part, error) from error

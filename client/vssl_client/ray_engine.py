@@ -7,6 +7,7 @@ one machine may be finished on a cluster and the other way round. Ray is importe
 import logging
 import os
 import pickle
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ class RayWork:
         source: the images. Folders and archives must lie at the same place on every node.
         location: what `source` was opened by.
         bundle: the model's; it is sent to the nodes.
-        address: of the cluster, such as `ray://head:10001` or `auto`; None starts Ray on this machine.
+        address: of the cluster that this machine is a node of, `auto` or `head:6379`; None starts Ray here.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at `address`.
@@ -104,13 +105,16 @@ class RayWork:
         self._bundle = carried(open_bundle(bundle))
         self._ray: Any = ray
         try:
+            if address is not None and address != "auto":  # Ray itself would take minutes to give up
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(
                 address=address,
                 include_dashboard=False if address is None else None,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(f"no Ray cluster at {address}: {error}") from error
         logging.getLogger("ray.data").setLevel(logging.ERROR)
 

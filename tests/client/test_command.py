@@ -1,6 +1,7 @@
 """`vssl embed` as a process: what it prints, how it ends, and that it goes on after any end."""
 
 import contextlib
+import json
 import os
 import pty
 import random
@@ -15,7 +16,7 @@ import pytest
 
 from tests.bad_files import bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import command, proxied, serving, vssl
+from tests.client.processes import command, free_port, proxied, serving, vssl
 from tests.conftest import FASHION
 from vssl.bundle import Bundle
 from vssl.sources import open_source
@@ -148,6 +149,103 @@ def test_a_server_that_goes_away_leaves_what_is_finished(tmp_path: Path, server:
         proxy.always = None
         vssl("embed", TRAIN, "-o", out, "--url", url)
     assert read_embeddings(out).paths == train
+
+
+def test_a_server_that_restarts_costs_only_retries(tmp_path: Path, bundle: Path, train: list[str]) -> None:
+    out, port = tmp_path / "out", free_port()
+    with serving(bundle, port=port) as url:
+        process = subprocess.Popen(
+            command("embed", TRAIN, "-o", out, "--url", url, "--json", before=TELLING_PARTS),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "part-000000.parquet\n"
+    assert len(parts_of(out)) < 60
+    with serving(bundle, port=port):
+        told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert json.loads(told.splitlines()[-1])["embedded"] == len(train)
+    assert read_embeddings(out).paths == train
+
+
+def test_one_of_two_servers_dies_in_the_middle(tmp_path: Path, bundle: Path, server: str, train: list[str]) -> None:
+    out = tmp_path / "out"
+    with serving(bundle) as mortal:
+        process = subprocess.Popen(
+            command("embed", TRAIN, "-o", out, "--url", mortal, "--url", server, before=TELLING_PARTS),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "part-000000.parquet\n"
+    told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert "4,000 images embedded, 0 failed" in told
+    assert read_embeddings(out).paths == train
+    again = vssl("embed", TRAIN, "-o", out, "--url", mortal, "--url", server)  # the dead one is no obstacle
+    assert "(0 in this run)" in again.stdout
+
+
+@pytest.mark.parametrize("separator", ["\n", "\0"])
+def test_a_list_of_paths_comes_on_standard_input(
+    separator: str, folder: Path, tmp_path: Path, bundle: Path, tiny_bundle: Bundle
+) -> None:
+    out, names = tmp_path / "out", sorted(folder.iterdir())[::-1]
+    line = command("embed", "-", "--bundle", bundle, "-o", out, "--quiet")
+    listed = separator.join(map(str, [*names, names[0]]))
+    for _ in range(2):
+        subprocess.run(line, input=listed, text=True, check=True, timeout=60)
+    stored = read_embeddings(out)
+    assert stored.paths == list(map(str, names))
+    assert_same(stored, oracle(tiny_bundle, pictures(20)[::-1]))
+    subprocess.run(line, input=f"{listed}{separator}{tmp_path}/nowhere.png", text=True, check=False, timeout=60)
+    assert [path for path, _ in read_embeddings(out).failures] == [f"{tmp_path}/nowhere.png"]
+
+
+def test_patterns_and_files_are_sources(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    vssl("embed", f"{tmp_path}/**/0?.png", "--bundle", bundle, "-o", tmp_path / "pattern")
+    assert read_embeddings(tmp_path / "pattern").paths == [f"data/{number:02d}.png" for number in range(10)]
+    files = [folder / "03.png", folder / "01.png"]
+    vssl("embed", *files, "--bundle", bundle, "-o", tmp_path / "files")
+    assert read_embeddings(tmp_path / "files").paths == list(map(str, files))
+    vssl("embed", files[0], "--bundle", bundle, "-o", tmp_path / "file")
+    assert len(read_embeddings(tmp_path / "file")) == 1
+    wrong = vssl("embed", *files, folder, "--bundle", bundle, "-o", tmp_path / "none", status=2)
+    assert "one folder or archive, or one or more image files" in wrong.stderr
+
+
+def test_a_script_gets_json(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    (folder / "bad.jpg").touch()
+    flags: list[str | Path] = ["--bundle", bundle, "-o", tmp_path / "out", "--json", "--format", "jsonl"]
+    told = json.loads(vssl("embed", folder, *flags, status=1).stdout)
+    assert (told["embedded"], told["failed"], told["new"], told["out"]) == (20, 1, 21, str(tmp_path / "out"))
+    assert told["failures"] == [["bad.jpg", "empty: the file is empty (0 bytes)"]]
+    assert told["seconds"] > 0 < told["images_per_second"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "part-000000.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == sorted(path.name for path in folder.iterdir())
+
+
+WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
+
+
+def test_ray_needs_a_bundle_and_its_extra(folder: Path, tmp_path: Path, bundle: Path, server: str) -> None:
+    ray: list[str | Path] = ["embed", folder, "-o", tmp_path / "out", "--engine", "ray"]
+    assert "--bundle too" in vssl(*ray, "--url", server, status=2).stderr
+    assert "--ray-address goes with" in vssl(*ray[:4], "--bundle", bundle, "--ray-address", "auto", status=2).stderr
+    assert "pip install 'vssl[ray]'" in vssl(*ray, "--bundle", bundle, status=2, before=WITHOUT_RAY).stderr
+
+
+@pytest.mark.parametrize("way", ["triton", "grpc"])
+def test_over_the_inference_protocol(way: str, folder: Path, tmp_path: Path, tiny_bundle: Bundle) -> None:
+    pytest.importorskip("tritonclient")
+    (folder / "bad.jpg").touch()
+    port = free_port()
+    with serving(tiny_bundle.location, "--grpc-port", str(port)) as url:
+        address = f"127.0.0.1:{port}" if way == "grpc" else url.split(" and ")[0]
+        flags = ["--url", address, "--transport", way, "--model", "tiny"]
+        assert "bad.jpg: empty" in vssl("embed", folder, *flags, "-o", tmp_path / "out", status=1).stderr
+    assert_same(read_embeddings(tmp_path / "out"), oracle(tiny_bundle, pictures(20)))
 
 
 def test_a_progress_bar_shows_on_a_terminal(folder: Path, tmp_path: Path, bundle: Path) -> None:

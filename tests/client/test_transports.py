@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from PIL import Image
 
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import proxied, serving
+from tests.client.processes import free_port, proxied, serving
 from vssl.bundle import Bundle
 from vssl.errors import UsageError
 from vssl_client import (
@@ -36,12 +35,6 @@ WAYS = ["triton", "grpc"]
 class Addresses:
     triton: str
     grpc: str
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
