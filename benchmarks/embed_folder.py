@@ -1,7 +1,8 @@
-"""`vssl embed` through the server and in-process, beside the bare loop: decode and ONNX Runtime on all cores.
+"""`vssl embed` in-process, through the server and on Ray, beside the bare loop: decode and ONNX Runtime on all cores.
 
-The three take turns on the same files in one run; whole commands are timed, start and Parquet included, and medians
-shown with the ratio to the bare loop. Memory is the command's own peak, the server's not counted.
+They take turns on the same files in one run; whole commands are timed, start and Parquet included, and medians shown
+with the ratio to the bare loop. The first 10,000 images alone show whether memory grows with the folder. Memory is the
+peak of the command's largest process: the server's is not counted, and of Ray's processes only one.
 """
 
 import os
@@ -10,8 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -56,51 +60,82 @@ def in_own_process(arguments: list[str]) -> tuple[float, float]:
 def main() -> None:
     """Print the table; `--bare` is the bare loop alone, as a command of its own."""
     flags = parser(__doc__)
-    flags.add_argument("--data", default=DEMO_DATA, help="images: folder, .zip, or archive.zip::folder")
+    flags.add_argument("--data", default=DEMO_DATA, help="small images: folder, archive, or archive.zip::folder")
+    flags.add_argument("--photos", help="photographs, repeated until there are 1,000 (100 with --quick)")
     flags.add_argument("--bundle", type=Path, help="a bundle; without it a small one is trained for a minute")
     flags.add_argument("--bare", action="store_true", help="run the bare loop once, print nothing")
     arguments = flags.parse_args()
     if arguments.bare:
         bare_loop(arguments.bundle, arguments.data)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = arguments.bundle or small_bundle(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = arguments.bundle or small_bundle(folder)
+        photos = 100 if arguments.quick else 1000
         with served(bundle) as url:
-            rows = measure(bundle, arguments.data, url, Path(folder), rounds=1 if arguments.quick else 3)
-    images = sum(1 for _ in open_source(arguments.data).paths())
-    for row in rows:
-        row["images_per_second"] = images / row.pop("seconds")
-    settings = {"images": images, "data": Path(arguments.data).name}
-    report("vssl embed", rows, settings, arguments.json)
+            roads = commands(bundle, url, folder)
+            rows = measure(arguments.data, roads, rounds=1 if arguments.quick else 2)
+            if not arguments.quick:
+                roads_alone = {road: command for road, command in roads.items() if road != BARE}
+                rows += measure(repeated(arguments.data, FEW, folder / "few.zip"), roads_alone, rounds=1)
+            if arguments.photos:
+                rows += measure(repeated(arguments.photos, photos, folder / "photos.zip"), roads, rounds=1)
+    report("vssl embed", rows, {"data": Path(arguments.data).name}, arguments.json)
 
 
-def measure(bundle: Path, data: str, url: str, folder: Path, rounds: int) -> list[Row]:
-    """Median seconds and largest memory of the three, which take turns."""
+BARE, FEW = "bare loop", 10_000
+Command = Callable[[str], list[str]]
 
-    def embed(*road: str) -> list[str]:
-        out = tempfile.mkdtemp(dir=folder)
-        return [VSSL, "embed", data, *road, "-o", out, "--quiet"]
 
-    bare = [sys.executable, "-m", "benchmarks.embed_folder", "--bare"]
-    commands: dict[str, Callable[[], list[str]]] = {
-        "bare loop": lambda: [*bare, "--bundle", str(bundle), "--data", data],
-        "in-process": lambda: embed("--bundle", str(bundle)),
-        "through the server": lambda: embed("--url", url),
+def commands(bundle: Path, url: str, folder: Path) -> dict[str, Command]:
+    """What embeds the images at a location, by the name of the road."""
+
+    def embed(*road: str) -> Command:
+        return lambda data: [VSSL, "embed", data, *road, "-o", tempfile.mkdtemp(dir=folder), "--quiet"]
+
+    local = ["--bundle", str(bundle)]
+    found: dict[str, Command] = {
+        BARE: lambda data: [sys.executable, "-m", "benchmarks.embed_folder", "--bare", *local, "--data", data],
+        "in-process": embed(*local),
+        "through the server": embed("--url", url),
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(rounds):
-        for name, command in commands.items():
-            taken[name].append(in_own_process(command()))
-    medians = {name: statistics.median(seconds for seconds, _ in runs) for name, runs in taken.items()}
+    if find_spec("ray"):
+        found["on Ray"] = embed(*local, "--engine", "ray")
+    return found
+
+
+def measure(data: str, roads: dict[str, Command], rounds: int) -> list[Row]:
+    """Median speed and largest memory of the roads, which take turns; Ray, slow to start, has one turn."""
+    source = open_source(data)
+    images = sum(1 for _ in source.paths())
+    source.close()
+    taken: dict[str, list[tuple[float, float]]] = {road: [] for road in roads}
+    for number in range(rounds):
+        for road, command in roads.items():
+            if number == 0 or road != "on Ray":
+                taken[road].append(in_own_process(command(data)))
+    medians = {road: statistics.median(seconds for seconds, _ in runs) for road, runs in taken.items()}
     return [
         {
-            "road": name,
-            "seconds": medians[name],
-            "of_bare_loop": medians["bare loop"] / medians[name],
+            "data": Path(data).name,
+            "images": images,
+            "road": road,
+            "images_per_second": images / medians[road],
+            "of_bare_loop": medians[BARE] / medians[road] if BARE in medians else None,
             "peak_MiB": max(memory for _, memory in runs),
         }
-        for name, runs in taken.items()
+        for road, runs in taken.items()
     ]
+
+
+def repeated(data: str, images: int, archive: Path) -> str:
+    """An archive of so many images, the first ones of `data`, over and over if there are fewer."""
+    source = open_source(data)
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, path in enumerate(islice(cycle(list(source.paths())), images)):
+            file.writestr(f"{number:06d}{Path(path).suffix}", source.read(path, DEFAULT_LIMITS.max_bytes))
+    source.close()
+    return str(archive)
 
 
 def small_bundle(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kill_resume import killed_and_resumed
 from tests.bad_files import bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import command, free_port, proxied, serving, vssl
@@ -313,6 +314,15 @@ def test_a_job_killed_at_random_moments_loses_nothing_and_does_nothing_twice(
     assert stored.paths == train
     with zipfile.ZipFile(FASHION) as archive:
         assert_same(stored, oracle(tiny_bundle, [archive.read(f"train/{path}") for path in train]))
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, bundle: Path, server: str) -> None:
+    roads = [["--bundle", str(bundle)], ["--url", server]]
+    found = killed_and_resumed(TRAIN, roads, tmp_path, 50, random.Random(0))
+    jobs = found.pop("jobs")
+    assert found == {"images": 4000, "kills": 50, "lost": 0, "twice": 0, "parts_changed": 0}
+    assert jobs >= 1
 
 
 KILLED_WHILE_WRITING = """
