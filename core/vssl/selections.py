@@ -49,10 +49,12 @@ def matches(names: list[str], pattern: tuple[str, ...] | list[str]) -> bool:
     """Whether a path matches a pattern, both name by name."""
     if not pattern:
         return not names
+    if not names:
+        return False
     if pattern[0] == "**":
         # At the end it stands for all files; before more, for any number of folders.
         return len(pattern) == 1 or any(matches(names[skip:], pattern[1:]) for skip in range(len(names)))
-    return bool(names) and fnmatchcase(names[0], pattern[0]) and matches(names[1:], pattern[1:])
+    return fnmatchcase(names[0], pattern[0]) and matches(names[1:], pattern[1:])
 
 
 class Listed(Source):

@@ -62,7 +62,7 @@ def test_two_stars_stand_for_any_number_of_folders(names: list[str], pattern: li
 
     parts = ["(?:[^/]+/)*" if part == "**" else "[^/]+/" if part == "*" else f"{part}/" for part in pattern]
     if pattern and pattern[-1] == "**":
-        parts.append(".*")
+        parts.append(".+")
     expected = re.fullmatch("".join(parts), "".join(f"{name}/" for name in names)) is not None
     if names or not pattern:
         assert matches(names, pattern) == expected
