@@ -49,7 +49,7 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup  ## the figures of README.md, shortened; without --quick each script prints the full table
-	$(BIN)/python -m benchmarks.training --quick
+	$(BIN)/python -m benchmarks.training_throughput --quick
 	$(BIN)/python -m benchmarks.embed_folder --quick
 
 test-light: .venv-light/.ready  ## core, client and server without torch

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from benchmarks.export import engines_of
 from vssl_export.onnx_file import to_onnx, without_features
+from vssl_training.backbone import Features
 from vssl_training.embedder import Embedder
-from vssl_training.network import Features
 
 SIDE, FEATURES, DIMENSION = 224, 512, 128
 

@@ -17,7 +17,13 @@ from vssl.sources import open_source
 from vssl_client.table import read_embeddings
 
 VSSL = str(Path(sys.executable).parent / "vssl")
-SMALL = ["network.width=4", "network.dimension=16", "network.hidden=32", "optimiser.batch=16", "variance.batch=16"]
+SMALL = [
+    "network.width=4",
+    "network.dimension=16",
+    "network.projector.hidden=32",
+    "optimiser.batch=16",
+    "variance.batch=16",
+]
 
 
 def vssl(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,14 @@ import pytest
 
 from vssl_training.recipe import Recipe, load_recipe, override
 
-SMALL = ["network.width=4", "network.dimension=16", "network.hidden=32", "optimiser.batch=16", "variance.batch=16"]
+SMALL = [
+    "network.width=4",
+    "network.dimension=16",
+    "network.projector.hidden=32",
+    "network.predictor.hidden=32",
+    "optimiser.batch=16",
+    "variance.batch=16",
+]
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ from vssl_training.augment import (
     degraded_view,
     hue_matrix,
     occlude,
+    small_views,
     to_float,
     two_views,
 )
-from vssl_training.recipe import DegradationSettings, ViewSettings
+from vssl_training.recipe import DegradationSettings, SmallCropSettings, ViewSettings
 from vssl_training.resampling import apply, blur_matrix, crop_matrix, low_resolution_matrix
 
 SIZE = 32
@@ -182,3 +183,40 @@ def test_no_probability_means_no_degradation() -> None:
     images = torch.rand(50, 3, SIZE, SIZE, generator=generator())
     spoilt = degraded_view(images, DegradationSettings(probability=0), generator())
     torch.testing.assert_close(spoilt, images, atol=0.501 / 255, rtol=0)
+
+
+def test_small_views_are_crops_of_the_asked_size_and_area() -> None:
+    ramp = torch.linspace(0, 1, SIZE).view(1, 1, 1, SIZE).expand(500, 3, SIZE, SIZE)
+    settings = ViewSettings(jitter=0, grey=0, small_crops=SmallCropSettings(count=3, size=16, crop=(0.1, 0.2)))
+    views = small_views(ramp, settings, generator())
+    assert views.shape == (1_500, 3, 16, 16)
+    width = (views[:, 0, 0, 10] - views[:, 0, 0, 5]).abs() / (5 / 16) * (SIZE - 1) / SIZE
+    assert 0.24 < width.min() < 0.32  # √(.1 · ¾) = .27
+    assert 0.44 < width.max() < 0.53  # √(.2 · 4/3) = .52
+
+
+def test_solarised_views_are_torchvisions_and_only_the_second(images: Tensor) -> None:
+    plain = ViewSettings(jitter=0, grey=0)
+    first, second = two_views(images, plain, generator(1)).chunk(2)
+    ours = two_views(images, plain.model_copy(update={"solarise": (0.0, 1.0)}), generator(1)).chunk(2)
+    torch.testing.assert_close(ours[0], first)
+    torch.testing.assert_close(ours[1], tv.solarize(second, 0.5))
+
+
+def test_blur_strikes_each_view_with_its_own_chance(images: Tensor) -> None:
+    plain = ViewSettings(jitter=0, grey=0, blur=(1.0, 0.0), blur_sigma=(0.05, 0.05))
+    sharp = ViewSettings(jitter=0, grey=0, blur=(0.0, 1e-9), blur_sigma=(0.05, 0.05))
+    ours, reference = (two_views(images, settings, generator(1)).chunk(2) for settings in (plain, sharp))
+    torch.testing.assert_close(ours[1], reference[1])
+    expected = tv.gaussian_blur(reference[0], [31, 31], [0.05 * SIZE])
+    torch.testing.assert_close(ours[0][..., 8:-8, 8:-8], expected[..., 8:-8, 8:-8], atol=2e-3, rtol=0)
+
+
+def test_processes_draw_their_parts_of_one_batch(images: Tensor) -> None:
+    whole = two_views(images, ViewSettings(), generator(1)).unflatten(0, (2, -1))
+    for part in (slice(0, 3), slice(3, 6)):
+        own = two_views(images[part], ViewSettings(), generator(1), 6, part).unflatten(0, (2, -1))
+        torch.testing.assert_close(own, whole[:, part])
+    spoilt = degraded_view(images, DegradationSettings(), generator(1))
+    part = slice(2, 5)
+    torch.testing.assert_close(degraded_view(images[part], DegradationSettings(), generator(1), 6, part), spoilt[part])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from vssl_training.backbone import SmallNet
 from vssl_training.embedder import build_embedder, build_encoder
-from vssl_training.network import SmallNet, follow
+from vssl_training.network import follow
 from vssl_training.recipe import load_recipe
 
 

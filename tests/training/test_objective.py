@@ -7,21 +7,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Independent, Normal, StudentT, kl_divergence
 from torch.nn import functional as F
 
 from vssl_training.objective import (
-    FORMS,
-    Form,
+    LIKELIHOODS,
     Gaussian,
     beta_nll,
+    contrastive,
     cosine,
     decorrelation,
-    kl_gaussian,
-    nll_gaussian,
+    kl,
+    loss,
+    nll_d1,
+    nll_d2,
+    nll_d3,
+    nll_student_t,
     on_sphere,
+    residual_raw,
     soft_clamp,
 )
+from vssl_training.recipe import Form, Likelihood, ObjectiveSettings
 
 N, D = 7, 5
 ALL_FORMS: list[Form] = ["raw", "A", "B", "balanced"]
@@ -31,6 +37,10 @@ def draw(seed: int, scale: float = 1.0) -> Gaussian:
     generator = torch.Generator().manual_seed(seed)
     mean, log_variance = torch.randn(2, N, D, generator=generator, dtype=torch.float64)
     return Gaussian(mean * scale, log_variance)
+
+
+def of(form: Form, student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
+    return loss(student, teacher, ObjectiveSettings(form=form, beta=beta))
 
 
 def certain(seed: int) -> Gaussian:
@@ -43,7 +53,7 @@ def certain(seed: int) -> Gaussian:
 def test_every_form_is_byol_when_the_variances_are_one(form: Form, seed: int) -> None:
     student, teacher = certain(seed), certain(seed + 1)
     byol = 2 - 2 * cosine(student.mean, teacher.mean)
-    torch.testing.assert_close(FORMS[form](student, teacher, 1.0), byol)
+    torch.testing.assert_close(of(form, student, teacher, 1.0), byol)
 
 
 @pytest.mark.parametrize(("form", "share"), [("raw", 1.0), ("A", 1.0), ("B", 1.0), ("balanced", 0.5)])
@@ -51,7 +61,7 @@ def test_gradient_on_the_mean_is_byols_but_half_of_it_when_balanced(form: Form, 
     mean = draw(0).mean.requires_grad_()
     teacher = certain(1)
     # `raw` takes means as they are, so it sees the sphere through the same map as the others.
-    loss = FORMS[form](Gaussian(on_sphere(mean), torch.zeros_like(mean)), teacher, 1.0).sum()
+    loss = of(form, Gaussian(on_sphere(mean), torch.zeros_like(mean)), teacher, 1.0).sum()
     (gradient,) = torch.autograd.grad(loss, mean)
     (byol,) = torch.autograd.grad((2 - 2 * cosine(mean, teacher.mean)).sum(), mean)
     torch.testing.assert_close(gradient, share * byol)
@@ -62,7 +72,7 @@ def test_gradients_agree_with_finite_differences(form: Form) -> None:
     teacher = draw(1)
 
     def loss(mean: Tensor, log_variance: Tensor) -> Tensor:
-        return FORMS[form](Gaussian(mean, log_variance), teacher, 0.7)
+        return of(form, Gaussian(mean, log_variance), teacher, 0.7)
 
     start = draw(0)
     assert torch.autograd.gradcheck(loss, (start.mean.requires_grad_(), start.log_variance.requires_grad_()))
@@ -84,10 +94,10 @@ def test_balanced_gradients_agree_with_finite_differences_of_its_parts() -> None
 
     inputs = (start.mean.requires_grad_(), start.log_variance.requires_grad_())
     assert torch.autograd.gradcheck(held_fixed, inputs)
-    ours = torch.autograd.grad(FORMS["balanced"](Gaussian(*inputs), teacher, 0.7).sum(), inputs)
+    ours = torch.autograd.grad(of("balanced", Gaussian(*inputs), teacher, 0.7).sum(), inputs)
     fixed = torch.autograd.grad(held_fixed(*inputs).sum(), inputs)
     torch.testing.assert_close(ours, fixed)
-    torch.testing.assert_close(FORMS["balanced"](Gaussian(*inputs), teacher, 0.7), held_fixed(*inputs))
+    torch.testing.assert_close(of("balanced", Gaussian(*inputs), teacher, 0.7), held_fixed(*inputs))
 
 
 def test_decorrelation_and_beta_nll_gradients_agree_with_finite_differences() -> None:
@@ -98,42 +108,100 @@ def test_decorrelation_and_beta_nll_gradients_agree_with_finite_differences() ->
     assert torch.autograd.gradcheck(lambda v: soft_clamp(v, -6, 3), (values.log_variance,))
 
 
+def normal(g: Gaussian) -> Normal:
+    return Normal(g.mean, (0.5 * g.log_variance).exp())
+
+
 def test_kl_agrees_with_torch_distributions() -> None:
     student, teacher = draw(0), draw(1)
-
-    def distribution(g: Gaussian) -> Distribution:
-        return Independent(Normal(g.mean, (0.5 * g.log_variance).exp()), 1)
-
-    expected = kl_divergence(distribution(student), distribution(teacher)) / D
-    torch.testing.assert_close(kl_gaussian(student, teacher), expected)
+    expected = kl_divergence(Independent(normal(student), 1), Independent(normal(teacher), 1)) / D
+    ours = kl(residual_raw(student.mean, teacher.mean), student.log_variance, teacher.log_variance)
+    torch.testing.assert_close(ours, expected)
 
 
 def test_kl_agrees_with_monte_carlo() -> None:
     student, teacher = draw(0), draw(1)
-    q = Normal(student.mean, (0.5 * student.log_variance).exp())
-    p = Normal(teacher.mean, (0.5 * teacher.log_variance).exp())
+    q, p = normal(student), normal(teacher)
     torch.manual_seed(0)
     samples = q.sample((200_000,))
     ratios = (q.log_prob(samples) - p.log_prob(samples)).mean(-1)
     error = ratios.std(0) / math.sqrt(len(samples))
-    assert ((ratios.mean(0) - kl_gaussian(student, teacher)).abs() < 5 * error).all()
+    ours = kl(residual_raw(student.mean, teacher.mean), student.log_variance, teacher.log_variance)
+    assert ((ratios.mean(0) - ours).abs() < 5 * error).all()
 
 
-def test_nll_is_the_gaussian_density_and_its_fixed_point_the_squared_residual() -> None:
+CONSTANT = 0.5 * math.log(2 * math.pi)
+
+
+def test_d2_is_the_gaussian_density_and_its_fixed_point_the_squared_residual() -> None:
     student, target = draw(0), draw(1).mean
-    density = Normal(student.mean, (0.5 * student.log_variance).exp()).log_prob(target).mean(-1)
-    constant = 0.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(nll_gaussian(student, target) + constant, -density)
-    best = (target - student.mean).square().log().requires_grad_()
-    (gradient,) = torch.autograd.grad(nll_gaussian(Gaussian(student.mean, best), target).sum(), best)
+    residual = residual_raw(student.mean, target)
+    ours = nll_d2(residual, student.log_variance, student.log_variance)
+    torch.testing.assert_close(ours + CONSTANT, -normal(student).log_prob(target))
+    best = residual.log().requires_grad_()
+    (gradient,) = torch.autograd.grad(nll_d2(residual, best, best).sum(), best)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient))
+
+
+def test_d1_and_d3_are_the_expectations_that_they_say() -> None:
+    """Against samples: D1 draws from the student and asks the teacher's density, D3 the other way round."""
+    student, teacher = draw(0), draw(1)
+    q, p = normal(student), normal(teacher)
+    residual = residual_raw(student.mean, teacher.mean)
+    torch.manual_seed(0)
+    for ours, drawn, density in ((nll_d1, q, p), (nll_d3, p, q)):
+        values = -density.log_prob(drawn.sample((200_000,)))
+        error = values.std(0) / math.sqrt(len(values))
+        expected = ours(residual, student.log_variance, teacher.log_variance) + CONSTANT
+        assert ((values.mean(0) - expected).abs() < 5 * error).all()
+
+
+def test_student_t_is_torchs_density_and_gaussian_in_the_limit() -> None:
+    student, target = draw(0), draw(1).mean
+    residual = residual_raw(student.mean, target)
+    scale = (0.5 * student.log_variance).exp()
+    for freedom in (1.0, 4.0, 30.0):
+        density = StudentT(torch.tensor(freedom).double(), student.mean, scale).log_prob(target)
+        at_centre = StudentT(torch.tensor(freedom).double()).log_prob(torch.zeros(()).double())
+        torch.testing.assert_close(nll_student_t(residual, student.log_variance, freedom), at_centre - density)
+    gaussian = nll_d2(residual, student.log_variance, student.log_variance)
+    torch.testing.assert_close(nll_student_t(residual, student.log_variance, 1e8), gaussian, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("likelihood", list(LIKELIHOODS))
+@pytest.mark.parametrize("form", ["raw", "A", "B"])
+def test_every_likelihood_has_the_gradient_of_its_differences(form: Form, likelihood: Likelihood) -> None:
+    start, teacher = draw(0), draw(1)
+    settings = ObjectiveSettings(form=form, likelihood=likelihood, beta=0.7)
+    inputs = (start.mean.requires_grad_(), start.log_variance.requires_grad_())
+    assert torch.autograd.gradcheck(lambda m, v: loss(Gaussian(m, v), teacher, settings), inputs)
+
+
+def test_switches_reach_the_loss() -> None:
+    student, teacher = draw(0), draw(1)
+    plain = ObjectiveSettings(form="B", beta=0)
+    residual = (on_sphere(student.mean) - on_sphere(teacher.mean)).square()
+    nll = nll_d2(residual, student.log_variance, teacher.log_variance)
+    torch.testing.assert_close(loss(student, teacher, plain), nll.mean(-1))
+    weighted = loss(student, teacher, plain.model_copy(update={"beta_nll": 0.5}))
+    torch.testing.assert_close(weighted, (nll * student.log_variance.exp().sqrt()).mean(-1))
+    heavy = loss(student, teacher, plain.model_copy(update={"student_t": 3.0}))
+    torch.testing.assert_close(heavy, nll_student_t(residual, student.log_variance, 3.0).mean(-1))
+
+
+def test_contrastive_is_the_cross_entropy_of_finding_oneself() -> None:
+    student, teacher = draw(0).mean, draw(1).mean
+    similarity = torch.stack([cosine(row.expand(N, -1), teacher) for row in student]) / 0.2
+    expected = similarity.logsumexp(1) - similarity.diagonal()
+    torch.testing.assert_close(contrastive(student, teacher, 0.2), expected)
+    assert torch.autograd.gradcheck(lambda m: contrastive(m, teacher, 0.2), (student.requires_grad_(),))
 
 
 @pytest.mark.parametrize("form", ["A", "B", "balanced"])
 def test_cosine_forms_do_not_know_the_length_of_the_means(form: Form) -> None:
     student, teacher = draw(0), draw(1)
     longer = Gaussian(student.mean * 3, student.log_variance)
-    torch.testing.assert_close(FORMS[form](longer, teacher, 0.5), FORMS[form](student, teacher, 0.5))
+    torch.testing.assert_close(of(form, longer, teacher, 0.5), of(form, student, teacher, 0.5))
 
 
 def test_teacher_closer_to_student_is_cheaper_under_any_variance() -> None:
@@ -141,7 +209,7 @@ def test_teacher_closer_to_student_is_cheaper_under_any_variance() -> None:
     near = Gaussian(student.mean + 0.1, student.log_variance)
     far = Gaussian(student.mean + draw(2).mean, student.log_variance)
     for form in ALL_FORMS:
-        assert (FORMS[form](student, near, 1.0) < FORMS[form](student, far, 1.0)).all(), form
+        assert (of(form, student, near, 1.0) < of(form, student, far, 1.0)).all(), form
 
 
 def test_decorrelation_is_zero_for_independent_directions_and_large_for_a_collapse() -> None:

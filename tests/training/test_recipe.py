@@ -1,9 +1,16 @@
 """Recipes: what is refused, and how the refusal reads."""
 
 import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
 
 from vssl.errors import UsageError
-from vssl_training.recipe import Recipe, load_recipe, override
+from vssl_training.commands import recipes
+from vssl_training.recipe import RECIPES, Recipe, load_recipe, override, recipe_names
+
+app = typer.Typer()
+app.command()(recipes)
 
 
 def test_quick_is_balanced_with_decorrelation() -> None:
@@ -29,6 +36,12 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
         ("name.first=x", "name is a value"),
         ("views.crop=[1,", "not valid YAML"),
         ("network.clamp=[1, 2]", r"network\.clamp"),
+        ("network.cifar_stem=true", "cifar_stem is for timm's ResNets"),
+        ("objective.likelihood=D1", "balanced has its own likelihood"),
+        ("objective.student_t=0", r"objective\.student_t"),
+        ("optimiser.name=adam", r"optimiser\.name.*'adamw'"),
+        ("epochs=3", "either minutes or epochs"),
+        ("minutes=null", "either minutes or epochs"),
     ],
 )
 def test_bad_assignments_name_the_field(assignment: str, message: str) -> None:
@@ -47,3 +60,32 @@ def test_assignments_change_one_value_and_nothing_else() -> None:
 def test_a_recipe_survives_being_written_and_read() -> None:
     recipe = load_recipe("quick")
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_the_papers_recipes_follow_their_published_settings() -> None:
+    cifar, imagenet = load_recipe("cifar10"), load_recipe("imagenet100")
+    assert load_recipe("cifar100").model_copy(update={"name": "cifar10"}) == cifar
+    assert (cifar.optimiser.name, cifar.optimiser.batch, cifar.optimiser.learning_rate, cifar.epochs) == (
+        "lars",
+        256,
+        1.0,
+        1000,
+    )
+    assert cifar.optimiser.warm_up * 1000 == pytest.approx(10)
+    assert cifar.network.cifar_stem
+    assert (cifar.views.blur, cifar.views.solarise) == ((0, 0), (0, 0.2))
+    assert (imagenet.image.size, imagenet.views.blur, imagenet.network.predictor.hidden) == (224, (1.0, 0.1), 8192)
+
+
+def test_imagenet100_has_its_hundred_classes() -> None:
+    classes = (RECIPES / "imagenet100.txt").read_text().split()
+    assert len(set(classes)) == 100
+    assert all(len(name) == 9 and name.startswith("n") for name in classes)
+
+
+def test_recipes_are_listed_and_shown() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(app, [])
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == recipe_names()
+    shown = runner.invoke(app, ["folder"])
+    assert Recipe.model_validate(yaml.safe_load(shown.stdout)) == load_recipe("folder")

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vssl_training.planning import due
 from vssl_training.schedule import batch_indices, generator, teacher_momentum, warm_up_cosine
-from vssl_training.train import due
 
 
 @given(steps=st.integers(1, 5_000), warm_up=st.floats(0, 1))

@@ -21,10 +21,12 @@ from vssl.images import load_images
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl_training.judge import Judge
+from vssl_training.planning import Phase, plan
 from vssl_training.pretrain import Pretraining
 from vssl_training.recipe import Recipe, override
 from vssl_training.run import Budget, Run
-from vssl_training.train import Phase, interrupts, plan, train
+from vssl_training.speed import Speed
+from vssl_training.train import interrupts, train
 
 VSSL = Path(sys.executable).parent / "vssl"
 STEPS = ["--steps", "40"]
@@ -95,7 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
 
 def leaves(recipe: Recipe) -> list[tuple[str, str]]:
-    from vssl_training.train import flatten
+    from vssl_training.run import flatten
 
     return [(key, json.dumps(value)) for key, value in flatten(recipe.model_dump(mode="json")).items() if "." in key]
 
@@ -152,9 +154,9 @@ def test_speed_is_measured_while_the_encoder_still_learns(
         learning[phase.name] = all(parameter.requires_grad for parameter in module.parameters()) and module.training
         return 0.01
 
-    monkeypatch.setattr("vssl_training.train.seconds_a_step", measure)
+    monkeypatch.setattr("vssl_training.planning.seconds_a_step", measure)
     judge = Judge.draw(images, 0, torch.device("cpu"))
-    plan(small_recipe, torch.from_numpy(images.pixels), judge, Budget(minutes=1), 0.0)
+    plan(small_recipe, torch.from_numpy(images.pixels), judge, Budget(minutes=1), 0.0, Speed())
     assert learning == {"encoder": True, "variance": True}
 
 

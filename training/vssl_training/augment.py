@@ -19,22 +19,34 @@ YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 class Draws:
-    """Random numbers, one an image, shaped [N]."""
+    """Random numbers, one an image, shaped [N]; for several views of each image, view after view.
 
-    def __init__(self, generator: Generator, count: int) -> None:
+    `part` of the `count` images is this process's: all processes draw for all images, and keep what is theirs.
+    """
+
+    def __init__(self, generator: Generator, count: int, views: int = 1, part: slice = slice(None)) -> None:
         self.generator = generator
         self.count = count
+        self.views = views
+        self.part = part
 
     def uniform(self, low: float, high: float) -> Tensor:
         """U(low, high)."""
-        return torch.rand(self.count, generator=self.generator, device=self.generator.device) * (high - low) + low
+        drawn = torch.rand(self.views, self.count, generator=self.generator, device=self.generator.device)
+        return drawn[:, self.part].flatten() * (high - low) + low
 
     def log_uniform(self, low: float, high: float) -> Tensor:
         """e^U(ln low, ln high)."""
         return self.uniform(math.log(low), math.log(high)).exp()
 
-    def chance(self, probability: float) -> Tensor:
-        """True with `probability`."""
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, 1) [N, *shape]."""
+        shape = (self.views, self.count, *shape)
+        drawn = torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return drawn[:, self.part].flatten(0, 1)
+
+    def chance(self, probability: float | Tensor) -> Tensor:
+        """True with `probability`, one for all or one for each."""
         return self.uniform(0, 1) < probability
 
 
@@ -43,23 +55,76 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
-def two_views(images: Tensor, settings: ViewSettings, generator: Generator) -> Tensor:
+def two_views(
+    images: Tensor, settings: ViewSettings, generator: Generator, count: int | None = None, part: slice = slice(None)
+) -> Tensor:
     """Two views of each image of [N, 3, S, S] as [2N, 3, S, S]: all the first views, then all the second.
 
-    Random resized crop and flip, colour jitter, grey: the family of SimCLR (arXiv 2002.05709).
+    Random resized crop and flip, blur, colour jitter, grey, solarisation: the family of SimCLR (arXiv 2002.05709),
+    with the asymmetric chances of BYOL (arXiv 2006.07733, appendix B). The images are `part` of a batch of `count`.
     """
-    images = torch.cat([images, images])
-    draws = Draws(generator, len(images))
-    return change_colours(crop_and_flip(images, settings.crop, settings.flip, draws), settings, draws)
+    draws = Draws(generator, count or len(images), 2, part)
+
+    def each(chances: tuple[float, float]) -> Tensor:
+        return torch.tensor(chances, device=images.device).repeat_interleave(len(images))
+
+    blur = each(settings.blur) if any(settings.blur) else None
+    solarise = each(settings.solarise) if any(settings.solarise) else None
+    return view(images.repeat(2, 1, 1, 1), images.shape[-1], settings.crop, blur, solarise, settings, draws)
 
 
-def crop_and_flip(images: Tensor, area: Range, flip: float, draws: Draws) -> Tensor:
-    """A crop of area U(area) and aspect e^U(ln ¾, ln 4/3) at a random place, scaled back to S, mirrored by `flip`."""
-    size = images.shape[-1]
+def small_views(
+    images: Tensor, settings: ViewSettings, generator: Generator, count: int | None = None, part: slice = slice(None)
+) -> Tensor:
+    """The small crops of [N, 3, S, S] as [K · N, 3, s, s], crop after crop; see `two_views`."""
+    small = settings.small_crops
+    draws = Draws(generator, count or len(images), small.count, part)
+    blur = torch.tensor(settings.blur[1], device=images.device) if settings.blur[1] else None
+    return view(images.repeat(small.count, 1, 1, 1), small.size, small.crop, blur, None, settings, draws)
+
+
+def view(
+    images: Tensor,
+    size: int,
+    area: Range,
+    blur: Tensor | None,
+    solarise: Tensor | None,
+    settings: ViewSettings,
+    draws: Draws,
+) -> Tensor:
+    """One random view of each image, [N, 3, size, size]; `blur` and `solarise` are chances [N], or None for never."""
+    cropped = crop_and_flip(images, area, settings.flip, draws, size, settings.blur_sigma, blur)
+    changed = change_colours(cropped, settings, draws)
+    if solarise is None:
+        return changed
+    inverted = draws.chance(solarise)[:, None, None, None] & (changed >= 0.5)
+    return torch.where(inverted, 1 - changed, changed)
+
+
+def crop_and_flip(
+    images: Tensor,
+    area: Range,
+    flip: float,
+    draws: Draws,
+    size: int | None = None,
+    sigma: Range = (0.0, 0.0),
+    blur: Tensor | None = None,
+) -> Tensor:
+    """A crop of area U(area) and aspect e^U(ln ¾, ln 4/3) at a random place, scaled to `size` (S), mirrored by `flip`.
+
+    With `blur` (chances [N]) it is softened by a Gaussian of U(sigma) parts of the side.
+    """
+    source = images.shape[-1]
+    size = size or source
     part, aspect = draws.uniform(*area), draws.log_uniform(3 / 4, 4 / 3)
     width, height = (part * aspect).sqrt().clamp(max=1), (part / aspect).sqrt().clamp(max=1)
     left, top = draws.uniform(0, 1) * (1 - width), draws.uniform(0, 1) * (1 - height)
-    return apply(images, crop_matrix(top, height, size), crop_matrix(left, width, size, draws.chance(flip)))
+    vertical = crop_matrix(top, height, source, size=size)
+    horizontal = crop_matrix(left, width, source, draws.chance(flip), size)
+    if blur is not None:
+        softened = blur_matrix(torch.where(draws.chance(blur), draws.uniform(*sigma), 0.0), size)
+        vertical, horizontal = softened @ vertical, softened @ horizontal
+    return apply(images, vertical, horizontal)
 
 
 def change_colours(images: Tensor, settings: ViewSettings, draws: Draws) -> Tensor:
@@ -97,13 +162,19 @@ def hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
     return matrix
 
 
-def degraded_view(images: Tensor, settings: DegradationSettings, generator: Generator) -> Tensor:
+def degraded_view(
+    images: Tensor,
+    settings: DegradationSettings,
+    generator: Generator,
+    count: int | None = None,
+    part: slice = slice(None),
+) -> Tensor:
     """Spoil images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
 
     How hard is drawn per image too, from hardly to beyond recognition, so that the head meets the whole range between
-    a clean picture and none.
+    a clean picture and none. The images are `part` of a batch of `count`.
     """
-    draws = Draws(generator, len(images))
+    draws = Draws(generator, count or len(images), part=part)
     size = images.shape[-1]
 
     def struck(strength: Tensor, harmless: float) -> Tensor:
@@ -117,7 +188,7 @@ def degraded_view(images: Tensor, settings: DegradationSettings, generator: Gene
     images = occlude(images, struck(draws.uniform(0, settings.occlusion), 0), draws)
     light = struck(draws.log_uniform(settings.darkness, 1), 1)
     grain = struck(draws.uniform(0, settings.noise), 0)
-    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    noise = draws.normal(*images.shape[1:])
     images = (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
     # As 8 bits hold it: of a dark picture little detail is left.
     images = images.mul_(255).round_().div_(255)

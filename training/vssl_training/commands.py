@@ -1,50 +1,87 @@
-"""`vssl train` and `vssl evaluate`."""
+"""`vssl train`, `vssl recipes` and `vssl evaluate`."""
 
 import json
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Phase(StrEnum):
+    """What `vssl train` trains."""
+
+    BOTH = "both"
+    VARIANCE = "variance"
+
+
 def train(
     data: Annotated[str, typer.Option(help="Folder of images, .zip, .tar, archive.zip::folder, or tar shards.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run in it goes on.")],
-    recipe: Annotated[str, typer.Option(help="Name of a recipe.")] = "quick",
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe (`vssl recipes`); quick, or with --from that of the run.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Wall time of the run; the recipe's by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of the run, instead of a time.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the encoder, instead of a time.")] = None,
     val: Annotated[str | None, typer.Option(help="Labelled images to judge by; never trained on.")] = None,
     max_unreadable: Annotated[
         float, typer.Option(min=0, max=1, help="Part of the files that may be damaged before the run stops.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
+    init: Annotated[
+        Path | None, typer.Option(help="Start from the weights of a run, a .safetensors or a checkpoint.")
+    ] = None,
+    phase: Annotated[Phase, typer.Option(help="Both phases, or the variance head alone on the encoder of --from.")] = (
+        Phase.BOTH
+    ),
+    from_: Annotated[Path | None, typer.Option("--from", help="Run whose encoder `--phase variance` keeps.")] = None,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Measure first which switches make steps faster on this device.")
+    ] = False,
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
     # Before torch loads its OpenMP: threads that spin at its barriers make training three times as slow as need be
     # whenever anything else wants one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from pydantic import ValidationError
-
     from vssl.errors import UsageError
     from vssl_training.recipe import load_recipe, override
-    from vssl_training.run import Budget
+    from vssl_training.run import Run, budget_of
+    from vssl_training.train import Start
     from vssl_training.train import train as run_training
 
-    if max_minutes is not None and steps is not None:
-        raise UsageError("--max-minutes and --steps exclude each other: name one")
-    resolved = override(load_recipe(recipe), set_ or [])
-    try:
-        minutes = None if steps is not None else max_minutes or resolved.minutes
-        budget = Budget(minutes=minutes, steps=steps)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from error
-    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable)
+    if (phase is Phase.VARIANCE) != (from_ is not None):
+        raise UsageError("--phase variance and --from RUN go together; to start both phases from weights take --init")
+    if from_ is not None and init is not None:
+        raise UsageError("--from and --init exclude each other: name one")
+    base = Run(from_).record().recipe if from_ is not None and recipe is None else load_recipe(recipe or "quick")
+    resolved = override(base, set_ or [])
+    if from_ is not None and resolved.variance.joint:
+        raise UsageError("--phase variance: the recipe has variance.joint, and so no such phase")
+    budget = budget_of(resolved, max_minutes, steps, epochs)
+    start = Start(from_ or init, from_ is not None)
+    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable, start, autotune)
     typer.echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full; without it, list all.")] = None,
+) -> None:
+    """List the recipes, or show one with every value."""
+    import yaml
+
+    from vssl_training.recipe import description, load_recipe, recipe_names
+
+    if name is None:
+        for each in recipe_names():
+            typer.echo(f"{each:<12} {description(each)}")
+    else:
+        fields = load_recipe(name).model_dump(mode="json")
+        typer.echo(f"# {description(name)}\n{yaml.safe_dump(fields, sort_keys=False)}", nl=False)
 
 
 def evaluate(

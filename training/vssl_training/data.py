@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,16 +42,17 @@ JUDGES = ("val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Order:
-    """Which images a step takes: `order(step)` gives their indices [batch]; see `batch_indices`."""
+    """Which images a step takes: `order(step)` gives the indices of this process's part; see `batch_indices`."""
 
     seed: int
     phase: int
     count: int
     batch: int
+    part: slice = field(default_factory=lambda: slice(None))
 
     def __call__(self, step: int) -> Tensor:
         """Indices of one step."""
-        return batch_indices(self.seed, self.phase, step, self.count, self.batch)
+        return batch_indices(self.seed, self.phase, step, self.count, self.batch)[self.part]
 
 
 class Stream:

@@ -3,23 +3,41 @@
 import torch
 from torch import Tensor, nn
 
-from vssl_training.network import Encoder, Features, SmallNet, VarianceHead, mlp
+from vssl.errors import UsageError
+from vssl_training.backbone import Backbone, Features, build_backbone
+from vssl_training.network import Encoder, VarianceHead, mlp
 from vssl_training.objective import on_sphere
-from vssl_training.recipe import Recipe
+from vssl_training.recipe import HeadSettings, Recipe
 
 
 class Embedder(nn.Module):
-    """Backbone, mean head and the variance head of the second phase."""
+    """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
-    def __init__(self, backbone: SmallNet, mean: nn.Module, log_variance: VarianceHead) -> None:
+    The joint head sees the final features alone. `free_scale`: its means were not on a sphere (form `raw`).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        mean: nn.Module,
+        log_variance: VarianceHead,
+        joint: bool = False,
+        free_scale: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.mean = mean
         self.log_variance = log_variance
+        self.joint = joint
+        self.free_scale = free_scale
 
     def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
-        return on_sphere(self.mean(features.final)), self.log_variance(features.with_statistics())
+        mean = self.mean(features.final)
+        log_variance = self.log_variance(features.final if self.joint else features.with_statistics())
+        if self.free_scale:
+            log_variance = log_variance - mean.square().mean(1, keepdim=True).log()
+        return on_sphere(mean), log_variance
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [N, S, S, 3] → embedding [N, D] of unit length, variance e^ℓ / D [N, D], uncertainty [N].
@@ -41,21 +59,41 @@ class Embedder(nn.Module):
 def build_encoder(recipe: Recipe) -> Encoder:
     """Student or teacher of a recipe, freshly initialised."""
     settings = recipe.network
-    return Encoder(SmallNet(settings.width), settings.dimension, settings.hidden, settings.clamp)
+    return Encoder(build_backbone(recipe), settings.dimension, settings.projector, settings.clamp)
 
 
 def build_predictor(recipe: Recipe) -> nn.Sequential:
     """The predictor on the student's mean."""
-    return mlp(recipe.network.dimension, recipe.network.hidden, recipe.network.dimension)
+    return mlp(recipe.network.dimension, recipe.network.predictor, recipe.network.dimension)
 
 
-def build_variance_head(recipe: Recipe, backbone: SmallNet) -> VarianceHead:
+def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
     """The second phase's head, on the features with the statistics of the layers."""
-    inputs = backbone.features_with_statistics
-    return VarianceHead(inputs, recipe.variance.hidden, recipe.network.dimension, recipe.network.clamp)
+    settings = HeadSettings(hidden=recipe.variance.hidden)
+    return VarianceHead(backbone.features_with_statistics, settings, recipe.network.dimension, recipe.network.clamp)
 
 
 def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
-    """An embedder around an encoder (a fresh one by default) with a fresh variance head."""
+    """An embedder around an encoder (a fresh one by default), with a fresh variance head or the encoder's own."""
     encoder = encoder or build_encoder(recipe)
-    return Embedder(encoder.backbone, encoder.mean, build_variance_head(recipe, encoder.backbone))
+    joint = recipe.variance.joint
+    head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
+    return Embedder(encoder.backbone, encoder.mean, head, joint, joint and recipe.objective.form == "raw")
+
+
+def check_network(recipe: Recipe) -> None:
+    """Build the networks without memory and look at an image's way through them.
+
+    Raises:
+        UsageError: the backbone does not exist, or does not take such images.
+    """
+    with torch.device("meta"):
+        embedder = build_embedder(recipe)
+        sizes = {recipe.image.size} | ({recipe.views.small_crops.size} if recipe.views.small_crops.count else set())
+        for size in sizes:
+            try:
+                embedder.posterior(embedder.backbone(torch.zeros(2, 3, size, size)))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise UsageError(
+                    f"network.backbone: {recipe.network.backbone} can't take {size} px: {error}"
+                ) from error

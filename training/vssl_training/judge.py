@@ -1,4 +1,4 @@
-"""Figures while training: kNN accuracy where labels exist, effective rank and √D·std always."""
+"""Figures while training: kNN and a linear probe where labels exist; rank, spread and correlations always."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,30 @@ import torch
 from torch import Tensor
 
 from vssl.images import ImageSet
-from vssl.measures import effective_rank, knn_accuracy, sphere_std
-from vssl_training.augment import to_float
+from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
+from vssl_training.augment import degraded_view, to_float
+from vssl_training.embedder import Embedder
 from vssl_training.network import Encoder
+from vssl_training.objective import on_sphere
+from vssl_training.recipe import DegradationSettings
+from vssl_training.schedule import generator
 
 QUERIES, BANK = 1_000, 5_000
 BATCH = 500
+RIDGE = 1e-3
+"""Penalty of the linear probe, as a part of the features' mean variance."""
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Fixed random images that the encoder is judged on: queries that look up a bank. Labels only judge."""
+    """Fixed random images that a phase is judged on: queries that look up a bank. Labels only judge."""
 
     pixels: Tensor
     labels: npt.NDArray[np.int64] | None
     queries: int
+    seed: int
 
     @classmethod
     def draw(cls, images: ImageSet, seed: int, device: torch.device, val: ImageSet | None = None) -> "Judge":
@@ -39,24 +48,73 @@ class Judge:
         picked = picked[:queries]
         pixels = torch.from_numpy(np.concatenate([asked.pixels[picked], bank.pixels[voters]]))
         if asked.labels is None or bank.labels is None:
-            return cls(pixels.to(device), None, queries)
-        return cls(pixels.to(device), np.concatenate([asked.labels[picked], bank.labels[voters]]), queries)
+            return cls(pixels.to(device), None, queries, seed)
+        return cls(pixels.to(device), np.concatenate([asked.labels[picked], bank.labels[voters]]), queries, seed)
 
-    def figures(self, encoder: Encoder) -> dict[str, float]:
-        """`knn` (with labels), `rank` and `std` of the mean head; the encoder is left as it was."""
-        embeddings = embed_means(encoder, self.pixels)
-        figures = {"rank": effective_rank(embeddings), "std": sphere_std(embeddings)}
+    def encoder(self, encoder: Encoder) -> dict[str, float]:
+        """`rank`, `rankme` and `std` of the mean head; with labels its `knn`, and `probe` on the backbone's features.
+
+        The encoder is left as it was.
+        """
+        features, means = embed(encoder, self.pixels)
+        figures = {"rank": effective_rank(means), "rankme": rankme(means), "std": sphere_std(means)}
         if self.labels is not None:
-            n = self.queries
-            figures["knn"] = knn_accuracy(embeddings[:n], self.labels[:n], embeddings[n:], self.labels[n:])
-        return {name: round(value, 4) for name, value in figures.items()}
+            n, labels = self.queries, self.labels
+            figures["knn"] = knn_accuracy(means[:n], labels[:n], means[n:], labels[n:])
+            figures["probe"] = probe_accuracy(features[:n], labels[:n], features[n:], labels[n:])
+        return rounded(figures)
+
+    @torch.no_grad()
+    def head(self, embedder: Embedder, views: DegradationSettings) -> dict[str, float]:
+        """How the variance head follows the error of spoilt queries: over images, `spread` is the standard deviation of
+        the mean log σ², and `rho` the rank correlation of the mean σ² with the mean squared error d².
+        """
+        training = embedder.log_variance.training
+        embedder.log_variance.eval()
+        clean = to_float(self.pixels[: self.queries])
+        spoilt = degraded_view(clean, views, generator(self.seed, 2, device=clean.device))
+        parts = []
+        for view, target in zip(torch.split(spoilt, BATCH), torch.split(clean, BATCH), strict=True):
+            mean, log_variance = embedder.posterior(embedder.backbone(view))
+            goal = on_sphere(embedder.mean(embedder.backbone(target).final))
+            parts.append((log_variance, (mean - goal).square()))
+        embedder.log_variance.train(training)
+        log_variance, error = (torch.cat(values) for values in zip(*parts, strict=True))
+        rho = rank_correlation(log_variance.exp().mean(1), error.mean(1))
+        return rounded({"spread": float(log_variance.mean(1).std(correction=0)), "rho": rho})
 
 
 @torch.no_grad()
-def embed_means(encoder: Encoder, pixels: Tensor) -> npt.NDArray[np.float32]:
-    """Mean head [N, D] of uint8 [N, S, S, 3], in evaluation mode."""
+def embed(encoder: Encoder, pixels: Tensor) -> tuple[Floats, Floats]:
+    """Features [N, F] and mean head [N, D] of uint8 [N, S, S, 3], in evaluation mode."""
     training = encoder.training
     encoder.eval()
-    parts = [encoder.mean(encoder.backbone(to_float(batch)).final) for batch in torch.split(pixels, BATCH)]
+    features = torch.cat([encoder.backbone(to_float(batch)).final for batch in torch.split(pixels, BATCH)])
+    means = torch.cat([encoder.mean(batch) for batch in torch.split(features, BATCH)])
     encoder.train(training)
-    return torch.cat(parts).cpu().numpy()
+    return features.cpu().numpy(), means.cpu().numpy()
+
+
+def probe_accuracy(
+    queries: Floats, labels: npt.NDArray[np.int64], bank: Floats, bank_labels: npt.NDArray[np.int64]
+) -> float:
+    """Accuracy of a linear classifier on features [·, F]: ridge regression of the bank's one-hot labels."""
+    centre = bank.mean(0)
+    known = (bank - centre).astype(np.float64)
+    targets = np.eye(int(max(labels.max(), bank_labels.max())) + 1)[bank_labels]
+    covariance = known.T @ known
+    penalty = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
+    weights = np.linalg.solve(covariance + penalty * np.eye(len(covariance)), known.T @ (targets - targets.mean(0)))
+    scores = (queries - centre) @ weights + targets.mean(0)
+    return float((scores.argmax(1) == labels).mean())
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's ρ of two [N] without ties; 0 where one of them does not vary."""
+    ranks = torch.stack([values.argsort().argsort().double() for values in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Figures as `metrics.jsonl` keeps them."""
+    return {name: round(value, 4) for name, value in figures.items()}

@@ -6,21 +6,21 @@ denoising likelihood (D2) and the cosine forms A, B and balanced are our own cho
 
 Notation: ℓ = log σ² [N, D]; μ [N, D]; c = cos(q(μ_s), μ_t) [N] with the predictor q on the student's mean only; means
 over D are means, never sums. Each function takes one direction (student view, teacher view) and returns [N], a value
-per image; the teacher's arguments carry no gradient. The two directions are added by the caller.
+per image, or [N, D] where its docstring says so; the teacher's arguments carry no gradient. The two directions are
+added by the caller.
 
-With ℓ ≡ 0 every form below equals 2 − 2c, the BYOL loss of one direction (for `raw`, with means of length √D).
+With ℓ ≡ 0 every form below equals 2 − 2c under D2, the BYOL loss of one direction (for `raw`, with means of length √D).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Form = Literal["raw", "A", "B", "balanced"]
+from vssl_training.recipe import Form, Likelihood, ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,67 @@ def kl_variance(log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
     return 0.5 * (ratio.exp() - ratio - 1).mean(-1)
 
 
-def kl_gaussian(student: Gaussian, teacher: Gaussian) -> Tensor:
-    """KL(q_s ‖ p_t) / D in closed form [N]."""
-    residual = (student.mean - teacher.mean).square()
-    mean_part = 0.5 * (residual * (-teacher.log_variance).exp()).mean(-1)
-    return kl_variance(student.log_variance, teacher.log_variance) + mean_part
+def residual_raw(mean_s: Tensor, mean_t: Tensor) -> Tensor:
+    """(μ_s − μ_t)² [N, D]: the means as they are."""
+    return (mean_s - mean_t).square()
 
 
-def nll_gaussian(student: Gaussian, target: Tensor) -> Tensor:
-    """D2: −log N(target; μ_s, σ_s²) / D without its constant [N]. Its fixed point is σ_s² = (target − μ_s)²."""
-    residual = (target - student.mean).square()
-    return 0.5 * (student.log_variance + residual * (-student.log_variance).exp()).mean(-1)
+def residual_isotropic(mean_s: Tensor, mean_t: Tensor) -> Tensor:
+    """Form A: 2(1 − c) [N, 1], which is mean_d (m_s − m_t)² on the sphere of radius √D, shared by all dimensions."""
+    return 2 * (1 - cosine(mean_s, mean_t))[:, None]
 
 
-def loss_raw(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
-    """The Gaussian terms on the means as they are [N]."""
-    return nll_gaussian(student, teacher.mean) + beta * kl_gaussian(student, teacher)
+def residual_diagonal(mean_s: Tensor, mean_t: Tensor) -> Tensor:
+    """Form B: (m_s − m_t)² [N, D] on the sphere of radius √D, so that each dimension has a variance of its own."""
+    return (on_sphere(mean_s) - on_sphere(mean_t)).square()
 
 
-def loss_isotropic(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
-    """Form A [N]: means on the sphere of radius √D, where mean_d (m_s − m_t)² = 2(1 − c), shared by all dimensions."""
-    distance = 1 - cosine(student.mean, teacher.mean)
-    nll = 0.5 * student.log_variance.mean(-1) + distance * (-student.log_variance).exp().mean(-1)
-    kl = kl_variance(student.log_variance, teacher.log_variance) + distance * (-teacher.log_variance).exp().mean(-1)
-    return nll + beta * kl
+RESIDUALS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
+    "raw": residual_raw,
+    "A": residual_isotropic,
+    "B": residual_diagonal,
+}
 
 
-def loss_diagonal(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
-    """Form B [N]: the Gaussian terms on the sphere of radius √D, with a variance of its own for each dimension."""
-    return loss_raw(
-        Gaussian(on_sphere(student.mean), student.log_variance),
-        Gaussian(on_sphere(teacher.mean), teacher.log_variance),
-        beta,
-    )
+def kl(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
+    """KL(q_s ‖ p_t) / D in closed form [N], of squared distances of the means [N, D or 1]."""
+    mean_part = 0.5 * (residual * (-log_variance_t).exp()).mean(-1)
+    return kl_variance(log_variance_s, log_variance_t) + mean_part
+
+
+def nll_d1(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
+    """D1 = E_{z~q_s}[−log p_t(z)] without its constant [N, D]: priced by the teacher's variance, σ collapses."""
+    return 0.5 * (log_variance_t + (residual + log_variance_s.exp()) * (-log_variance_t).exp())
+
+
+def nll_d2(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
+    """D2 = −log N(μ_t; μ_s, σ_s²) without its constant [N, D]. Its fixed point is σ_s² = the residual."""
+    return 0.5 * (log_variance_s + residual * (-log_variance_s).exp())
+
+
+def nll_d3(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
+    """D3 = E_{z~p_t}[−log N(z; μ_s, σ_s²)] without its constant [N, D]: the teacher's variance is added, σ inflates."""
+    return 0.5 * (log_variance_s + (residual + log_variance_t.exp()) * (-log_variance_s).exp())
+
+
+def nll_student_t(residual: Tensor, log_variance_s: Tensor, freedom: float) -> Tensor:
+    """−log of Student's t with `freedom` degrees and scale σ_s² without its constant [N, D]; Gaussian as they grow."""
+    scaled = residual * (-log_variance_s).exp() / freedom
+    return 0.5 * (log_variance_s + (freedom + 1) * torch.log1p(scaled))
+
+
+LIKELIHOODS: dict[Likelihood, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"D1": nll_d1, "D2": nll_d2, "D3": nll_d3}
+
+
+def loss_gaussian(student: Gaussian, teacher: Gaussian, settings: ObjectiveSettings) -> Tensor:
+    """Forms raw, A and B: a denoising likelihood plus β KL [N]."""
+    ours, theirs = student.log_variance, teacher.log_variance
+    residual = RESIDUALS[settings.form](student.mean, teacher.mean)
+    if settings.student_t is not None:
+        nll = nll_student_t(residual, ours, settings.student_t)
+    else:
+        nll = LIKELIHOODS[settings.likelihood](residual, ours, theirs)
+    return weighted(nll, ours, settings.beta_nll).mean(-1) + settings.beta * kl(residual, ours, theirs)
 
 
 def loss_balanced(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
@@ -98,12 +126,21 @@ def loss_balanced(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
     return nll + beta * kl
 
 
-FORMS: dict[Form, Callable[[Gaussian, Gaussian, float], Tensor]] = {
-    "raw": loss_raw,
-    "A": loss_isotropic,
-    "B": loss_diagonal,
-    "balanced": loss_balanced,
-}
+def loss(student: Gaussian, teacher: Gaussian, settings: ObjectiveSettings) -> Tensor:
+    """One direction of the objective in the form that the settings name [N]."""
+    if settings.form == "balanced":
+        return loss_balanced(student, teacher, settings.beta)
+    return loss_gaussian(student, teacher, settings)
+
+
+def contrastive(mean_s: Tensor, mean_t: Tensor, temperature: float) -> Tensor:
+    """InfoNCE [N] of predicted means [N, D]: each finds its own among the teacher's [N, D] of the other view.
+
+    Cross-entropy over cosines / temperature (van den Oord et al. 2018, arXiv 1807.03748; between a student and its
+    moving average as in MoCo v3, arXiv 2104.02057). It compares images with each other, which the paper does not.
+    """
+    similarity = F.normalize(mean_s, dim=-1) @ F.normalize(mean_t, dim=-1).T / temperature
+    return F.cross_entropy(similarity, torch.arange(len(mean_s), device=mean_s.device), reduction="none")
 
 
 def decorrelation(mean: Tensor) -> Tensor:
@@ -123,10 +160,14 @@ def decorrelation(mean: Tensor) -> Tensor:
     return hinge + off_diagonal.square().sum() / mean.shape[1]
 
 
+def weighted(nll: Tensor, log_variance: Tensor, power: float) -> Tensor:
+    """Likelihood terms times sg(σ²)^power (β-NLL, Seitzer et al. 2022, eq. 5); 0 leaves them as they are."""
+    return nll if power == 0 else nll * log_variance.detach().exp().pow(power)
+
+
 def beta_nll(log_variance: Tensor, residual: Tensor, beta: float) -> Tensor:
-    """Gaussian NLL [N] of squared residuals [N, D], each term weighted by sg(σ²)^β. Seitzer et al. 2022, eq. 5."""
-    nll = 0.5 * (log_variance + residual * (-log_variance).exp())
-    return (nll * log_variance.detach().exp().pow(beta)).mean(-1)
+    """Gaussian NLL [N] of squared residuals [N, D], each term weighted by sg(σ²)^β."""
+    return weighted(nll_d2(residual, log_variance, log_variance), log_variance, beta).mean(-1)
 
 
 def soft_clamp(values: Tensor, low: float, high: float) -> Tensor:

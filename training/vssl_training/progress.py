@@ -7,7 +7,8 @@ import time
 class Progress:
     """One line that is rewritten on a terminal, and one line for each report elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown
         self._terminal = sys.stderr.isatty()
         self._figures: dict[str, float] = {}
 
@@ -21,15 +22,19 @@ class Progress:
         self._start, self._clock = start, time.monotonic()
         self._figures = {}
 
-    def advance(self, done: int, figures: dict[str, float]) -> float:
-        """Report step `done` and its figures; returns images/s since the phase began or went on."""
+    def advance(self, done: int, waited: float, figures: dict[str, float]) -> float:
+        """Report step `done` and its figures; returns images/s since the phase began or went on.
+
+        `waited`: seconds since then that steps waited for their images.
+        """
         self._figures |= figures
         seconds = max(1e-9, time.monotonic() - self._clock)
         rate = (done - self._start) / seconds
         left = (self._steps - done) / rate
         shown = "  ".join(f"{name} {value:.3f}" for name, value in self._figures.items())
         line = (
-            f"{self._phase} {done:,}/{self._steps:,}  {rate * self._batch:,.0f} images/s  {clock(left)} left  {shown}"
+            f"{self._phase} {done:,}/{self._steps:,}  {rate * self._batch:,.0f} images/s  "
+            f"{waited / seconds:.0%} data wait  {clock(left)} left  {shown}"
         )
         if self._terminal or "knn" in figures or "rank" in figures or done == self._steps:
             self._write(line, "" if self._terminal else "\n")
@@ -37,10 +42,12 @@ class Progress:
 
     def end(self) -> None:
         """The phase is over: leave its last line standing."""
-        if self._terminal:
+        if self._terminal and self._shown:
             sys.stderr.write("\n")
 
     def _write(self, text: str, end: str) -> None:
+        if not self._shown:
+            return
         start = "\r\033[K" if self._terminal else ""
         sys.stderr.write(f"{start}{text}{end}")
         sys.stderr.flush()

@@ -7,8 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vssl.errors import UsageError
 
+RECIPES = files("vssl_training") / "recipes"
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Form = Literal["raw", "A", "B", "balanced"]
+Likelihood = Literal["D1", "D2", "D3"]
 
 
 class Section(BaseModel):
@@ -24,25 +28,99 @@ class ImageSettings(Section):
     crop: float = Field(default=1.0, gt=0, le=1)
 
 
-class NetworkSettings(Section):
-    """`width` of the small net, `dimension` D of the embedding, `hidden` units of each head."""
+class HeadSettings(Section):
+    """A multi-layer perceptron with BatchNorm: units of its hidden layers, and how many linear layers in all."""
 
-    width: int = Field(default=24, ge=4, le=512)
-    dimension: int = Field(default=64, ge=2, le=4096)
     hidden: int = Field(default=256, ge=8, le=16384)
+    layers: int = Field(default=2, ge=1, le=4)
+
+
+class NetworkSettings(Section):
+    """The encoder.
+
+    Attributes:
+        backbone: `small`, our fast net for small images, or the name of any model of timm.
+        cifar_stem: a 3×3 stem of stride 1 and no max-pool, for timm's ResNets on small images.
+        width: channels of the small net's first stage.
+        depth: residual blocks in each of its stages.
+        pool: its last map is averaged to pool × pool cells.
+        dimension: D of the embedding.
+        projector: the head of the mean, whose output is the embedding; the joint variance head has its sizes.
+        predictor: the student's alone, on the mean.
+        clamp: soft bounds of the log variance.
+    """
+
+    backbone: str = "small"
+    cifar_stem: bool = False
+    width: int = Field(default=24, ge=4, le=512)
+    depth: int = Field(default=1, ge=1, le=8)
+    pool: Literal[1, 2] = 2
+    dimension: int = Field(default=64, ge=2, le=4096)
+    projector: HeadSettings = HeadSettings()
+    predictor: HeadSettings = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
+
+    @model_validator(mode="after")
+    def _stem(self) -> "NetworkSettings":
+        if self.cifar_stem and self.backbone == "small":
+            raise ValueError("cifar_stem is for timm's ResNets; the small net has its own stem")
+        return self
 
 
 class ObjectiveSettings(Section):
-    """Form of the objective, β of the KL, and the weight of the decorrelation term on the student's mean."""
+    """What the encoder minimises; docs/method.md derives the terms.
 
-    form: Literal["raw", "A", "B", "balanced"] = "balanced"
+    Attributes:
+        form: how the means enter: `raw` as they are, `A` and `B` on the sphere, `balanced` with a normalised precision.
+        likelihood: D2 prices the discrepancy by the student's variance; D1 and D3 are there for comparison.
+        beta: weight of the KL.
+        beta_nll: power of the detached variance that weighs each likelihood term (β-NLL); 0 for none.
+        student_t: degrees of freedom of a Student-t likelihood in the place of the Gaussian.
+        decorrelation: weight of the term that keeps the dimensions of the mean apart.
+        contrastive: weight of InfoNCE between predicted and teacher's means; 0 as in the paper.
+        temperature: of InfoNCE.
+    """
+
+    form: Form = "balanced"
+    likelihood: Likelihood = "D2"
     beta: float = Field(default=1.0, ge=0)
+    beta_nll: Share = 0.0
+    student_t: float | None = Field(default=None, gt=0)
     decorrelation: float = Field(default=0.1, ge=0)
+    contrastive: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.2, gt=0)
+
+    @model_validator(mode="after")
+    def _combines(self) -> "ObjectiveSettings":
+        if self.form == "balanced" and (self.likelihood != "D2" or self.beta_nll or self.student_t is not None):
+            raise ValueError(
+                "form balanced has its own likelihood: likelihood, beta_nll and student_t need raw, A or B"
+            )
+        if self.student_t is not None and self.likelihood != "D2":
+            raise ValueError("student_t takes the place of the Gaussian in D2; it does not go with D1 or D3")
+        return self
+
+
+class SmallCropSettings(Section):
+    """Multi-crop (SwAV, arXiv 2006.09882): `count` small views more, for the student alone, of `size` pixels."""
+
+    count: int = Field(default=0, ge=0, le=16)
+    size: int = Field(default=16, ge=8, le=512)
+    crop: Range = (0.05, 0.2)
 
 
 class ViewSettings(Section):
-    """The two views: area of the crop, probabilities, and strengths as torchvision's ColorJitter has them."""
+    """The two views: area of the crop, probabilities, and strengths as torchvision's ColorJitter has them.
+
+    Attributes:
+        crop: least and most area of a crop.
+        jitter: chance of a change of colours by up to `brightness`, `contrast`, `saturation` and `hue`.
+        grey: chance of a grey image.
+        blur: chance in the first and in the second view; small crops blur as the second.
+        blur_sigma: least and most σ of the blur, as parts of the side.
+        solarise: chance in the first and in the second view that bright pixels are inverted.
+        small_crops: further views of the student.
+    """
 
     crop: Range = (0.2, 1.0)
     flip: Share = 0.5
@@ -52,23 +130,47 @@ class ViewSettings(Section):
     saturation: Share = 0.2
     hue: float = Field(default=0.1, ge=0, le=0.5)
     grey: Share = 0.2
+    blur: tuple[Share, Share] = (0.0, 0.0)
+    blur_sigma: Range = (0.0005, 0.009)
+    solarise: tuple[Share, Share] = (0.0, 0.0)
+    small_crops: SmallCropSettings = SmallCropSettings()
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewSettings":
-        if not self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError("views.crop is [least, most] area of a crop, with least ≤ most ≤ 1")
+        for name, area in (("crop", self.crop), ("small_crops.crop", self.small_crops.crop)):
+            if not area[0] <= area[1] <= 1:
+                raise ValueError(f"views.{name} is [least, most] area of a crop, with least ≤ most ≤ 1")
+        if self.blur_sigma[0] > self.blur_sigma[1]:
+            raise ValueError("views.blur_sigma is [least, most] with least ≤ most")
         return self
 
 
 class OptimiserSettings(Section):
-    """AdamW with linear warm-up and cosine decay to 0; the rate is applied as written, never scaled by the batch."""
+    """Linear warm-up, then a cosine to 0. The rate is applied as written, never scaled by the batch.
 
+    Attributes:
+        name: AdamW, SGD or LARS; biases and norms are left out of weight decay and of LARS's trust ratio.
+        batch: images of a step, over all processes.
+        betas: of AdamW.
+        momentum: of SGD and LARS.
+        eta: trust coefficient of LARS, whose ratio is clipped so that no rate exceeds `learning_rate`.
+        warm_up: part of the steps.
+    """
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
     batch: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    momentum: Share = 0.9
+    eta: float = Field(default=0.02, gt=0)
     warm_up: Share = 0.1
+
+
+class TeacherSettings(Section):
+    """The moving average: `momentum` τ at the first step; it rises to 1 by a cosine."""
+
     momentum: Share = 0.985
-    """τ of the teacher at the first step; it rises to 1 by a cosine."""
 
 
 class DegradationSettings(Section):
@@ -91,6 +193,7 @@ class VarianceSettings(Section):
     """The second phase: `share` of the run's time, hidden units, β of the β-NLL, and the views.
 
     Attributes:
+        joint: there is no such phase: the variance head that learned beside the encoder is exported.
         form: `nll` of the squared residual to a target, or `mc_infonce` of samples among the images of a bank.
         target: the embedding of the `clean` image, or of the image that is nearest to it in a bank.
         ordering: weight of a hinge on the order of pairs: what is harder to tell from others is less certain.
@@ -98,6 +201,7 @@ class VarianceSettings(Section):
         bank: training images in the bank.
     """
 
+    joint: bool = False
     share: Share = 0.1
     hidden: int = Field(default=256, ge=8)
     beta_nll: Share = 0.5
@@ -113,7 +217,7 @@ class VarianceSettings(Section):
 
 
 class Recipe(Section):
-    """A whole recipe."""
+    """A whole recipe; its length is in `minutes` of wall time or in `epochs` of the encoder."""
 
     name: str
     image: ImageSettings = ImageSettings()
@@ -121,8 +225,16 @@ class Recipe(Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     views: ViewSettings = ViewSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    teacher: TeacherSettings = TeacherSettings()
     variance: VarianceSettings = VarianceSettings()
-    minutes: float = Field(default=5.0, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _length(self) -> "Recipe":
+        if (self.minutes is None) == (self.epochs is None):
+            raise ValueError("a recipe has either minutes or epochs (set the other to null)")
+        return self
 
 
 def load_recipe(name: str) -> Recipe:
@@ -133,12 +245,21 @@ def load_recipe(name: str) -> Recipe:
     """
     import yaml
 
-    folder = files("vssl_training") / "recipes"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir()))
-        raise UsageError(f"no recipe {name!r}; there are: {known}")
+    path = RECIPES / f"{name}.yaml"
+    if name not in recipe_names():
+        raise UsageError(f"no recipe {name!r}; there are: {', '.join(recipe_names())}")
     return parse_recipe(yaml.safe_load(path.read_text()), f"recipe {name}")
+
+
+def recipe_names() -> list[str]:
+    """Names of the package's recipes."""
+    return sorted(path.name.removesuffix(".yaml") for path in RECIPES.iterdir() if path.name.endswith(".yaml"))
+
+
+def description(name: str) -> str:
+    """The comment at the top of a recipe's file."""
+    lines = (RECIPES / f"{name}.yaml").read_text().splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
 
 
 def parse_recipe(fields: object, where: str) -> Recipe:

@@ -3,8 +3,8 @@
 Each of these acts on rows and on columns alone, so for an image X [S, S] it is V X Hᵀ with two small matrices. Whole
 chains multiply into one pair, and a batch is two batched matrix products, whatever was drawn for each image.
 
-Vectors of N draws are shaped [N]; a matrix is [N, S, S], row i holding the weights that make output pixel i. Every row
-sums to 1, so borders are handled by weighting what is there.
+Vectors of N draws are shaped [N]; a matrix is [N, O, S], row i holding the weights that make output pixel i of O (most
+often S). Every row sums to 1, so borders are handled by weighting what is there.
 """
 
 import torch
@@ -12,24 +12,27 @@ from torch import Tensor
 
 
 def apply(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """V X Hᵀ for each channel of images [N, C, S, S]."""
+    """V X Hᵀ for each channel of images [N, C, S, S] → [N, C, O, O]."""
     count, channels, height, width = images.shape
     # Rows lead while V acts, columns trail while H acts: one matrix product an image each, all channels in it.
     rows = torch.bmm(vertical, images.transpose(1, 2).reshape(count, height, channels * width))
-    columns = torch.bmm(rows.view(count, height * channels, width), horizontal.mT)
-    return columns.view(count, height, channels, width).transpose(1, 2)
+    columns = torch.bmm(rows.view(count, -1, width), horizontal.mT)
+    return columns.view(count, -1, channels, columns.shape[-1]).transpose(1, 2)
 
 
-def crop_matrix(start: Tensor, length: Tensor, size: int, mirrored: Tensor | None = None) -> Tensor:
-    """Bilinear weights that scale the window [start, start + length) (parts of the side) up to `size` pixels.
+def crop_matrix(
+    start: Tensor, length: Tensor, source: int, mirrored: Tensor | None = None, size: int | None = None
+) -> Tensor:
+    """Bilinear weights that scale the window [start, start + length) (parts of the side) of `source` pixels to `size`.
 
-    `mirrored` [N] (bool) turns the window around.
+    `mirrored` [N] (bool) turns the window around; `size` is the source's by default.
     """
+    size = size or source
     centres = (torch.arange(size, device=start.device) + 0.5) / size
     if mirrored is not None:
         centres = torch.where(mirrored[:, None], 1 - centres, centres)
-    positions = (start[:, None] + length[:, None] * centres) * size
-    return _tents(positions, size)
+    positions = (start[:, None] + length[:, None] * centres) * source
+    return _tents(positions, source)
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -54,7 +57,7 @@ def low_resolution_matrix(cells: Tensor, size: int) -> Tensor:
 
 
 def _tents(positions: Tensor, size: int) -> Tensor:
-    """Triangle weights of each pixel centre around positions [N, S], in pixels."""
+    """Triangle weights of the centres of `size` pixels around positions [N, O], in pixels."""
     centres = torch.arange(size, device=positions.device) + 0.5
     return _rows_to_one((centres - positions[:, :, None]).abs_().neg_().add_(1).clamp_(min=0))
 

@@ -19,6 +19,7 @@ from vssl.images import ImageSet
 from vssl.preprocessing import Preprocessing
 from vssl_training.embedder import Embedder, build_embedder
 from vssl_training.recipe import Recipe, Section
+from vssl_training.speed import Speed
 
 SAMPLE = 256
 """Decoded training images kept with the run: export compares ONNX Runtime with torch on them."""
@@ -32,24 +33,50 @@ class DataRecord(Section):
     sha256: str
 
 
-class Schedule(Section):
-    """Optimiser steps of the two phases: `encoder`, then `variance`."""
+class InitialWeights(Section):
+    """Weights that the encoder starts from: `location` as given, and a hash of the file."""
 
-    encoder: int = Field(ge=1)
-    variance: int = Field(ge=1)
+    location: str
+    sha256: str
+
+
+class Schedule(Section):
+    """Optimiser steps of the two phases: `encoder`, then `variance`; 0 where there is no such phase."""
+
+    encoder: int = Field(ge=0)
+    variance: int = Field(ge=0)
 
 
 class Budget(Section):
-    """What was asked for: minutes of wall time, or a number of steps."""
+    """What was asked for: minutes of wall time, a number of steps of both phases, or epochs of the encoder."""
 
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=2)
+    epochs: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> "Budget":
-        if (self.minutes is None) == (self.steps is None):
-            raise ValueError("a budget is either minutes or steps")
+        if [self.minutes, self.steps, self.epochs].count(None) != 2:
+            raise ValueError("a budget is one of minutes, steps and epochs")
         return self
+
+
+def budget_of(recipe: Recipe, minutes: float | None, steps: int | None, epochs: int | None) -> Budget:
+    """The budget that flags name, or else the recipe's own.
+
+    Raises:
+        UsageError: more than one is named, or it is out of bounds.
+    """
+    named = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    if all(value is None for value in named.values()):
+        named = {"minutes": recipe.minutes, "steps": None, "epochs": recipe.epochs}
+    if list(named.values()).count(None) < 2:
+        raise UsageError("--max-minutes, --steps and --epochs exclude each other: name one")
+    try:
+        return Budget.model_validate(named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 class RunRecord(Section):
@@ -60,6 +87,8 @@ class RunRecord(Section):
     data: DataRecord
     budget: Budget
     schedule: Schedule
+    speed: Speed = Speed()
+    init: InitialWeights | None = None
 
 
 class Run:
@@ -73,6 +102,7 @@ class Run:
         self.report_path = path / "report.html"
         self.sample_path = path / "sample.npy"
         self.checkpoint_path = path / "checkpoints" / "last.pt"
+        self.good_path = path / "checkpoints" / "good.pt"
 
     @property
     def finished(self) -> bool:
@@ -124,13 +154,17 @@ class Run:
         lines = self.metrics_path.read_text().splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
 
-    def save_checkpoint(self, state: Mapping[str, Any], phase: str, step: int) -> None:
-        """Write the state atomically over the last checkpoint: a full disk leaves the last good one."""
+    def save_checkpoint(self, state: Mapping[str, Any], phase: str, step: int, good: bool = False) -> None:
+        """Write the state atomically over the last checkpoint: a full disk leaves the last good one.
+
+        `good`: it was judged to be healthy, and is kept beside the last one too until the next that is.
+        """
         # Through memory: torch.save on a full disk raises an error of its own that hides the disk's.
         buffer = io.BytesIO()
         torch.save({"phase": phase, "step": step, **state}, buffer)
-        with atomic_write(self.checkpoint_path) as file:
-            file.write(buffer.getbuffer())
+        for path in [self.checkpoint_path, self.good_path][: 1 + good]:
+            with atomic_write(path) as file:
+                file.write(buffer.getbuffer())
 
     def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """The last checkpoint on a device, or None.
@@ -185,6 +219,25 @@ class Run:
         weights = {name: tensor.cpu().contiguous() for name, tensor in embedder.state_dict().items()}
         with atomic_write(self.weights_path) as file:
             file.write(save(weights))
+
+
+def check_same(run: Run, found: RunRecord, wanted: RunRecord) -> None:
+    """Refuse to go on with a run under other settings, naming the first that differs."""
+    before, now = flatten(found.model_dump(mode="json")), flatten(wanted.model_dump(mode="json"))
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key) and key not in ("data.location", "init.location"):
+            raise UsageError(
+                f"{run.path}: holds a run with {key} = {before.get(key)}, this command has {now.get(key)}; "
+                "name a new folder, or use the settings of the run"
+            )
+
+
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def visible(folder: Path) -> list[Path]:

@@ -5,42 +5,62 @@ the squared error that this picture's quality is expected to cost. Trained joint
 learned next to nothing of this; docs/method.md says more.
 """
 
+import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vssl_training import distributed
 from vssl_training.augment import degraded_view, to_float
 from vssl_training.data import Order, Stream, take
 from vssl_training.embedder import build_embedder
+from vssl_training.health import dead
+from vssl_training.judge import Judge
 from vssl_training.network import Encoder
 from vssl_training.objective import on_sphere
-from vssl_training.pretrain import adamw, descend
+from vssl_training.optimisers import adamw, descend
 from vssl_training.recipe import Recipe
 from vssl_training.schedule import generator, warm_up_cosine
+from vssl_training.speed import Speed
 from vssl_training.variance_losses import head_loss, needs_bank
 
 PHASE, BANK_PHASE = 1, 2
 
 
 class VarianceTraining:
-    """State of the second phase, and one step of it."""
+    """State of the second phase, and one step of it; see `Pretraining`. It freezes the encoder that it is given."""
 
     name = "variance"
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, pixels: Tensor | Stream, seed: int, steps: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        encoder: Encoder,
+        pixels: Tensor | Stream,
+        seed: int,
+        steps: int,
+        speed: Speed | None = None,
+    ) -> None:
         self.recipe = recipe
         self.pixels = pixels
         self.seed = seed
         self.steps = steps
         self.batch = min(recipe.variance.batch, len(pixels))
-        self.order = Order(seed, PHASE, len(pixels), self.batch)
+        self.part = distributed.own_part(self.batch)
+        self.order = Order(seed, PHASE, len(pixels), self.batch, self.part)
+        self.waited = 0.0
+        self.speed = speed or Speed()
         torch.manual_seed(seed)
-        self.embedder = build_embedder(recipe, encoder).to(pixels.device)
+        # The layout decides the last bits: it must not depend on where the encoder comes from.
+        self.embedder = build_embedder(recipe, encoder).to(pixels.device).to(memory_format=self.speed.memory_format)
         self.embedder.requires_grad_(False).eval()
-        self.head = self.embedder.log_variance.requires_grad_(True).train()
-        self.bank = self.embed_bank() if needs_bank(recipe.variance) else torch.empty(0)
-        self.optimiser = adamw(self.head, recipe.variance.learning_rate, recipe.variance.weight_decay)
+        self.head = distributed.shared_norms(self.embedder.log_variance, pixels.device).requires_grad_(True).train()
+        settings = recipe.variance
+        betas = recipe.optimiser.betas
+        self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.speed.fused)
+        self.forward_head = distributed.synchronised(self.head)
+        self.bank = self.embed_bank() if needs_bank(settings) else torch.empty(0)
 
     @torch.no_grad()
     def embed_bank(self) -> Tensor:
@@ -54,20 +74,29 @@ class VarianceTraining:
         """Take one step; see `Pretraining.step`."""
         settings = self.recipe.variance
         device = self.pixels.device
-        chosen = take(self.pixels, self.order, step)
-        clean = to_float(chosen)
+        begun = time.perf_counter()
+        clean = to_float(take(self.pixels, self.order, step))
+        self.waited += time.perf_counter() - begun
         draws = generator(self.seed, PHASE, step, device=device)
-        spoilt = degraded_view(clean, settings.views, draws)
+        spoilt = degraded_view(clean, settings.views, draws, self.batch, self.part)
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean(both.final)).chunk(2)
             features = both.with_statistics()[: len(spoilt)]
-        log_variance = self.head(features)
+        log_variance = self.forward_head(features)
+        log_variance, mean, target = (distributed.gather(values, 1) for values in (log_variance, mean, target))
         loss = head_loss(settings, log_variance, mean, target, self.bank, draws)
         factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
         descend(self.optimiser, loss, settings.learning_rate * factor)
-        spread = log_variance.detach().mean(1).std()
-        return {"loss": loss.detach(), "residual": (mean - target).square().mean(), "spread": spread}
+        return {"loss": loss.detach(), "residual": (mean - target).square().mean()}
+
+    def judged(self, judge: Judge) -> dict[str, float]:
+        """Figures of the head."""
+        return judge.head(self.embedder, self.recipe.variance.views)
+
+    def complaint(self, figures: dict[str, float]) -> str | None:
+        """What is wrong with figures of `judged`."""
+        return dead(figures)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, the frozen encoder included."""

@@ -1,0 +1,83 @@
+"""Weights of an earlier run as the start of a new one."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vssl.errors import UsageError
+from vssl_training.embedder import build_encoder
+from vssl_training.network import Encoder
+from vssl_training.recipe import Recipe
+from vssl_training.run import InitialWeights, Run
+
+
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the best one of a run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path.is_file():
+        return path
+    run = Run(path)
+    for file in (run.weights_path, run.good_path, run.checkpoint_path):
+        if file.is_file():
+            return file
+    raise UsageError(f"{path}: neither a file of weights nor a run that holds one")
+
+
+def record_weights(path: Path) -> InitialWeights:
+    """Describe the weights that a run starts from."""
+    return InitialWeights(location=str(path), sha256=hashlib.sha256(weights_of(path).read_bytes()).hexdigest())
+
+
+def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:
+    """A recipe's encoder with the weights of a run, of its `weights.safetensors` or of a checkpoint.
+
+    Returns:
+        The encoder, and the names of the heads that start at random because they have other sizes.
+
+    Raises:
+        UsageError: there are no such weights, or they are of another backbone.
+    """
+    weights = read_weights(weights_of(path))
+    torch.manual_seed(seed)
+    encoder = build_encoder(recipe)
+    fresh = [name for name, module in encoder.named_children() if not load_part(module, name, weights)]
+    if "backbone" in fresh:
+        raise UsageError(f"{path}: its weights do not fit the backbone of this recipe ({recipe.network.backbone})")
+    return encoder, fresh
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of the student or embedder in a checkpoint.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UsageError(f"{file}: no safetensors file: {error}") from error
+    except Exception as error:  # torch.load fails in many ways on what is not its own
+        raise UsageError(f"{file}: no checkpoint of vssl: {error}") from error
+    weights: dict[str, Tensor] = checkpoint.get("student") or checkpoint["embedder"]
+    return weights
+
+
+def load_part(module: nn.Module, name: str, weights: dict[str, Tensor]) -> bool:
+    """Load the tensors under `name` into a module if they are the ones that it has."""
+    own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+    wanted = module.state_dict()
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in wanted.items()}:
+        return False
+    module.load_state_dict(own)
+    return True

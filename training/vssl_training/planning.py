@@ -1,0 +1,90 @@
+"""How many steps a run takes: those asked for, or what the minutes hold at the speed measured at the start."""
+
+import time
+
+from torch import Tensor
+
+from vssl_training import distributed
+from vssl_training.data import Stream
+from vssl_training.judge import Judge
+from vssl_training.pretrain import Pretraining
+from vssl_training.recipe import Recipe
+from vssl_training.run import Budget, Schedule
+from vssl_training.speed import Speed
+from vssl_training.variance import VarianceTraining
+
+LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
+"""How often a phase does each."""
+
+RESERVE = 0.05
+"""Part of the minutes that is not planned for: checkpoints, the report, and slower moments."""
+
+MEASURED = 2.0
+"""Seconds that the speed of a phase is measured for."""
+
+Phase = Pretraining | VarianceTraining
+
+
+def plan(
+    recipe: Recipe,
+    pixels: Tensor | Stream,
+    judge: Judge,
+    budget: Budget,
+    spent: float,
+    speed: Speed,
+    encoder: bool = True,
+) -> Schedule:
+    """Fix the steps of both phases.
+
+    Args:
+        recipe: what is trained; without a second phase it says `variance.joint`.
+        pixels: images, uint8 [N, S, S, 3], or a stream of them.
+        judge: its time counts too.
+        budget: what was asked for.
+        spent: seconds since the run began.
+        speed: switches of this device.
+        encoder: whether there is a first phase.
+    """
+    share = 0.0 if recipe.variance.joint else recipe.variance.share if encoder else 1.0
+    if budget.epochs is not None:
+        steps = budget.epochs * (len(pixels) // min(recipe.optimiser.batch, len(pixels)))
+        return divided(steps, round(steps * share / (1 - share)) if share < 1 else steps, share)
+    if budget.steps is not None:
+        second = round(budget.steps * share)
+        return divided(budget.steps - second, second, share)
+    assert budget.minutes is not None  # a budget is one of the three
+    begun = time.monotonic()
+    # The first phase is measured first: the second one freezes the encoder that it is given.
+    first = Pretraining(recipe, pixels, 0, 10_000, speed)
+    first_seconds = seconds_a_step(first) if share < 1 else 1.0
+    second_seconds = 1.0
+    clock = time.monotonic()
+    judge.encoder(first.student)
+    judging = (time.monotonic() - clock) * EVALUATIONS
+    if share > 0:
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, 10_000, speed))
+    left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
+    fitting = divided(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
+    return distributed.from_first(fitting)
+
+
+def divided(encoder: int, variance: int, share: float) -> Schedule:
+    """The schedule of as many steps; a phase that exists has at least one."""
+    return Schedule(encoder=max(1, encoder) if share < 1 else 0, variance=max(1, variance) if share > 0 else 0)
+
+
+def seconds_a_step(phase: Phase, warm_up: int = 3) -> float:
+    """Mean wall time of a step over some seconds, after a few steps that do not count; the same in all processes."""
+    for step in range(warm_up):
+        begun = time.monotonic()
+        phase.step(step)
+    steps = distributed.from_first(max(1, int(MEASURED / (time.monotonic() - begun))))
+    begun = time.monotonic()
+    for step in range(steps):
+        phase.step(warm_up + step)
+    return distributed.from_first((time.monotonic() - begun) / steps)
+
+
+def due(done: int, steps: int, times: int) -> bool:
+    """Whether something that happens `times` times over `steps` happens after step number `done`; always at the end."""
+    return done * times // steps > (done - 1) * times // steps
