@@ -64,7 +64,7 @@ def export(
             )
             parity = manifest.models["fp32"].parity
             if manifest.provenance.checkpoint is not None:
-                typer.echo(f"vssl: {checkpoint(manifest.provenance.checkpoint)}", err=True)
+                typer.echo(f"vssl: {checkpoint(manifest.provenance)}", err=True)
             typer.echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
                 f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "

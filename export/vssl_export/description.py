@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vssl.manifest import Checkpoint, Manifest, ModelFile
+from vssl.manifest import Manifest, ModelFile, Provenance
 
 
 def describe(manifest: Manifest) -> str:
@@ -10,9 +10,13 @@ def describe(manifest: Manifest) -> str:
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in _lines(manifest))
 
 
-def checkpoint(reached: Checkpoint) -> str:
-    """How far an unfinished run had come, and what that means."""
-    untrained = "; no variance head yet: every image has the same uncertainty" if reached.phase == "encoder" else ""
+def checkpoint(origin: Provenance) -> str:
+    """How far an unfinished run had come, and what that means; empty for a finished one."""
+    reached = origin.checkpoint
+    if reached is None:
+        return ""
+    fresh = reached.phase == "encoder" and not origin.recipe.get("variance", {}).get("joint")
+    untrained = "; no variance head yet: every image has the same uncertainty" if fresh else ""
     return f"unfinished run, {reached.phase} phase, step {reached.step:,} of {reached.steps:,}{untrained}"
 
 
@@ -46,7 +50,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     origin = manifest.provenance
     yield "created", f"{origin.created}, seed {origin.seed}, commit {origin.git_commit or 'unknown'}"
     if origin.checkpoint is not None:
-        yield "checkpoint", checkpoint(origin.checkpoint)
+        yield "checkpoint", checkpoint(origin)
     yield "recipe", str(origin.recipe.get("name", "unknown"))
     yield "data", ", ".join(f"{key} {value}" for key, value in origin.data.items()) or "unknown"
     yield "made with", ", ".join(f"{package} {version}" for package, version in origin.versions.items()) or "unknown"

@@ -25,8 +25,8 @@ class Trained:
 def load(source: Path) -> Trained:
     """The network of a finished run, or of `RUN/checkpoints/last.pt` of any run, one that is still training too.
 
-    In the encoder phase there is no variance head yet: a fresh one takes its place, which gives every image the same
-    variance.
+    In the encoder phase there is no variance head yet, unless it is trained with the encoder (`variance.joint`): a
+    fresh one takes its place, which gives every image the same variance.
 
     Raises:
         UsageError: there is no run at `source`, it is not finished, or it is a file but not a run's checkpoint.

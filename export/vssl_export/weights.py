@@ -12,7 +12,7 @@ from vssl_export.trained import load
 
 
 def write_weights(source: Path, file: Path) -> str:
-    """Write the backbone of a run or a checkpoint; returns the name of the network's class.
+    """Write the backbone of a run or a checkpoint; returns the network's class, or the expression for timm.
 
     Weights of a backbone of timm have the names that timm gives them, and no classifier is among them. The file's
     metadata say what the network is (`network`, as in the recipe) and what it takes: RGB of `size` × `size` pixels in
@@ -35,7 +35,10 @@ def write_weights(source: Path, file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as opened:
         opened.write(save(weights, about))
-    return f"{type(network).__module__}.{type(network).__qualname__}"
+    if network is trained.embedder.backbone:
+        return f"{type(network).__module__}.{type(network).__qualname__}"
+    size = f", img_size={recipe.image.size}" if hasattr(network, "pos_embed") else ""
+    return f'timm.create_model("{recipe.network.backbone}", num_classes=0{size}, checkpoint_path="{file}")'
 
 
 def inner(backbone: nn.Module) -> nn.Module:

@@ -4,39 +4,61 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
 
+from tests.core.samples import fashion
+from vssl.bundle import open_bundle
+from vssl.engine import Engine
 from vssl.errors import UsageError
-from vssl_export.weights import inner, write_weights
+from vssl_export.bundle_writer import export_run
+from vssl_export.weights import write_weights
 from vssl_training.embedder import build_encoder
-from vssl_training.recipe import NetworkSettings
-from vssl_training.run import Run
+from vssl_training.recipe import NetworkSettings, load_recipe, override
+from vssl_training.run import Budget, Run
+from vssl_training.train import train
 
 VSSL = Path(sys.executable).parent / "vssl"
 
 
-class Wrapped(nn.Module):
-    """A model of timm as a backbone holds it."""
+TINY = ["network.dimension=8", "network.projector.hidden=16", "optimiser.batch=8", "variance.batch=8"]
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.net = timm.create_model(name, pretrained=False, num_classes=0)
+
+@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+def timm_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fashion_folder: Path) -> Path:
+    """Two steps of a tiny backbone of timm on images of 32 pixels."""
+    recipe = override(load_recipe("quick"), [*TINY, f"network.backbone={request.param}"])
+    path = tmp_path_factory.mktemp("timm") / "run"
+    train(recipe, str(fashion_folder), path, Budget(steps=2), seed=0)
+    return path
+
+
+def pixels(values: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Float images [N, 3, S, S] as the file's metadata say the network takes them."""
+    return (torch.from_numpy(values).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
-def test_weights_of_a_model_of_timm_have_its_names(name: str, tmp_path: Path) -> None:
-    backbone = Wrapped(name).eval()
-    save_file(inner(backbone).state_dict(), tmp_path / "backbone.safetensors")
-    loaded = timm.create_model(name, num_classes=0, checkpoint_path=tmp_path / "backbone.safetensors").eval()
-    images = torch.rand(2, 3, 160, 160)
-    torch.testing.assert_close(loaded(images), backbone.net(images))
+def test_timm_loads_the_weights_and_every_precision_is_exported(timm_run: Path, tmp_path: Path) -> None:
+    name = Run(timm_run).record().recipe.network.backbone
+    size: dict[str, Any] = {"img_size": 32} if name == "test_vit" else {}
+    export_run(timm_run, tmp_path / "bundle", "timm", "1", ("fp16", "int8"), features=True)
+    images = fashion(4, 32)
+    expected = Engine(open_bundle(tmp_path / "bundle")).features(images)
+    said = write_weights(timm_run, tmp_path / "backbone.safetensors")
+    assert said.startswith(f'timm.create_model("{name}", num_classes=0')
+    assert ("img_size=32" in said) == bool(size)
+    net = timm.create_model(
+        name, pretrained=False, num_classes=0, checkpoint_path=tmp_path / "backbone.safetensors", **size
+    )
+    np.testing.assert_allclose(net.eval()(pixels(images)).numpy(), expected, atol=1e-4)
 
 
 @torch.no_grad()
