@@ -32,6 +32,9 @@ def train(
     max_unreadable: Annotated[
         float, typer.Option(min=0, max=1, help="Part of the files that may be damaged before the run stops.")
     ] = 0.1,
+    log: Annotated[
+        list[str] | None, typer.Option(help="Also send the figures to tensorboard, wandb or mlflow; may be repeated.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
     init: Annotated[
         Path | None, typer.Option(help="Start from the weights of a run, a .safetensors or a checkpoint.")
@@ -64,7 +67,7 @@ def train(
         raise UsageError("--phase variance: the recipe has variance.joint, and so no such phase")
     budget = budget_of(resolved, max_minutes, steps, epochs)
     start = Start(from_ or init, from_ is not None)
-    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable, start, autotune)
+    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable, start, autotune, log)
     typer.echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
 
 

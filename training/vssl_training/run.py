@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
         self.record_path = path / "recipe.yaml"
         self.metrics_path = path / "metrics.jsonl"
         self.weights_path = path / "weights.safetensors"
@@ -143,9 +144,11 @@ class Run:
         return np.load(self.sample_path, allow_pickle=False)  # type: ignore[no-any-return]
 
     def log(self, **fields: Any) -> None:  # noqa: ANN401 — any JSON value
-        """Append one line to `metrics.jsonl`."""
+        """Append one line to `metrics.jsonl`, and tell the listeners."""
         with self.metrics_path.open("a") as file:
             file.write(json.dumps(fields) + "\n")
+        for listener in self.listeners:
+            listener(fields)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""

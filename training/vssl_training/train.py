@@ -28,6 +28,7 @@ from vssl_training.embedder import Embedder, build_embedder, build_encoder, chec
 from vssl_training.health import Watch, not_finite
 from vssl_training.initial import initial_encoder, record_weights
 from vssl_training.judge import Judge
+from vssl_training.loggers import check_loggers, following
 from vssl_training.network import Encoder
 from vssl_training.planning import CHECKPOINTS, EVALUATIONS, LOGS, Phase, due, plan
 from vssl_training.pretrain import Pretraining
@@ -60,6 +61,7 @@ def train(
     max_unreadable: float = MAX_UNREADABLE,
     start: Start | None = None,
     tune: bool = False,
+    log: list[str] | None = None,
 ) -> list[tuple[str, str]]:
     """Train a run from where it stands to its end, and return the (path, reason) of files that could not be read.
 
@@ -73,6 +75,7 @@ def train(
         max_unreadable: part of the files that may be damaged.
         start: where to begin.
         tune: measure the switches of `Speed` first.
+        log: services that are sent the figures too (`vssl_training.loggers`).
 
     Raises:
         UsageError: the data can't be used, `path` holds a run with other settings, or another process trains there.
@@ -81,6 +84,7 @@ def train(
     """
     begun = time.monotonic()
     start = start or Start()
+    check_loggers(log or [])
     check_network(recipe)
     run = Run(path)
     with distributed.processes() as device, ExitStack() as stack:
@@ -106,6 +110,7 @@ def train(
             return data.failures
         if distributed.rank() == 0:
             stack.enter_context(locked(path))
+            stack.enter_context(following(run, record, log or [], progress.say))
         progress.say(applied(recipe))
         interrupted = stack.enter_context(interrupts())
         encoder = None
