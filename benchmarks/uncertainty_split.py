@@ -35,11 +35,11 @@ Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]
 
 VARIANTS: Mapping[str, Sequence[str]] = {
-    "clean target": [],
-    "clean target, ordering": ["variance.ordering=1"],
+    "clean target": ["variance.target=clean"],
     "neighbour target": ["variance.target=neighbour"],
-    "neighbour target, ordering": ["variance.target=neighbour", "variance.ordering=1"],
-    "MC-InfoNCE": ["variance.form=mc_infonce"],
+    "neighbour target, no contrast": ["variance.target=neighbour", "variance.contrast=0"],
+    "clean target, loss ordering": ["variance.target=clean", "variance.ordering=1"],
+    "MC-InfoNCE": ["variance.form=mc_infonce", "variance.contrast=0"],
 }
 """Heads: the recipe's switches that differ. The last one is a baseline."""
 BASELINE_HEAD = "MC-InfoNCE"

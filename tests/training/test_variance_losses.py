@@ -74,15 +74,25 @@ def test_mc_infonce_wants_certainty_where_the_mean_is_right_and_doubt_where_it_i
         assert level.grad.item() * sign > 0
 
 
-def test_by_default_it_is_the_beta_nll(clean: Tensor, mean: Tensor) -> None:
+def test_by_default_it_is_the_beta_nll_and_the_contrast(clean: Tensor, mean: Tensor) -> None:
     log_variance = 0.1 * points(5, 4)
-    found = head_loss(VarianceSettings(), log_variance, mean, clean, torch.empty(0), torch.Generator())
-    torch.testing.assert_close(found, beta_nll(log_variance, (mean - clean) ** 2, 0.5).mean())
+    empty, generator = torch.empty(0), torch.Generator()
+    found = head_loss(VarianceSettings(contrast=0), log_variance, mean, clean, empty, generator)
+    likelihood = beta_nll(log_variance, (mean - clean) ** 2, 0.5).mean()
+    torch.testing.assert_close(found, likelihood)
+    both = torch.cat([log_variance, points(5, 5)])
+    hinges = (0.5 - log_variance.mean(1) + both[5:].mean(1)).clamp(min=0)
+    found = head_loss(VarianceSettings(contrast=0.3), both, mean, clean, empty, generator)
+    torch.testing.assert_close(found, likelihood + 0.3 * hinges.mean())
 
 
 @pytest.mark.parametrize(
     "switches",
-    [["variance.target=neighbour"], ["variance.ordering=1"], ["variance.form=mc_infonce"]],
+    [
+        ["variance.target=neighbour"],
+        ["variance.ordering=1", "variance.contrast=0"],
+        ["variance.form=mc_infonce"],
+    ],
     ids=lambda switches: switches[0],
 )
 def test_every_switch_trains_and_goes_on_from_its_state(small_recipe: Recipe, switches: list[str]) -> None:

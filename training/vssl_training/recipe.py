@@ -179,7 +179,7 @@ class DegradationSettings(Section):
     `jpeg` is the lowest quality; the others are parts of the side, the area, or the range of a pixel.
     """
 
-    probability: Share = 0.3
+    probability: Share = 0.15
     crop: Range = (0.08, 1.0)
     blur: float = Field(default=0.1, gt=0)
     low_resolution: Share = 0.15
@@ -197,6 +197,7 @@ class VarianceSettings(Section):
         form: `nll` of the squared residual to a target, or `mc_infonce` of samples among the images of a bank.
         target: the embedding of the `clean` image, or of the image that is nearest to it in a bank.
         ordering: weight of a hinge on the order of pairs: what is harder to tell from others is less certain.
+        contrast: weight of a hinge on the order of an image's two versions: spoilt, it is less certain than clean.
         temperature: of the similarities in `mc_infonce` and `ordering`.
         bank: training images in the bank.
     """
@@ -211,6 +212,7 @@ class VarianceSettings(Section):
     form: Literal["nll", "mc_infonce"] = "nll"
     target: Literal["clean", "neighbour"] = "clean"
     ordering: float = Field(default=0.0, ge=0)
+    contrast: float = Field(default=0.3, ge=0)
     temperature: float = Field(default=0.1, gt=0)
     bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()

@@ -79,12 +79,13 @@ class VarianceTraining:
         self.waited += time.perf_counter() - begun
         draws = generator(self.seed, PHASE, step, device=device)
         spoilt = degraded_view(clean, settings.views, draws, self.batch, self.part)
+        views = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean(both.final)).chunk(2)
-            features = both.with_statistics()[: len(spoilt)]
-        log_variance = self.forward_head(features)
-        log_variance, mean, target = (distributed.gather(values, 1) for values in (log_variance, mean, target))
+            features = both.with_statistics()[: views * len(spoilt)]
+        log_variance = distributed.gather(self.forward_head(features), views)
+        mean, target = (distributed.gather(values, 1) for values in (mean, target))
         loss = head_loss(settings, log_variance, mean, target, self.bank, draws)
         factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
         descend(self.optimiser, loss, settings.learning_rate * factor)

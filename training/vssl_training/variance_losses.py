@@ -24,12 +24,14 @@ def head_loss(
 
     Args:
         settings: which terms.
-        log_variance: ℓ of the spoilt views [N, D], the only argument with a gradient.
+        log_variance: ℓ of the spoilt views [N, D], the only argument with a gradient; with `settings.contrast` those
+            of the clean images behind them, [2 N, D].
         mean: embeddings of the spoilt views [N, D].
         clean: embeddings of the clean images [N, D].
         bank: of other clean images [M, D]; may be empty where no term needs it.
         generator: of the samples that `mc_infonce` draws.
     """
+    log_variance, of_clean = log_variance[: len(mean)], log_variance[len(mean) :]
     if settings.form == "mc_infonce":
         terms = mc_infonce(mean, log_variance, clean, bank, settings.temperature, generator)
     else:
@@ -39,6 +41,8 @@ def head_loss(
     if settings.ordering:
         difficulty = instance_difficulty(mean, clean, bank, settings.temperature)
         loss = loss + settings.ordering * ordering_loss(log_variance.mean(1), difficulty)
+    if settings.contrast:
+        loss = loss + settings.contrast * contrast_loss(log_variance.mean(1), of_clean.mean(1)).mean()
     return loss
 
 
@@ -75,6 +79,14 @@ def ordering_loss(uncertainty: Tensor, difficulty: Tensor, margin: float = 0.1) 
     """
     order = (difficulty - difficulty.roll(1)).sign().detach()
     return F.relu(margin - order * (uncertainty - uncertainty.roll(1))).mean()
+
+
+def contrast_loss(spoilt: Tensor, clean: Tensor, margin: float = 0.5) -> Tensor:
+    """Hinge on two uncertainties of an image [N]: spoilt, it is to be the less certain one by `margin`.
+
+    An image that no degradation struck costs the margin and pulls nowhere: both come from the same pixels.
+    """
+    return F.relu(margin - (spoilt - clean))
 
 
 def mc_infonce(
