@@ -55,6 +55,17 @@ def test_crop_is_torchvisions_bilinear_crop(images: Tensor) -> None:
     torch.testing.assert_close(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
 
 
+def test_crop_that_shrinks_is_torchvisions_antialiased_crop(images: Tensor) -> None:
+    size = 12
+    whole = crop_matrix(torch.zeros(6), torch.ones(6), SIZE, size=size)
+    theirs = tv.resize(images, [size, size], antialias=True)
+    torch.testing.assert_close(apply(images, whole, whole), theirs, atol=1e-5, rtol=0)
+
+
+def test_views_have_the_size_of_the_recipe(images: Tensor) -> None:
+    assert two_views(images, ViewSettings(size=24), generator()).shape == (12, 3, 24, 24)
+
+
 def test_mirrored_crop_is_the_flipped_crop(images: Tensor) -> None:
     start, length = torch.rand(6, generator=generator()) * 0.4, vector(0.5).expand(6)
     plain = crop_matrix(start, length, SIZE)

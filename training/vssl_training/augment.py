@@ -58,7 +58,9 @@ def to_float(images: Tensor) -> Tensor:
 def two_views(
     images: Tensor, settings: ViewSettings, generator: Generator, count: int | None = None, part: slice = slice(None)
 ) -> Tensor:
-    """Two views of each image of [N, 3, S, S] as [2N, 3, S, S]: all the first views, then all the second.
+    """Two views of each image of [N, 3, S, S] as [2N, 3, V, V]: all the first views, then all the second.
+
+    V is `settings.size`, S by default.
 
     Random resized crop and flip, blur, colour jitter, grey, solarisation: the family of SimCLR (arXiv 2002.05709),
     with the asymmetric chances of BYOL (arXiv 2006.07733, appendix B). The images are `part` of a batch of `count`.
@@ -70,7 +72,8 @@ def two_views(
 
     blur = each(settings.blur) if any(settings.blur) else None
     solarise = each(settings.solarise) if any(settings.solarise) else None
-    return view(images.repeat(2, 1, 1, 1), images.shape[-1], settings.crop, blur, solarise, settings, draws)
+    size = settings.size or images.shape[-1]
+    return view(images.repeat(2, 1, 1, 1), size, settings.crop, blur, solarise, settings, draws)
 
 
 def small_views(

@@ -113,6 +113,7 @@ class ViewSettings(Section):
     """The two views: area of the crop, probabilities, and strengths as torchvision's ColorJitter has them.
 
     Attributes:
+        size: side of the two views in pixels, the image's by default; smaller views make faster steps.
         crop: least and most area of a crop.
         jitter: chance of a change of colours by up to `brightness`, `contrast`, `saturation` and `hue`.
         grey: chance of a grey image.
@@ -122,6 +123,7 @@ class ViewSettings(Section):
         small_crops: further views of the student.
     """
 
+    size: int | None = Field(default=None, ge=8, le=512)
     crop: Range = (0.2, 1.0)
     flip: Share = 0.5
     jitter: Share = 0.8

@@ -25,14 +25,16 @@ def crop_matrix(
 ) -> Tensor:
     """Bilinear weights that scale the window [start, start + length) (parts of the side) of `source` pixels to `size`.
 
-    `mirrored` [N] (bool) turns the window around; `size` is the source's by default.
+    `mirrored` [N] (bool) turns the window around; `size` is the source's by default. A window that shrinks is averaged
+    over the pixels that fall together, as pillow and torchvision do with antialiasing.
     """
     size = size or source
     centres = (torch.arange(size, device=start.device) + 0.5) / size
     if mirrored is not None:
         centres = torch.where(mirrored[:, None], 1 - centres, centres)
     positions = (start[:, None] + length[:, None] * centres) * source
-    return _tents(positions, source)
+    shrink = (length * source / size).clamp(min=1)
+    return _tents(positions, source, shrink)
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -56,10 +58,11 @@ def low_resolution_matrix(cells: Tensor, size: int) -> Tensor:
     return up @ down
 
 
-def _tents(positions: Tensor, size: int) -> Tensor:
-    """Triangle weights of the centres of `size` pixels around positions [N, O], in pixels."""
+def _tents(positions: Tensor, size: int, reach: Tensor) -> Tensor:
+    """Triangle weights of the centres of `size` pixels around positions [N, O], `reach` [N] to each side, in pixels."""
     centres = torch.arange(size, device=positions.device) + 0.5
-    return _rows_to_one((centres - positions[:, :, None]).abs_().neg_().add_(1).clamp_(min=0))
+    distances = (centres - positions[:, :, None]).abs_()
+    return _rows_to_one(distances.div_(reach[:, None, None]).neg_().add_(1).clamp_(min=0))
 
 
 def _rows_to_one(weights: Tensor) -> Tensor:

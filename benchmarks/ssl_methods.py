@@ -1,0 +1,157 @@
+"""VSSL beside BYOL, MoCo v3, SimCLR and SimSiam: the same backbone, heads, views, optimiser, batches and steps.
+
+Every method trains for the same number of epochs on the training images, without labels, from the same recipe; only
+what is minimised differs. The losses of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3,
+whose cross-entropy between a student and its moving average is PyTorch's. Test images are asked, training images vote.
+Rows that the JSON file already holds under the same settings are not run again, so that a long table can be stopped.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightly.loss
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.report import DEMO_DATA, Row, parser, report
+from vssl.images import ImageSet, load_images
+from vssl.measures import effective_rank, knn_accuracy
+from vssl.sources import open_source
+from vssl_training.judge import embed
+from vssl_training.network import follow
+from vssl_training.optimisers import descend
+from vssl_training.pretrain import Pretraining
+from vssl_training.recipe import Recipe, load_recipe, override
+from vssl_training.run import preprocessing_of
+from vssl_training.schedule import teacher_momentum, warm_up_cosine
+from vssl_training.speed import Speed
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+VSSL = {
+    "VSSL balanced": [],
+    "VSSL balanced, no decorrelation": ["objective.decorrelation=0"],
+    "VSSL A": ["objective.form=A"],
+    "VSSL B": ["objective.form=B"],
+    "VSSL raw": ["objective.form=raw"],
+}
+
+
+def moco_v3(predicted: Tensor, target: Tensor) -> Tensor:
+    """InfoNCE over the batch at temperature 0.2, times 2τ (Chen et al. 2021, arXiv 2104.02057, algorithm 1)."""
+    logits = F.normalize(predicted, dim=-1) @ F.normalize(target, dim=-1).T / 0.2
+    return F.cross_entropy(logits, torch.arange(len(logits))) * 0.4
+
+
+PEERS: dict[str, tuple[Loss, bool, bool]] = {  # the loss; whether there is a predictor, and a teacher
+    "BYOL": (lightly.loss.NegativeCosineSimilarity(), True, True),
+    "MoCo v3": (moco_v3, True, True),
+    "SimSiam": (lightly.loss.NegativeCosineSimilarity(), True, False),
+    "SimCLR": (lightly.loss.NTXentLoss(temperature=0.2), False, False),
+}
+
+
+class Peer(Pretraining):
+    """Another method's step on the same networks and views."""
+
+    def __init__(self, name: str, recipe: Recipe, pixels: Tensor, seed: int, steps: int, speed: Speed) -> None:
+        super().__init__(recipe, pixels, seed, steps, speed)
+        self.loss, self.predicts, self.has_teacher = PEERS[name]
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """See `Pretraining.step`."""
+        (views,) = self.views(step)
+        with self.speed.autocast(views.device):
+            means, predicted, _ = (values.float() for values in self.forward_student(views)[0])
+            with torch.no_grad():
+                target = self.forward_teacher(views).mean.float() if self.has_teacher else means.detach()
+        if self.predicts:
+            (p1, p2), (t1, t2) = predicted.chunk(2), target.chunk(2)
+            loss = self.loss(p1, t2) + self.loss(p2, t1)
+        else:
+            loss = self.loss(*means.chunk(2))
+        settings = self.recipe.optimiser
+        descend(self.optimiser, loss, settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up))
+        if self.has_teacher:
+            follow(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
+        return {"loss": loss.detach()}
+
+
+def run(name: str, recipe: Recipe, train: ImageSet, test: ImageSet, epochs: float, seed: int, speed: Speed) -> Row:
+    """Train one method and judge it."""
+    pixels = torch.from_numpy(train.pixels)
+    steps = int(epochs * (len(pixels) // recipe.optimiser.batch))
+    begun, clock = time.process_time(), time.monotonic()
+    phase = (
+        Peer(name, recipe, pixels, seed, steps, speed)
+        if name in PEERS
+        else Pretraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
+    )
+    for step in range(steps):
+        phase.step(step)
+    minutes, wall = (time.process_time() - begun) / 60, (time.monotonic() - clock) / 60
+    (bank_features, bank), (features, means) = (
+        embed(phase.student, torch.from_numpy(images.pixels)) for images in (train, test)
+    )
+    assert train.labels is not None
+    assert test.labels is not None
+    return {
+        "method": name,
+        "seed": seed,
+        "knn": knn_accuracy(means, test.labels, bank, train.labels),
+        "knn_backbone": knn_accuracy(features, test.labels, bank_features, train.labels),
+        "effective_rank": effective_rank(means),
+        "core_minutes": round(minutes, 2),
+        "wall_minutes": round(wall, 2),
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    flags = parser(__doc__)
+    flags.add_argument("--data", default=DEMO_DATA, help="an archive or folder with `train` and `test` class folders")
+    flags.add_argument("--recipe", default="quick")
+    flags.add_argument("--epochs", type=float, default=12)
+    flags.add_argument("--seeds", type=int, default=2)
+    flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
+    arguments = flags.parse_args()
+    recipe = load_recipe(arguments.recipe)
+    epochs, seeds = (0.2, 1) if arguments.quick else (arguments.epochs, arguments.seeds)
+    inside = "::" if arguments.data.endswith(".zip") else "/"
+    train, test = (
+        load_images(open_source(f"{arguments.data}{inside}{part}"), preprocessing_of(recipe))
+        for part in ("train", "test")
+    )
+    settings = {
+        "data": Path(arguments.data).name,
+        "recipe": recipe.model_dump(mode="json"),
+        "epochs": epochs,
+        "bf16": arguments.bf16,
+        "threads": torch.get_num_threads(),
+    }
+    rows = found(arguments.json, settings)
+    for seed in range(seeds):
+        for name in [*VSSL, *PEERS]:
+            if not any(row["method"] == name and row["seed"] == seed for row in rows):
+                rows.append(run(name, recipe, train, test, epochs, seed, Speed(bf16=arguments.bf16)))
+                report("Methods of self-supervised learning", rows, settings, arguments.json)
+    for name in [*VSSL, *PEERS]:
+        values = [row["knn"] for row in rows if row["method"] == name]
+        print(f"{name:<34} kNN {np.mean(values):.3f} over {len(values)} seeds")
+
+
+def found(file: Path | None, settings: Row) -> list[Row]:
+    """Rows that an earlier run under the same settings has left in the file."""
+    if file is None or not file.exists():
+        return []
+    content = json.loads(file.read_text())
+    rows: list[Row] = content["rows"] if content["settings"] == settings else []
+    return rows
+
+
+if __name__ == "__main__":
+    main()
