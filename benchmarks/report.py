@@ -36,6 +36,15 @@ def report(title: str, rows: Sequence[Row], settings: Row, file: Path | None) ->
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def found(file: Path | None, settings: Row) -> list[Row]:
+    """Rows that an earlier run under the same settings has left in the file: a long table can be stopped."""
+    if file is None or not file.exists():
+        return []
+    content = json.loads(file.read_text())
+    rows: list[Row] = content["rows"] if content["settings"] == settings else []
+    return rows
+
+
 def show(value: object) -> str:
     """A figure as a person reads it."""
     if value is None:

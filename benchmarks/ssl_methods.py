@@ -6,7 +6,6 @@ whose cross-entropy between a student and its moving average is PyTorch's. Test 
 Rows that the JSON file already holds under the same settings are not run again, so that a long table can be stopped.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.report import DEMO_DATA, Row, parser, report
+from benchmarks.report import DEMO_DATA, Row, found, parser, report
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy
 from vssl.sources import open_source
@@ -142,15 +141,6 @@ def main() -> None:
     for name in [*VSSL, *PEERS]:
         values = [row["knn"] for row in rows if row["method"] == name]
         print(f"{name:<34} kNN {np.mean(values):.3f} over {len(values)} seeds")
-
-
-def found(file: Path | None, settings: Row) -> list[Row]:
-    """Rows that an earlier run under the same settings has left in the file."""
-    if file is None or not file.exists():
-        return []
-    content = json.loads(file.read_text())
-    rows: list[Row] = content["rows"] if content["settings"] == settings else []
-    return rows
 
 
 if __name__ == "__main__":
