@@ -33,7 +33,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 VSSL = {
     "VSSL balanced": [],
-    "VSSL balanced, no decorrelation": ["objective.decorrelation=0"],
     "VSSL A": ["objective.form=A"],
     "VSSL B": ["objective.form=B"],
     "VSSL raw": ["objective.form=raw"],
@@ -114,7 +113,7 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--data", default=DEMO_DATA, help="an archive or folder with `train` and `test` class folders")
     flags.add_argument("--recipe", default="quick")
-    flags.add_argument("--epochs", type=float, default=12)
+    flags.add_argument("--epochs", type=float, default=16)
     flags.add_argument("--seeds", type=int, default=2)
     flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
     arguments = flags.parse_args()
@@ -127,7 +126,7 @@ def main() -> None:
     )
     settings = {
         "data": Path(arguments.data).name,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": arguments.recipe,
         "epochs": epochs,
         "bf16": arguments.bf16,
         "threads": torch.get_num_threads(),
