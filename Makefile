@@ -8,7 +8,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,ray,train,export,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,ray,train,export,dev,dev-train]'
 	touch $@
 
 demo: setup  ## train, export, serve and embed small real images, then write demo/gallery.html
@@ -53,6 +53,7 @@ bench: setup  ## the figures of README.md, shortened; without --quick each scrip
 	$(BIN)/python -m benchmarks.embed_folder --quick
 
 test-light: .venv-light/.ready  ## core, client and server without torch
+	.venv-light/bin/python -c "import importlib.util, sys; sys.exit('torch is in .venv-light' if importlib.util.find_spec('torch') else 0)"
 	.venv-light/bin/pytest tests/core tests/client tests/server
 
 .venv-light/.ready: pyproject.toml constraints.txt
