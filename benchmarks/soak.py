@@ -1,0 +1,229 @@
+"""Ten minutes at twice the load that the server sustains, a tenth of the requests bad; every answer is checked.
+
+Bad requests are corrupt (422), too large (413), slow (a body that stops half way: 408), or aborted by their client. The
+rest must be answered with the vector that the engine itself gives for their image, or with 429. Afterwards the server
+must be as large as before to 5 %, ready, and idle. Exit status 1 where one of these does not hold.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.embed_folder import small_bundle
+from benchmarks.report import DEMO_DATA, Row, parser, report
+from benchmarks.served import VSSL, listening
+from vssl.bundle import open_bundle
+from vssl.engine import Engine
+from vssl.preprocessing import decode
+
+IMAGES = 64
+CONNECTIONS = 700
+MAX_BODY = 2**20
+RECEIVE_SECONDS = 2
+TOLERANCE = 1e-4
+"""Between a batch of one and a batch of many."""
+GROWTH = 1.05
+EXPECTED = {"good": (200, 429), "corrupt": (422, 429), "huge": (413,), "slow": (408,), "aborted": (0,)}
+"""The statuses that each kind of request may get; 0: no answer is waited for."""
+
+
+class Soak:
+    """The requests, what came of them, and connections that are used again."""
+
+    def __init__(self, url: str, files: list[bytes], truth: npt.NDArray[np.float32]) -> None:
+        self.host, port = url.removeprefix("http://").split(":")
+        self.port, self.files, self.truth = int(port), files, truth
+        self.counts: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+        self.seconds: list[float] = []
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._random = random.Random(0)
+
+    async def any_request(self) -> None:
+        """One request, in nine of ten a good one."""
+        kind = "good" if self._random.random() < 0.9 else self._random.choice(("corrupt", "huge", "slow", "aborted"))
+        await self.request(kind)
+
+    async def request(self, kind: str) -> None:
+        """One request of a kind, its answer checked and counted."""
+        index = self._random.randrange(len(self.files))
+        body = self.files[index]
+        if kind == "corrupt":
+            body = body[: len(body) // 3]
+        elif kind == "huge":
+            body = bytes(MAX_BODY + 1)
+        begun = time.monotonic()
+        try:
+            async with self._connection(again=kind in ("good", "corrupt")) as (reader, writer):
+                writer.write(head(len(body)))
+                writer.write(body[: len(body) // 2] if kind in ("slow", "aborted") else body)
+                if kind == "aborted":
+                    await writer.drain()
+                    status, content = 0, b""
+                else:
+                    status, content = await asyncio.wait_for(answer(reader), 120)
+        except (OSError, EOFError, TimeoutError) as error:
+            # The server may close on a body that it won't read before its 413 is.
+            status, content = (413 if kind == "huge" else -1), repr(error).encode()
+        self.counts[f"{kind} {status}"] += 1
+        if status not in EXPECTED[kind]:
+            self.wrong[f"{kind} {status} {content[:80]!r}"] += 1
+        elif status == 200:
+            self.seconds.append(time.monotonic() - begun)
+            found = np.frombuffer(base64.b64decode(json.loads(content)["data"][0]["embedding"]), "<f4")
+            if found.shape != self.truth[index].shape or np.abs(found - self.truth[index]).max() > TOLERANCE:
+                self.wrong["another image's vector"] += 1
+
+    async def closed(self, connections: int, seconds: float) -> float:
+        """Good requests, each connection one after the other; answered in a second."""
+        end, before = time.monotonic() + seconds, self.counts["good 200"]
+
+        async def one_after_the_other() -> None:
+            while time.monotonic() < end:
+                await self.request("good")
+
+        await asyncio.gather(*(one_after_the_other() for _ in range(connections)))
+        return (self.counts["good 200"] - before) / seconds
+
+    async def open(self, rate: float, seconds: float) -> int:
+        """So many requests a second, whether or not the earlier ones are answered; the number sent."""
+        running: set[asyncio.Task[None]] = set()
+        begun = time.monotonic()
+        for number in itertools.count():
+            due = begun + number / rate
+            if due > begun + seconds:
+                break
+            if (early := due - time.monotonic()) > 0:
+                await asyncio.sleep(early)
+            while len(running) >= CONNECTIONS:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            if time.monotonic() > begun + seconds:
+                break
+            task = asyncio.create_task(self.any_request())
+            running.add(task)
+            task.add_done_callback(running.discard)
+        if running:
+            await asyncio.wait(running)
+        return number
+
+    @asynccontextmanager
+    async def _connection(self, again: bool) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        while True:
+            pair = self._idle.pop() if again and self._idle else await asyncio.open_connection(self.host, self.port)
+            if not pair[0].at_eof():
+                break
+            pair[1].close()
+        try:
+            yield pair
+        except BaseException:
+            again = False
+            raise
+        finally:
+            if again:
+                self._idle.append(pair)
+            else:
+                pair[1].close()
+
+
+def head(length: int) -> bytes:
+    """Of a request for one embedding in base64."""
+    return (
+        "POST /v1/embed?fields=embedding&encoding=base64 HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+    length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:"))
+    return int(lines[0].split()[1]), await reader.readexactly(length)
+
+
+def resident(pid: int) -> float:
+    """MiB that a process holds now."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+async def soak(url: str, pid: int, bundle: Path, seconds: float) -> Row:
+    """The row: counts, latency, memory, and what went wrong."""
+    opened = open_bundle(bundle)
+    with zipfile.ZipFile(DEMO_DATA) as archive:
+        names = [name for name in archive.namelist() if name.startswith("test/") and name.endswith(".png")][:IMAGES]
+        files = [archive.read(name) for name in names]
+    truth = Engine(opened)(np.stack([decode(data, opened.manifest.preprocessing) for data in files])).embedding
+    load = Soak(url, files, truth)
+    sustained = await load.closed(32, min(10.0, seconds / 4))
+    sizes: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            sizes.append(resident(pid))
+            await asyncio.sleep(seconds / 100)
+
+    watcher = asyncio.create_task(watch())
+    load.counts.clear()
+    load.seconds.clear()
+    sent = await load.open(2 * sustained, seconds)
+    watcher.cancel()
+    fifth = len(sizes) // 5
+    before, after = statistics.median(sizes[fifth : 2 * fifth]), statistics.median(sizes[-fifth:])
+    if after > GROWTH * before:
+        load.wrong[f"memory grew from {before:.0f} to {after:.0f} MiB"] += 1
+    await load.request("good")
+    metrics = httpx2.get(f"{url}/metrics").text
+    if httpx2.get(f"{url}/readyz").status_code != 200 or 'vssl_queue_images{model="' not in metrics:
+        load.wrong["not ready afterwards"] += 1
+    if not any(line.endswith(" 0.0") for line in metrics.splitlines() if line.startswith("vssl_queue_images{")):
+        load.wrong["images are still queued afterwards"] += 1
+    load.seconds.sort()
+    return {
+        "sustained_per_second": sustained,
+        "offered_per_second": sent / seconds,
+        "sent": sent,
+        **dict(sorted(load.counts.items())),
+        "p50_ms": 1000 * load.seconds[len(load.seconds) // 2],
+        "p99_ms": 1000 * load.seconds[len(load.seconds) * 99 // 100],
+        "MiB_before": before,
+        "MiB_after": after,
+        "wrong": sum(load.wrong.values()),
+        "what": "; ".join(load.wrong) or None,
+    }
+
+
+def main() -> None:
+    """Print the table; exit status 1 where something was wrong."""
+    flags = parser(__doc__)
+    flags.add_argument("--bundle", type=Path, help="a bundle; without it a small one is trained")
+    flags.add_argument("--seconds", type=float, help="600; 60 with --quick")
+    arguments = flags.parse_args()
+    seconds = arguments.seconds or (60.0 if arguments.quick else 600.0)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = arguments.bundle or small_bundle(Path(folder))
+        limits = ["--max-body-bytes", str(MAX_BODY), "--receive-seconds", str(RECEIVE_SECONDS)]
+        limits += ["--queue-images", "64", "--max-images", "64"]
+        with listening([VSSL, "serve", str(bundle), "--port", "0", *limits]) as (url, pid):
+            row = asyncio.run(soak(url, pid, bundle, seconds))
+    report("Soak", [row], {"seconds": seconds, "connections": CONNECTIONS}, arguments.json)
+    if row["wrong"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
