@@ -23,6 +23,9 @@ from vssl_server.settings import Settings
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
 """These answer without a key: what watches the server has none."""
 
+ADMIN_PATHS = "/v2/repository/"
+"""Under this an administrator's key is needed, and no other will do."""
+
 # Random once: a call for every request would give the loop's thread away each time.
 _PROCESS, _NUMBERS = secrets.token_hex(12), itertools.count(1)
 
@@ -32,7 +35,7 @@ logger = logging.getLogger("vssl.requests")
 class Keys:
     """The keys that are accepted; without a file every request is."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, flag: str = "--api-keys-file") -> None:
         """Read one key a line; empty lines and those that start with # don't count.
 
         Raises:
@@ -43,11 +46,11 @@ class Keys:
             try:
                 lines = [line.strip() for line in file.read_text().splitlines()]
             except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"--api-keys-file {file} can't be read: {error}") from None
+                raise UsageError(f"{flag} {file} can't be read: {error}") from None
             keys = [line for line in lines if line and not line.startswith("#")]
             if not keys or not all(key.isascii() for key in keys):
                 problem = "a key is not ASCII, as a header must be" if keys else "holds no key; write one a line"
-                raise UsageError(f"--api-keys-file {file}: {problem}")
+                raise UsageError(f"{flag} {file}: {problem}")
             self._digests = [_digest(key) for key in keys]
 
     def check(self, authorization: str | None) -> None:
@@ -70,8 +73,9 @@ class Keys:
 class AccessMiddleware:
     """Checks the key, names the request and echoes its name, counts, times and logs it."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
-        self.app, self.keys, self.settings = app, keys, settings
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self.keys, self.admin_keys = Keys(settings.api_keys_file), Keys(settings.admin_keys_file, "--admin-keys-file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -90,7 +94,11 @@ class AccessMiddleware:
             await send(message)
 
         try:
-            if path not in OPEN_PATHS:
+            if path.startswith(ADMIN_PATHS):
+                if self.settings.admin_keys_file is None:
+                    raise ApiError(403, "administration_off", "start the server with --admin-keys-file to do this")
+                self.admin_keys.check(headers.get("authorization"))
+            elif path not in OPEN_PATHS:
                 self.keys.check(headers.get("authorization"))
             await self.app(scope, receive, watch)
         except ApiError as error:  # that of the key; others have become answers inside

@@ -1,10 +1,11 @@
 """The HTTP application: a short list of routes over the served models."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import orjson
 import prometheus_client
@@ -13,27 +14,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import vssl
-from vssl_server import inference_rest, metrics, schema
-from vssl_server.access import AccessMiddleware, Keys
+from vssl_server import inference_rest, metrics, repository, schema
+from vssl_server.access import AccessMiddleware
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.openai_api import create_embeddings
+from vssl_server.repository import Open, Repository
 from vssl_server.service import Service
 from vssl_server.settings import Settings
 
 
-def create_app(settings: Settings, models: Sequence[Model]) -> FastAPI:
-    """The application for at least one model; its lifespan starts and ends the models' engines."""
+def create_app(
+    settings: Settings, models: Sequence[Model], open_model: Open | None = None, locations: Mapping[str, Path] = {}
+) -> FastAPI:
+    """The application for at least one model; its lifespan starts and ends the models' engines.
+
+    With `open_model` models can be loaded later; `locations` tells where the bundles of the first ones are, by name.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for model in models:
             model.batcher.start()
         yield
-        for model in models:
+        for model in service.models:
             await asyncio.to_thread(model.batcher.close, settings.deadline_seconds)
 
     app = FastAPI(
@@ -57,8 +64,10 @@ def create_app(settings: Settings, models: Sequence[Model]) -> FastAPI:
     app.get("/readyz", **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
     inference_rest.add_routes(app, Catalogue(service))
+    if open_model is not None:
+        repository.add_routes(app, Repository(service, open_model, dict(locations)))
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
-    app.add_middleware(AccessMiddleware, keys=Keys(settings.api_keys_file), settings=settings)
+    app.add_middleware(AccessMiddleware, settings=settings)
     return app
 
 

@@ -7,7 +7,7 @@ import typer
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a .zip of it.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles: folders, or .zip files of them.")],
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
@@ -25,11 +25,12 @@ def serve(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file with its key (none).")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
+    admin_keys_file: Annotated[Path | None, typer.Option(help="Keys that may load models, one a line (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
 ) -> None:
-    """Serve a bundle over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
-    flags = {name: value for name, value in locals().items() if name != "bundle"}
+    """Serve bundles over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
+    flags = {name: value for name, value in locals().items() if name != "bundles"}
     from vssl_server.serving import run
     from vssl_server.settings import load_settings
 
-    run(bundle, load_settings(flags))
+    run(bundles, load_settings(flags))

@@ -15,11 +15,11 @@ async def embed(request: Request) -> Response:
     """Embed images: each one's embedding, its per-dimension variance, and one number for its uncertainty."""
     started = time.monotonic()
     service: Service = request.app.state.service
-    model = service.models[0]
     media_type = negotiate(request.headers.get("accept"))
     options = options_of(request.scope["query_string"])
     async with service.receiving():
         images, options = await read_request(request, options, service.settings)
+    model = service.models[0] if options.model is None else service.model(options.model)
     work = model.embed([image.data for image in images], partial=options.on_error == "return")
     result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])
     with model.metrics.encode_seconds.time():

@@ -144,8 +144,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     @rpc
     async def ModelStatistics(self, request: Message) -> Message:  # noqa: N802
         """Counts and times of one model, or of all where the request names none."""
-        names = [request.name] if request.name else list(self.catalogue.models)
-        stats = [self.catalogue.find(name, request.version).statistics() for name in names]
+        one = request.name and self.catalogue.find(request.name, request.version)
+        stats = [model.statistics() for model in ([one] if one else self.catalogue.models)]
         return json_format.ParseDict({"model_stats": stats}, service_pb2.ModelStatisticsResponse())
 
     @rpc

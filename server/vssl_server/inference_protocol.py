@@ -5,7 +5,7 @@ Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as i
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -129,24 +129,31 @@ class Catalogue:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.models: Mapping[str, InferenceModel] = {
-            name: InferenceModel(name, model, encoded, service.settings)
-            for model in service.models
+
+    @property
+    def models(self) -> list[InferenceModel]:
+        """Each served model under both its names."""
+        return [
+            InferenceModel(name, model, encoded, self.service.settings)
+            for model in self.service.models
             for name, encoded in ((model.manifest.name, False), (f"{model.manifest.name}_image", True))
-        }
+        ]
 
     def find(self, name: str, version: str = "") -> InferenceModel:
-        """The model of that name and, unless it is empty, version.
+        """The model of that name and version; where it is empty, the one that was loaded last.
 
         Raises:
             ApiError: 404.
         """
-        model = self.models.get(name)
-        if model is None:
-            raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {', '.join(self.models)}")
-        if version not in ("", model.version):
-            raise ApiError(404, "model_not_found", f"{name} is served in version {model.version}, not {version}")
-        return model
+        known = [model for model in self.models if model.name == name]
+        if not known:
+            served = ", ".join(dict.fromkeys(model.name for model in self.models))
+            raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}")
+        for model in reversed(known):
+            if version in ("", model.version):
+                return model
+        versions = ", ".join(model.version for model in known)
+        raise ApiError(404, "model_not_found", f"{name} is served in version {versions}, not {version}")
 
     def ready(self, name: str, version: str = "") -> bool:
         """Whether that model can answer; ApiError 404 if there is none."""

@@ -43,6 +43,7 @@ class Options(BaseModel):
         "float",
         description="How vectors are written in JSON: numbers; base64 of little-endian float32; base64 of float16.",
     )
+    model: str | None = Field(None, description="The name of a served model; by default the first one.")
     on_error: Literal["raise", "return"] = Field(
         "raise", description="One bad image fails the request (422), or gets its `error` in its place."
     )

@@ -160,6 +160,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "encoding": {"type": "string", "enum": ["float", "base64", "float16"], "default": "float"},
     "on_error": {"type": "string", "enum": ["raise", "return"], "default": "raise"},
+    "model": {"type": "string", "description": "The name of a served model; by default the first one"},
 }
 _QUERY = [
     {"name": name, "in": "query", "required": False, "schema": schema, "style": "form", "explode": False}
@@ -247,7 +248,7 @@ EMBED: dict[str, Any] = {
             "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
             "headers": TIMING,
         },
-        **_errors(400, 401, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 EMBEDDINGS: dict[str, Any] = {

@@ -41,12 +41,12 @@ class Service:
         return "ready" if all(model.batcher.ready for model in self.models) else "unavailable"
 
     def model(self, name: str) -> Model:
-        """The served model of that name.
+        """The served model of that name, the version that was loaded last.
 
         Raises:
             ApiError: 404, there is none.
         """
-        for model in self.models:
+        for model in reversed(self.models):
             if model.manifest.name == name:
                 return model
         served = ", ".join(model.manifest.name for model in self.models)

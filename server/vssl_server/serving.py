@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -28,21 +29,30 @@ from vssl_server.service import Service
 from vssl_server.settings import Settings
 
 
-def run(location: Path, settings: Settings) -> None:
-    """Serve the bundle until SIGTERM or SIGINT, then answer what is in flight and return.
+def run(locations: Sequence[Path], settings: Settings) -> None:
+    """Serve the bundles until SIGTERM or SIGINT, then answer what is in flight and return.
 
     Raises:
-        UsageError, BundleError: the bundle is not there, or can't be trusted or loaded.
-        VsslError: the address can't be listened on, or the model can't run.
+        UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
+        VsslError: the address can't be listened on, or a model can't run.
     """
-    with (
-        bind(settings.host, settings.port) as sock,
-        Pool(settings.decode_threads) as pool,
-    ):
+    with bind(settings.host, settings.port) as sock, Pool(settings.decode_threads) as pool:
+
+        def open_model(location: Path) -> Model:
+            bundle = open_bundle(location)
+            return Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
+
         check_tls(settings)
-        bundle = open_bundle(location)
-        model = Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
-        app = create_app(settings, [model])
+        models = [open_model(location) for location in locations]
+        released = [(model.manifest.name, model.manifest.version) for model in models]
+        if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
+            raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
+        app = create_app(
+            settings,
+            models,
+            open_model,
+            {name: location for (name, _), location in zip(released, locations, strict=True)},
+        )
         if settings.log_requests:
             logging.getLogger("vssl.requests").addHandler(logging.StreamHandler())
             logging.getLogger("vssl.requests").setLevel(logging.INFO)
@@ -65,7 +75,7 @@ def run(location: Path, settings: Settings) -> None:
             signal.signal(number, server.drain)
         server.run([sock])
     if server.failure is not None:
-        raise VsslError(f"{location}: {server.failure}") from server.failure
+        raise server.failure
 
 
 class Server(uvicorn.Server):
@@ -74,7 +84,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
-        self.failure: EngineStoppedError | None = None
+        self.failure: VsslError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
@@ -104,13 +114,13 @@ class Server(uvicorn.Server):
         self.drain(sig, frame)
 
     async def _announce(self) -> None:
-        try:
-            for model in self.service.models:
+        for model in self.service.models:
+            try:
                 await asyncio.wrap_future(model.batcher.warm)
-        except EngineStoppedError as error:
-            self.failure = error
-            self.should_exit = True
-            return
+            except EngineStoppedError as error:
+                self.failure = VsslError(f"{model.manifest.name}: {error}")
+                self.should_exit = True
+                return
         if self.should_exit:
             return
         names = ", ".join(model.manifest.name for model in self.service.models)

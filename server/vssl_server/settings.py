@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     """File with the API keys, one a line; health and metrics answer without one. By default all do."""
 
+    admin_keys_file: Path | None = None
+    """File with the keys that may load and unload models, one a line; without it nobody may."""
+
     log_requests: bool = False
     """Write one line of JSON to standard error for each request."""
 

@@ -18,7 +18,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def test_every_setting_is_a_flag_and_documented() -> None:
-    flags = [name for name in inspect.signature(serve).parameters if name != "bundle"]
+    flags = [name for name in inspect.signature(serve).parameters if name != "bundles"]
     assert flags == list(Settings.model_fields)
     text = DOCUMENT.read_text()
     assert all(f"`--{name.replace('_', '-')}`" in text for name in flags)
@@ -30,7 +30,7 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
     words = {"engine_threads": "all cores", "grpc_port": "off", "log_requests": "off"}
-    words |= dict.fromkeys(("api_keys_file", "tls_certificate", "tls_key"), "none")
+    words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "tls_certificate", "tls_key"), "none")
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
 
 
