@@ -73,9 +73,8 @@ class Keys:
 class AccessMiddleware:
     """Checks the key, names the request and echoes its name, counts, times and logs it."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.settings = app, settings
-        self.keys, self.admin_keys = Keys(settings.api_keys_file), Keys(settings.admin_keys_file, "--admin-keys-file")
+    def __init__(self, app: ASGIApp, keys: Keys, admin_keys: Keys, settings: Settings) -> None:
+        self.app, self.keys, self.admin_keys, self.settings = app, keys, admin_keys, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 import vssl
 from vssl_server import inference_rest, metrics, repository, schema
-from vssl_server.access import AccessMiddleware
+from vssl_server.access import AccessMiddleware, Keys
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
@@ -67,7 +67,8 @@ def create_app(
     if open_model is not None:
         repository.add_routes(app, Repository(service, open_model, dict(locations)))
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
-    app.add_middleware(AccessMiddleware, settings=settings)
+    keys, admin_keys = Keys(settings.api_keys_file), Keys(settings.admin_keys_file, "--admin-keys-file")
+    app.add_middleware(AccessMiddleware, keys=keys, admin_keys=admin_keys, settings=settings)
     return app
 
 

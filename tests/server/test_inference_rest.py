@@ -307,7 +307,7 @@ def test_no_body_at_all_breaks_the_server(client: TestClient, body: bytes, lengt
         ("GET", "/v2/models/tiny/infer", 405),
         ("GET", "/v2/models/none", 404),
         ("GET", "/v2/models/tiny/versions/2/stats", 404),
-        ("POST", "/v2/repository/index", 404),
+        ("POST", "/v2/repository/index", 403),
     ],
 )
 def test_errors_of_every_route_are_texts(client: TestClient, method: str, path: str, status: int) -> None:
