@@ -112,15 +112,12 @@ class _Requests:
         return _Asked("GET", self._url + wire.MODELS)
 
     def embed(self, batch: Batch) -> _Asked:
-        if isinstance(batch, Pixels):
-            path, (body, headers) = wire.INFER.format(batch.model), wire.tensor_body(batch.array)
-        else:
-            path, (body, headers) = wire.EMBED, wire.embed_body(batch)
+        if not isinstance(batch, Pixels):
+            return _Asked("POST", self._url + wire.EMBED, *wire.embed_body(batch))
+        body, headers = wire.tensor_body(batch.array)
         if self._compression == "gzip":
-            smaller = gzip.compress(body, compresslevel=1)
-            if len(smaller) < len(body):
-                body, headers = smaller, {**headers, "Content-Encoding": "gzip"}
-        return _Asked("POST", self._url + path, body, headers)
+            body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
+        return _Asked("POST", self._url + wire.INFER.format(batch.model), body, headers)
 
     def read(self, response: httpx2.Response, batch: Batch) -> EmbeddingResult:
         if isinstance(batch, Pixels):

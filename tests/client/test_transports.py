@@ -129,13 +129,15 @@ def plain() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("way", ["http", *WAYS])
-def test_pixels_are_sent_where_they_are_fewer_bytes(way: Any, addresses: Addresses, tiny_bundle: Bundle) -> None:
+@pytest.mark.parametrize(("way", "compression"), [("http", None), ("http", "gzip"), ("triton", None), ("grpc", "gzip")])
+def test_pixels_are_sent_where_they_are_fewer_bytes(
+    way: Any, compression: Any, addresses: Addresses, tiny_bundle: Bundle
+) -> None:
     large, small = photograph(), plain()
     assert len(small) < 32 * 32 * 3 < len(large)
     url = addresses.triton if way == "http" else getattr(addresses, way)
     model = None if way == "http" else "tiny"
-    with Client(url, transport=way, model=model, resize_locally=True) as client:
+    with Client(url, transport=way, model=model, resize_locally=True, compression=compression) as client:
         for images in ([large] * 50, [small] * 3, [large, b"text", large]):
             result = client.embed([*images], on_error="return")
             good = [image for image in images if image != b"text"]
@@ -163,6 +165,7 @@ def test_pixels_go_through_where_files_do_not(tiny_bundle: Bundle) -> None:
         {"transport": "carrier pigeon"},
         {"model": "tiny"},
         {"compression": "zip"},
+        {"compression": "gzip"},
         {"timeout": 0},
         {"retries": -1},
         {"connections": 0},

@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from vssl.bundle import Bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.preprocessing import decode
+from vssl_client import Client
 from vssl_export.triton import write_repository
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -248,3 +250,23 @@ def test_real_triton_serves_the_newest_version(exported: Bundle, tmp_path: Path)
     with running(root, tmp_path) as server, tritonclient.http.InferenceServerClient(server.http) as client:
         assert client.is_model_ready("fashion_image", "2")
         assert not client.is_model_ready("fashion_image", "1")
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("transport", ["triton", "grpc"])
+def test_our_client_takes_real_triton_for_a_server(
+    triton: Triton, exported: Bundle, transport: Literal["triton", "grpc"], photos: list[bytes]
+) -> None:
+    """More images than the model takes at once, a bad one among them; and pixels, by the preprocessing it tells."""
+    pixels = np.stack([decode(photo, exported.manifest.preprocessing) for photo in photos * 5])
+    expected = Engine(exported)(pixels)
+    url = triton.http if transport == "triton" else triton.grpc
+    for locally in (False, True):
+        with Client(url, transport=transport, model="fashion", resize_locally=locally) as client:
+            told = client.model()
+            assert (told.id, told.dimension) == (exported.manifest.id, exported.manifest.outputs.dimension)
+            assert told.preprocessing == exported.manifest.preprocessing
+            result = client.embed([*photos, b"text", *photos * 4], on_error="return")
+        assert [error.type for error in result.errors if error] == ["not_an_image"]
+        good = result[result.ok]
+        assert_same(Embeddings(good.embedding, good.variance, good.uncertainty), expected)
