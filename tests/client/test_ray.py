@@ -64,6 +64,15 @@ def cluster() -> Iterator[str]:
         nodes.shutdown()
 
 
+TOGETHER = """
+import ray.data
+from vssl_client import ray_engine
+ray.data.DataContext.get_current().wait_for_min_actors_s = 100
+ray_engine.TASK_CHUNKS = 1
+"""
+"""So few images would be done before the second node's actor has started."""
+
+
 @pytest.mark.slow
 def test_two_nodes_share_a_job_that_goes_on(folder: Path, tmp_path: Path, tiny_bundle: Bundle, cluster: str) -> None:
     """Begun here, and finished there: the rows are those of one machine, and both nodes have done some."""
@@ -77,7 +86,7 @@ def test_two_nodes_share_a_job_that_goes_on(folder: Path, tmp_path: Path, tiny_b
     for path, data in later.items():
         path.write_bytes(data)
     flags: list[str | Path] = ["--engine", "ray", "--ray-address", cluster, "--json"]
-    done = vssl("embed", folder, "--bundle", tiny_bundle.location, "-o", both, *flags, status=1)
+    done = vssl("embed", folder, "--bundle", tiny_bundle.location, "-o", both, *flags, status=1, before=TOGETHER)
     told = json.loads(done.stdout)
     assert (told["embedded"], told["failed"], told["new"]) == (1200, 1, 900)
     assert len(told["nodes"]) == 2
