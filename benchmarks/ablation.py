@@ -1,0 +1,101 @@
+"""What each term of the objective does: one small net, one budget of steps, one switch away from the baseline a row.
+
+The baseline is the recipe `quick`. Labels only judge: kNN of the mean head and of the backbone's features on test
+images, with the training images voting; effective rank of the mean head. Uncertainty: AUROC of the exported head (of
+the second phase, or of the joint one) on test images against the same ones cropped and blurred at severity 3.
+"""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import DEMO_DATA, Row, parser, report
+from vssl.degradations import degrade
+from vssl.errors import VsslError
+from vssl.images import ImageSet, load_images
+from vssl.measures import auroc, effective_rank, knn_accuracy
+from vssl.sources import open_source
+from vssl_training.evaluation import RunModel
+from vssl_training.recipe import load_recipe, override
+from vssl_training.run import Budget, preprocessing_of
+from vssl_training.train import train
+
+GAUSSIAN = ["objective.form=B"]
+VARIANTS: dict[str, list[str]] = {
+    "balanced (baseline)": [],
+    "A": ["objective.form=A"],
+    "B": GAUSSIAN,
+    "raw": ["objective.form=raw"],
+    "balanced, β = 0": ["objective.beta=0"],
+    "balanced, β = 0.1": ["objective.beta=0.1"],
+    "B, D1": [*GAUSSIAN, "objective.likelihood=D1"],
+    "B, D3": [*GAUSSIAN, "objective.likelihood=D3"],
+    "B, β-NLL 0.5": [*GAUSSIAN, "objective.beta_nll=0.5"],
+    "B, Student-t, ν = 4": [*GAUSSIAN, "objective.student_t=4"],
+    "B, clamped to (−2, 2)": [*GAUSSIAN, "network.clamp=[-2, 2]"],
+    "no decorrelation": ["objective.decorrelation=0"],
+    "decorrelation 0.2": ["objective.decorrelation=0.2"],
+    "InfoNCE 1": ["objective.contrastive=1"],
+    "InfoNCE 1, no decorrelation": ["objective.contrastive=1", "objective.decorrelation=0"],
+    "joint variance": ["variance.joint=true"],
+    "B, joint variance": [*GAUSSIAN, "variance.joint=true"],
+}
+SPOILT = ("crop", "blur")
+SEVERITY = 3
+
+
+def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
+    """What a finished run is judged by."""
+    if queries.labels is None or bank.labels is None:
+        raise SystemExit("--data has no class folders to judge by")
+    model = RunModel(run)
+    asked, voters = model.embed(queries.pixels), model.embed(bank.pixels)
+    features, known = model.features(queries.pixels), model.features(bank.pixels)
+    spoilt = {kind: model.embed(degrade(queries.pixels, kind, SEVERITY, 0)) for kind in SPOILT}
+    return {
+        "knn": knn_accuracy(asked.embedding, queries.labels, voters.embedding, bank.labels),
+        "knn_backbone": knn_accuracy(features, queries.labels, known, bank.labels),
+        "effective_rank": effective_rank(asked.embedding),
+        **{f"auroc_{kind}": auroc(asked.uncertainty, worse.uncertainty) for kind, worse in spoilt.items()},
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    flags = parser(__doc__)
+    flags.add_argument("--data", default=DEMO_DATA, help="an archive or folder with `train` and `test` class folders")
+    flags.add_argument("--steps", type=int, default=2_000, help="of both phases together")
+    flags.add_argument("--seeds", type=int, default=2)
+    flags.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="rows to compute")
+    arguments = flags.parse_args()
+    steps, seeds = (60, 1) if arguments.quick else (arguments.steps, arguments.seeds)
+    names = arguments.only[:4] if arguments.quick else arguments.only
+    inside = "::" if arguments.data.endswith(".zip") else "/"
+    training = f"{arguments.data}{inside}train"
+    preprocessing = preprocessing_of(load_recipe("quick"))
+    bank = load_images(open_source(training), preprocessing)
+    queries = load_images(open_source(f"{arguments.data}{inside}test"), preprocessing)
+    rows: list[Row] = []
+    for name in names:
+        recipe = override(load_recipe("quick"), VARIANTS[name])
+        judged: list[dict[str, float]] = []
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                try:
+                    train(recipe, training, run, Budget(steps=steps), seed)
+                except VsslError as error:  # a form that collapses is a result too
+                    print(f"{name}, seed {seed}: {error}")
+                else:
+                    judged.append(figures(run, queries, bank))
+        row: Row = {"objective": name, "finished": f"{len(judged)} of {seeds}"}
+        if judged:
+            row |= {figure: statistics.mean(each[figure] for each in judged) for figure in judged[0]}
+            row["knn_spread"] = max(each["knn"] for each in judged) - min(each["knn"] for each in judged)
+        rows.append(row)
+    settings = {"data": Path(arguments.data).name, "recipe": "quick", "steps": steps, "seeds": seeds}
+    report("Ablation of the objective", rows, settings, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

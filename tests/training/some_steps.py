@@ -1,0 +1,58 @@
+"""Takes some steps of both phases in double precision, alone or as one of several processes, and prints the losses.
+
+python -m tests.training.some_steps WEIGHTS [torchrun in front]
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vssl_training import augment, distributed, pretrain, variance
+from vssl_training.pretrain import Pretraining
+from vssl_training.recipe import load_recipe, override
+from vssl_training.variance import VarianceTraining
+
+STEPS = 6
+SETTINGS = [
+    *("network.width=4", "network.dimension=16", "optimiser.batch=16", "variance.batch=16", "variance.ordering=0.5"),
+    # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
+    *("optimiser.name=sgd", "optimiser.learning_rate=0.02", "objective.contrastive=0.5"),
+    *("views.small_crops.count=2", "views.blur=[1.0, 0.5]"),
+]
+
+
+def to_double(images: Tensor) -> Tensor:
+    """As `augment.to_float`, for networks in double precision."""
+    return images.permute(0, 3, 1, 2).double() / 255
+
+
+def spoilt(images: Tensor, *rest: Any) -> Tensor:
+    """`augment.degraded_view`, in the single precision that it is written for."""
+    torch.set_default_dtype(torch.float32)
+    views = augment.degraded_view(images.float(), *rest).double()
+    torch.set_default_dtype(torch.float64)
+    return views
+
+
+def main() -> None:
+    """Train, print, save."""
+    torch.set_default_dtype(torch.float64)
+    pretrain.to_float = variance.to_float = to_double  # type: ignore[attr-defined]
+    variance.degraded_view = spoilt  # type: ignore[assignment, attr-defined]
+    recipe = override(load_recipe("quick"), SETTINGS)
+    pixels = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with distributed.processes():
+        first = Pretraining(recipe, pixels, 0, STEPS)
+        losses = [first.step(step)["loss"].item() for step in range(STEPS)]
+        second = VarianceTraining(recipe, first.student, pixels, 0, STEPS)
+        losses += [second.step(step)["loss"].item() for step in range(STEPS)]
+        if distributed.rank() == 0:
+            torch.save(second.embedder.state_dict(), sys.argv[1])
+            print(json.dumps(losses))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
