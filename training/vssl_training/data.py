@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vssl.errors import UsageError, VsslError
 from vssl.images import ImageSet, load_images, memory
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
-from vssl.sources import Source, open_source, splits_of
+from vssl.sources import Source, splits_of
 from vssl_training.run import DataRecord, record_data
 from vssl_training.schedule import batch_indices
+from vssl_training.torchvision_sets import open_data
 
 SHARE_OF_MEMORY = 0.5
 """Decoded images may fill this part of the memory; more are streamed."""
@@ -204,7 +205,7 @@ def load_data(
         judging = next((splits[name] for name in JUDGES if name in splits), None)
         location, val = splits["train"], val or judging
         say(f"training on {location}; {f'judging by {val}' if val else 'no val split'}; anything else is left out")
-    source = open_source(location)
+    source = open_data(location)
     paths = list(source.paths())
     needed = len(paths) * preprocessing.size**2 * 3
     kept = (
@@ -233,7 +234,7 @@ def load_data(
         raise too_many(len(sample.failures), tried, *sample.failures[0])
     if len(sample) < 2:
         raise UsageError(f"{location}: one image is not enough to train on")
-    judges = None if val is None else load_images(open_source(val), preprocessing)
+    judges = None if val is None else load_images(open_data(val), preprocessing)
     if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
         raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")
     say(f"{record.images:,} images, {len(sample.failures):,} skipped, {len(sample.classes) or 'no'} classes")

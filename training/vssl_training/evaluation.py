@@ -13,8 +13,9 @@ from vssl.errors import UsageError
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source, splits_of
+from vssl.sources import splits_of
 from vssl_training.probe import linear_accuracy
+from vssl_training.torchvision_sets import open_data
 from vssl_training.trust import foreign_figures, trust_figures
 
 BATCH = 256
@@ -124,10 +125,10 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
         data = next((splits[name] for name in ASKED if name in splits), splits["train"])
         bank = bank or (splits["train"] if data != splits["train"] else None)
     model = open_model(path)
-    queries = load_images(open_source(data), model.preprocessing)
+    queries = load_images(open_data(data), model.preprocessing)
     figures: dict[str, float | int] = {"images": len(queries), "unreadable": len(queries.failures)}
     clean = model.embed(queries.pixels)
-    voters = None if bank is None else load_images(open_source(bank), model.preprocessing)
+    voters = None if bank is None else load_images(open_data(bank), model.preprocessing)
     if voters is not None:
         figures["bank_images"] = len(voters)
     figures |= label_figures(model, queries, voters, clean)
@@ -136,7 +137,7 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     figures["sphere_std"] = sphere_std(clean.embedding)
     figures |= trust_figures(model.embed, queries, clean)
     if ood is not None:
-        figures |= foreign_figures(clean, model.embed(load_images(open_source(ood), model.preprocessing).pixels))
+        figures |= foreign_figures(clean, model.embed(load_images(open_data(ood), model.preprocessing).pixels))
     return figures
 
 
