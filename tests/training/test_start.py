@@ -1,5 +1,6 @@
 """Where a run may start, how long it may last, and which switches it takes."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl_training import autotune as tuning
 from vssl_training.initial import initial_encoder
-from vssl_training.planning import Phase
 from vssl_training.pretrain import Pretraining
 from vssl_training.progress import Progress
 from vssl_training.recipe import Recipe, override
@@ -90,19 +90,23 @@ def test_autotune_keeps_what_pays(
     """On a clock of our own: a switch that is faster, one that is slower, one that fails, one within the noise."""
     factors = {"channels_last": 0.5, "bf16": 3.0, "fused": 0.99}
 
-    def measure(phase: Phase) -> float:
-        if phase.speed.compile:
+    def measure(*phases: Pretraining) -> list[float]:
+        if any(phase.speed.compile for phase in phases):
             raise RuntimeError("no compiler here")
-        seconds = 1.0
-        for switch, factor in factors.items():
-            seconds *= factor if getattr(phase.speed, switch) else 1
-        return seconds
+        switches = [[switch for switch in factors if getattr(phase.speed, switch)] for phase in phases]
+        return [math.prod(factors[switch] for switch in on) for on in switches]
 
-    monkeypatch.setattr(tuning, "seconds_a_step", measure)
+    monkeypatch.setattr(tuning, "quickest_steps", measure)
     assert tuning.autotune(small_recipe, pixels, Progress()) == Speed(channels_last=True)
     told = capsys.readouterr().err
-    assert "channels_last 2.00 times as fast: on" in told
+    assert "channels_last 2.00 times as fast (500 ms a step): on" in told
     assert "compile does not work here: no compiler here" in told
+
+
+def test_quickest_steps_are_of_each_phase(pixels: torch.Tensor, small_recipe: Recipe) -> None:
+    small, large = (Pretraining(override(small_recipe, [f"network.width={w}"]), pixels, 0, 100) for w in (4, 64))
+    quick, slow = tuning.quickest_steps(small, large)
+    assert 0 < quick < slow
 
 
 def test_a_resumed_run_keeps_its_switches(fashion_folder: Path, small_recipe: Recipe, tmp_path: Path) -> None:

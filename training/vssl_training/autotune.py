@@ -1,9 +1,11 @@
 """`--autotune`: measure each switch of `Speed` once on this device, and keep those that pay."""
 
+import time
+
 from torch import Tensor
 
+from vssl_training import distributed
 from vssl_training.data import Stream
-from vssl_training.planning import seconds_a_step
 from vssl_training.pretrain import Pretraining
 from vssl_training.progress import Progress
 from vssl_training.recipe import Recipe
@@ -12,23 +14,42 @@ from vssl_training.speed import Speed
 GAIN = 1.03
 """A switch must make steps this many times as fast, or it is noise."""
 
+WARM_UP, ROUNDS = 2, 6
+
 
 def autotune(recipe: Recipe, pixels: Tensor | Stream, progress: Progress) -> Speed:
     """Turn the switches on one after the other, each on top of those that paid, measuring whole steps of phase 1."""
     chosen = Speed(channels_last=False)
-    best = seconds_a_step(Pretraining(recipe, pixels, 0, 10_000, chosen))
-    progress.say(f"autotune: {best * 1e3:.1f} ms a step without any switch")
+    best = Pretraining(recipe, pixels, 0, 10_000, chosen)
     for switch in Speed.model_fields:
-        tried = chosen.model_copy(update={switch: True})
         if switch == "fused" and recipe.optimiser.name == "lars":
             continue  # there is no such form of it
+        speed = chosen.model_copy(update={switch: True})
+        tried = Pretraining(recipe, pixels, 0, 10_000, speed)
         try:
-            seconds = seconds_a_step(Pretraining(recipe, pixels, 0, 10_000, tried))
+            before, after = quickest_steps(best, tried)
         except Exception as error:  # compilers and kernels fail in ways of their own; then the switch stays off
             progress.say(f"autotune: {switch} does not work here: {str(error).splitlines()[0]}")
             continue
-        pays = best / seconds >= GAIN
-        progress.say(f"autotune: {switch} {best / seconds:.2f} times as fast: {'on' if pays else 'off'}")
+        pays = before / after >= GAIN
+        progress.say(
+            f"autotune: {switch} {before / after:.2f} times as fast ({after * 1e3:.0f} ms a step): "
+            f"{'on' if pays else 'off'}"
+        )
         if pays:
-            chosen, best = tried, seconds
+            chosen, best = speed, tried
     return chosen
+
+
+def quickest_steps(*phases: Pretraining) -> list[float]:
+    """Seconds of each one's quickest step, taken in turn; the same in all processes.
+
+    Not the mean: whatever else runs on the machine slows some steps down threefold, and speeds none up.
+    """
+    times: list[list[float]] = [[] for _ in phases]
+    for step in range(WARM_UP + ROUNDS):
+        for phase, found in zip(phases, times, strict=True):
+            begun = time.perf_counter()
+            phase.step(step)["loss"].item()  # read, so that a GPU has finished
+            found.append(time.perf_counter() - begun)
+    return [distributed.from_first(min(found[WARM_UP:])) for found in times]

@@ -77,11 +77,12 @@ def seconds_a_step(phase: Phase, warm_up: int = 3) -> float:
     """Mean wall time of a step over some seconds, after a few steps that do not count; the same in all processes."""
     for step in range(warm_up):
         begun = time.monotonic()
-        phase.step(step)
+        phase.step(step)["loss"].item()  # read, so that a GPU has finished
     steps = distributed.from_first(max(1, int(MEASURED / (time.monotonic() - begun))))
     begun = time.monotonic()
     for step in range(steps):
-        phase.step(warm_up + step)
+        terms = phase.step(warm_up + step)
+    terms["loss"].item()
     return distributed.from_first((time.monotonic() - begun) / steps)
 
 
