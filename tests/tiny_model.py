@@ -15,9 +15,9 @@ from vssl.bundle import Bundle, open_bundle, write_bundle
 SIZE, DIMENSION = 32, 16
 
 
-def tiny_onnx() -> bytes:
+def tiny_onnx(seed: int = 0) -> bytes:
     """Serialised model with the signature that a bundle promises."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     projection = rng.normal(size=(48, DIMENSION)).astype(np.float32)
     constants = {
         "projection": projection,
@@ -79,12 +79,14 @@ def tiny_calibration(labelled: bool = True) -> dict[str, Any]:
     }
 
 
-def write_tiny_bundle(location: Path, name: str = "tiny", calibration: dict[str, Any] | None = None) -> Bundle:
-    """Write a bundle around the tiny model and open it."""
+def write_tiny_bundle(
+    location: Path, name: str = "tiny", calibration: dict[str, Any] | None = None, version: str = "1", seed: int = 0
+) -> Bundle:
+    """Write a bundle around the tiny model, one of its own for each seed, and open it."""
     parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1e-4}
     fields = {
         "name": name,
-        "version": "1",
+        "version": version,
         "preprocessing": {"size": SIZE},
         "outputs": {"dimension": DIMENSION},
         "models": {"fp32": {"path": "model.onnx", "parity": parity}},
@@ -92,5 +94,5 @@ def write_tiny_bundle(location: Path, name: str = "tiny", calibration: dict[str,
         "evaluation": {},
         "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": "2026-01-01T00:00:00Z"},
     }
-    write_bundle(location, fields, {"model.onnx": tiny_onnx()})
+    write_bundle(location, fields, {"model.onnx": tiny_onnx(seed)})
     return open_bundle(location)

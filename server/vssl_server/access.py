@@ -70,10 +70,23 @@ class Keys:
             raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
 
 
+class AdminKeys(Keys):
+    """The keys that may change what is served; without a file nobody may."""
+
+    def __init__(self, file: Path | None) -> None:
+        super().__init__(file, "--admin-keys-file")
+
+    def check(self, authorization: str | None) -> None:
+        """As with every key; ApiError 403 where there is none."""
+        if self._digests is None:
+            raise ApiError(403, "administration_off", "start the server with --admin-keys-file to do this")
+        super().check(authorization)
+
+
 class AccessMiddleware:
     """Checks the key, names the request and echoes its name, counts, times and logs it."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, admin_keys: Keys, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, admin_keys: AdminKeys, settings: Settings) -> None:
         self.app, self.keys, self.admin_keys, self.settings = app, keys, admin_keys, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,8 +107,6 @@ class AccessMiddleware:
 
         try:
             if path.startswith(ADMIN_PATHS):
-                if self.settings.admin_keys_file is None:
-                    raise ApiError(403, "administration_off", "start the server with --admin-keys-file to do this")
                 self.admin_keys.check(headers.get("authorization"))
             elif path not in OPEN_PATHS:
                 self.keys.check(headers.get("authorization"))

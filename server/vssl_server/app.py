@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 import vssl
 from vssl_server import inference_rest, metrics, repository, schema
-from vssl_server.access import AccessMiddleware, Keys
+from vssl_server.access import AccessMiddleware, AdminKeys, Keys
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
@@ -64,10 +64,12 @@ def create_app(
     app.get("/readyz", **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
     inference_rest.add_routes(app, Catalogue(service))
+    app.state.repository = None
     if open_model is not None:
-        repository.add_routes(app, Repository(service, open_model, dict(locations)))
+        app.state.repository = Repository(service, open_model, dict(locations))
+        repository.add_routes(app, app.state.repository)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
-    keys, admin_keys = Keys(settings.api_keys_file), Keys(settings.admin_keys_file, "--admin-keys-file")
+    keys, admin_keys = Keys(settings.api_keys_file), AdminKeys(settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, admin_keys=admin_keys, settings=settings)
     return app
 

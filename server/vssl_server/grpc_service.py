@@ -14,15 +14,17 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from vssl.errors import VsslError
 from vssl_server import metrics
-from vssl_server.access import Keys, log, name_of, record
+from vssl_server.access import AdminKeys, Keys, log, name_of, record
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.repository import Parameters, Repository
 from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid
 
 SERVICE = "inference.GRPCInferenceService"
 CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -34,17 +36,22 @@ CODES = {
 OPEN_METHODS = ("ServerLive", "ServerReady")
 """These answer without a key, as the health service does."""
 
+ADMIN_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
+"""These need an administrator's key, and no other will do."""
+
 WATCH_SECONDS = 1.0
 """Between two looks at the state on behalf of a client that watches it."""
 
 Message = Any  # the stubs have no types
-Handler = Callable[["InferenceService", Message], Awaitable[Message]]
+Handler = Callable[[Any, Message], Awaitable[Message]]
 
 logger = logging.getLogger("vssl.server")
 
 
-async def start(catalogue: Catalogue, keys: Keys, settings: Settings) -> tuple[grpc.aio.Server, int]:
-    """Listen; the running server and its port.
+async def start(
+    catalogue: Catalogue, keys: Keys, settings: Settings, repository: Repository | None = None
+) -> tuple[grpc.aio.Server, int]:
+    """Listen; the running server and its port. Without `repository` models can't be loaded or unloaded.
 
     Raises:
         VsslError: the address can't be listened on.
@@ -56,7 +63,10 @@ async def start(catalogue: Catalogue, keys: Keys, settings: Settings) -> tuple[g
         ("grpc.so_reuseport", 0),  # else two servers share a port, and each answers half of the requests
     ]
     server = grpc.aio.server(options=options)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(catalogue, keys), server)
+    service = InferenceService(catalogue, keys, AdminKeys(settings.admin_keys_file))
+    if repository is not None:
+        service = Administration(catalogue, keys, AdminKeys(settings.admin_keys_file), repository)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(Health(catalogue), server)
     try:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -71,7 +81,7 @@ async def start(catalogue: Catalogue, keys: Keys, settings: Settings) -> tuple[g
     return server, found
 
 
-def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.ServicerContext], Awaitable[Message]]:
+def rpc(handler: Handler) -> Callable[[Any, Message, grpc.aio.ServicerContext], Awaitable[Message]]:
     """Check the key, count, time and log a call, and turn its errors into gRPC's."""
     path = f"/{SERVICE}/{handler.__name__}"
 
@@ -82,7 +92,9 @@ def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.Ser
         request_id = name_of(metadata.get(REQUEST_ID))
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
-            if handler.__name__ not in OPEN_METHODS:
+            if handler.__name__ in ADMIN_METHODS:
+                self.admin_keys.check(metadata.get("authorization"))
+            elif handler.__name__ not in OPEN_METHODS:
                 self.keys.check(metadata.get("authorization"))
             answer = await handler(self, request)
             status = grpc.StatusCode.OK
@@ -105,8 +117,8 @@ def rpc(handler: Handler) -> Callable[["InferenceService", Message, grpc.aio.Ser
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
 
-    def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
-        self.catalogue, self.service, self.keys = catalogue, catalogue.service, keys
+    def __init__(self, catalogue: Catalogue, keys: Keys, admin_keys: AdminKeys) -> None:
+        self.catalogue, self.service, self.keys, self.admin_keys = catalogue, catalogue.service, keys, admin_keys
 
     @rpc
     async def ServerLive(self, request: Message) -> Message:  # noqa: N802
@@ -160,6 +172,32 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
             answer.raw_output_contents.append(array.tobytes())
         return answer
+
+
+class Administration(InferenceService):
+    """With Triton's repository extension: what is served can be changed."""
+
+    def __init__(self, catalogue: Catalogue, keys: Keys, admin_keys: AdminKeys, repository: Repository) -> None:
+        super().__init__(catalogue, keys, admin_keys)
+        self.repository = repository
+
+    @rpc
+    async def RepositoryIndex(self, request: Message) -> Message:  # noqa: N802
+        """The served models."""
+        return service_pb2.RepositoryIndexResponse(models=self.repository.index(request.ready))
+
+    @rpc
+    async def RepositoryModelLoad(self, request: Message) -> Message:  # noqa: N802
+        """Load a bundle, or load a served model again; the parameter `bundle` is a path on the server."""
+        given = request.parameters["bundle"].string_param if "bundle" in request.parameters else None
+        await self.repository.load(request.model_name, Parameters(bundle=given).bundle)
+        return service_pb2.RepositoryModelLoadResponse()
+
+    @rpc
+    async def RepositoryModelUnload(self, request: Message) -> Message:  # noqa: N802
+        """Serve a model no more; what it has begun is answered."""
+        await self.repository.unload(request.model_name)
+        return service_pb2.RepositoryModelUnloadResponse()
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

@@ -41,6 +41,8 @@ class InferenceModel:
     model: Model
     encoded: bool
     settings: Settings
+    versions: Sequence[str]
+    """All that are served under this name."""
 
     @property
     def version(self) -> str:
@@ -62,7 +64,7 @@ class InferenceModel:
         """Inputs and outputs; −1 is the number of images."""
         return {
             "name": self.name,
-            "versions": [self.version],
+            "versions": self.versions,
             "platform": PLATFORM,
             "inputs": [{"name": INPUT, "datatype": self.datatype, "shape": [-1, *self.dims]}],
             "outputs": [
@@ -133,8 +135,11 @@ class Catalogue:
     @property
     def models(self) -> list[InferenceModel]:
         """Each served model under both its names."""
+        versions: dict[str, list[str]] = {}
+        for model in self.service.models:
+            versions.setdefault(model.manifest.name, []).append(model.manifest.version)
         return [
-            InferenceModel(name, model, encoded, self.service.settings)
+            InferenceModel(name, model, encoded, self.service.settings, versions[model.manifest.name])
             for model in self.service.models
             for name, encoded in ((model.manifest.name, False), (f"{model.manifest.name}_image", True))
         ]

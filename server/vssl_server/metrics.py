@@ -42,7 +42,7 @@ UNCERTAINTY = _histogram(
     "uncertainty", "Uncertainty of the images embedded; where it moves, the images have changed.", "model", _UNCERTAINTY
 )
 IMAGES = Counter(
-    "vssl_images", "Images by outcome: embedded, or the reason they were refused for.", ["model", "outcome"],
+    "vssl_images", "Images by outcome: embedded, cached, or why refused.", ["model", "outcome"],
     registry=REGISTRY,
 )  # fmt: skip
 QUEUE_IMAGES = Gauge(
@@ -62,3 +62,4 @@ class ModelMetrics:
         self.batch_images = BATCH_IMAGES.labels(model)
         self.uncertainty = UNCERTAINTY.labels(model)
         self.embedded = IMAGES.labels(model, "embedded")
+        self.cached = IMAGES.labels(model, "cached")

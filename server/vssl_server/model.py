@@ -5,18 +5,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vssl.bundle import Manifest
+from vssl.engine import Embeddings, concatenate
 from vssl.preprocessing import Limits
 from vssl_server import metrics
 from vssl_server.batcher import Answer, Batcher, Infer, Pixels
-from vssl_server.decoding import Decoding, Encoded, Refusal
+from vssl_server.cache import Cache, keys_of
+from vssl_server.decoding import BadImagesError, Decoding, Encoded, Refusal
 from vssl_server.pool import Pool
 from vssl_server.settings import Settings
 from vssl_server.statistics import Statistics
+
+MUCH = 256 * 1024
+"""Bytes of images whose hashes take long enough to be made in a thread."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Model:
             observe=self._observe,
             stall_seconds=2 * settings.deadline_seconds,
         )
+        self._cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
         self.statistics = Statistics()
         self._none = Answer(infer(self._blank(0)), 0.0, 0.0)
         self.metrics = metrics.ModelMetrics(manifest.name)
@@ -68,6 +74,27 @@ class Model:
             InferenceError: the model failed on these images.
             EngineStoppedError: the engine has ended.
         """
+        if self._cache is None:
+            return await self._embed(images, partial)
+        much = sum(map(len, images)) > MUCH
+        keys = await asyncio.to_thread(keys_of, images) if much else keys_of(images)
+        rows = [self._cache.get(key) for key in keys]
+        unknown = [index for index, row in enumerate(rows) if row is None]
+        self._count_known([row for row in rows if row is not None])
+        result = Result(self._none, {})
+        if unknown:
+            try:
+                result = await self._embed([images[index] for index in unknown], partial)
+            except BadImagesError as error:
+                raise BadImagesError(_placed(error.refused, unknown), len(images)) from None
+        refused = _placed(result.refused, unknown)
+        for row, index in enumerate(index for index in unknown if index not in refused):
+            rows[index] = found = result.answer.embeddings[row : row + 1]
+            self._cache.put(keys[index], found)
+        embeddings = concatenate([self._none.embeddings, *(row for row in rows if row is not None)])
+        return Result(replace(result.answer, embeddings=embeddings), refused)
+
+    async def _embed(self, images: Sequence[Encoded], partial: bool) -> Result:
         started = time.monotonic()
         with self._failures(started), self.batcher.places(len(images)):
             work = Decoding(images, self.manifest.preprocessing, self._limits, self._queue, not partial)
@@ -103,6 +130,11 @@ class Model:
             self.metrics.uncertainty.observe(uncertainty)
         self.statistics.succeeded(images, time.monotonic() - started, answer)
 
+    def _count_known(self, rows: Sequence[Embeddings]) -> None:
+        self.metrics.cached.inc(len(rows))
+        for row in rows:
+            self.metrics.uncertainty.observe(float(row.uncertainty[0]))
+
     @contextmanager
     def _failures(self, started: float) -> Iterator[None]:
         try:
@@ -123,3 +155,7 @@ class Model:
         self.statistics.execution_count += 1
         self.metrics.batch_images.observe(images)
         self.metrics.inference_seconds.observe(seconds)
+
+
+def _placed(refused: Mapping[int, Refusal], places: Sequence[int]) -> dict[int, Refusal]:
+    return {places[index]: refusal for index, refusal in refused.items()}

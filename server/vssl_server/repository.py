@@ -88,8 +88,8 @@ class Repository:
             self.service.models = [model for model in self.service.models if model not in gone]
             self._retire(gone)
 
-    def index(self) -> list[dict[str, str]]:
-        """Every served model's two names, version and state."""
+    def index(self, ready: bool = False) -> list[dict[str, str]]:
+        """Every served model's two names, version and state; only those that can answer if `ready` is true."""
         return [
             {
                 "name": name,
@@ -98,6 +98,7 @@ class Repository:
                 "reason": "",
             }
             for model in self.service.models
+            if model.batcher.ready or not ready
             for name in (model.manifest.name, f"{model.manifest.name}_image")
         ]
 

@@ -25,6 +25,7 @@ from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.pool import Pool
 from vssl_server.protocol import Protocol
+from vssl_server.repository import Repository
 from vssl_server.service import Service
 from vssl_server.settings import Settings
 
@@ -69,7 +70,7 @@ def run(locations: Sequence[Path], settings: Settings) -> None:
             # Requests end by their deadline; what is left a second later is a body that does not come.
             timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
         )
-        server = Server(config, app.state.service)
+        server = Server(config, app.state.service, app.state.repository)
         for number in (signal.SIGINT, signal.SIGTERM):
             # Uvicorn raises the signal once more when it has ended: it must find a handler that lets us return.
             signal.signal(number, server.drain)
@@ -81,9 +82,9 @@ def run(locations: Sequence[Path], settings: Settings) -> None:
 class Server(uvicorn.Server):
     """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, repository: Repository) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self.repository = service, repository
         self.failure: VsslError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,7 +92,7 @@ class Server(uvicorn.Server):
         settings = self.service.settings
         if settings.grpc_port is not None:
             keys = Keys(settings.api_keys_file)
-            starting = _grpc().start(Catalogue(self.service), keys, settings)
+            starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
         await super().startup(sockets)
         self._announcement = asyncio.create_task(self._announce())

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     engine_threads: int = Field(0, ge=0)
     """Threads inside one call of the engine; 0 leaves the choice to ONNX Runtime (all cores)."""
 
+    cache_bytes: int = Field(0, ge=0)
+    """Memory for answers by the content of the image file, for each model; 0 keeps none."""
+
     deadline_seconds: float = Field(30.0, gt=0, allow_inf_nan=False)
     """Longest time from the whole body to the answer; more is answered 504. When the server is told to stop,
     requests in flight have this long to finish."""

@@ -5,14 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
-from tests.server.conftest import png
+from tests.server.conftest import expected, png
 from tests.server.test_process import Server, failed, running
 from tests.tiny_model import write_tiny_bundle
-from vssl.bundle import Bundle
+from vssl.bundle import Bundle, open_bundle
 
-triton = pytest.importorskip("tritonclient.http")
+pytest.importorskip("tritonclient.grpc")
+
+import grpc
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 PNG = {"Content-Type": "image/png"}
 ADMIN = {"Authorization": "Bearer admin"}
@@ -25,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_tiny_bundle(folder / name, name)
     (folder / "keys").write_text("admin\n")
     (folder / "users").write_text("user\n")
+    write_tiny_bundle(folder / "one again", "one", version="2", seed=1)
     return folder
 
 
@@ -126,3 +134,58 @@ def test_a_bundle_of_another_name_and_one_there_twice(server: Server, folder: Pa
     assert (answer.status_code, "holds 'three', not 'one'" in answer.json()["error"]) == (400, True)
     status, written = failed(folder / "one", str(folder / "one"), "--port", "0")
     assert (status, "one 1 is there twice" in written) == (2, True)
+
+
+def test_two_versions_side_by_side_and_a_cache_that_keeps_them_apart(folder: Path) -> None:
+    old, new = (expected(open_bundle(folder / place), [png(7)]) for place in ("one", "one again"))
+    assert not np.allclose(old.embedding, new.embedding)
+    image = triton.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[png(7)]], np.object_))
+    flags = [str(folder / "one again"), "--cache-bytes", "1000000"]
+    with (
+        running(folder / "one", *flags) as server,
+        triton.InferenceServerClient(server.url.removeprefix("http://")) as client,
+    ):
+        assert client.get_model_metadata("one_image")["versions"] == ["1", "2"]
+        assert client.get_model_metadata("one", "1")["versions"] == ["1", "2"]
+        for version, truth in (("1", old), ("2", new), ("", new), ("1", old)):
+            assert client.is_model_ready("one", version)
+            result = client.infer("one_image", [image], version)
+            np.testing.assert_allclose(result.as_numpy("embedding"), truth.embedding, atol=1e-6)
+            assert result.get_response()["model_version"] == (version or "2")
+        assert embed(server, "?model=one").json()["version"] == "2"
+
+
+def test_the_same_over_grpc(folder: Path) -> None:
+    keys = ["--admin-keys-file", str(folder / "keys"), "--api-keys-file", str(folder / "users"), "--grpc-port", "0"]
+    with running(folder / "one", *keys) as server:
+        address = server.line.partition("grpc://")[2].strip()
+        with triton_grpc.InferenceServerClient(address) as client, grpc.insecure_channel(address) as channel:
+            admin, user = {"authorization": "Bearer admin"}, {"authorization": "Bearer user"}
+            for headers in ({}, user):
+                with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+                    client.load_model("one", headers=headers)
+            asked = service_pb2.RepositoryModelLoadRequest(model_name="two")
+            asked.parameters["bundle"].string_param = str(folder / "two")
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(asked, metadata=list(admin.items()))
+            client.load_model("one", headers=admin)
+            index = client.get_model_repository_index(headers=admin).models
+            assert [(model.name, model.version, model.state) for model in index] == [
+                (name, "1", "READY") for name in ("one", "one_image", "two", "two_image")
+            ]
+            assert client.is_model_ready("two", headers=user)
+            client.unload_model("two", headers=admin)
+            with pytest.raises(InferenceServerException, match="NOT_FOUND"):
+                client.unload_model("two", headers=admin)
+            with pytest.raises(InferenceServerException, match="name its bundle"):
+                client.load_model("none", headers=admin)
+
+
+def test_without_admin_keys_nobody_may_over_grpc(folder: Path) -> None:
+    with running(folder / "one", "--grpc-port", "0") as server:
+        address = server.line.partition("grpc://")[2].strip()
+        with (
+            triton_grpc.InferenceServerClient(address) as client,
+            pytest.raises(InferenceServerException, match="PERMISSION_DENIED"),
+        ):
+            client.get_model_repository_index()
