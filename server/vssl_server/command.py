@@ -18,7 +18,9 @@ def serve(
     batch_size: Annotated[int | None, typer.Option(help="Most images in one call of the engine (32).")] = None,
     decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
     engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
-    cache_bytes: Annotated[int | None, typer.Option(help="Memory for answers by an image's content (0: none).")] = None,
+    cache_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of memory for answers by an image's content (0).")
+    ] = None,
     deadline_seconds: Annotated[float | None, typer.Option(help="Longest time to an answer (30).")] = None,
     receive_seconds: Annotated[float | None, typer.Option(help="Longest time for a head, and a body (60).")] = None,
     tls_certificate: Annotated[
