@@ -60,10 +60,10 @@ class Change(Frozen):
 
 
 class Difference(Frozen):
-    """What a lower precision costs against `fp32`, over `images` real images.
+    """What a precision costs over `images` real images: a lower one against `fp32`, and `fp32` against torch.
 
     `cosine_min` and `cosine_mean` are between the two embeddings of an image; `knn` and `recall_at_1` are this
-    precision's figure minus that of `fp32`, None where the images have no labels.
+    precision's figure minus that of `fp32`, None where the images have no labels, and for `fp32` itself.
     """
 
     images: int = Field(ge=1)

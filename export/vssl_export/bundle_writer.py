@@ -63,7 +63,7 @@ def export_run(
         location: of the bundle.
         name: of the model.
         release: version of the model.
-        precisions: further ones beside fp32; each is held to its limits, and all are timed.
+        precisions: further ones beside fp32; each is held to its limits.
         data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
             sample; where they lie in class folders, kNN and R@1 are judged too.
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
@@ -93,13 +93,14 @@ def export_run(
         models = {precision: model_file(precision, content, unknown) for precision, content in contents.items()}
         write_bundle(draft, {**fields, "models": models}, files)
         engines = {precision: Engine(open_bundle(draft), precision=precision) for precision in contents}
+        answers = {precision: engine(sample) for precision, engine in engines.items()}
         models = {
-            precision: model_file(precision, contents[precision], compare(engine(sample), expected, precision))
-            for precision, engine in engines.items()
+            precision: model_file(precision, contents[precision], compare(answer, expected, precision))
+            for precision, answer in answers.items()
         }
+        models["fp32"]["difference"] = difference(answers["fp32"], expected).model_dump()
         compare(engines["fp32"](cards(preprocessing_of(record.recipe))), reference)
-        if precisions:
-            measure(models, engines, images, labels)
+        measure(models, engines, images, labels)
     built, built_files = add_plans(location, contents, record.recipe.image.size, *gpu) if gpu else ([], {})
     fields |= {"models": models, "engines": built}
     return write_bundle(location, fields, {**files, **built_files})
@@ -173,20 +174,23 @@ def model_file(precision: Precision, content: bytes, parity: Parity) -> dict[str
 def measure(
     models: dict[Precision, dict[str, Any]], engines: dict[Precision, Engine], images: Pixels, labels: Labels | None
 ) -> None:
-    """Add to each entry its difference from fp32 and its speed.
+    """Add to each entry its speed, and to the lower precisions' their difference from fp32.
 
     Raises:
         VsslError: a difference is over its limit.
     """
-    fp32 = embed(engines["fp32"], images)
-    for precision, engine in engines.items():
-        if precision != "fp32":
+    if len(engines) > 1:
+        fp32 = embed(engines["fp32"], images)
+        for precision, engine in engines.items():
+            if precision == "fp32":
+                continue
             found = difference(embed(engine, images), fp32, labels)
             wrong = over_limit(precision, found)
             if wrong is not None:
                 raise VsslError(f"{wrong}: not exported")
             models[precision]["difference"] = found.model_dump()
-        models[precision]["images_per_second"] = speeds(engine, images)
+    for precision, speed in speeds(engines, images).items():
+        models[precision]["images_per_second"] = speed
 
 
 def manifest_fields(trained: Trained, name: str, release: str, features: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def export(
         Path,
         typer.Argument(
             metavar="RUN|CHECKPOINT|BUNDLE",
-            help="A finished run, or RUN/checkpoints/last.pt; a bundle, with --triton.",
+            help="A finished run, or RUN/checkpoints/NAME.pt; a bundle, with --triton.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="The bundle to write: a folder, or a file ending in .zip.")] = None,
@@ -57,14 +57,14 @@ def export(
             from vssl_export.description import checkpoint
 
             bundle = out or Path(scratch, "bundle")
-            run = source.resolve().parents[1] if source.suffix == ".pt" else source
+            run = source.resolve().parents[1] if source.is_file() else source
             label = name or (out or run).resolve().stem
             manifest = export_run(
                 source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt, features
             )
             parity = manifest.models["fp32"].parity
             if manifest.provenance.checkpoint is not None:
-                typer.echo(f"vssl: {checkpoint(manifest.provenance)}", err=True)
+                typer.echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
             typer.echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
                 f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterator
 
-from vssl.manifest import Manifest, ModelFile, Provenance
+from vssl.manifest import Difference, Manifest, ModelFile, Provenance
 
 
 def describe(manifest: Manifest) -> str:
-    """Several lines of `field   value`."""
-    return "\n".join(f"{name:<15} {value}".rstrip() for name, value in _lines(manifest))
+    """Several lines of `field   value`, and a table of what each precision costs and brings, where it was measured."""
+    lines = [f"{name:<15} {value}".rstrip() for name, value in _lines(manifest)]
+    return "\n".join([*lines, *_table(manifest)])
 
 
 def checkpoint(origin: Provenance) -> str:
-    """How far an unfinished run had come, and what that means; empty for a finished one."""
+    """How far the run had come at the checkpoint, and what that means; empty for the end of a finished one."""
     reached = origin.checkpoint
     if reached is None:
         return ""
     fresh = reached.phase == "encoder" and not origin.recipe.get("variance", {}).get("joint")
     untrained = "; no variance head yet: every image has the same uncertainty" if fresh else ""
-    return f"unfinished run, {reached.phase} phase, step {reached.step:,} of {reached.steps:,}{untrained}"
+    return f"of the {reached.phase} phase, step {reached.step:,} of {reached.steps:,}{untrained}"
 
 
 def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -34,8 +35,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         f"embedding and variance of {manifest.outputs.dimension} numbers; uncertainty: mean log variance{further}",
     )
     for precision, model in manifest.models.items():
-        yield precision, _model(model, manifest.files[model.path].bytes)
-        yield from (("", line) for line in _measured(model))
+        yield precision, _model(model)
     for plan in manifest.engines:
         yield (
             "TensorRT",
@@ -75,24 +75,51 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "", f"p_correct: {figures}"
 
 
-def _model(model: ModelFile, size: int) -> str:
+def _model(model: ModelFile) -> str:
     versions = "" if model.opset is None else f", opset {model.opset}, IR {model.ir_version}"
     off = model.parity
     return (
-        f"{model.path}, {size / 2**20:.2f} MiB{versions}; from torch on {off.images} images at most "
+        f"{model.path}{versions}; from torch on {off.images} images at most "
         f"{off.embedding:.1g} (embedding), {off.log_variance:.1g} (log variance), limit {off.limit:g}"
     )
 
 
-def _measured(model: ModelFile) -> Iterator[str]:
-    if model.difference is not None:
-        off = model.difference
-        costs = "".join(
-            f", {name} {change:+.4f}"
-            for name, change in (("kNN", off.knn), ("R@1", off.recall_at_1))
-            if change is not None
-        )
-        yield f"against fp32 on {off.images} images: mean cosine {off.cosine_mean:.5f}{costs}"
-    if model.images_per_second:
-        speeds = ", ".join(f"{speed:,.0f} at batch {batch}" for batch, speed in model.images_per_second.items())
-        yield f"images/s where it was exported: {speeds}"
+def _table(manifest: Manifest) -> Iterator[str]:
+    models = manifest.models.items()
+    batches = list(dict.fromkeys(batch for _, model in models for batch in model.images_per_second))
+    judged = {precision: model.difference.images for precision, model in models if model.difference is not None}
+    if not batches and not judged:
+        return
+    rows = [
+        ["", "", "|Δ| embedding", "", "|Δ| variance", "", "mean", "change", "", "images/s at batch"],
+        ["precision", "MiB", "max", "mean", "max", "mean", "cosine", "kNN", "R@1", *batches],
+    ]
+    for precision, model in models:
+        speeds = [_speed(model.images_per_second.get(batch)) for batch in batches]
+        size = f"{manifest.files[model.path].bytes / 2**20:.2f}"
+        rows.append([precision, size, *_costs(model.difference), *speeds])
+    rows = [row + [""] * (len(rows[1]) - len(row)) for row in rows]
+    widths = [max(len(row[i]) for row in rows[1:]) for i in range(len(rows[1]))]
+    yield ""
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    against = ", ".join(
+        f"{precision} against {'torch' if precision == 'fp32' else 'fp32'} on {images:,} images"
+        for precision, images in judged.items()
+    )
+    yield f"{against}; images/s on the machine that exported"
+
+
+def _costs(off: Difference | None) -> list[str]:
+    """Cells of a row: |Δ| of mean and of variance, cosine, changes of kNN and R@1."""
+    if off is None:
+        return [""] * 7
+    sizes = [off.embedding.max, off.embedding.mean, off.variance.max, off.variance.mean]
+    changes = ["" if change is None else f"{change:+.4f}" for change in (off.knn, off.recall_at_1)]
+    return [*(f"{size:.1e}" for size in sizes), f"{off.cosine_mean:.6f}", *changes]
+
+
+def _speed(images: float | None) -> str:
+    if images is None:
+        return ""
+    return f"{images:,.0f}" if images >= 100 else f"{images:.3g}"

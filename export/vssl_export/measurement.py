@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 REFERENCE = "reference.f32"
 """File of the bundle that holds what torch answered for the cards."""
 SPEED_BATCHES = (1, 8, 32, 128)
-SPEED_SECONDS = 0.3
+SPEED_SECONDS = 0.2
 """Wall time of each measurement of speed."""
 BATCH = 128
 
@@ -72,8 +73,8 @@ def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32")
     return Parity(images=len(ours), limit=limit, **differences)
 
 
-def difference(ours: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None) -> Difference:
-    """What one precision's answers differ in from fp32's, for the same images; with labels, what that costs.
+def difference(ours: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None = None) -> Difference:
+    """What one answer differs in from float32's, for the same images; with labels, what that costs.
 
     Raises:
         VsslError: an answer holds what is no number.
@@ -121,17 +122,21 @@ def embed(engine: Engine, pixels: Pixels) -> Embeddings:
     return concatenate([engine(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
 
 
-def speeds(engine: Engine, pixels: Pixels) -> dict[str, float]:
-    """Images per second at each batch size, on these images repeated as far as needed; decoding is not in it."""
-    found = {}
+def speeds(engines: Mapping[Precision, Engine], pixels: Pixels) -> dict[Precision, dict[str, float]]:
+    """Images per second of each engine at each batch size, on these images repeated as far as needed, not decoded.
+
+    At each size the engines take turns, so that a load that comes and goes tells little against one of them.
+    """
+    found: dict[Precision, dict[str, float]] = {precision: {} for precision in engines}
     for size in SPEED_BATCHES:
         batch = np.resize(pixels, (size, *pixels.shape[1:]))
-        engine(batch)
-        calls, start = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < SPEED_SECONDS:
+        for precision, engine in engines.items():
             engine(batch)
-            calls += 1
-        found[str(size)] = round(calls * size / elapsed, 1)
+            calls, start = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < SPEED_SECONDS:
+                engine(batch)
+                calls += 1
+            found[precision][str(size)] = round(calls * size / elapsed, 1)
     return found
 
 

@@ -9,12 +9,12 @@ from vssl.errors import UsageError
 from vssl.manifest import Checkpoint
 from vssl_training.embedder import Embedder, build_embedder, build_encoder
 from vssl_training.pretrain import Pretraining
-from vssl_training.run import Run, RunRecord
+from vssl_training.run import Run, RunRecord, read_checkpoint
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run with a network of it, ready to embed; `checkpoint` says how far it had come, None for a finished run."""
+    """A run with a network of it, ready to embed; `checkpoint` says how far that had come, None where it is the end."""
 
     run: Run
     record: RunRecord
@@ -23,13 +23,13 @@ class Trained:
 
 
 def load(source: Path) -> Trained:
-    """The network of a finished run, or of `RUN/checkpoints/last.pt` of any run, one that is still training too.
+    """The network of a finished run, or of `RUN/checkpoints/NAME.pt` of any run, one that is still training too.
 
     In the encoder phase there is no variance head yet, unless it is trained with the encoder (`variance.joint`): a
     fresh one takes its place, which gives every image the same variance.
 
     Raises:
-        UsageError: there is no run at `source`, it is not finished, or it is a file but not a run's checkpoint.
+        UsageError: there is no run at `source`, it is not finished, or it is a file but not this run's checkpoint.
         VsslError: the checkpoint is damaged.
     """
     if not source.is_file():
@@ -41,18 +41,27 @@ def load(source: Path) -> Trained:
                 f"or export what it has learned so far: {run.checkpoint_path}"
             )
         return Trained(run, record, run.load_embedder(), None)
-    run = Run(source.resolve().parents[1])
-    if source.resolve() != run.checkpoint_path or not run.record_path.is_file():
-        raise UsageError(f"{source}: neither a run nor RUN/checkpoints/last.pt, where `vssl train` keeps a run's state")
+    file = source.resolve()
+    run = Run(file.parents[1])
+    if file.parent != run.checkpoint_path.parent or not run.record_path.is_file():
+        raise UsageError(
+            f"{source}: neither a run nor RUN/checkpoints/NAME.pt of one: "
+            "RUN/recipe.yaml says what network a checkpoint is of"
+        )
     record = run.record()
-    state = run.read_checkpoint(torch.device("cpu")) or {}
-    phase, step = state["phase"], state["step"]
-    if phase == Pretraining.name:
-        encoder = build_encoder(record.recipe)
-        encoder.load_state_dict(state["student"])
-        embedder = build_embedder(record.recipe, encoder)
-    else:
-        embedder = build_embedder(record.recipe)
-        embedder.load_state_dict(state["embedder"])
-    reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
-    return Trained(run, record, embedder.eval(), None if run.finished else reached)
+    state = read_checkpoint(file, torch.device("cpu"))
+    try:
+        phase, step = state["phase"], state["step"]
+        reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
+        if phase == Pretraining.name:
+            encoder = build_encoder(record.recipe)
+            encoder.load_state_dict(state["student"])
+            embedder = build_embedder(record.recipe, encoder)
+        else:
+            embedder = build_embedder(record.recipe)
+            embedder.load_state_dict(state["embedder"])
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        # What `load_state_dict` and pydantic raise over the weights of another network, or over another kind of file.
+        raise UsageError(f"{source}: not a checkpoint of the run {run.path}: {error}") from error
+    ended = run.finished and file == run.checkpoint_path
+    return Trained(run, record, embedder.eval(), None if ended else reached)

@@ -18,7 +18,7 @@ from vssl.errors import BundleError, UsageError, VsslError
 from vssl.images import load_images
 from vssl.sources import open_source
 from vssl_export.bundle_writer import export_run
-from vssl_export.measurement import LIMITS, compare
+from vssl_export.measurement import LIMITS, compare, difference
 from vssl_training.pretrain import Pretraining
 from vssl_training.run import Run
 
@@ -60,6 +60,10 @@ def test_the_manifest_records_the_measured_difference(exported: Bundle, finished
     assert parity == again
     assert 0 < parity.embedding < LIMITS["fp32"].largest
     assert parity.images == len(sample) == 40
+    found = difference(Engine(exported)(sample), torchs(finished_run, sample))
+    assert exported.manifest.models["fp32"].difference == found
+    assert found.embedding.max == parity.embedding
+    assert found.knn is None
 
 
 def test_the_manifest_says_where_the_model_comes_from(exported: Bundle, finished_run: Path) -> None:
@@ -148,9 +152,7 @@ def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, t
     arguments = ["export", str(run.checkpoint_path), "--out", str(tmp_path / "bundle")]
     done = subprocess.run([VSSL, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = (
-        f"unfinished run, encoder phase, step 3 of {steps}; no variance head yet: every image has the same uncertainty"
-    )
+    said = f"of the encoder phase, step 3 of {steps}; no variance head yet: every image has the same uncertainty"
     assert said in done.stderr
     assert (
         said in subprocess.run([VSSL, "info", tmp_path / "bundle"], capture_output=True, text=True, check=True).stdout
@@ -162,6 +164,27 @@ def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, t
     np.testing.assert_allclose(answer.embedding, torch.nn.functional.normalize(mean).numpy(), atol=1e-5)
     np.testing.assert_allclose(answer.variance, 1 / 16, rtol=1e-5)
     assert run.metrics_path.read_bytes() == before
+
+
+def test_a_checkpoint_of_any_name(exported: Bundle, finished_run: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished_run, run.path)
+    mine = run.checkpoint_path.with_name("step 6.pt")
+    run.checkpoint_path.rename(mine)
+    manifest = export_run(mine, tmp_path / "bundle", "fashion", "1")
+    assert manifest.files == exported.manifest.files
+    assert manifest.provenance.checkpoint is not None
+    assert manifest.provenance.checkpoint.phase == "variance"
+
+
+@pytest.mark.parametrize("state", [[1], {"phase": "encoder"}, {"phase": "encoder", "step": 1, "student": {}}])
+def test_a_file_that_is_no_state_of_this_run(finished_run: Path, tmp_path: Path, state: object) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished_run, run.path)
+    torch.save(state, run.checkpoint_path)
+    with pytest.raises(UsageError, match=r"last\.pt: not a checkpoint of the run"):
+        export_run(run.checkpoint_path, tmp_path / "bundle", "x", "1")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_what_is_no_checkpoint_of_a_run(finished_run: Path, tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ def test_the_manifest_records_what_is_measured_again(
     assert recorded.images == 40
     assert 0 < recorded.embedding.mean < recorded.embedding.max
     assert recorded.knn is not None
-    assert precise.manifest.models["fp32"].difference is None
 
 
 def test_every_precision_was_timed_at_every_batch_size(precise: Bundle) -> None:
@@ -149,5 +148,18 @@ def test_the_command(finished_run: Path, tmp_path: Path) -> None:
     manifest = open_bundle(tmp_path / "bundle").manifest
     assert list(manifest.models) == ["fp32", "fp16"]
     shown = subprocess.run([VSSL, "info", tmp_path / "bundle"], check=True, capture_output=True, text=True).stdout
-    assert "against fp32 on 40 images" in shown
+    headings, fp32, fp16, note = shown.splitlines()[-4:]
+    assert " ".join(headings.split()) == "precision MiB max mean max mean cosine kNN R@1 1 8 32 128"
+    off = manifest.models["fp16"].difference
+    assert off is not None
+    assert [fp32.split()[0], *fp16.split()[:8]] == [
+        "fp32",
+        "fp16",
+        f"{manifest.files['model.fp16.onnx'].bytes / 2**20:.2f}",
+        *(f"{size:.1e}" for size in (off.embedding.max, off.embedding.mean, off.variance.max, off.variance.mean)),
+        f"{off.cosine_mean:.6f}",
+        f"{manifest.models['fp16'].images_per_second['1']:,.0f}",
+    ]
+    assert len(fp32.split()) == len(fp16.split()) == 11
+    assert "fp32 against torch on 40 images, fp16 against fp32 on 40 images" in note
     assert json.loads(manifest.model_dump_json())["models"]["fp16"]["difference"]["knn"] is None

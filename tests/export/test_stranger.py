@@ -14,6 +14,8 @@ from vssl.bundle import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import VsslError
 from vssl_export.description import describe
+from vssl_export.measurement import REFERENCE, cards, pack
+from vssl_export.verification import verify
 
 names = st.sampled_from(["..", "/etc/passwd", "../x", "a/../../x", "model.onnx", ".hidden", "a\0b", "C:\\x", "x" * 300])
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | names
@@ -75,3 +77,23 @@ def test_any_model_with_right_hashes_runs_or_is_refused(tiny_bundle: Bundle, fol
     except VsslError:
         return
     assert isinstance(answer, Embeddings)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_any_reference_with_right_hashes_is_compared_or_refused(
+    tiny_bundle: Bundle, folder: Path, data: st.DataObject
+) -> None:
+    answer = pack(Engine(tiny_bundle, threads=1)(cards(tiny_bundle.manifest.preprocessing)))
+    reference = bytearray(answer)
+    for _ in range(data.draw(st.integers(0, 4))):
+        reference[data.draw(st.integers(0, len(answer) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([0, 1, 4, len(answer) // 3, len(answer)]))
+    content = bytes(reference[: len(answer) - cut]) + data.draw(st.binary(max_size=9) | st.just(answer))
+    fields = tiny_bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
+    location = folder.parent / "other"
+    write_bundle(location, fields, {"model.onnx": tiny_onnx(), REFERENCE: content})
+    checks = {check.name: check.passed for check in verify(location, None)}
+    assert [name for name, passed in checks.items() if not passed] in ([], ["parity fp32"])
+    assert checks["parity fp32"] or content != answer
+    assert not checks["parity fp32"] or len(content) == len(answer)

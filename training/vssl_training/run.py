@@ -169,31 +169,16 @@ class Run:
             with atomic_write(path) as file:
                 file.write(buffer.getbuffer())
 
-    def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The last checkpoint on a device, or None.
-
-        Raises:
-            VsslError: the file is damaged.
-        """
-        if not self.checkpoint_path.exists():
-            return None
-        try:
-            checkpoint: dict[str, Any] = torch.load(self.checkpoint_path, map_location=device, weights_only=True)
-        except Exception as error:
-            # A damaged archive shows as anything from RuntimeError to UnpicklingError.
-            raise VsslError(f"{self.checkpoint_path}: damaged ({error}); remove the run and start again") from error
-        return checkpoint
-
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """The last checkpoint to go on from, or None; lines of `metrics.jsonl` that came after it are dropped.
 
         Raises:
             VsslError: the file is damaged.
         """
-        checkpoint = self.read_checkpoint(device)
-        if checkpoint is None:
+        if not self.checkpoint_path.exists():
             self.metrics_path.unlink(missing_ok=True)
             return None
+        checkpoint = read_checkpoint(self.checkpoint_path, device)
         done = (checkpoint["phase"] == "variance", checkpoint["step"])
         kept = [line for line in self.metrics() if (line["phase"] == "variance", line["step"]) <= done]
         with atomic_write(self.metrics_path) as file:
@@ -222,6 +207,20 @@ class Run:
         weights = {name: tensor.cpu().contiguous() for name, tensor in embedder.state_dict().items()}
         with atomic_write(self.weights_path) as file:
             file.write(save(weights))
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A file that `Run.save_checkpoint` wrote, on a device.
+
+    Raises:
+        VsslError: the file is damaged.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        # A damaged archive shows as anything from RuntimeError to UnpicklingError.
+        raise VsslError(f"{path}: damaged ({error}); remove the run and start again") from error
+    return checkpoint
 
 
 def check_same(run: Run, found: RunRecord, wanted: RunRecord) -> None:
