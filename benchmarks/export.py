@@ -140,7 +140,8 @@ def main() -> None:
     else:
         noise = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
         resnet = build_embedder(override(load_recipe("quick"), RESNET))
-        rows = table(resnet, noise, [1] if arguments.quick else [1, 32], min(rounds, 3))
+        rounds = min(rounds, 3)
+        rows = table(resnet, noise, [1] if arguments.quick else [1, 32], rounds)
     settings = {"model": "encoder of a run" if arguments.run else "ResNet-50, 224 px", "rounds": rounds}
     report("Export: torch and ONNX Runtime", rows, settings | {"threads": torch.get_num_threads()}, arguments.json)
 
