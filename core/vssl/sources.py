@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
+from vssl.listings import Listing, kept
 from vssl.preprocessing import ImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
@@ -54,14 +55,22 @@ class Folder(Source):
         self.root = root
 
     def paths(self) -> Iterator[str]:
-        """Depth first, each folder's names sorted."""
-        waiting = self._entries("")
+        """Depth first, each folder's names sorted. Those of a large folder are remembered: see `vssl.listings`."""
+        root = self.root.resolve()
+        known = kept(root)
+        if known is not None:
+            yield from known
+            return
+        listing = Listing(root)
+        waiting = self._entries("", listing)
         while waiting:
             name, entry = waiting.pop()
             if entry.is_dir(follow_symlinks=False):
-                waiting += self._entries(f"{name}/")
+                waiting += self._entries(f"{name}/", listing)
             elif is_image(name) and _may_be_file(entry):
+                listing.file(name)
                 yield name
+        listing.keep()
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The file's bytes."""
@@ -69,8 +78,9 @@ class Folder(Source):
             data = file.read(max_bytes + 1)
         return within(data, max_bytes)
 
-    def _entries(self, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+    def _entries(self, folder: str, listing: Listing) -> list[tuple[str, os.DirEntry[str]]]:
         """What a folder holds, the last name first."""
+        listing.folder(decode_name(folder))
         with os.scandir(self.root / decode_name(folder)) as found:
             entries = [(folder + encode_name(entry.name), entry) for entry in found if not hidden(entry.name)]
         return sorted(entries, key=lambda pair: pair[0], reverse=True)
@@ -161,6 +171,8 @@ def decode_name(text: str) -> str:
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
     """No folder, and no pipe that would hang its reader. A dangling link counts: reading it says what is wrong."""
     try:
+        if not entry.is_symlink():
+            return entry.is_file()  # known from the listing: a stat for each of a million files would take longer
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError:
         return True
