@@ -52,6 +52,8 @@ class WandB:
     """A run of the project `vssl` (or `WANDB_PROJECT`); one that goes on is the same one."""
 
     def __init__(self, run: Run, record: RunRecord) -> None:
+        # Its own 30 s for its service to start are not enough on a machine that is busy, as one that trains is.
+        os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
         import wandb
 
         config = record.model_dump(mode="json")
