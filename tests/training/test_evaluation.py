@@ -21,6 +21,7 @@ from vssl.measures import auroc, effective_rank
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl_training.evaluation import evaluate
+from vssl_training.figures_table import table
 from vssl_training.probe import linear_accuracy
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -85,6 +86,18 @@ def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> No
         "auroc_crop",
     } <= figures.keys()
     assert figures["bank_images"] == 40
+
+
+def test_the_table_holds_every_figure_once_under_its_heading() -> None:
+    figures: dict[str, float | int] = {"images": 60_000, "rankme": 61.25, "knn": 0.5, "r_auroc": 0.75}
+    figures |= {"r_auroc_low": 0.7, "r_auroc_high": 0.8, "new_one": 1.0}
+    assert table(figures).split("\n\n") == [
+        "Images\n  images                      60,000",
+        "Accuracy\n  knn                          0.500",
+        "Rank and spread of the embedding\n  rankme                      61.250",
+        "Uncertainty: wrong against right neighbours\n  r_auroc                      0.750   0.700 to 0.800",
+        "Other\n  new_one                      1.000",
+    ]
 
 
 def test_unlabelled_images_get_every_figure_but_knn(finished_run: Path, fashion_folder: Path) -> None:

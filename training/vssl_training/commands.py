@@ -98,13 +98,10 @@ def evaluate(
 ) -> None:
     """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of clean against spoilt images."""
     from vssl_training.evaluation import evaluate as judge
+    from vssl_training.figures_table import table
 
     figures = judge(model, data, bank, ood)
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
-        for name, value in figures.items():
-            if not name.endswith(("_low", "_high")):
-                ends = [f"{figures[f'{name}_{end}']:.4g}" for end in ("low", "high") if f"{name}_{end}" in figures]
-                text = f"{value:.4g}" if isinstance(value, float) else str(value)
-                typer.echo(f"{name:<28} {text:<10} {' to '.join(ends)}".rstrip())
+        typer.echo(table(figures))
