@@ -144,10 +144,13 @@ class Engine:
     def _check_signature(self, bundle: Bundle) -> None:
         def described(values: list[Any]) -> str:
             # The first dimension is the batch, whatever its name; a number there would fix its size.
-            shapes = [["N", *value.shape[1:]] if isinstance(value.shape[0], str) else value.shape for value in values]
+            shapes = [["N" if isinstance(n, str) else n for n in v.shape[:1]] + v.shape[1:] for v in values]
             return ", ".join(f"{value.name} {value.type} {shape}" for value, shape in zip(values, shapes, strict=True))
 
-        found = f"{described(self._session.get_inputs())} → {described(self._session.get_outputs())}"
+        try:
+            found = f"{described(self._session.get_inputs())} → {described(self._session.get_outputs())}"
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{bundle.location}: a name in the model is not text; export the bundle again") from error
         vector = f"tensor(float) ['N', {self.dimension}]"
         wanted = (
             f"image tensor(uint8) ['N', {self.size}, {self.size}, 3] → "

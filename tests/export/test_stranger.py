@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.tiny_model import tiny_onnx, write_tiny_bundle
 from vssl.bundle import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
 from vssl.engine import Embeddings, Engine
-from vssl.errors import VsslError
+from vssl.errors import BundleError, VsslError
 from vssl_export.description import describe
 from vssl_export.measurement import REFERENCE, cards, pack
 from vssl_export.verification import verify
@@ -77,6 +78,22 @@ def test_any_model_with_right_hashes_runs_or_is_refused(tiny_bundle: Bundle, fol
     except VsslError:
         return
     assert isinstance(answer, Embeddings)
+
+
+@pytest.mark.parametrize(("name", "found"), [(b"\x80ncertainty", "a name in the model is not text"), (None, "[]")])
+def test_outputs_without_a_name_or_a_shape(tiny_bundle: Bundle, tmp_path: Path, name: bytes | None, found: str) -> None:
+    content = tiny_onnx().replace(b"uncertainty", name or b"uncertainty")
+    if name is None:
+        model = onnx.load_from_string(content)
+        one = onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0])
+        model.graph.node.append(onnx.helper.make_node("Constant", [], ["scalar"], value=one))
+        model.graph.output.append(onnx.helper.make_tensor_value_info("scalar", onnx.TensorProto.FLOAT, []))
+        content = model.SerializeToString()
+    fields = tiny_bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
+    write_bundle(tmp_path / "bundle", fields, {"model.onnx": content})
+    with pytest.raises(BundleError) as refused:
+        Engine(open_bundle(tmp_path / "bundle"), threads=1)
+    assert found in str(refused.value)
 
 
 @settings(max_examples=100)
