@@ -1,8 +1,9 @@
 """`vssl embed` in-process, through the server and on Ray, beside the bare loop: decode and ONNX Runtime on all cores.
 
 They take turns on the same files in one run; whole commands are timed, start and Parquet included, and medians shown
-with the ratio to the bare loop. The first 10,000 images alone show whether memory grows with the folder. Memory is the
-peak of the command's largest process: the server's is not counted, and of Ray's processes only one.
+with the ratio to the bare loop. Folders of the first 10,000 and of all images, unpacked, show whether memory grows with
+the folder; an archive's own directory is held in memory as long as it is read. Memory is the peak of the command's
+largest process: the server's is not counted, and of Ray's processes only one.
 """
 
 import os
@@ -76,14 +77,18 @@ def main() -> None:
             roads = commands(bundle, url, folder)
             rows = measure(arguments.data, roads, rounds=1 if arguments.quick else 2)
             if not arguments.quick:
-                roads_alone = {road: command for road, command in roads.items() if road != BARE}
-                rows += measure(repeated(arguments.data, FEW, folder / "few.zip"), roads_alone, rounds=1)
+                growing = {road: roads[road] for road in ("in-process", "through the server")}
+                for images in (FEW, MANY):
+                    unpacked = folder / f"folder of {images:,}"
+                    with zipfile.ZipFile(repeated(arguments.data, images, folder / "part.zip")) as archive:
+                        archive.extractall(unpacked)
+                    rows += measure(str(unpacked), growing, rounds=1)
             if arguments.photos:
                 rows += measure(repeated(arguments.photos, photos, folder / "photos.zip"), roads, rounds=1)
     report("vssl embed", rows, {"data": Path(arguments.data).name}, arguments.json)
 
 
-BARE, FEW = "bare loop", 10_000
+BARE, FEW, MANY = "bare loop", 10_000, 60_000
 Command = Callable[[str], list[str]]
 
 

@@ -36,7 +36,7 @@ class ClientBase(ABC, Generic[T]):
                 the least under way, and what one fails at, another does.
             transport: `http`, VSSL's own interface; `triton` and `grpc`, Triton's over HTTP and over gRPC, which
                 Triton and `vssl serve` both have (they need the extra `triton`).
-            model: the model's name, for `triton` and `grpc`.
+            model: the model's name; needed for `triton` and `grpc`, and by default the server's first one for `http`.
             timeout: seconds without an answer after which it counts as lost.
             retries: further tries after a lost connection, 429 or a 5xx, with growing pauses; Retry-After is honoured.
             connections: requests under way at once at each server.

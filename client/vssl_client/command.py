@@ -50,7 +50,7 @@ def embed(
     url: Annotated[list[str] | None, typer.Option(help=URL)] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle to run in this process, without a server.")] = None,
     transport: Annotated[TransportChoice, typer.Option(help="How to talk to servers.")] = TransportChoice.HTTP,
-    model: Annotated[str | None, typer.Option(help="The model's name, for --transport grpc and triton.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name, where a server has several.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where the server wants one.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="Where --bundle runs: here, or on Ray.")] = EngineChoice.LOCAL,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -40,12 +41,13 @@ class HttpTransport:
         self._http = httpx2.Client(**self._requests.settings)
 
     def model(self) -> ModelInfo:
-        """The first of the models that it serves.
+        """The model that answers.
 
         Raises:
+            UsageError: the server has none of that name.
             ClientError: as for `embed`.
         """
-        return wire.read_model(self._send(self._requests.model()).content)
+        return self._requests.read_model(self._send(self._requests.model()))
 
     def embed(self, batch: Batch) -> EmbeddingResult:
         """Embed at least one image; a bad one has its error in its row.
@@ -74,7 +76,7 @@ class AsyncHttpTransport:
 
     async def model(self) -> ModelInfo:
         """As `HttpTransport.model`."""
-        return wire.read_model((await self._send(self._requests.model())).content)
+        return self._requests.read_model(await self._send(self._requests.model()))
 
     async def embed(self, batch: Batch) -> EmbeddingResult:
         """As `HttpTransport.embed`."""
@@ -100,7 +102,8 @@ class _Requests:
             raise UsageError(f"{url}: not a valid address ({error})") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise UsageError(f"{url}: not the address of a server; it must look like http://127.0.0.1:8000")
-        self._url, self._compression = url.rstrip("/"), options.compression
+        self._url, self._compression, self._model = url.rstrip("/"), options.compression, options.model
+        self._embed = wire.EMBED if self._model is None else f"{wire.EMBED}&model={quote(self._model, safe='')}"
         self.settings: dict[str, Any] = {
             "headers": options.headers(),
             "timeout": httpx2.Timeout(options.timeout, connect=min(options.timeout, 5.0)),
@@ -113,11 +116,14 @@ class _Requests:
 
     def embed(self, batch: Batch) -> _Asked:
         if not isinstance(batch, Pixels):
-            return _Asked("POST", self._url + wire.EMBED, *wire.embed_body(batch))
+            return _Asked("POST", self._url + self._embed, *wire.embed_body(batch))
         body, headers = wire.tensor_body(batch.array)
         if self._compression == "gzip":
             body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
         return _Asked("POST", self._url + wire.INFER.format(batch.model), body, headers)
+
+    def read_model(self, response: httpx2.Response) -> ModelInfo:
+        return wire.read_model(response.content, self._model)
 
     def read(self, response: httpx2.Response, batch: Batch) -> EmbeddingResult:
         if isinstance(batch, Pixels):

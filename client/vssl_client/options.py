@@ -37,12 +37,8 @@ class Options:
             )
         if self.timeout <= 0 or self.retries < 0 or self.connections < 1:
             raise UsageError("timeout and connections must be over 0, and retries not under it")
-        if (self.model is None) != (self.transport == "http"):
-            raise UsageError(
-                "name the model with `model`: a Triton server has many"
-                if self.model is None
-                else "`model` is for the transports grpc and triton: /v1/embed answers with the server's first model"
-            )
+        if self.model is None and self.transport != "http":
+            raise UsageError("name the model with `model`: a Triton server has many")
 
     def headers(self) -> dict[str, str]:
         """What proves who we are, as headers of HTTP or metadata of gRPC."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.calibration import FLAGS
+from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
 from vssl_client.errors import BadAnswer, ImageRejected
 from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_failed, filled
@@ -94,14 +95,19 @@ def read_tensors(body: bytes, header_length: str | None, model: str, images: int
         raise _bad(INFER.format(model), error) from error
 
 
-def read_model(body: bytes) -> ModelInfo:
-    """The served model, the first one if there are several.
+def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
+    """The served model of the name `wanted`; by default the first one.
 
     Raises:
+        UsageError: the server has no model of that name.
         BadAnswer: it is not what a VSSL server answers.
     """
     try:
-        row = json.loads(body)["data"][0]
+        rows = json.loads(body)["data"]
+        row = next((row for row in rows if row["id"] == wanted), None) if wanted else rows[0]
+        if row is None:
+            served = ", ".join(_text(row["id"]) for row in rows)
+            raise UsageError(f"the server has no model {wanted!r}; it serves {served or 'none'}")
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         told = row.get("preprocessing")
         preprocessing = None if told is None else Preprocessing(**told)

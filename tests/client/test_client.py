@@ -12,6 +12,7 @@ from PIL import Image
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import serving
+from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
@@ -199,3 +200,17 @@ def test_a_busy_server_is_asked_again(tiny_bundle: Bundle, impatient: None) -> N
     images = pictures(300)
     with serving(tiny_bundle.location, "--max-images", "64", "--queue-images", "64") as url, Client(url) as client:
         assert_same(client.embed(images), oracle(tiny_bundle, images))
+
+
+def test_a_model_is_chosen_by_name_where_a_server_has_several(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path / "other", name="other", seed=1)
+    images = pictures(3)
+    with serving(tiny_bundle.location, str(other.location)) as url:
+        for model, bundle in ((None, tiny_bundle), ("tiny", tiny_bundle), ("other", other)):
+            with Client(url, model=model) as client:
+                assert client.model().id == bundle.manifest.id
+                assert_same(client.embed(images), oracle(bundle, images))
+        with Client(url, model="third") as client, pytest.raises(UsageError, match=r"no model 'third'.*tiny, other"):
+            client.model()
+        with Client(url, model="third") as client, pytest.raises(RequestRejected, match="third"):
+            client.embed(images)

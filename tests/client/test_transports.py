@@ -163,7 +163,6 @@ def test_pixels_go_through_where_files_do_not(tiny_bundle: Bundle) -> None:
     [
         {"transport": "triton"},
         {"transport": "carrier pigeon"},
-        {"model": "tiny"},
         {"compression": "zip"},
         {"compression": "gzip"},
         {"timeout": 0},
