@@ -5,6 +5,7 @@ rename a file changes its folder's. That is one `stat` a folder, none a file. No
 that is missing, damaged, of another folder or that can't be written costs a new search and nothing else.
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -28,13 +29,14 @@ the listing would not change the folder's time."""
 
 class Listing:
     """A listing in the making. Lines of JSON, the folder's own name first, then `["sub/", mtime, ctime]` and
-    `"sub/name.jpg"` in the order they are met, compressed as they come; zlib's checksum covers them all.
+    `"sub/name.jpg"` in the order they are met, compressed as they come; gzip's checksum covers them all.
     """
 
     def __init__(self, root: Path) -> None:
         self._root, self._count, self._settled = root, 0, True
-        self._packer = zlib.compressobj(level=1)
-        self._parts = [self._packer.compress(_head(root))]
+        self._packed = BytesIO()
+        self._packer = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=1)
+        self._packer.write(_head(root))
 
     def folder(self, name: str) -> None:
         """Note the times of the folder `name` ("" or "sub/", as the file system has it), before it is listed."""
@@ -54,19 +56,22 @@ class Listing:
         try:
             place = _place(self._root)
             place.parent.mkdir(parents=True, exist_ok=True)
+            self._packer.close()
             with atomic_write(place) as file:
-                file.writelines([*self._parts, self._packer.flush()])
+                file.write(self._packed.getbuffer())
         except (OSError, RuntimeError):  # read-only, full; or there is no home
             pass
 
     def _add(self, item: str | list[str | int]) -> None:
-        self._parts.append(self._packer.compress(json.dumps(item).encode() + b"\n"))
+        self._packer.write(json.dumps(item).encode() + b"\n")
 
 
 def kept(root: Path) -> Iterator[str] | None:
     """Paths of the images in the absolute folder `root` as they were listed before, or None: search it."""
     try:
-        lines = BytesIO(zlib.decompress(_place(root).read_bytes()))
+        lines = gzip.GzipFile(
+            fileobj=BytesIO(_place(root).read_bytes())
+        )  # packed it is small, and it may be unpacked twice
         if lines.readline() != _head(root):
             return None
         begin = lines.tell()
@@ -75,7 +80,7 @@ def kept(root: Path) -> Iterator[str] | None:
                 name, *times = json.loads(line)
                 if times != _times(root, name):
                     return None
-    except (OSError, RuntimeError, ValueError, zlib.error):
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error):
         return None
     lines.seek(begin)
     return (json.loads(line) for line in lines if not line.startswith(b"["))

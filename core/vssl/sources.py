@@ -64,10 +64,10 @@ class Folder(Source):
         listing = Listing(root)
         waiting = self._entries("", listing)
         while waiting:
-            name, entry = waiting.pop()
-            if entry.is_dir(follow_symlinks=False):
-                waiting += self._entries(f"{name}/", listing)
-            elif is_image(name) and _may_be_file(entry):
+            name = waiting.pop()
+            if name.endswith("/"):
+                waiting += self._entries(name, listing)
+            else:
                 listing.file(name)
                 yield name
         listing.keep()
@@ -78,12 +78,20 @@ class Folder(Source):
             data = file.read(max_bytes + 1)
         return within(data, max_bytes)
 
-    def _entries(self, folder: str, listing: Listing) -> list[tuple[str, os.DirEntry[str]]]:
-        """What a folder holds, the last name first."""
+    def _entries(self, folder: str, listing: Listing) -> list[str]:
+        """Images and folders (with a slash at the end) in a folder, the last name first."""
         listing.folder(decode_name(folder))
+        entries = []  # names alone: one folder may hold millions
         with os.scandir(self.root / decode_name(folder)) as found:
-            entries = [(folder + encode_name(entry.name), entry) for entry in found if not hidden(entry.name)]
-        return sorted(entries, key=lambda pair: pair[0], reverse=True)
+            for entry in found:
+                name = folder + encode_name(entry.name)
+                if hidden(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    entries.append(f"{name}/")
+                elif is_image(name) and _may_be_file(entry):
+                    entries.append(name)
+        return sorted(entries, key=lambda name: name.removesuffix("/"), reverse=True)
 
 
 def open_source(location: str) -> Source:
