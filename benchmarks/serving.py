@@ -2,9 +2,10 @@
 
 The same ONNX file, the same decoding, the same JPEG, the same load generator (`hey` from Debian) on the same machine.
 The bare loop decodes and infers without any server. Each server runs alone, round after round; medians over the rounds
-are shown. The peers run as their documentation shows it, with ONNX Runtime's defaults; "plain FastAPI, our session" has
-our session's options. LitServe and BentoML take base64 in JSON. `make peers` and `make test-triton` install them; what
-is not there is left out.
+are shown. CPU time per image is what a busy machine changes least. The bare loop has the cores to itself, the servers
+share them with `hey`: no server could come closer to it than that leaves. The peers run as their documentation shows
+it, with ONNX Runtime's defaults; "plain FastAPI, our session" has our session's options. LitServe and BentoML take
+base64 in JSON. `make peers` and `make test-triton` install them; what is not there is left out.
 """
 
 import base64
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -23,7 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,13 +132,17 @@ def servers(bundle: Path, bodies: Bodies, folder: Path) -> dict[str, Start]:
         environment["BENTOML_DO_NOT_TRACK"] = environment["LITSERVE_DISABLE_ANALYTICS"] = "1"
         url = f"http://127.0.0.1:{port}{path}"
         with subprocess.Popen(
-            [*command, str(port)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, str(port)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as process:
             try:
                 wait_for(url, bodies.json(1))
                 yield Server(process.pid, {count: (url, bodies.json(count)) for count in (1, MANY)})
             finally:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGKILL)  # its workers too: they outlive a master that is told to end
 
     @contextmanager
     def triton() -> Iterator[Server]:
@@ -205,17 +211,25 @@ def process_of(argument: Path) -> int:
 
 
 def ask(server: Server, load: Load, seconds: float) -> Row:
-    """Images/s, latencies in milliseconds, and how many answers were none, by `hey`."""
+    """Images/s, latencies in milliseconds, how many answers were none, and the CPU time that an image took server and
+    `hey`, which share the machine's cores.
+    """
     url, body = server.asked[load.images]
     command = ["hey", "-z", f"{seconds}s", "-c", str(load.concurrency), "-o", "csv", "-m", "POST", "-T", body.kind]
     for header in body.headers:
         command += ["-H", header]
+    before, client_before = cpu_seconds(server.pid), os.times()
     done = subprocess.run([*command, "-D", str(body.file), url], check=True, capture_output=True, text=True)
+    used, client = cpu_seconds(server.pid) - before, os.times()
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     good = sorted(float(row["response-time"]) for row in rows if row["status-code"] == "200")
     # hey leaves failed connections out of its table: they show as fewer images a second.
     row: Row = {"images_per_second": len(good) * load.images / seconds, "errors": len(rows) - len(good)}
     if good:
+        images = len(good) * load.images
+        row["cpu_us"] = 1e6 * used / images
+        waited = client.children_user + client.children_system
+        row["hey_cpu_us"] = 1e6 * (waited - client_before.children_user - client_before.children_system) / images
         row["p50_ms"] = 1000 * good[len(good) // 2]
         row["p99_ms"] = 1000 * good[min(len(good) - 1, len(good) * 99 // 100)]
     return row
@@ -246,18 +260,35 @@ def jpeg(side: int) -> bytes:
     return file.getvalue()
 
 
-def memory(pid: int) -> float:
-    """MiB that a process and its children hold now, shared pages counted once."""
-    tree, total = [pid], 0
+def family(pid: int) -> Iterator[Path]:
+    """The folders under /proc of a process and of all that it has started."""
+    tree = [pid]
     while tree:
         one = tree.pop()
-        try:
-            tree += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-            [kib] = re.findall(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)
+        with suppress(OSError):  # ended meanwhile
+            for task in Path(f"/proc/{one}/task").iterdir():
+                tree += map(int, (task / "children").read_text().split())
+            yield Path(f"/proc/{one}")
+
+
+def memory(pid: int) -> float:
+    """MiB that a process and its children hold now, shared pages counted once."""
+    total = 0
+    for folder in family(pid):
+        with suppress(OSError):
+            [kib] = re.findall(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.M)
             total += int(kib)
-        except OSError:  # ended meanwhile
-            continue
     return total / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and its children have used, in user code and in the kernel."""
+    ticks = 0
+    for folder in family(pid):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(bundle: Path, folder: Path, seconds: float, rounds: int) -> list[Row]:

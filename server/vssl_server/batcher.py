@@ -12,8 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -185,16 +186,14 @@ class Batcher:
                 raise EngineStoppedError("the engine has stopped")
             self._jobs.append(job)
             self._changed.notify()
-        job.future.add_done_callback(self._forget)
+        job.future.add_done_callback(partial(self._forget, job))
         return job.future
 
-    def _forget(self, future: "Future[Answer]") -> None:
+    def _forget(self, job: _Job, _: "Future[Answer]") -> None:
         # Cancelled or failed with images still waiting: they must not be computed, nor their pixels stay in memory.
-        with self._changed:
-            for job in self._jobs:
-                if job.future is future:
-                    self._jobs.remove(job)
-                    break
+        if job.taken < len(job.images):
+            with self._changed, suppress(ValueError):
+                self._jobs.remove(job)
 
     def _run(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """From a bundle to a listening process, and its orderly end."""
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -124,12 +125,23 @@ class Server(uvicorn.Server):
                 return
         if self.should_exit:
             return
+        spare_collector()
         names = ", ".join(model.manifest.name for model in self.service.models)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         scheme = "http" if self.service.settings.tls_certificate is None else "https"
         typer.echo(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}", err=True)
+
+
+def spare_collector() -> None:
+    """Let Python's garbage collector look at what requests leave, not again and again at what stays for good.
+
+    It took a sixth of the event loop's time. Almost nothing of a request needs it: reference counts free the images.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def check_tls(settings: Settings) -> None:
