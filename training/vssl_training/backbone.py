@@ -165,6 +165,4 @@ def build_backbone(recipe: Recipe) -> Backbone:
     settings: NetworkSettings = recipe.network
     if settings.backbone == "small":
         return SmallNet(settings.width, settings.depth, settings.pool)
-    small = recipe.views.small_crops
-    other_sizes = small.count > 0 and small.size != recipe.image.size
-    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes)
+    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)

@@ -89,8 +89,7 @@ def check_network(recipe: Recipe) -> None:
     """
     with torch.device("meta"):
         embedder = build_embedder(recipe)
-        sizes = {recipe.image.size} | ({recipe.views.small_crops.size} if recipe.views.small_crops.count else set())
-        for size in sizes:
+        for size in recipe.sizes:
             try:
                 embedder.posterior(embedder.backbone(torch.zeros(2, 3, size, size)))
             except (RuntimeError, ValueError, AssertionError) as error:

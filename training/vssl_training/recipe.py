@@ -234,6 +234,12 @@ class Recipe(Section):
     minutes: float | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, ge=1)
 
+    @property
+    def sizes(self) -> set[int]:
+        """Sides of the pictures that the network meets, in pixels: images, views and small crops."""
+        small = self.views.small_crops
+        return {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+
     @model_validator(mode="after")
     def _length(self) -> "Recipe":
         if (self.minutes is None) == (self.epochs is None):
