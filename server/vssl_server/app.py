@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 import vssl
 from vssl_server import inference_rest, metrics, repository, schema
-from vssl_server.access import AccessMiddleware, AdminKeys, Keys
+from vssl_server.access import OPEN_PATHS, AccessMiddleware, AdminKeys, Keys
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
@@ -39,7 +39,13 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for model in models:
             model.batcher.start()
+        if settings.workers > 1:
+            # This one listens when it can answer: the others serve meanwhile.
+            await asyncio.wait([asyncio.wrap_future(model.batcher.warm) for model in models])
+        counting = asyncio.create_task(_publish(service)) if settings.workers > 1 else None
         yield
+        if counting is not None:
+            counting.cancel()
         for model in service.models:
             await asyncio.to_thread(model.batcher.close, settings.deadline_seconds)
 
@@ -53,8 +59,15 @@ def create_app(
         # The documentation pages would load scripts from elsewhere; /openapi.json is ours alone.
         docs_url=None,
         redoc_url=None,
-        # Off even where the environment asks for it: nothing leaves this process but answers.
-        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        # Traces go where the standard variables of OpenTelemetry say, and nowhere without; metrics are Prometheus's.
+        telemetry={
+            "tracing": True,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": True,
+            "exclude": lambda scope: scope["path"] in OPEN_PATHS,
+        },
     )
     app.state.service = service = Service(settings, models)
     app.post("/v1/embed", **schema.EMBED)(embed)
@@ -109,8 +122,16 @@ async def readyz(request: Request) -> Response:
 
 async def show_metrics() -> Response:
     """Prometheus metrics."""
-    body = prometheus_client.generate_latest(metrics.REGISTRY)
-    return Response(body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+    return Response(metrics.exposition(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+
+async def _publish(service: Service) -> None:
+    """Other workers can't ask this one's gauges: it writes them down, once a second."""
+    while True:
+        for model in service.models:
+            metrics.QUEUE_IMAGES.labels(model.manifest.name).set(model.batcher.held)
+            metrics.READY.labels(model.manifest.name).set(model.batcher.ready)
+        await asyncio.sleep(1)
 
 
 def _unix_time(created: str) -> int:

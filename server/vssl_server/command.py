@@ -11,6 +11,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes behind the port (1).")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
@@ -33,7 +34,11 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
     flags = {name: value for name, value in locals().items() if name != "bundles"}
-    from vssl_server.serving import run
     from vssl_server.settings import load_settings
 
-    run(bundles, load_settings(flags))
+    settings = load_settings(flags)
+    if settings.workers > 1:
+        from vssl_server.workers import run_workers as run
+    else:
+        from vssl_server.serving import run
+    run(bundles, settings)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vssl_server.errors import HANDLERS, ApiError
+from vssl_server.tracing import name_route
 
 ROUTE = "vssl.route"
 """The scope's key for the path of a route that was answered here."""
@@ -31,6 +32,7 @@ class DirectRoutes:
             await self.app(scope, receive, send)
             return
         scope[ROUTE] = path
+        name_route("POST", path)
         request = Request(scope, receive)
         try:
             response = await endpoint(request)

@@ -60,7 +60,8 @@ async def start(
     options = [
         ("grpc.max_receive_message_length", catalogue.service.settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # else two servers share a port, and each answers half of the requests
+        # Two servers must not share a port, for each would answer half of the requests; the workers of one may.
+        ("grpc.so_reuseport", int(settings.workers > 1)),
     ]
     server = grpc.aio.server(options=options)
     service = InferenceService(catalogue, keys, AdminKeys(settings.admin_keys_file))

@@ -1,5 +1,6 @@
 """What `/metrics` shows, for Prometheus: base units, requests and batches counted apart."""
 
+import os
 from collections.abc import Sequence
 
 from prometheus_client import (
@@ -10,7 +11,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable with the folder where several workers keep their counts, so that each can tell those of all."""
 
 # Else every series has a second one, the time at which this process first counted it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -46,9 +52,21 @@ IMAGES = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 QUEUE_IMAGES = Gauge(
-    "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY
+    "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY,
+    multiprocess_mode="livesum",
+)  # fmt: skip
+READY = Gauge(
+    "vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY, multiprocess_mode="livemin"
 )
-READY = Gauge("vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """All series in Prometheus's text format; with several workers the sums over them, without the process's own."""
+    if FOLDER not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 class ModelMetrics:

@@ -19,6 +19,7 @@ from vssl_server.decoding import BadImagesError, Decoding, Encoded, Refusal
 from vssl_server.pool import Pool
 from vssl_server.settings import Settings
 from vssl_server.statistics import Statistics
+from vssl_server.tracing import stages
 
 MUCH = 256 * 1024
 """Bytes of images whose hashes take long enough to be made in a thread."""
@@ -106,6 +107,7 @@ class Model:
                     metrics.IMAGES.labels(self.manifest.name, refusal.type).inc()
             self.metrics.decode_seconds.observe(work.seconds)
             self._count(answer, started)
+            stages(started, decode=work.seconds, queue=answer.queue_seconds, inference=answer.inference_seconds)
             return Result(answer, work.refused)
 
     async def embed_pixels(self, pixels: Pixels) -> Result:
@@ -114,6 +116,7 @@ class Model:
         with self._failures(started), self.batcher.places(len(pixels)):
             answer = await asyncio.wrap_future(self.batcher.submit(list(pixels)))
             self._count(answer, started)
+            stages(started, queue=answer.queue_seconds, inference=answer.inference_seconds)
             return Result(answer, {})
 
     def _queue(self, images: Sequence[Pixels], future: "Future[Answer]") -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -31,14 +31,21 @@ from vssl_server.service import Service
 from vssl_server.settings import Settings
 
 
-def run(locations: Sequence[Path], settings: Settings) -> None:
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    typer.echo(line, err=True)
+
+
+def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str], object] = say) -> None:
     """Serve the bundles until SIGTERM or SIGINT, then answer what is in flight and return.
+
+    `announce` gets the line that says where, as soon as every model can answer.
 
     Raises:
         UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
         VsslError: the address can't be listened on, or a model can't run.
     """
-    with bind(settings.host, settings.port) as sock, Pool(settings.decode_threads) as pool:
+    with bind(settings.host, settings.port, settings.workers > 1) as sock, Pool(settings.decode_threads) as pool:
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
@@ -71,7 +78,7 @@ def run(locations: Sequence[Path], settings: Settings) -> None:
             # Requests end by their deadline; what is left a second later is a body that does not come.
             timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
         )
-        server = Server(config, app.state.service, app.state.repository)
+        server = Server(config, app.state.service, app.state.repository, announce)
         for number in (signal.SIGINT, signal.SIGTERM):
             # Uvicorn raises the signal once more when it has ended: it must find a handler that lets us return.
             signal.signal(number, server.drain)
@@ -83,9 +90,11 @@ def run(locations: Sequence[Path], settings: Settings) -> None:
 class Server(uvicorn.Server):
     """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, repository: Repository) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, repository: Repository, announce: Callable[[str], object]
+    ) -> None:
         super().__init__(config)
-        self.service, self.repository = service, repository
+        self.service, self.repository, self.announce = service, repository, announce
         self.failure: VsslError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -131,7 +140,7 @@ class Server(uvicorn.Server):
         host = f"[{host}]" if ":" in host else host
         grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         scheme = "http" if self.service.settings.tls_certificate is None else "https"
-        typer.echo(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}", err=True)
+        self.announce(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}")
 
 
 def spare_collector() -> None:
@@ -167,8 +176,10 @@ def _grpc() -> ModuleType:
     return vssl_server.grpc_service
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
     """A socket that holds the address, so that a busy port is known before a model is loaded.
+
+    With `shared` others of this user may hold it too; those that listen get a share of the connections each.
 
     Raises:
         VsslError: the address is taken, not ours, or no address.
@@ -178,6 +189,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
     except (OSError, UnicodeError) as error:
         if sock is not None:

@@ -1,6 +1,7 @@
 """What can be set about a server: environment variables `VSSL_…`, and the same as flags of `vssl serve`."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from vssl.errors import UsageError
 
 PREFIX = "VSSL_"
+
+
+def cores() -> int:
+    """Cores that this process may use; fewer than the machine's where it was bound to some."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -27,6 +35,9 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for gRPC; 0 picks a free one. Without it there is none."""
 
+    workers: int = Field(1, ge=1)
+    """Processes that serve behind one port, each with engines of its own."""
+
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """Largest request body in bytes, and so the largest image; more is answered 413."""
 
@@ -42,11 +53,12 @@ class Settings(BaseSettings):
     batch_size: int = Field(32, ge=1)
     """Most images in one call of the engine."""
 
-    decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Threads that decode images; by default one for each core."""
+    decode_threads: int = Field(default_factory=cores, ge=1)
+    """Threads that decode images; by default one for each core at hand, shared out among the workers."""
 
     engine_threads: int = Field(0, ge=0)
-    """Threads inside one call of the engine; 0 leaves the choice to ONNX Runtime (all cores)."""
+    """Threads inside one call of the engine; 0 leaves the choice to ONNX Runtime (all cores), but several
+    workers share the cores out."""
 
     cache_bytes: int = Field(0, ge=0)
     """Memory for answers by the content of the image file, for each model; 0 keeps none."""
@@ -77,6 +89,12 @@ class Settings(BaseSettings):
     def _a_certificate_has_its_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key belong together: name both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_serve_the_same(self) -> Self:
+        if self.workers > 1 and self.admin_keys_file is not None:
+            raise ValueError("--workers and --admin-keys-file don't go together: a load would reach one worker only")
         return self
 
     @model_validator(mode="after")
