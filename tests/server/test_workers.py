@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import expected, png
-from tests.server.test_process import Server, failed, half_a_request, read_answer, running
+from tests.server.test_process import Server, failed, read_answer, running
 from vssl.bundle import Bundle
 
 PNG = {"Content-Type": "image/png"}
@@ -52,11 +53,14 @@ def test_answers_and_counts_of_both_and_the_end_of_all(tiny_bundle: Bundle) -> N
         assert 'vssl_requests_total{path="/v1/embed",status="200"} 24.0' in shown
         assert 'vssl_ready{model="tiny"} 1.0' in shown
         assert len(set(re.findall(r'vssl_queue_images\{model="tiny"\} (\S+)', shown))) == 1
-        connection, rest = half_a_request(server, png(9))
-        with connection:
+        data = png(9)
+        head = f"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(data)}\r\n"
+        with socket.create_connection(server.address, timeout=60) as connection:
+            connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")  # one of them waits for the body
             server.process.send_signal(signal.SIGTERM)
             until(lambda: sum(map(gone, pids)) == 1)  # the one that has nothing to do
-            connection.sendall(rest)
+            connection.sendall(data)
             assert read_answer(connection)[0] == 200
         assert server.ended() == ""
         assert all(map(gone, pids))
