@@ -142,7 +142,11 @@ def servers(bundle: Path, bodies: Bodies, folder: Path) -> dict[str, Start]:
                 wait_for(url, bodies.json(1))
                 yield Server(process.pid, {count: (url, bodies.json(count)) for count in (1, MANY)})
             finally:
-                os.killpg(process.pid, signal.SIGKILL)  # its workers too: they outlive a master that is told to end
+                process.terminate()  # BentoML ends its workers, LitServe leaves them
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     @contextmanager
     def triton() -> Iterator[Server]:
