@@ -31,6 +31,8 @@ NAMES = {
     "images_per_second": "images per second",
     "residual": "squared error of spoilt views",
     "spread": "spread of log σ²",
+    "rho": "rank correlation ρ(σ², error)",
+    "probe": "linear probe accuracy",
 }
 """What figures are called in the page, in its order; others follow under the names that they are logged by."""
 
