@@ -59,8 +59,8 @@ class Listing:
             self._packer.close()
             with atomic_write(place) as file:
                 file.write(self._packed.getbuffer())
-        except (OSError, RuntimeError):  # read-only, full; or there is no home
-            pass
+        except (OSError, RuntimeError):
+            return  # read-only, full, or there is no home: the next start searches again, as it would have anyway
 
     def _add(self, item: str | list[str | int]) -> None:
         self._packer.write(json.dumps(item).encode() + b"\n")
