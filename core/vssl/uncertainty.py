@@ -109,13 +109,18 @@ class Health:
 
 def health(log_variance: Floats, squared_error: Floats, clamp: tuple[float, float]) -> Health:
     """Of log variances [N, D], before they are scaled, and the squared errors [N] of the same embeddings."""
-    low, high = clamp
-    edge = 0.01 * (high - low)
     return Health(
         spread=float(log_variance.mean(axis=1).std()),
-        clamped=float(((log_variance < low + edge) | (log_variance > high - edge)).mean()),
+        clamped=clamped(log_variance, clamp),
         correlation=rank_correlation(np.exp(log_variance).mean(axis=1), squared_error),
     )
+
+
+def clamped(log_variance: Floats, clamp: tuple[float, float]) -> float:
+    """Part of log variances, before they are scaled, within 1 % of the clamp's ends."""
+    low, high = clamp
+    edge = 0.01 * (high - low)
+    return float(((log_variance < low + edge) | (log_variance > high - edge)).mean())
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:

@@ -20,9 +20,11 @@ from vssl.errors import UsageError, VsslError
 from vssl.images import load_images
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source, splits_of
+from vssl_training.class_lists import paths_of
 from vssl_training.data import Order, Stream, TrainingData, load_data, take
+from vssl_training.evaluation import evaluate
 from vssl_training.judge import Judge
-from vssl_training.recipe import Recipe
+from vssl_training.recipe import Recipe, override
 from vssl_training.run import Budget, Run
 from vssl_training.train import train
 
@@ -194,3 +196,31 @@ def test_classes_of_another_set_are_refused(parts: Path, tmp_path: Path) -> None
     (tmp_path / "other" / "bag").rename(tmp_path / "other" / "hat")
     with pytest.raises(UsageError, match=r"its classes \['coat', 'hat'\] are not those of the data"):
         load(parts / "set" / "train", tmp_path / "other")
+
+
+def test_a_list_chooses_classes(parts: Path, shards: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("coat\n")
+    recipe = override(small_recipe, [f"image.classes={tmp_path / 'list'}"])
+    trained, judged = (list((parts / "set" / split / "coat").iterdir()) for split in ("train", "val"))
+    train(recipe, str(parts / "set"), tmp_path / "run", Budget(steps=4), 0)
+    assert Run(tmp_path / "run").record().data.images == len(trained)
+    figures = evaluate(tmp_path / "run", str(parts / "set"), None)
+    assert (figures["images"], figures["bank_images"]) == (len(judged), len(trained))
+    coats = paths_of(open_source(str(shards)), str(tmp_path / "list"))
+    assert len(coats) == 20
+    assert all("/coat/" in path for path in coats)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "holds no class"), (None, "is no list of the package")])
+def test_a_list_that_is_none_is_refused(fashion_folder: Path, tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "list").write_text(text)
+    with pytest.raises(UsageError, match=rf"image\.classes: .*list {said}"):
+        paths_of(open_source(str(fashion_folder)), str(tmp_path / "list"))
+
+
+def test_a_class_of_a_list_without_images_is_named(fashion_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("coat\nhat\n")
+    for location in (fashion_folder, fashion_folder / "coat"):
+        with pytest.raises(UsageError, match=r"no images of . of the 2 classes in .*list, such as (hat|coat)"):
+            paths_of(open_source(str(location)), str(tmp_path / "list"))

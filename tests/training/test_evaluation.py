@@ -84,7 +84,9 @@ def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> No
         "effective_rank",
         "auroc_blur",
         "auroc_crop",
+        "variance_clamped",
     } <= figures.keys()
+    assert figures["variance_clamped"] < 0.5
     assert figures["bank_images"] == 40
 
 

@@ -22,6 +22,7 @@ from vssl.errors import UsageError, VsslError
 from vssl.images import ImageSet, load_images, memory
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.sources import Source, splits_of
+from vssl_training.class_lists import load_classes, paths_of
 from vssl_training.run import DataRecord, record_data
 from vssl_training.schedule import batch_indices
 from vssl_training.torchvision_sets import open_data
@@ -193,8 +194,11 @@ def load_data(
     device: torch.device,
     max_unreadable: float,
     say: Callable[[str], None],
+    classes: str | None = None,
 ) -> TrainingData:
     """Read a run's data. A folder or archive of `train` and `val` (and perhaps `test`) is taken apart as named.
+
+    With `classes`, the name of a list, images of other classes are left out.
 
     Raises:
         UsageError: no images, one that can't be trained on, or a `val` whose classes are not those of the data.
@@ -206,7 +210,7 @@ def load_data(
         location, val = splits["train"], val or judging
         say(f"training on {location}; {f'judging by {val}' if val else 'no val split'}; anything else is left out")
     source = open_data(location)
-    paths = list(source.paths())
+    paths = paths_of(source, classes)
     needed = len(paths) * preprocessing.size**2 * 3
     kept = (
         f"{len(paths):,} images at {preprocessing.size} px take {needed / 2**30:.2f} GiB "
@@ -234,7 +238,7 @@ def load_data(
         raise too_many(len(sample.failures), tried, *sample.failures[0])
     if len(sample) < 2:
         raise UsageError(f"{location}: one image is not enough to train on")
-    judges = None if val is None else load_images(open_data(val), preprocessing)
+    judges = None if val is None else load_classes(open_data(val), preprocessing, classes)
     if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
         raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")
     say(f"{record.images:,} images, {len(sample.failures):,} skipped, {len(sample.classes) or 'no'} classes")

@@ -14,6 +14,7 @@ from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.preprocessing import Preprocessing
 from vssl.sources import splits_of
+from vssl_training.class_lists import load_classes
 from vssl_training.probe import linear_accuracy
 from vssl_training.torchvision_sets import open_data
 from vssl_training.trust import foreign_figures, trust_figures
@@ -28,6 +29,10 @@ class Model(Protocol):
     """A run or a bundle, opened."""
 
     preprocessing: Preprocessing
+    classes: str | None
+    """The list of classes that it was trained on, where it is known."""
+    clamp: tuple[float, float] | None
+    """Bounds of log σ², where they are known."""
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """Embed uint8 [N, S, S, 3]."""
@@ -40,6 +45,8 @@ class Model(Protocol):
 
 class BundleModel:
     """A bundle in ONNX Runtime."""
+
+    classes = clamp = None
 
     def __init__(self, path: Path) -> None:
         bundle = open_bundle(path)
@@ -61,8 +68,10 @@ class RunModel:
         from vssl_training.run import Run, preprocessing_of
 
         run = Run(path)
-        self.preprocessing = preprocessing_of(run.record().recipe)
+        recipe = run.record().recipe
+        self.preprocessing, self.classes = preprocessing_of(recipe), recipe.image.classes
         self._embedder = run.load_embedder()
+        self.clamp = None if self._embedder.free_scale else self._embedder.log_variance.clamp
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """See `Model`."""
@@ -125,17 +134,17 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
         data = next((splits[name] for name in ASKED if name in splits), splits["train"])
         bank = bank or (splits["train"] if data != splits["train"] else None)
     model = open_model(path)
-    queries = load_images(open_data(data), model.preprocessing)
+    queries = load_classes(open_data(data), model.preprocessing, model.classes)
     figures: dict[str, float | int] = {"images": len(queries), "unreadable": len(queries.failures)}
     clean = model.embed(queries.pixels)
-    voters = None if bank is None else load_images(open_data(bank), model.preprocessing)
+    voters = None if bank is None else load_classes(open_data(bank), model.preprocessing, model.classes)
     if voters is not None:
         figures["bank_images"] = len(voters)
     figures |= label_figures(model, queries, voters, clean)
     figures["effective_rank"] = effective_rank(clean.embedding)
     figures["rankme"] = rankme(clean.embedding)
     figures["sphere_std"] = sphere_std(clean.embedding)
-    figures |= trust_figures(model.embed, queries, clean)
+    figures |= trust_figures(model.embed, queries, clean, model.clamp)
     if ood is not None:
         figures |= foreign_figures(clean, model.embed(load_images(open_data(ood), model.preprocessing).pixels))
     return figures

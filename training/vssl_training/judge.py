@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vssl.images import ImageSet
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
+from vssl.uncertainty import health
 from vssl_training.augment import degraded_view, to_float
 from vssl_training.embedder import Embedder
 from vssl_training.network import Encoder
@@ -67,7 +68,8 @@ class Judge:
     @torch.no_grad()
     def head(self, embedder: Embedder, views: DegradationSettings) -> dict[str, float]:
         """How the variance head follows the error of spoilt queries: over images, `spread` is the standard deviation of
-        the mean log σ², and `rho` the rank correlation of the mean σ² with the mean squared error d².
+        the mean log σ², and `rho` the rank correlation of the mean σ² with the mean squared error d²; `clamped` is the
+        part of the log σ² at the clamp's ends.
         """
         training = embedder.log_variance.training
         embedder.log_variance.eval()
@@ -79,9 +81,9 @@ class Judge:
             goal = on_sphere(embedder.mean(embedder.backbone(target).final))
             parts.append((log_variance, (mean - goal).square()))
         embedder.log_variance.train(training)
-        log_variance, error = (torch.cat(values) for values in zip(*parts, strict=True))
-        rho = rank_correlation(log_variance.exp().mean(1), error.mean(1))
-        return rounded({"spread": float(log_variance.mean(1).std(correction=0)), "rho": rho})
+        log_variance, error = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
+        found = health(log_variance, error.mean(1), embedder.log_variance.clamp)
+        return rounded({"spread": found.spread, "rho": found.correlation, "clamped": found.clamped})
 
 
 @torch.no_grad()
@@ -107,12 +109,6 @@ def probe_accuracy(
     weights = np.linalg.solve(covariance + penalty * np.eye(len(covariance)), known.T @ (targets - targets.mean(0)))
     scores = (queries - centre) @ weights + targets.mean(0)
     return float((scores.argmax(1) == labels).mean())
-
-
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's ρ of two [N] without ties; 0 where one of them does not vary."""
-    ranks = torch.stack([values.argsort().argsort().double() for values in (a, b)])
-    return float(torch.corrcoef(ranks)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:

@@ -22,10 +22,14 @@ class Section(BaseModel):
 
 
 class ImageSettings(Section):
-    """How files become pixels: `size` in pixels, `crop` the part of the shorter side that is kept."""
+    """How files become pixels: `size` in pixels, `crop` the part of the shorter side that is kept.
+
+    `classes` names a list of the package or a file of one class a line: images of others are left out.
+    """
 
     size: int = Field(default=32, ge=16, le=512)
     crop: float = Field(default=1.0, gt=0, le=1)
+    classes: str | None = None
 
 
 class HeadSettings(Section):

@@ -32,6 +32,7 @@ NAMES = {
     "residual": "squared error of spoilt views",
     "spread": "spread of log σ²",
     "rho": "rank correlation ρ(σ², error)",
+    "clamped": "part of log σ² at the clamp's ends",
     "probe": "linear probe accuracy",
 }
 """What figures are called in the page, in its order; others follow under the names that they are logged by."""

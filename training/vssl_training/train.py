@@ -90,7 +90,8 @@ def train(
     with distributed.processes() as device, ExitStack() as stack:
         progress = Progress(distributed.rank() == 0)
         progress.say(f"reading {location}")
-        data = load_data(location, val, preprocessing_of(recipe), device, max_unreadable, progress.say)
+        preprocessing, classes = preprocessing_of(recipe), recipe.image.classes
+        data = load_data(location, val, preprocessing, device, max_unreadable, progress.say, classes)
         judge = Judge.draw(data.sample, seed, device, data.val)
         init = None if start.init is None else record_weights(start.init)
         describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, init=init)

@@ -13,6 +13,7 @@ from vssl.uncertainty import (
     augrc,
     aurc,
     bootstrap,
+    clamped,
     e_aurc,
     error_cut,
     fpr_at_acceptance,
@@ -29,23 +30,30 @@ MOST_SPOILT = 2_000
 """Images that are spoilt and embedded again, for each kind."""
 
 
-def trust_figures(embed: Embed, images: ImageSet, clean: Embeddings) -> dict[str, float]:
+def trust_figures(
+    embed: Embed, images: ImageSet, clean: Embeddings, clamp: tuple[float, float] | None = None
+) -> dict[str, float]:
     """Every figure that applies, and where it is of images drawn from more, the ends of its 95 % interval.
 
     Args:
         embed: uint8 [N, S, S, 3] → their embeddings.
         images: what is judged on; labels only judge.
         clean: their embeddings.
+        clamp: bounds of log σ² before it is scaled to embeddings of unit length, where they are known.
 
     Returns:
         `auroc_KIND` with `…_low` and `…_high`: P(u(spoilt) > u(clean)) over all pairs at severity 3, for every kind of
-        degradation. `variance_spread`: std over images of mean log σ². `variance_error`: rank correlation of
-        the mean σ² with the squared distance to the clean image's embedding, over the spoilt images; a head under .05
-        is dead. With labels, of u and of the distance to the nearest neighbour (`…_gallery`): `r_auroc`,
-        `r_auroc_in_class`, `aurc`, `augrc`, `e_aurc`, `error_cut_80`; see `vssl.uncertainty`.
+        degradation. `variance_spread`: std over images of mean log σ². `variance_clamped`: part of the log σ² at the
+        ends of a `clamp`. `variance_error`: rank correlation of the mean σ² with the squared distance to the clean
+        image's embedding, over the spoilt images; a head under .05 is dead. With labels, of u and of the distance to
+        the nearest neighbour (`…_gallery`): `r_auroc`, `r_auroc_in_class`, `aurc`, `augrc`, `e_aurc`, `error_cut_80`;
+        see `vssl.uncertainty`.
     """
     figures = spoilt_figures(embed, images.pixels, clean)
-    figures["variance_spread"] = float(np.log(clean.variance).mean(axis=1).std())
+    log_variance = np.log(clean.variance)
+    figures["variance_spread"] = float(log_variance.mean(axis=1).std())
+    if clamp is not None:
+        figures["variance_clamped"] = clamped(log_variance + np.log(log_variance.shape[1]), clamp)
     if images.labels is not None and len(images) > 1:
         found = nearest(clean.embedding, clean.embedding, 1, exclude_self=True)
         wrong = images.labels[found.rows[:, 0]] != images.labels
