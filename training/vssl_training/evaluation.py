@@ -46,7 +46,8 @@ class Model(Protocol):
 class BundleModel:
     """A bundle in ONNX Runtime."""
 
-    classes = clamp = None
+    classes: str | None = None
+    clamp: tuple[float, float] | None = None
 
     def __init__(self, path: Path) -> None:
         bundle = open_bundle(path)

@@ -79,10 +79,10 @@ class Judge:
         for view, target in zip(torch.split(spoilt, BATCH), torch.split(clean, BATCH), strict=True):
             mean, log_variance = embedder.posterior(embedder.backbone(view))
             goal = on_sphere(embedder.mean(embedder.backbone(target).final))
-            parts.append((log_variance, (mean - goal).square()))
+            parts.append((log_variance.cpu().numpy(), (mean - goal).square().mean(1).cpu().numpy()))
         embedder.log_variance.train(training)
-        log_variance, error = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
-        found = health(log_variance, error.mean(1), embedder.log_variance.clamp)
+        values, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+        found = health(values, errors, embedder.log_variance.clamp)
         return rounded({"spread": found.spread, "rho": found.correlation, "clamped": found.clamped})
 
 
