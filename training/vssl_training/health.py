@@ -43,10 +43,10 @@ def dead(figures: dict[str, float]) -> str | None:
 
 
 class Watch:
-    """Counts bad judgements in a row."""
+    """Counts bad judgements in a row; `bad` of them were made before a run was interrupted."""
 
-    def __init__(self) -> None:
-        self.bad = 0
+    def __init__(self, bad: int = 0) -> None:
+        self.bad = bad
 
     def judge(self, step: int, complaint: str | None) -> str | None:
         """The complaint, once it has been made often enough after the first steps."""

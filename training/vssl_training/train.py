@@ -185,12 +185,11 @@ def run_phase(
     Synchronisation: terms of the loss are read (`.item()`) at log steps only. Checkpoints are written between steps,
     by the first process.
     """
-    start = 0
+    start, watch = 0, Watch()
     if checkpoint is not None:
         phase.load_state(checkpoint)
-        start = checkpoint["step"]
+        start, watch = checkpoint["step"], Watch(checkpoint["bad"])
         progress.say(f"going on with the {phase.name} phase at step {start:,} of {phase.steps:,}")
-    watch = Watch()
     progress.begin(phase.name, start, phase.steps, phase.batch)
     for step in range(start, phase.steps):
         terms = phase.step(step)
@@ -211,7 +210,7 @@ def run_phase(
                 raise VsslError(stopped(run, phase, done, trouble))
         stop = any_interrupted(interrupted, done, phase)
         if (due(done, phase.steps, CHECKPOINTS) or stop) and distributed.rank() == 0:
-            run.save_checkpoint(phase.state(), phase.name, done, good=healthy)
+            run.save_checkpoint(phase.state() | {"bad": watch.bad}, phase.name, done, good=healthy)
         if stop:
             progress.say(f"stopped at step {done:,}, and saved; the same command goes on from here")
             raise KeyboardInterrupt
