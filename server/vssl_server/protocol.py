@@ -1,4 +1,5 @@
-"""Uvicorn's HTTP protocol, with one write an answer instead of two, and a limit to a request's head in time and bytes.
+"""Uvicorn's HTTP protocol, with one write an answer instead of two, a limit to a request's head in time and bytes, and
+an end for connections whose clients stop half way.
 
 Each write wakes the client, which on a busy machine takes the core from us in the middle of our work.
 """
@@ -11,12 +12,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers; a little more may come with its last read."""
 
+IDLE_SECONDS = 75
+"""For which a connection is kept for a next request: longer than clients and balancers keep theirs (httpx 5, AWS 60),
+so that it is they who close, and no request meets a connection that is just being closed here."""
+
+LAST_LOOK_SECONDS = 0.01
+"""A busy loop comes to its timers before it reads what has come: an idle connection is closed after one more look."""
+
 
 class Protocol(HttpToolsProtocol):
     """One connection. Its application has `state.service`, whose settings say how long a head may take."""
 
     _timer: asyncio.TimerHandle | None = None
+    """While a head is awaited."""
     _head_bytes = 0
+    _rest: asyncio.TimerHandle | None = None
+    """While the rest of a body is awaited whose request has been answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the gathering of writes between uvicorn and the connection."""
@@ -42,14 +53,39 @@ class Protocol(HttpToolsProtocol):
         self._head_is_over()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """A request that was refused before its body had come: what is left of that has its time too."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._rest = self.loop.call_later(self._receive_seconds, self.transport.close)
+
+    def on_message_complete(self) -> None:
+        """The body is whole; if its request was refused before, the connection is idle from now on."""
+        super().on_message_complete()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless a request turns out to be there."""
+        self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._head_is_over()
+        if self._rest is not None:
+            self._rest.cancel()
         super().connection_lost(exc)
 
+    @property
+    def _receive_seconds(self) -> float:
+        return self.config.app.state.service.settings.receive_seconds  # type: ignore[union-attr, no-any-return]
+
     def _await_head(self) -> None:
-        seconds = self.config.app.state.service.settings.receive_seconds  # type: ignore[union-attr]
-        self._timer = self.loop.call_later(seconds, self._refuse, b"408 Request Timeout")
+        self._timer = self.loop.call_later(self._receive_seconds, self._refuse, b"408 Request Timeout")
 
     def _head_is_over(self) -> None:
         if self._timer is not None:
@@ -80,9 +116,11 @@ class GatheringTransport:
         self._waiting.append(data)
 
     def close(self) -> None:
-        """Write what waits, then close."""
+        """Write what waits, then close; a client that does not read it loses the rest."""
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(IDLE_SECONDS, self._transport.abort)
 
     def _flush(self) -> None:
         if self._waiting:

@@ -25,7 +25,7 @@ from vssl_server.batcher import EngineStoppedError
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.pool import Pool
-from vssl_server.protocol import Protocol
+from vssl_server.protocol import IDLE_SECONDS, Protocol
 from vssl_server.repository import Repository
 from vssl_server.service import Service
 from vssl_server.settings import Settings
@@ -75,6 +75,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
             lifespan="on",
             access_log=False,
             log_config=None,
+            timeout_keep_alive=IDLE_SECONDS,
             # Requests end by their deadline; what is left a second later is a body that does not come.
             timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
         )

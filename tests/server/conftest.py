@@ -79,10 +79,11 @@ class Announced(uvicorn.Server):
 
 
 @contextmanager
-def over_tcp(app: ASGIApp) -> Iterator[tuple[str, int]]:
-    """The application on a free port; its lifespan belongs to the caller."""
+def over_tcp(app: ASGIApp, **config: Any) -> Iterator[tuple[str, int]]:
+    """The application on a free port; its lifespan belongs to the caller. `config` is uvicorn's."""
     with bind("127.0.0.1", 0) as sock:
-        server = Announced(uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None, access_log=False))
+        fixed: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False}
+        server = Announced(uvicorn.Config(app, **({"http": Protocol} | config | fixed)))
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
         assert server.listens.wait(60)

@@ -5,16 +5,20 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
 from tests.server.conftest import GatedEngine, Served, over_tcp, png, serving
 from tests.server.test_errors import error
 from tests.server.test_process import failed, running
 from vssl.bundle import Bundle
+from vssl_server import protocol
+from vssl_server.protocol import Protocol
 
 PNG = {"Content-Type": "image/png"}
 
@@ -80,6 +84,84 @@ def test_several_requests_on_one_connection_have_their_time_each(impatient: tupl
         for shade in range(1, 6):
             assert client.post("/v1/embed", content=png(shade), headers=PNG).status_code == 200
             threading.Event().wait(0.1)
+
+
+def test_a_body_that_was_refused_must_end_too(impatient: tuple[str, int]) -> None:
+    with socket.create_connection(impatient, timeout=60) as connection:
+        connection.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        assert answer_on(connection) == 415
+        connection.sendall(b"the first bytes")
+        assert all_of(connection) == b""
+
+
+def test_a_connection_is_used_again_after_a_body_that_was_refused(tiny_bundle: Bundle) -> None:
+    with (
+        serving(tiny_bundle, name="refuses", max_body_bytes=100_000) as served,
+        over_tcp(served.client.app) as address,
+        socket.create_connection(address, timeout=60) as connection,
+    ):
+        head = "POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 200000\r\n\r\n"
+        for _ in range(2):
+            connection.sendall(head.encode())
+            assert answer_on(connection) == 413
+            connection.sendall(bytes(200_000))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer_on(connection) == 200
+
+
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n"])
+def test_a_client_that_does_not_read_loses_its_connection(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 1)
+    lost = threading.Event()
+
+    class Watched(Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    with serving(tiny_bundle, name="unread") as served:
+        served.client.app.add_api_route("/large", lambda: Response(bytes(50_000_000)))  # type: ignore[attr-defined]
+        with (
+            over_tcp(served.client.app, http=Watched, timeout_keep_alive=1) as address,
+            socket.create_connection(address, timeout=60) as connection,
+        ):
+            connection.sendall(f"GET /large HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
+            assert lost.wait(60)
+
+
+def answer_on(connection: socket.socket) -> int:
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+def test_a_request_that_comes_while_the_loop_is_busy_is_not_taken_for_idleness(tiny_bundle: Bundle) -> None:
+    """The connection's time is over before the loop comes to read the request that has come in time."""
+    stuck = threading.Event()
+
+    class Busy(Protocol):
+        def data_received(self, data: bytes) -> None:
+            if data == b"busy":
+                stuck.set()
+                time.sleep(1.5)
+
+            super().data_received(data)
+
+    with (
+        serving(tiny_bundle, name="busy loop") as served,
+        over_tcp(served.client.app, http=Busy, timeout_keep_alive=1) as address,
+        socket.create_connection(address, timeout=60) as connection,
+        socket.create_connection(address, timeout=60) as other,
+    ):
+        for last in (False, True):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer_on(connection) == 200
+            if not last:
+                other.sendall(b"busy")
+                assert stuck.wait(60)
 
 
 def test_an_engine_that_hangs_turns_readiness_red_until_it_returns(tiny_bundle: Bundle) -> None:
