@@ -41,7 +41,7 @@ class ClientBase(ABC, Generic[T]):
             retries: further tries after a lost connection, 429 or a 5xx, with growing pauses; Retry-After is honoured.
             connections: requests under way at once at each server.
             api_key: sent as a bearer token.
-            compression: `gzip` packs pixels, and requests to `triton` and `grpc`: for slow lines. JPEG gains nothing.
+            compression: `gzip` packs requests: for slow lines, and BMP, TIFF or pixels. JPEG and PNG gain nothing.
             resize_locally: decode here, and send the model's pixels where these are fewer bytes than the files. The
                 embeddings are the same; such answers have no calibration.
 

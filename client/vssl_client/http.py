@@ -115,12 +115,13 @@ class _Requests:
         return _Asked("GET", self._url + wire.MODELS)
 
     def embed(self, batch: Batch) -> _Asked:
-        if not isinstance(batch, Pixels):
-            return _Asked("POST", self._url + self._embed, *wire.embed_body(batch))
-        body, headers = wire.tensor_body(batch.array)
+        if isinstance(batch, Pixels):
+            path, (body, headers) = wire.INFER.format(batch.model), wire.tensor_body(batch.array)
+        else:
+            path, (body, headers) = self._embed, wire.embed_body(batch)
         if self._compression == "gzip":
             body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
-        return _Asked("POST", self._url + wire.INFER.format(batch.model), body, headers)
+        return _Asked("POST", self._url + path, body, headers)
 
     def read_model(self, response: httpx2.Response) -> ModelInfo:
         return wire.read_model(response.content, self._model)

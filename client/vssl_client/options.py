@@ -31,10 +31,6 @@ class Options:
             raise UsageError(f"transport {self.transport!r} is not one of {', '.join(get_args(TransportName))}")
         if self.compression not in (None, *get_args(Compression)):
             raise UsageError(f"compression {self.compression!r} is not gzip or None")
-        if self.compression and self.transport == "http" and not self.resize_locally:
-            raise UsageError(
-                "compression packs pixels (resize_locally) and what goes to Triton: /v1/embed takes files as they are"
-            )
         if self.timeout <= 0 or self.retries < 0 or self.connections < 1:
             raise UsageError("timeout and connections must be over 0, and retries not under it")
         if self.model is None and self.transport != "http":

@@ -16,7 +16,7 @@ from vssl_server import inference_schema as schema
 from vssl_server.batcher import EngineStoppedError
 from vssl_server.errors import ApiError, invalid_options
 from vssl_server.model import Model
-from vssl_server.request import read_body
+from vssl_server.request import read_decompressed
 from vssl_server.service import Service
 
 Open = Callable[[Path], Model]
@@ -125,7 +125,7 @@ def add_routes(app: FastAPI, repository: Repository) -> None:
 
     async def load(request: Request, name: str) -> Response:
         """Load a bundle, or load a served model again, without dropping a request."""
-        body = await read_body(request, repository.service.settings.max_body_bytes)
+        body = await read_decompressed(request, repository.service.settings.max_body_bytes)
         try:
             asked = LoadRequest.model_validate(orjson.loads(body or b"{}"))
         except orjson.JSONDecodeError as error:

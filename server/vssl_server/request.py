@@ -85,15 +85,14 @@ async def read_request(request: Request, options: Options, settings: Settings) -
         ApiError: 400, 413, 415 or 422.
         ClientDisconnect: the client went away while sending.
     """
-    _refuse_compressed(request)
     kind = _kind(request)
     if kind == "application/json":
-        body = await read_body(request, settings.max_body_bytes)
+        body = await read_decompressed(request, settings.max_body_bytes)
         images, options = await apart(len(body) > LARGE_BODY, _from_json, body, options)
     elif kind == "multipart/form-data":
         images = await _from_multipart(request, settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        images = [Image(None, await read_body(request, settings.max_body_bytes))]
+        images = [Image(None, await read_decompressed(request, settings.max_body_bytes))]
     else:
         raise ApiError(
             415,
@@ -109,14 +108,13 @@ async def read_json(request: Request, settings: Settings) -> bytes:
     """A whole body that says that it is JSON, not parsed yet.
 
     Raises:
-        ApiError: 413 or 415.
+        ApiError: 400, 413 or 415.
     """
-    _refuse_compressed(request)
     if _kind(request) != "application/json":
         raise ApiError(
             415, "unsupported_media_type", f"Content-Type {_kind(request) or 'is missing'}: send application/json"
         )
-    return await read_body(request, settings.max_body_bytes)
+    return await read_decompressed(request, settings.max_body_bytes)
 
 
 def check_count(images: int, settings: Settings, field: str) -> None:
@@ -131,10 +129,11 @@ def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _refuse_compressed(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send the body uncompressed")
+def _encoding(request: Request) -> str:
+    encoding: str = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "deflate"):
+        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send gzip, deflate or none")
+    return encoding
 
 
 async def read_decompressed(request: Request, max_bytes: int) -> bytes:
@@ -143,9 +142,7 @@ async def read_decompressed(request: Request, max_bytes: int) -> bytes:
     Raises:
         ApiError: 400, 413 or 415.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "deflate"):
-        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send gzip, deflate or none")
+    encoding = _encoding(request)
     body = await read_body(request, max_bytes)
     if encoding == "identity":
         return body
@@ -194,6 +191,8 @@ def _too_long(max_bytes: int) -> ApiError:
 
 async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
     stream = bounded(request, settings.max_body_bytes)
+    if _encoding(request) != "identity":
+        stream = _once(await read_decompressed(request, settings.max_body_bytes))
     # One file more than allowed, so that our own message tells of too many.
     parser = InMemoryParser(request.headers, stream, max_files=settings.max_images + 1, max_fields=16)
     try:
@@ -206,6 +205,10 @@ async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
         return [await _part(index, name, part) for index, (name, part) in enumerate(form.multi_items())]
     finally:
         await form.close()
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
 
 
 async def _part(index: int, name: str, part: UploadFile | str) -> Image:

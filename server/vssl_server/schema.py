@@ -133,7 +133,7 @@ class OpenAIEmbeddings(BaseModel):
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     reasons = {
-        400: "The body is not valid JSON or multipart",
+        400: "The body is not valid JSON or multipart, or not packed as it says",
         401: "No API key, or another one, where the server has some",
         404: "No such model",
         406: "No media type of `Accept` is one that this server writes",

@@ -1,10 +1,12 @@
 """The SDK over the Open Inference Protocol, and pixels in place of files: the same rows on every way."""
 
 import asyncio
+import gzip
 import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from vssl_client import (
     ConnectionFailed,
     Overloaded,
     RequestRejected,
+    http,
 )
 from vssl_client.inputs import ImageInput
 
@@ -148,6 +151,26 @@ def test_pixels_are_sent_where_they_are_fewer_bytes(
         assert not client.embed([b"x" * 10_000], on_error="return").ok.any()
 
 
+def test_files_are_packed_where_it_was_asked_for(
+    server: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[tuple[int, int]] = []
+
+    def compress(data: bytes, compresslevel: int) -> bytes:
+        packed = gzip.compress(data, compresslevel)
+        lengths.append((len(data), len(packed)))
+        return packed
+
+    monkeypatch.setattr(http, "gzip", SimpleNamespace(compress=compress))
+    file = io.BytesIO()
+    Image.open(io.BytesIO(plain())).save(file, "BMP")
+    images = [file.getvalue(), plain()]
+    with Client(server, compression="gzip") as client:
+        assert_same(client.embed(images), oracle(tiny_bundle, images))
+    assert all(sent < whole / 2 for whole, sent in lengths)
+    assert lengths
+
+
 def test_pixels_go_through_where_files_do_not(tiny_bundle: Bundle) -> None:
     """A server that takes small bodies alone shows that no file is sent."""
     images: list[ImageInput] = [photograph()] * 5
@@ -164,7 +187,6 @@ def test_pixels_go_through_where_files_do_not(tiny_bundle: Bundle) -> None:
         {"transport": "triton"},
         {"transport": "carrier pigeon"},
         {"compression": "zip"},
-        {"compression": "gzip"},
         {"timeout": 0},
         {"retries": -1},
         {"connections": 0},

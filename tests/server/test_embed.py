@@ -1,7 +1,9 @@
 """`POST /v1/embed`: every form of request and of answer gives the engine's own numbers."""
 
 import base64
+import gzip
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,23 @@ def test_a_body_in_chunks_without_a_length(client: TestClient, tiny_bundle: Bund
     chunks = (FILES[0][start : start + 10] for start in range(0, len(FILES[0]), 10))
     answer = client.post("/v1/embed", content=chunks, headers={"Content-Type": "image/png"})
     check(answer.json(), tiny_bundle, FILES[:1], [None])
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_packed_bodies(client: TestClient, tiny_bundle: Bundle, encoding: str, pack: Any) -> None:
+    asked = [
+        client.build_request("POST", "/v1/embed", content=FILES[0], headers={"Content-Type": "image/png"}),
+        client.build_request("POST", "/v1/embed", files=parts(FILES)),
+        client.build_request("POST", "/v1/embed", json={"images": [text(data) for data in FILES]}),
+        client.build_request("POST", "/v1/embeddings", json={"model": "tiny", "input": text(FILES[0])}),
+    ]
+    for request in asked:
+        headers = {"Content-Type": request.headers["content-type"], "Content-Encoding": encoding}
+        answer = client.post(request.url, content=pack(request.read()), headers=headers)
+        assert answer.status_code == 200, answer.text
+        found = np.array([item["embedding"] for item in answer.json()["data"]])
+        truth = expected(tiny_bundle, FILES[: len(found)]).embedding
+        np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)
 
 
 def test_a_hundred_images_keep_their_order(client: TestClient, tiny_bundle: Bundle) -> None:

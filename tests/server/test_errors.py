@@ -1,6 +1,8 @@
 """Every error has OpenAI's shape, and says what was wrong with which image."""
 
 import base64
+import gzip
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,11 +129,31 @@ def test_types_of_body_that_are_not_read(client: TestClient, kind: str | None) -
     )
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-def test_compressed_bodies_are_refused_before_they_are_read(client: TestClient, encoding: str) -> None:
-    headers = {"Content-Type": "image/png", "Content-Encoding": encoding}
+FORMS = ["image/png", "application/json", "multipart/form-data; boundary=x"]
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_other_compressions_are_refused(client: TestClient, kind: str, encoding: str) -> None:
+    headers = {"Content-Type": kind, "Content-Encoding": encoding}
     failed = error(client.post("/v1/embed", content=GOOD, headers=headers), 415, "unsupported_encoding")
     assert encoding in failed["message"]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+@pytest.mark.parametrize(
+    ("path", "kind"), [*(("/v1/embed", kind) for kind in FORMS), ("/v1/embeddings", "application/json")]
+)
+def test_a_packed_body_is_bounded_when_it_is_unpacked(
+    small: Served, path: str, kind: str, encoding: str, pack: Any
+) -> None:
+    headers = {"Content-Type": kind, "Content-Encoding": encoding}
+    for body in (pack(b"\0" * 1_000_000), b"x" * 2001):
+        refused = error(small.client.post(path, content=body, headers=headers), 413, "body_too_large")
+        assert "2,000 bytes" in refused["message"]
+    for broken in (pack(GOOD)[:-1], pack(GOOD) + b"x", b"nonsense", b""):
+        failed = error(small.client.post(path, content=broken, headers=headers), 400, "invalid_encoding")
+        assert encoding in failed["message"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"images": [NaN]}', b"[" * 100_000])
