@@ -1,12 +1,14 @@
-"""Makes `demo/fashion-mnist.zip` from the files of Debian's package `dataset-fashion-mnist` (MIT, Zalando SE).
+"""Makes an archive of Fashion-MNIST from the files of Debian's package `dataset-fashion-mnist` (MIT, Zalando SE).
 
-Usage: python demo/make_archive.py /usr/share/datasets/fashion-mnist
+`python demo/make_archive.py /usr/share/datasets/fashion-mnist` writes the part of it that is `demo/fashion-mnist.zip`;
+with `--out FILE` all 70,000 images go into another.
 """
 
+import argparse
 import gzip
 import io
-import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 PER_CLASS = {"train": 400, "test": 50}
 FILES = {"train": "train", "test": "t10k"}
+ALL = {"train": 6000, "test": 1000}
 NOTICE = """Fashion-MNIST, the first {train} training and {test} test images of each class, as PNG files.
 
 Copyright (c) 2017 Zalando SE, https://tech.zalando.com
@@ -45,19 +48,31 @@ def add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), data)
 
 
-def main(folder: Path) -> None:
-    """Write the archive beside this script."""
-    with zipfile.ZipFile(Path(__file__).parent / "fashion-mnist.zip", "w") as archive:
-        add(archive, "LICENSE", NOTICE.format(**PER_CLASS).encode())
-        for split, per_class in PER_CLASS.items():
+def write(folder: Path, out: Path, per_class: Mapping[str, int]) -> None:
+    """Write the first images of each class of both parts."""
+    with zipfile.ZipFile(out, "w") as archive:
+        add(archive, "LICENSE", NOTICE.format(**per_class).encode())
+        for split, most in per_class.items():
             labels = read_idx(folder / f"{FILES[split]}-labels-idx1-ubyte.gz", 8)
             images = read_idx(folder / f"{FILES[split]}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
             for label, name in enumerate(CLASSES):
-                for number, index in enumerate(np.flatnonzero(labels == label)[:per_class]):
+                for number, index in enumerate(np.flatnonzero(labels == label)[:most]):
                     file = io.BytesIO()
                     Image.fromarray(images[index]).save(file, "PNG", optimize=True)
                     add(archive, f"{split}/{name}/{number:04d}.png", file.getvalue())
 
 
+def main() -> None:
+    """Write the archive."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("folder", type=Path, help="of the four files")
+    flags.add_argument("--out", type=Path, help="a new archive, of all images")
+    arguments = flags.parse_args()
+    if arguments.out is None:
+        write(arguments.folder, Path(__file__).parent / "fashion-mnist.zip", PER_CLASS)
+    else:
+        write(arguments.folder, arguments.out, ALL)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
