@@ -2,14 +2,15 @@
 
 The baseline is the recipe `quick`. Labels only judge: kNN of the mean head and of the backbone's features on test
 images, with the training images voting; effective rank of the mean head. Uncertainty: AUROC of the exported head (of
-the second phase, or of the joint one) on test images against the same ones cropped and blurred at severity 3.
+the second phase, or of the joint one) on test images against the same ones cropped and blurred at severity 3. Rows that
+the JSON file already holds under the same settings are not run again.
 """
 
 import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.report import DEMO_DATA, Row, parser, report
+from benchmarks.report import DEMO_DATA, Row, found, parser, report
 from vssl.degradations import degrade
 from vssl.errors import VsslError
 from vssl.images import ImageSet, load_images
@@ -66,6 +67,7 @@ def main() -> None:
     flags.add_argument("--data", default=DEMO_DATA, help="an archive or folder with `train` and `test` class folders")
     flags.add_argument("--steps", type=int, default=2_000, help="of both phases together")
     flags.add_argument("--seeds", type=int, default=2)
+    flags.add_argument("--autotune", action="store_true", help="as of `vssl train`")
     flags.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="rows to compute")
     arguments = flags.parse_args()
     steps, seeds = (60, 1) if arguments.quick else (arguments.steps, arguments.seeds)
@@ -75,15 +77,24 @@ def main() -> None:
     preprocessing = preprocessing_of(load_recipe("quick"))
     bank = load_images(open_source(training), preprocessing)
     queries = load_images(open_source(f"{arguments.data}{inside}test"), preprocessing)
-    rows: list[Row] = []
+    settings = {
+        "data": Path(arguments.data).name,
+        "recipe": "quick",
+        "steps": steps,
+        "seeds": seeds,
+        "autotune": arguments.autotune,
+    }
+    rows = found(arguments.json, settings)
     for name in names:
+        if any(row["objective"] == name for row in rows):
+            continue
         recipe = override(load_recipe("quick"), VARIANTS[name])
         judged: list[dict[str, float]] = []
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as folder:
                 run = Path(folder) / "run"
                 try:
-                    train(recipe, training, run, Budget(steps=steps), seed)
+                    train(recipe, training, run, Budget(steps=steps), seed, tune=arguments.autotune)
                 except VsslError as error:  # a form that collapses is a result too
                     print(f"{name}, seed {seed}: {error}")
                 else:
@@ -91,10 +102,10 @@ def main() -> None:
         row: Row = {"objective": name, "finished": f"{len(judged)} of {seeds}"}
         if judged:
             row |= {figure: statistics.mean(each[figure] for each in judged) for figure in judged[0]}
-            row["knn_spread"] = max(each["knn"] for each in judged) - min(each["knn"] for each in judged)
+            if seeds > 1:
+                row["knn_spread"] = max(each["knn"] for each in judged) - min(each["knn"] for each in judged)
         rows.append(row)
-    settings = {"data": Path(arguments.data).name, "recipe": "quick", "steps": steps, "seeds": seeds}
-    report("Ablation of the objective", rows, settings, arguments.json)
+        report("Ablation of the objective", rows, settings, arguments.json)
 
 
 if __name__ == "__main__":
