@@ -8,6 +8,7 @@ one antialiased resize of the centred square → uint8. ICC profiles are not app
 
 import contextlib
 import io
+import struct
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +21,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 SLOW_BYTES = 4 * 2**20
 """The most of what pillow decodes in Python, about 1 MB/s: run-length BMP, PGM and PPM as text or of unusual depth."""
+
+MOST_SCANS = 16
+"""Times that a progressive JPEG of `Limits.max_pixels` may be gone over: ten are usual, a hundred bytes may be one."""
+
+MOST_STRIPS = 2**16
+"""Strips or tiles of a TIFF: pillow makes objects of 300 bytes of each, and lets no other thread run meanwhile."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -82,8 +89,10 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_L
         raise ImageError("empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
+    if data[:4] in TiffImagePlugin.PREFIXES:
+        check_tiff(data, limits)
     with open_image(data) as image:
-        check_header(image, limits)
+        check_header(image, data, limits)
         try:
             image.load()
             rotate(image)
@@ -114,13 +123,48 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
-def check_header(image: Image.Image, limits: Limits) -> None:
-    """Refuse by what the header says: too many pixels, more than one frame."""
+def check_tiff(data: bytes, limits: Limits) -> None:
+    """Refuse a TIFF by its first directory: too many strips or tiles, or tiles that are too large.
+
+    A tile is decoded whole, however little of it the image shows. What can't be read here pillow can't read either.
+    """
+    order, large = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
+    entry = struct.Struct(order + ("HHQ8s" if large else "HHI4s"))
+    try:
+        (start,) = struct.unpack_from(order + ("Q" if large else "I"), data, 8 if large else 4)
+        (entries,) = struct.unpack_from(order + ("Q" if large else "H"), data, start)
+    except struct.error:
+        return
+    start += 8 if large else 2
+    entries = min(entries, max(0, len(data) - start) // entry.size)
+    sides = {TiffImagePlugin.TILEWIDTH: 0, TiffImagePlugin.TILELENGTH: 0}
+    for tag, kind, count, value in entry.iter_unpack(data[start : start + entries * entry.size]):
+        if tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS) and count > MOST_STRIPS:
+            message = f"the TIFF has {count:,} strips or tiles, over the limit of {MOST_STRIPS:,}; save it as PNG"
+            raise ImageError("too_many_bytes", message)
+        if tag in sides:
+            if count != 1 or kind not in (3, 4):  # 16 or 32 bits without a sign; a tag may be there twice
+                raise ImageError("damaged", "the TIFF's tiles have no valid size")
+            sides[tag] = max(sides[tag], struct.unpack_from(order + " HI"[kind - 2], value)[0])
+    width, height = sides.values()
+    if width * height > limits.max_pixels:
+        message = f"tiles of {width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
+        raise ImageError("too_many_pixels", message)
+
+
+def check_header(image: Image.Image, data: bytes, limits: Limits) -> None:
+    """Refuse by what the header says: too many pixels, or too often; more than one frame."""
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(
             "too_many_pixels", f"{width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
         )
+    scans = data.count(b"\xff\xda") if "progressive" in image.info else 1
+    if width * height * scans > limits.max_pixels * MOST_SCANS:
+        message = (
+            f"the {image.format} draws {width:,} × {height:,} pixels in {scans:,} scans; save it with ten or fewer"
+        )
+        raise ImageError("too_many_pixels", message)
     try:
         # A phone's JPEG may carry a preview or depth map as further frames (MPO): its first frame is the photograph.
         animated = image.format != "MPO" and getattr(image, "is_animated", False)

@@ -1,10 +1,8 @@
 """What is no still image within the limits is refused, with a typed error, before it costs memory or time."""
 
 import json
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.bad_files import REASONS, bad_files, png_chunk
-from tests.core.samples import Pixels, animations, encoded, noise, raw_png, still_images
+from tests.bombs import bombs, many_scans, tiled_tiff
+from tests.core.samples import Pixels, animations, encoded, noise, still_images
 from vssl.preprocessing import ImageError, Limits, Preprocessing, decode
 
 SIDE = 8
@@ -110,40 +109,8 @@ def test_what_is_slow_to_decode_is_kept_small() -> None:
     assert refusal(b"P5 100 100 254\n" + bytes(5_000_000)) == "too_many_bytes"
 
 
-def claims_of_30_000_pixels_a_side() -> dict[str, bytes]:
-    """Files of a few hundred bytes at most that say they are huge, name → bytes."""
-    side = 30_000
-    jpeg, webp = bytearray(STILL["jpeg"]), bytearray(encoded(noise(8, 8), "WEBP", lossless=True))
-    start = jpeg.index(b"\xff\xc0") + 5
-    jpeg[start : start + 4] = struct.pack(">HH", side, side)
-    webp[21:25] = struct.pack("<I", 16_000 | 16_000 << 14)  # 14 bits each of width − 1 and height − 1: its most
-    gif = bytearray(STILL["gif"])
-    gif[6:10] = struct.pack("<HH", side, side)
-    bmp = bytearray(STILL["bmp"])
-    bmp[18:26] = struct.pack("<ii", side, side)
-    tiff = encoded(noise(1, 1), "TIFF").replace(
-        struct.pack("<HHII", 256, 4, 1, 1), struct.pack("<HHII", 256, 4, 1, side)
-    )
-    tiff = tiff.replace(struct.pack("<HHII", 257, 4, 1, 1), struct.pack("<HHII", 257, 4, 1, side))
-    return {
-        "png": bad_files()["huge.png"],
-        "jpeg": bytes(jpeg),
-        "webp": bytes(webp),
-        "gif": bytes(gif),
-        "bmp": bytes(bmp),
-        "tiff": tiff,
-        "ppm": f"P6 {side} {side} 255\n".encode(),
-    }
-
-
-def text_bomb() -> bytes:
-    """A PNG whose comment of 400 kB unpacks to 400 MB."""
-    packed = zlib.compress(bytes(400_000_000), 1)
-    return raw_png(np.zeros((8, 8, 1), np.uint16), (b"zTXt", b"Comment\0\0" + packed))
-
-
 def test_what_is_refused_by_its_header_costs_no_memory() -> None:
-    """A process of its own, so that its peak is its own; 30,000 × 30,000 pixels would take 2.7 GB."""
+    """A process of its own, so that its peak is its own."""
     script = """
 import json, resource, sys
 from vssl.preprocessing import ImageError, Preprocessing, decode
@@ -157,15 +124,29 @@ for name, data in json.load(sys.stdin).items():
         reasons[name] = error.type
 print(json.dumps([reasons, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
 """
-    files = {**claims_of_30_000_pixels_a_side(), "bomb": text_bomb()}
-    sent = json.dumps({name: data.hex() for name, data in files.items()})
+    sent = json.dumps({name: data.hex() for name, data in bombs().items()})
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script], input=sent, capture_output=True, text=True, check=True
     )
     reasons, kilobytes = json.loads(done.stdout)
 
-    assert reasons == {**dict.fromkeys(claims_of_30_000_pixels_a_side(), "too_many_pixels"), "bomb": "damaged"}
+    assert reasons == {**dict.fromkeys(bombs(), "too_many_pixels"), "strips": "too_many_bytes", "text": "damaged"}
     assert kilobytes < 30_000
+
+
+def test_tiles_and_many_scans_of_an_ordinary_size_are_read() -> None:
+    assert isinstance(outcome(tiled_tiff(16)), np.ndarray)
+    assert isinstance(outcome(many_scans(side=64, scans=100)), np.ndarray)
+
+
+@pytest.mark.parametrize("kind", [1, 5, 12, 16, 17])
+def test_a_tile_whose_size_is_hidden_in_another_type(kind: int) -> None:
+    assert refusal(tiled_tiff(16, kind=kind)) == "damaged"
+
+
+def test_a_tile_that_has_its_size_twice() -> None:
+    assert refusal(tiled_tiff(16, twice=30_000)) == "too_many_pixels"
+    assert refusal(tiled_tiff(30_000, twice=16)) == "too_many_pixels"
 
 
 @given(st.sampled_from(MAGIC), st.binary(max_size=200))
