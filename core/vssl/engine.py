@@ -88,6 +88,7 @@ class Engine:
         self.size = bundle.manifest.preprocessing.size
         self.dimension = bundle.manifest.outputs.dimension
         self._features = bundle.manifest.outputs.features
+        self._call = run if self.providers[0] == "CPUExecutionProvider" else run_bound
         self._check_signature(bundle)
 
     @property
@@ -134,7 +135,7 @@ class Engine:
         """Outputs for at least one image, computed at most `MOST` at a time."""
         try:
             parts = [
-                self._session.run(outputs, {"image": images[start : start + MOST]})
+                self._call(self._session, outputs, images[start : start + MOST])
                 for start in range(0, len(images), MOST)
             ]
         except Exception as error:
@@ -161,6 +162,33 @@ class Engine:
             raise BundleError(
                 f"{bundle.location}: the model is {found}, the manifest promises {wanted}; export the bundle again"
             )
+
+
+def run(session: Any, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:  # noqa: ANN401
+    """Outputs of ONNX Runtime's session for at least one image."""
+    values: list[Any] = session.run(outputs, {"image": images})
+    return values
+
+
+def run_bound(session: Any, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:  # noqa: ANN401
+    """The same on a GPU: copied there and back once, in batches of a few sizes.
+
+    For each new size CUDA searches for algorithms and TensorRT chooses its kernels anew. So batches are filled up with
+    black images to the next power of two, which the server's warm-up has seen.
+    """
+    batch = np.zeros((bucket(len(images)), *images.shape[1:]), np.uint8)
+    batch[: len(images)] = images
+    binding = session.io_binding()
+    binding.bind_cpu_input("image", batch)
+    for name in outputs:
+        binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    return [values[: len(images)] for values in binding.copy_outputs_to_cpu()]
+
+
+def bucket(images: int) -> int:
+    """The least power of two that is not under a number of images; `MOST` is one."""
+    return 1 << (images - 1).bit_length()
 
 
 def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dict[str, str]:

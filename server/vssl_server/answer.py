@@ -1,4 +1,4 @@
-"""Results of `POST /v1/embed` → JSON, `.npz`, or an Arrow stream."""
+"""Results of `POST /v1/embed` → JSON, `.npz`, `.npy`, or an Arrow stream."""
 
 import base64
 import io
@@ -17,7 +17,8 @@ from vssl_server.errors import ApiError
 from vssl_server.model import Result
 from vssl_server.request import Image, Options
 
-JSON, NPZ, ARROW = "application/json", "application/x-npz", "application/vnd.apache.arrow.stream"
+JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+NPZ, NPY = "application/x-npz", "application/x-npy"
 VECTORS = ("embedding", "variance")
 
 Writer = Callable[[Manifest, Sequence[Image], Options, Result], bytes]
@@ -78,6 +79,14 @@ def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result
     return file.getvalue()
 
 
+def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+    """The array `embedding` [N, D] alone, NaN where an image was refused."""
+    file = io.BytesIO()
+    chosen = options.model_copy(update={"fields": ["embedding"]})
+    np.save(file, _arrays(manifest, len(images), chosen, result)["embedding"])
+    return file.getvalue()
+
+
 def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
     """An Arrow IPC stream of one table with the columns of `to_npz`, null in place of NaN and of empty text.
 
@@ -127,7 +136,7 @@ def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -
     return arrays
 
 
-WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, ARROW: to_arrow}
+WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, NPY: to_npy, ARROW: to_arrow}
 
 
 @lru_cache(256)

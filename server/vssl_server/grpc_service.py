@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from vssl.errors import VsslError
 from vssl_server import metrics
 from vssl_server.access import AdminKeys, Keys, log, name_of, record
+from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
 from vssl_server.repository import Parameters, Repository
@@ -43,7 +44,8 @@ WATCH_SECONDS = 1.0
 """Between two looks at the state on behalf of a client that watches it."""
 
 Message = Any  # the stubs have no types
-Handler = Callable[[Any, Message], Awaitable[Message]]
+Context = Any
+Handler = Callable[[Any, Message, Context], Awaitable[Message]]
 
 logger = logging.getLogger("vssl.server")
 
@@ -82,12 +84,12 @@ async def start(
     return server, found
 
 
-def rpc(handler: Handler) -> Callable[[Any, Message, grpc.aio.ServicerContext], Awaitable[Message]]:
+def rpc(handler: Handler) -> Handler:
     """Check the key, count, time and log a call, and turn its errors into gRPC's."""
     path = f"/{SERVICE}/{handler.__name__}"
 
     @wraps(handler)
-    async def call(self: "InferenceService", request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def call(self: "InferenceService", request: Message, context: Context) -> Message:
         started, status, message = time.monotonic(), grpc.StatusCode.CANCELLED, ""
         metadata = dict(context.invocation_metadata() or ())
         request_id = name_of(metadata.get(REQUEST_ID))
@@ -97,13 +99,14 @@ def rpc(handler: Handler) -> Callable[[Any, Message, grpc.aio.ServicerContext], 
                 self.admin_keys.check(metadata.get("authorization"))
             elif handler.__name__ not in OPEN_METHODS:
                 self.keys.check(metadata.get("authorization"))
-            answer = await handler(self, request)
+            answer = await handler(self, request, context)
             status = grpc.StatusCode.OK
             return answer
         except ApiError as error:
             metrics.REFUSALS.labels(error.code).inc()
             status, message = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message
         except Exception as error:
+            metrics.REFUSALS.labels("internal_error").inc()
             logger.error("%s failed", path, exc_info=error)
             status, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
         finally:
@@ -122,56 +125,60 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         self.catalogue, self.service, self.keys, self.admin_keys = catalogue, catalogue.service, keys, admin_keys
 
     @rpc
-    async def ServerLive(self, request: Message) -> Message:  # noqa: N802
+    async def ServerLive(self, request: Message, context: Context) -> Message:  # noqa: N802
         """The process is alive."""
         return service_pb2.ServerLiveResponse(live=True)
 
     @rpc
-    async def ServerReady(self, request: Message) -> Message:  # noqa: N802
+    async def ServerReady(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Whether every model can answer."""
         return service_pb2.ServerReadyResponse(ready=self.service.state == "ready")
 
     @rpc
-    async def ServerMetadata(self, request: Message) -> Message:  # noqa: N802
+    async def ServerMetadata(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Name and version of the server, and the extensions that it knows."""
         return service_pb2.ServerMetadataResponse(**SERVER)
 
     @rpc
-    async def ModelReady(self, request: Message) -> Message:  # noqa: N802
+    async def ModelReady(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Whether this model can answer."""
         return service_pb2.ModelReadyResponse(ready=self.catalogue.ready(request.name, request.version))
 
     @rpc
-    async def ModelMetadata(self, request: Message) -> Message:  # noqa: N802
+    async def ModelMetadata(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Inputs and outputs of a model."""
         model = self.catalogue.find(request.name, request.version)
         return service_pb2.ModelMetadataResponse(**model.metadata())
 
     @rpc
-    async def ModelConfig(self, request: Message) -> Message:  # noqa: N802
+    async def ModelConfig(self, request: Message, context: Context) -> Message:  # noqa: N802
         """The model's configuration."""
         model = self.catalogue.find(request.name, request.version)
         config = json_format.ParseDict(model.config(), model_config_pb2.ModelConfig())
         return service_pb2.ModelConfigResponse(config=config)
 
     @rpc
-    async def ModelStatistics(self, request: Message) -> Message:  # noqa: N802
+    async def ModelStatistics(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Counts and times of one model, or of all where the request names none."""
         one = request.name and self.catalogue.find(request.name, request.version)
         stats = [model.statistics() for model in ([one] if one else self.catalogue.models)]
         return json_format.ParseDict({"model_stats": stats}, service_pb2.ModelStatisticsResponse())
 
     @rpc
-    async def ModelInfer(self, request: Message) -> Message:  # noqa: N802
+    async def ModelInfer(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
+        started = time.monotonic()
         model = self.catalogue.find(request.model_name, request.model_version)
         async with self.service.receiving():
             outputs = chosen([output.name for output in request.outputs])
         result = await self.service.answer(model.infer(_tensors(request)), INPUT)
-        answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-        for name, array in arrays(outputs, result):
-            answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
-            answer.raw_output_contents.append(array.tobytes())
+        with model.model.metrics.encode_seconds.time():
+            answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+            for name, array in arrays(outputs, result):
+                answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
+                answer.raw_output_contents.append(array.tobytes())
+        spent = [(name.lower(), value) for name, value in timing(started, result).items()]
+        context.set_trailing_metadata((*context.trailing_metadata(), *spent))
         return answer
 
 
@@ -183,19 +190,19 @@ class Administration(InferenceService):
         self.repository = repository
 
     @rpc
-    async def RepositoryIndex(self, request: Message) -> Message:  # noqa: N802
+    async def RepositoryIndex(self, request: Message, context: Context) -> Message:  # noqa: N802
         """The served models."""
         return service_pb2.RepositoryIndexResponse(models=self.repository.index(request.ready))
 
     @rpc
-    async def RepositoryModelLoad(self, request: Message) -> Message:  # noqa: N802
+    async def RepositoryModelLoad(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Load a bundle, or load a served model again; the parameter `bundle` is a path on the server."""
         given = request.parameters["bundle"].string_param if "bundle" in request.parameters else None
         await self.repository.load(request.model_name, Parameters(bundle=given).bundle)
         return service_pb2.RepositoryModelLoadResponse()
 
     @rpc
-    async def RepositoryModelUnload(self, request: Message) -> Message:  # noqa: N802
+    async def RepositoryModelUnload(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Serve a model no more; what it has begun is answered."""
         await self.repository.unload(request.model_name)
         return service_pb2.RepositoryModelUnloadResponse()
@@ -207,13 +214,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, catalogue: Catalogue) -> None:
         self.service = catalogue.service
 
-    async def Check(self, request: Message, context: grpc.aio.ServicerContext) -> Message:  # noqa: N802
+    async def Check(self, request: Message, context: Context) -> Message:  # noqa: N802
         """SERVING while every model can answer."""
         if request.service not in ("", SERVICE):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}; there is {SERVICE}")
         return self._status()
 
-    async def Watch(self, request: Message, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:  # noqa: N802
+    async def Watch(self, request: Message, context: Context) -> AsyncIterator[Message]:  # noqa: N802
         """The status now and whenever it changes, until the server stops."""
         told = None
         while True:

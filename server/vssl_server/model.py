@@ -46,7 +46,9 @@ class Model:
     def __init__(self, manifest: Manifest, infer: Infer, settings: Settings, pool: Pool) -> None:
         self.manifest, self._infer, self._pool = manifest, infer, pool
         self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
-        self._warm_sizes = sorted({1, (settings.batch_size + 1) // 2, settings.batch_size})
+        # On a GPU each power of two is a size of its own (`vssl.engine.bucket`).
+        powers = [2**power for power in range(settings.batch_size.bit_length())]
+        self._warm_sizes = sorted({*powers, settings.batch_size})
         self.batcher = Batcher(
             infer,
             settings.batch_size,

@@ -9,6 +9,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from vssl_server import metrics
+from vssl_server.service import Service
+
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers; a little more may come with its last read."""
 
@@ -52,12 +55,14 @@ class Protocol(HttpToolsProtocol):
         """The head is whole."""
         self._head_is_over()
         super().on_headers_complete()
+        if self._service.draining:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """A request that was refused before its body had come: what is left of that has its time too."""
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            self._rest = self.loop.call_later(self._receive_seconds, self.transport.close)
+            self._rest = self.loop.call_later(self._service.settings.receive_seconds, self.transport.close)
 
     def on_message_complete(self) -> None:
         """The body is whole; if its request was refused before, the connection is idle from now on."""
@@ -73,6 +78,11 @@ class Protocol(HttpToolsProtocol):
         """Close an idle connection, unless a request turns out to be there."""
         self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
 
+    def send_400_response(self, msg: str) -> None:
+        """Count what is no HTTP."""
+        metrics.REFUSALS.labels("invalid_http").inc()
+        super().send_400_response(msg)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
         self._head_is_over()
@@ -80,12 +90,22 @@ class Protocol(HttpToolsProtocol):
             self._rest.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The server ends: what has come is answered, and an idle connection closed after one more look."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_handler()
+        else:
+            super().shutdown()
+
     @property
-    def _receive_seconds(self) -> float:
-        return self.config.app.state.service.settings.receive_seconds  # type: ignore[union-attr, no-any-return]
+    def _service(self) -> Service:
+        service: Service = self.config.app.state.service  # type: ignore[union-attr]
+        return service
 
     def _await_head(self) -> None:
-        self._timer = self.loop.call_later(self._receive_seconds, self._refuse, b"408 Request Timeout")
+        seconds = self._service.settings.receive_seconds
+        self._timer = self.loop.call_later(seconds, self._refuse, b"408 Request Timeout")
 
     def _head_is_over(self) -> None:
         if self._timer is not None:
@@ -95,6 +115,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: bytes) -> None:
         self._head_is_over()
         if not self.transport.is_closing():
+            metrics.REFUSALS.labels("head_timeout" if status.startswith(b"408") else "head_too_large").inc()
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
 

@@ -245,7 +245,7 @@ EMBED: dict[str, Any] = {
         200: {
             "description": "One item for each image, in the order of the request",
             "model": EmbedAnswer,
-            "content": {"application/x-npz": {}, "application/vnd.apache.arrow.stream": {}},
+            "content": {"application/x-npz": {}, "application/x-npy": {}, "application/vnd.apache.arrow.stream": {}},
             "headers": TIMING,
         },
         **_errors(400, 401, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),

@@ -14,7 +14,7 @@ import pytest
 from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.bundle import Bundle, open_bundle, write_bundle
-from vssl.engine import MOST, OUTPUTS, Embeddings, Engine, concatenate, provider_options
+from vssl.engine import MOST, OUTPUTS, Embeddings, Engine, bucket, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -78,6 +78,33 @@ def test_more_images_than_one_call_takes(tiny_bundle: Bundle) -> None:
 
     assert len(whole) == 2 * MOST + 3
     assert equal(whole[2 * MOST :], engine(many[2 * MOST :]))
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 1), (2, 2), (3, 4), (17, 32), (64, 64), (65, 128), (MOST, MOST)])
+def test_a_bucket_is_the_next_power_of_two(images: int, size: int) -> None:
+    assert bucket(images) == size
+
+
+@pytest.mark.parametrize("images", [1, 3, 24, MOST + 3])
+def test_what_runs_on_a_gpu_answers_the_same(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """The bound and filled-up batches of a GPU, on a session that runs on the CPU for want of one."""
+    many = np.resize(IMAGES, (images, SIZE, SIZE, 3))[:, ::-1]
+    wanted = Engine(tiny_bundle)(many)
+    monkeypatch.setattr(Engine, "providers", ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    engine = Engine(tiny_bundle)
+    sizes: list[tuple[int, ...]] = []
+    bind = onnxruntime.IOBinding.bind_cpu_input
+
+    def watched(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+        sizes.append(array.shape)
+        bind(binding, name, array)
+
+    monkeypatch.setattr(onnxruntime.IOBinding, "bind_cpu_input", watched)
+    found = engine(many)
+    assert [size[0] for size in sizes] == ([bucket(images)] if images <= MOST else [MOST, 4])
+    assert len(found) == images
+    for name in OUTPUTS:
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-6)
 
 
 def test_tensorrt_keeps_its_engine_for_the_user_alone(

@@ -1,5 +1,6 @@
-"""The commands of docs/serving.md, as they stand there, with curl itself."""
+"""The curl commands of README.md and the pages about serving, as they stand there, with curl itself."""
 
+import base64
 import re
 import shutil
 import subprocess
@@ -9,26 +10,34 @@ import pytest
 
 from tests.server.conftest import png
 from tests.server.test_process import running
-from vssl.bundle import Bundle
+from tests.tiny_model import write_tiny_bundle
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/serving.md", "docs/triton.md"]
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.S)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("curl ")]
-    return [line for line in lines if "…" not in line and "/repository/" not in line]
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    return re.findall(r"^ *(curl .*?)(?: +#.*)?$", text, re.MULTILINE)
+
+
+def test_every_page_has_some() -> None:
+    assert len(commands()) >= 9
+    assert all(re.search(r"^ *curl ", (ROOT / page).read_text(), re.MULTILINE) for page in PAGES)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_commands_of_the_page_answer_200(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    for name in ("cat.jpg", "dog.png"):
+def test_the_commands_answer_200(tmp_path: Path) -> None:
+    for name in ("one.png", "cat.jpg", "dog.png"):
         (tmp_path / name).write_bytes(png(9))
-    found = commands()
-    assert len(found) >= 3
-    with running(tiny_bundle.location) as server:
-        for command in found:
-            asked = command.replace("http://127.0.0.1:8000", server.url).replace("/quick_image/", "/tiny_image/")
+    for name in ("quick", "NAME", "a", "b", "c"):
+        write_tiny_bundle(tmp_path / name, name)
+    (tmp_path / "keys").write_text("KEY\n")
+    others = [str(tmp_path / name) for name in ("NAME", "a", "b")]
+    with running(tmp_path / "quick", *others, "--admin-keys-file", str(tmp_path / "keys")) as server:
+        for command in commands():
+            asked = command.replace("http://127.0.0.1:8000", server.url).replace('"/models/c"', f'"{tmp_path}/c"')
+            asked = re.sub("…(base64…)?", base64.b64encode(png(9)).decode(), asked)
             script = asked.replace("curl ", "curl -sS -o answer -w '%{http_code}' ", 1)
             done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
             assert done.stdout == "200", f"{command}: {(tmp_path / 'answer').read_text(errors='replace')}"

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, expected, png
 from vssl.bundle import Bundle
-from vssl_server.answer import ARROW, JSON, NPZ
+from vssl_server.answer import ARROW, JSON, NPY, NPZ
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
@@ -180,6 +180,18 @@ def test_npz(client: TestClient, tiny_bundle: Bundle, encoding: str, kind: type)
     assert list(map(bool, arrays["error_message"])) == [False, True, False]
 
 
+@pytest.mark.parametrize(("encoding", "kind"), [("float", np.float32), ("float16", np.float16)])
+def test_npy(client: TestClient, tiny_bundle: Bundle, encoding: str, kind: type) -> None:
+    """The embeddings whatever fields are named."""
+    query = f"/v1/embed?on_error=return&fields=variance&encoding={encoding}"
+    answer = client.post(query, files=parts([FILES[0], b"no image", FILES[1]]), headers={"Accept": NPY})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, NPY)
+    array = np.load(io.BytesIO(answer.content))
+    assert array.dtype == kind
+    np.testing.assert_array_equal(array[[0, 2]], expected(tiny_bundle, FILES[:2]).embedding.astype(kind))
+    assert np.isnan(array[1]).all()
+
+
 def test_arrow_stream(client: TestClient, tiny_bundle: Bundle) -> None:
     files = [FILES[0], b"no image", FILES[1]]
     answer = client.post(
@@ -199,7 +211,7 @@ def test_arrow_stream(client: TestClient, tiny_bundle: Bundle) -> None:
 
 
 def test_all_images_bad_is_still_a_whole_answer(client: TestClient) -> None:
-    for accept in (JSON, NPZ, ARROW):
+    for accept in (JSON, NPZ, NPY, ARROW):
         answer = client.post("/v1/embed?on_error=return", files=parts([b"x", b"y"]), headers={"Accept": accept})
         assert (answer.status_code, answer.headers["content-type"]) == (200, accept)
     assert np.load(
@@ -258,4 +270,4 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
     assert all(form["examples"] for form in content.values())
     for example in content["application/json"]["examples"].values():
         assert client.post("/v1/embed", json=example["value"]).status_code == 200
-    assert set(operation["responses"]["200"]["content"]) == {JSON, NPZ, ARROW}
+    assert set(operation["responses"]["200"]["content"]) == {JSON, NPZ, NPY, ARROW}

@@ -270,6 +270,23 @@ def test_statistics_and_metrics(tiny_bundle: Bundle) -> None:
         assert {stats.name for stats in remote.get_inference_statistics().model_stats} == {"told", "told_image"}
         shown = served.client.get("/metrics").text
     assert f'vssl_requests_total{{path="/{SERVICE}/ModelInfer",status="OK"}}' in shown
+    for stage in ("queue", "inference", "encode"):
+        assert f'vssl_{stage}_seconds_count{{model="told"}} 1.0' in shown
+
+
+def test_the_parts_of_a_requests_time(address: str, tiny_bundle: Bundle) -> None:
+    asked = service_pb2.ModelInferRequest(
+        model_name="tiny_image",
+        inputs=[{"name": "image", "shape": [1, 1], "datatype": "BYTES", "contents": {"bytes_contents": [FILES[0]]}}],
+    )
+    with grpc.insecure_channel(address) as channel:
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        _, call = infer.with_call(asked, metadata=[("x-request-id", "seven")])
+    told = dict(call.trailing_metadata())
+    assert told["x-request-id"] == "seven"
+    spent = {part.split(";dur=")[0]: float(part.split(";dur=")[1]) for part in told["server-timing"].split(", ")}
+    assert set(spent) == {"total", "queue", "inference"}
+    assert spent["total"] >= spent["queue"] + spent["inference"] > 0
 
 
 def test_the_command_listens_answers_and_ends(tiny_bundle: Bundle) -> None:

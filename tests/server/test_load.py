@@ -2,6 +2,7 @@
 
 import http.client
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -36,9 +37,13 @@ def test_a_full_queue_answers_429_and_counts_images_not_requests(tiny_bundle: Bu
         refused = running.client.post("/v1/embed", files=[("images", ("a.png", png(2)))] * 2)
         failed = error(refused, 429, "queue_full")
         assert "2 of 3 places" in failed["message"]
+        assert "queue_full" in refusals(running)
         assert refused.headers["retry-after"] == "1"
         one = pool.submit(running.client.post, "/v1/embed", content=png(3), headers=PNG)
         wait_for_metric(running, 'vssl_queue_images{model="full"} 3.0')
+        alone = running.client.post("/v1/embed", content=png(4), headers=PNG)
+        assert error(alone, 429, "queue_full")["message"].startswith("the server is busy: 3 of 3 places")
+        assert alone.headers["retry-after"] == "1"
         engine.let.release(2)
         assert (two.result(60).status_code, one.result(60).status_code) == (200, 200)
         wait_for_metric(running, 'vssl_queue_images{model="full"} 0.0')
@@ -69,6 +74,7 @@ def test_past_the_deadline_comes_504_and_the_place_is_free_again(tiny_bundle: Bu
     with serving(tiny_bundle, engine, "late", deadline_seconds=0.2) as running:
         failed = error(running.client.post("/v1/embed", content=png(1), headers=PNG), 504, "deadline_exceeded")
         assert "0.2 seconds" in failed["message"]
+        assert "deadline_exceeded" in refusals(running)
         assert running.model.batcher.held == 0
         engine.let.release(100)
 
@@ -141,6 +147,53 @@ def test_paths_that_clients_make_up_make_no_new_series(served: Served, path: str
     paths = {line.split('path="')[1].split('"')[0] for line in lines if line.startswith("vssl_requests_total{")}
     assert {"/v1/embed", "other"} & paths
     assert not any(made_up in shown for shown in paths for made_up in ("?", "elsewhere", "secret"))
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (32, [1, 2, 4, 8, 16, 32]), (24, [1, 2, 4, 8, 16, 24])])
+def test_the_warm_up_runs_every_size_that_is_one_to_a_gpu(tiny_bundle: Bundle, most: int, sizes: list[int]) -> None:
+    engine, seen = Engine(tiny_bundle), list[int]()
+
+    def noted(images: Pixels) -> Embeddings:
+        seen.append(len(images))
+        return engine(images)
+
+    with serving(tiny_bundle, noted, "warm", batch_size=most):
+        assert [size for size in seen if size] == sizes
+
+
+def refusals(served: Served) -> dict[str, float]:
+    lines = served.client.get("/metrics").text.splitlines()
+    found = [line.split('"') for line in lines if line.startswith("vssl_refusals_total{")]
+    return {cause: float(count.removeprefix("} ")) for _, cause, count in found}
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "request_"),
+    [
+        (400, "invalid_json", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+        (400, "invalid_multipart", {"content": b"", "headers": {"Content-Type": "multipart/form-data"}}),
+        (400, "invalid_encoding", {"content": b"x", "headers": PNG | {"Content-Encoding": "gzip"}}),
+        (404, "not_found", {"url": "/v1/none"}),
+        (404, "model_not_found", {"url": "/v1/embed?model=none", "content": png(1), "headers": PNG}),
+        (405, "method_not_allowed", {"url": "/v1/models"}),
+        (406, "not_acceptable", {"headers": {"Accept": "text/html"}}),
+        (413, "too_many_images", {"json": {"images": ["x"] * 257}}),
+        (413, "body_too_large", {"content": b"", "headers": PNG | {"Content-Length": "99999999"}}),
+        (415, "unsupported_media_type", {"content": b"x"}),
+        (415, "unsupported_encoding", {"content": b"x", "headers": PNG | {"Content-Encoding": "br"}}),
+        (422, "invalid_image", {"content": b"x", "headers": PNG}),
+        (422, "invalid_option", {"url": "/v1/embed?colour=red"}),
+        (422, "no_images", {"json": {"images": []}}),
+        (403, "administration_off", {"url": "/v2/repository/index"}),
+        (400, "invalid_tensor", {"url": "/v2/models/tiny/infer", "json": {"inputs": []}}),
+    ],
+)
+def test_every_refusal_is_counted_by_its_cause(
+    served: Served, status: int, cause: str, request_: dict[str, Any]
+) -> None:
+    before = refusals(served).get(cause, 0)
+    assert served.client.post(**({"url": "/v1/embed"} | request_)).status_code == status
+    assert refusals(served)[cause] == before + 1
 
 
 def test_metrics_are_in_base_units(served: Served) -> None:

@@ -1,6 +1,7 @@
 """The same image through every door gives the same numbers, those of the engine."""
 
 import base64
+import gzip
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ def bare(doors: Doors, name: str, body: bytes) -> Numbers:
 
 DOORS: dict[str, Callable[[Doors], Numbers]] = {
     "raw": lambda d: of_item(embed(d, content=FILE, headers=PNG)),
+    "gzip": lambda d: of_item(embed(d, content=gzip.compress(FILE), headers=PNG | {"Content-Encoding": "gzip"})),
     "multipart": lambda d: of_item(embed(d, files={"images": ("a.png", FILE)})),
     "json": lambda d: of_item(embed(d, json={"images": [TEXT]})),
     "base64": lambda d: unpacked(embed(d, "?encoding=base64", content=FILE, headers=PNG), "<f4"),

@@ -1,5 +1,6 @@
 """Clients that send slowly, for ever, or too much of a head; TLS; an engine that hangs. Over real connections."""
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -42,6 +43,18 @@ def test_a_head_that_does_not_come_is_given_up(impatient: tuple[str, int], head:
     with socket.create_connection(impatient, timeout=60) as connection:
         connection.sendall(head)
         assert all_of(connection).startswith(b"HTTP/1.1 408 ")
+    assert counted(impatient, "head_timeout")
+
+
+def counted(address: tuple[str, int], cause: str) -> bool:
+    return f'vssl_refusals_total{{cause="{cause}"}}' in httpx2.get(f"http://{address[0]}:{address[1]}/metrics").text
+
+
+def test_what_is_no_http_is_refused(impatient: tuple[str, int]) -> None:
+    with socket.create_connection(impatient, timeout=60) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert all_of(connection).startswith(b"HTTP/1.1 400 ")
+    assert counted(impatient, "invalid_http")
 
 
 def test_a_body_that_does_not_come_is_given_up(impatient: tuple[str, int]) -> None:
@@ -59,14 +72,14 @@ def test_a_body_that_does_not_come_is_given_up(impatient: tuple[str, int]) -> No
 def test_a_head_without_end_is_cut_off(impatient: tuple[str, int]) -> None:
     with socket.create_connection(impatient, timeout=60) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        received = b""
         try:
             for _ in range(10_000):
                 connection.sendall(b"X-Flood: " + b"x" * 1000 + b"\r\n")
+            received = all_of(connection)
         except OSError:  # closed while we were sending, as hoped; its answer may have been lost with it
-            return
-        received = all_of(connection)
-        assert received.startswith(b"HTTP/1.1 431 ")
+            received = b""
+        assert received.startswith(b"HTTP/1.1 431 ") or not received
+    assert counted(impatient, "head_too_large")
 
 
 def test_others_are_served_meanwhile(impatient: tuple[str, int]) -> None:
@@ -138,8 +151,8 @@ def answer_on(connection: socket.socket) -> int:
     return answer.status
 
 
-def test_a_request_that_comes_while_the_loop_is_busy_is_not_taken_for_idleness(tiny_bundle: Bundle) -> None:
-    """The connection's time is over before the loop comes to read the request that has come in time."""
+def blocking() -> tuple[threading.Event, type[Protocol]]:
+    """A protocol that keeps the loop busy when it is sent `busy`, and the event that it does."""
     stuck = threading.Event()
 
     class Busy(Protocol):
@@ -147,12 +160,30 @@ def test_a_request_that_comes_while_the_loop_is_busy_is_not_taken_for_idleness(t
             if data == b"busy":
                 stuck.set()
                 time.sleep(1.5)
-
             super().data_received(data)
 
+    return stuck, Busy
+
+
+def test_a_request_that_has_come_when_the_server_ends_is_answered(tiny_bundle: Bundle) -> None:
+    stuck, busy = blocking()
+    with serving(tiny_bundle, name="ends") as served, contextlib.ExitStack() as stack:
+        with over_tcp(served.client.app, http=busy, timeout_keep_alive=2) as address:
+            connection, other = (stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(2))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer_on(connection) == 200
+            other.sendall(b"busy")
+            assert stuck.wait(60)
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer_on(connection) == 200
+
+
+def test_a_request_that_comes_while_the_loop_is_busy_is_not_taken_for_idleness(tiny_bundle: Bundle) -> None:
+    """The connection's time is over before the loop comes to read the request that has come in time."""
+    stuck, busy = blocking()
     with (
         serving(tiny_bundle, name="busy loop") as served,
-        over_tcp(served.client.app, http=Busy, timeout_keep_alive=1) as address,
+        over_tcp(served.client.app, http=busy, timeout_keep_alive=1) as address,
         socket.create_connection(address, timeout=60) as connection,
         socket.create_connection(address, timeout=60) as other,
     ):
