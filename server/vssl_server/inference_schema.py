@@ -156,3 +156,28 @@ INFER["openapi_extra"] = {
         },
     },
 }
+LOAD = REPOSITORY | {
+    "openapi_extra": {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "parameters": {
+                                "type": "object",
+                                "properties": {
+                                    "bundle": {
+                                        "type": ["string", "null"],
+                                        "description": "A path on the server; by default the model's own",
+                                    }
+                                },
+                            }
+                        },
+                    },
+                    "examples": {"again": {"summary": "From where it came", "value": {}}},
+                }
+            }
+        }
+    }
+}

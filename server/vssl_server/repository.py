@@ -142,5 +142,5 @@ def add_routes(app: FastAPI, repository: Repository) -> None:
 
     extra: dict[str, Any] = schema.REPOSITORY
     app.post("/v2/repository/index", summary="List the served models", **extra)(index)
-    app.post("/v2/repository/models/{name}/load", summary="Load a model, or load it again", **extra)(load)
+    app.post("/v2/repository/models/{name}/load", summary="Load a model, or load it again", **schema.LOAD)(load)
     app.post("/v2/repository/models/{name}/unload", summary="Serve a model no more", **extra)(unload)

@@ -231,6 +231,30 @@ _REQUEST = {
     },
 }
 
+_ANSWER = {
+    "model": "quick",
+    "version": "1",
+    "data": [
+        {
+            "index": 0,
+            "name": "cat.jpg",
+            "embedding": [0.6, -0.8],
+            "variance": [0.004, 0.009],
+            "uncertainty": -5.1,
+            "percentile": 41.2,
+            "confidence": 0.83,
+            "flags": {"degraded": False, "ood": False},
+        },
+        {
+            "index": 1,
+            "name": "notes.jpg",
+            "error": {
+                "type": "not_an_image",
+                "message": "the data are none of JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF that can be read",
+            },
+        },
+    ],
+}
 TIMING = {
     "Server-Timing": {
         "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
@@ -245,7 +269,12 @@ EMBED: dict[str, Any] = {
         200: {
             "description": "One item for each image, in the order of the request",
             "model": EmbedAnswer,
-            "content": {"application/x-npz": {}, "application/x-npy": {}, "application/vnd.apache.arrow.stream": {}},
+            "content": {
+                "application/json": {"example": _ANSWER},
+                "application/x-npz": {},
+                "application/x-npy": {},
+                "application/vnd.apache.arrow.stream": {},
+            },
             "headers": TIMING,
         },
         **_errors(400, 401, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),

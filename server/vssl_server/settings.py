@@ -14,11 +14,18 @@ from vssl.errors import UsageError
 PREFIX = "VSSL_"
 
 
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of work in so many microseconds: what a container may use of the cores that it sees."""
+
+
 def cores() -> int:
-    """Cores that this process may use; fewer than the machine's where it was bound to some."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has where it, or its container, is bound to some."""
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        work, period = CPU_LIMIT.read_text().split()
+        return max(1, min(count, round(int(work) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return count
 
 
 class Settings(BaseSettings):

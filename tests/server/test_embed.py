@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,20 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
     content = operation["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data", "image/*", "application/octet-stream"}
     assert all(form["examples"] for form in content.values())
-    for example in content["application/json"]["examples"].values():
-        assert client.post("/v1/embed", json=example["value"]).status_code == 200
-    assert set(operation["responses"]["200"]["content"]) == {JSON, NPZ, NPY, ARROW}
+    answers = operation["responses"]["200"]["content"]
+    assert set(answers) == {JSON, NPZ, NPY, ARROW}
+    shown = answers[JSON]["example"]
+    bad = client.post("/v1/embed?on_error=return", files=parts([FILES[0], b"text"])).json()
+    assert [list(item) for item in shown["data"]] == [list(item) for item in bad["data"]]
+    assert (list(shown), shown["data"][1]["error"]) == (list(bad), bad["data"][1]["error"])
+
+
+def test_the_examples_of_every_body_in_the_document_work(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    bodies = {path: of["post"]["requestBody"]["content"].get(JSON) for path, of in paths.items() if "post" in of}
+    assert len(bodies) == 4
+    for path, body in bodies.items():
+        for example in body["examples"].values():
+            place = path.replace("{name}", "tiny_image").replace("{version}", "1")
+            asked = json.loads(json.dumps(example["value"]).replace('"NAME"', '"tiny"'))
+            assert client.post(place, json=asked).status_code == 200, (path, asked)

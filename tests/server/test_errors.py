@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import socket
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -154,6 +155,27 @@ def test_a_packed_body_is_bounded_when_it_is_unpacked(
     for broken in (pack(GOOD)[:-1], pack(GOOD) + b"x", b"nonsense", b""):
         failed = error(small.client.post(path, content=broken, headers=headers), 400, "invalid_encoding")
         assert encoding in failed["message"]
+
+
+def test_no_address_is_ever_opened(client: TestClient) -> None:
+    """Nobody knocks at a port that images name, however they name it."""
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        url = f"http://127.0.0.1:{trap.getsockname()[1]}/cat.jpg"
+        svg = f"<svg xmlns='http://www.w3.org/2000/svg'><image href='{url}'/></svg>".encode()
+        tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [url]}
+        bodies: list[tuple[str, dict[str, Any]]] = [
+            ("/v1/embed", {"images": [url]}),
+            ("/v1/embed", {"images": [{"data": url}]}),
+            ("/v1/embed", {"images": [base64.b64encode(svg).decode()]}),
+            ("/v1/embed", {"images": [base64.b64encode(url.encode()).decode()]}),
+            ("/v1/embeddings", {"model": "tiny", "input": url}),
+            ("/v2/models/tiny_image/infer", {"inputs": [tensor]}),
+        ]
+        for path, body in bodies:
+            assert client.post(path, json=body).status_code == 422
+        trap.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            trap.accept()
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"images": [NaN]}', b"[" * 100_000])
