@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -21,6 +22,7 @@ from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, cho
 from vssl_server.repository import Parameters, Repository
 from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid
+from vssl_server.tracing import called
 
 SERVICE = "inference.GRPCInferenceService"
 CODES = {
@@ -99,7 +101,8 @@ def rpc(handler: Handler) -> Handler:
                 self.admin_keys.check(metadata.get("authorization"))
             elif handler.__name__ not in OPEN_METHODS:
                 self.keys.check(metadata.get("authorization"))
-            answer = await handler(self, request, context)
+            with nullcontext() if handler.__name__ in OPEN_METHODS else called(path, metadata):
+                answer = await handler(self, request, context)
             status = grpc.StatusCode.OK
             return answer
         except ApiError as error:

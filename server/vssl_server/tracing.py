@@ -1,8 +1,10 @@
 """Spans of OpenTelemetry for the stages of a request; they cost nothing where nobody configured an exporter."""
 
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 
 _tracer = trace.get_tracer("vssl")
 
@@ -16,6 +18,12 @@ def stages(started: float, **seconds: float) -> None:
         end = at + round(length * 1e9)
         _tracer.start_span(name, start_time=at).end(end)
         at = end
+
+
+def called(path: str, metadata: Mapping[str, str]) -> AbstractContextManager[object]:
+    """The span of a gRPC call, which goes on from the client's `traceparent`; what is raised inside marks it."""
+    parent = propagate.extract(metadata)
+    return _tracer.start_as_current_span(path[1:], parent, trace.SpanKind.SERVER, record_exception=False)
 
 
 def name_route(method: str, path: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -58,12 +59,11 @@ def test_a_request_and_its_stages_reach_the_collector(tiny_bundle: Bundle, monke
             assert httpx2.get(f"{server.url}/readyz").status_code == 200
             assert server.stop(signal.SIGTERM) == ""
     assert {path for path, _ in sent} == {"/v1/traces"}
-    spans: dict[str, Any] = {}
+    spans = spans_of(sent)
     services: set[str] = set()
     for _, body in sent:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             services |= {one.value.string_value for one in resource.resource.attributes if one.key == "service.name"}
-            spans |= {span.name: span for scope in resource.scope_spans for span in scope.spans}
     assert services == {"embedder"}
     assert set(spans) == {"POST /v1/embed", "decode", "queue", "inference"}
     request = spans["POST /v1/embed"]
@@ -74,6 +74,36 @@ def test_a_request_and_its_stages_reach_the_collector(tiny_bundle: Bundle, monke
         assert spans[name].parent_span_id == request.span_id
         assert request.start_time_unix_nano <= spans[name].start_time_unix_nano <= spans[name].end_time_unix_nano
     assert {span.trace_id.hex() for span in spans.values()} == {TRACE}
+
+
+def test_a_call_over_grpc_too(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("tritonclient.grpc")
+    with collector() as (url, sent):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        with running(tiny_bundle.location, "--grpc-port", "0") as server:
+            with triton.InferenceServerClient(server.line.partition("grpc://")[2].strip()) as client:
+                image = triton.InferInput("image", [1, 1], "BYTES")
+                image.set_data_from_numpy(np.array([[png(9)]], np.object_))
+                headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+                assert client.is_server_ready(headers=headers)
+                client.infer("tiny_image", [image], headers=headers)
+                with pytest.raises(triton.InferenceServerException):
+                    client.get_model_metadata("none", headers=headers)
+            assert server.stop(signal.SIGTERM) == ""
+    spans = spans_of(sent)
+    calls = [f"inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelMetadata")]
+    assert set(spans) == {*calls, "decode", "queue", "inference"}
+    for name in ("decode", "queue", "inference"):
+        assert spans[name].parent_span_id == spans[calls[0]].span_id
+    assert {span.trace_id.hex() for span in spans.values()} == {TRACE}
+    assert [spans[name].status.code for name in calls] == [0, 2]
+
+
+def spans_of(sent: list[tuple[str, bytes]]) -> dict[str, Any]:
+    requests = [ExportTraceServiceRequest.FromString(body) for _, body in sent]
+    scopes = [scope for request in requests for one in request.resource_spans for scope in one.scope_spans]
+    return {span.name: span for scope in scopes for span in scope.spans}
 
 
 def test_without_the_variables_no_exporter_is_loaded(tiny_bundle: Bundle, tmp_path: Path) -> None:
