@@ -1,8 +1,9 @@
 """Requests of any size in, batches for the engine out. No HTTP here.
 
-The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. There is no timer, so
-a lone request never waits for company, and under load batches fill up by themselves. A request larger than a batch is
-spread over several, between which the requests that wait have their turn; its answer is put together in its own order.
+The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. A lone request waits
+for no company, unless `max_wait` says so, and under load batches fill up by themselves. A request larger than a batch
+is spread over several, between which the requests that wait have their turn; its answer is put together in its own
+order.
 """
 
 import logging
@@ -98,6 +99,7 @@ class Batcher:
         capacity: images that may hold a place at once (see `places`).
         warm_up: called once in the engine's thread before the first batch.
         observe: called after each batch with its images and its seconds.
+        max_wait: seconds that a free engine waits for a batch to fill, from when it finds work; 0: it never waits.
         stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
     """
 
@@ -109,8 +111,9 @@ class Batcher:
         warm_up: Callable[[], object] = lambda: None,
         observe: Callable[[int, float], None] = lambda images, seconds: None,
         stall_seconds: float = math.inf,
+        max_wait: float = 0.0,
     ) -> None:
-        self._infer, self._max_batch, self._capacity = infer, max_batch, capacity
+        self._infer, self._max_batch, self._capacity, self._max_wait = infer, max_batch, capacity, max_wait
         self._warm_up, self._observe, self._stall_seconds = warm_up, observe, stall_seconds
         self._called: float | None = None
         self._jobs: deque[_Job] = deque()
@@ -223,8 +226,12 @@ class Batcher:
     def _take(self) -> bool:
         """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
-            self._batch = []
+            self._batch, waited = [], False
+            while not (self._jobs and waited) and not self._closing:
+                self._changed.wait_for(lambda: self._jobs or self._closing)
+                if self._max_wait:
+                    self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
+                waited = True  # meanwhile the work may have been cancelled
             room = self._max_batch
             while self._jobs and room:
                 job = self._jobs[0]
@@ -234,6 +241,11 @@ class Batcher:
                 if job.taken < len(job.images):
                     self._jobs.append(job)  # others have their turn before its next batch
             return bool(self._batch)
+
+    @property
+    def _waiting(self) -> int:
+        """Images of all jobs that have not been taken; the lock is held."""
+        return sum(len(job.images) - job.taken for job in self._jobs)
 
     def _compute(self, batch: list[_Part]) -> None:
         """Answer a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""

@@ -17,6 +17,9 @@ def serve(
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
     queue_images: Annotated[int | None, typer.Option(help="Images in the server at once (1024).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Most images in one call of the engine (32).")] = None,
+    max_wait_seconds: Annotated[
+        float | None, typer.Option(help="Longest time that a free engine waits for a batch to fill (0).")
+    ] = None,
     decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
     engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
     cache_bytes: Annotated[

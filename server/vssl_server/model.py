@@ -56,6 +56,7 @@ class Model:
             warm_up=self._warm_up,
             observe=self._observe,
             stall_seconds=2 * settings.deadline_seconds,
+            max_wait=settings.max_wait_seconds,
         )
         self._cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
         self.statistics = Statistics()

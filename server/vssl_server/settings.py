@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     batch_size: int = Field(32, ge=1)
     """Most images in one call of the engine."""
 
+    max_wait_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Longest time that a free engine waits for a batch to fill; 0: it never waits."""
+
     decode_threads: int = Field(default_factory=cores, ge=1)
     """Threads that decode images; by default one for each core at hand, shared out among the workers."""
 

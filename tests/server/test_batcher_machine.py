@@ -34,10 +34,10 @@ class Steps:
 class BatcherMachine(RuleBasedStateMachine):
     """Numbers 0 … 254 stand for images, each used once; 255 is poison."""
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(max_wait=st.sampled_from([0.0, 0.001, 3600.0]))
+    def start(self, max_wait: float) -> None:
         self.engine = Steps()
-        self.batcher = Batcher(self.engine, MAX_BATCH, capacity=1000)
+        self.batcher = Batcher(self.engine, MAX_BATCH, capacity=1000, max_wait=max_wait)
         self.batcher.start()
         self.requests: list[tuple[list[int], Future[Answer]]] = []
         self.next = 0
@@ -79,11 +79,10 @@ class BatcherMachine(RuleBasedStateMachine):
             return
         self.engine.open = True
         self.engine.let.release(1000)
-        for numbers, future in self.requests:
-            if not future.cancelled():
-                future.exception(60)
-            self.check(numbers, future)
         self.batcher.close(60)
+        for numbers, future in self.requests:
+            assert future.done()
+            self.check(numbers, future)
         assert all(len(batch) <= MAX_BATCH for batch in self.engine.batches)
         # Nothing good is computed twice, but for the retries of a batch that failed.
         good = [batch for batch in self.engine.batches if POISON not in batch]
@@ -93,6 +92,34 @@ class BatcherMachine(RuleBasedStateMachine):
 
 TestBatcher = BatcherMachine.TestCase
 TestBatcher.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+def test_a_free_engine_waits_for_a_full_batch_where_it_was_asked_to() -> None:
+    engine = Steps()
+    engine.open = True
+    batcher = Batcher(engine, MAX_BATCH, capacity=1000, max_wait=3600)
+    batcher.start()
+    cancelled = batcher.submit([image(0)])
+    first = batcher.submit([image(1)])
+    assert cancelled.cancel()
+    rest = [batcher.submit([image(number) for number in numbers]) for numbers in ([2, 3], [4, 5])]
+    assert values(first.result(60)) == [1]
+    assert values(rest[0].result(60)) == [2, 3]
+    assert not rest[1].done()  # one image of it waits for the next batch
+    batcher.close(60)
+    assert values(rest[1].result(60)) == [4, 5]
+    assert engine.batches == [[1, 2, 3, 4], [5]]
+
+
+def test_a_lone_request_is_answered_when_the_time_is_over() -> None:
+    engine = Steps()
+    engine.open = True
+    batcher = Batcher(engine, MAX_BATCH, capacity=1000, max_wait=0.01)
+    batcher.start()
+    assert values(batcher.submit([image(1)]).result(60)) == [1]
+    batcher.submit([image(2)]).cancel()  # after which it goes on
+    assert values(batcher.submit([image(3)]).result(60)) == [3]
+    batcher.close(60)
 
 
 def test_small_requests_do_not_wait_for_all_of_a_big_one() -> None:
