@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from vssl_server.decoding import Encoded
 from vssl_server.errors import ApiError, invalid_options
+from vssl_server.multipart import cut
 from vssl_server.service import LARGE_BODY, apart
 from vssl_server.settings import Settings
 
@@ -164,14 +165,10 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body; ApiError 413 as soon as it is known to be too long."""
-    return b"".join([chunk async for chunk in bounded(request, max_bytes)])
-
-
-async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, their bytes counted: a chunked body has no Content-Length to believe."""
+    """The whole body; ApiError 413 as soon as it is known to be too long: a chunked one has no length to believe."""
     if int(request.headers.get("content-length", 0)) > max_bytes:
         raise _too_long(max_bytes)
+    chunks: list[bytes] = []
     total, more = 0, True
     while more:
         message = await request.receive()
@@ -181,8 +178,9 @@ async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, Non
         total += len(chunk)
         if total > max_bytes:
             raise _too_long(max_bytes)
-        yield chunk
+        chunks.append(chunk)
         more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_long(max_bytes: int) -> ApiError:
@@ -190,11 +188,19 @@ def _too_long(max_bytes: int) -> ApiError:
 
 
 async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
-    stream = bounded(request, settings.max_body_bytes)
-    if _encoding(request) != "identity":
-        stream = _once(await read_decompressed(request, settings.max_body_bytes))
+    body = await read_decompressed(request, settings.max_body_bytes)
+    files = cut(request.headers["content-type"], body, settings.max_images)
+    if files is None:
+        return await _from_unusual_multipart(request, body, settings)
+    return [_part(index, file.name, file.filename, file.data) for index, file in enumerate(files)]
+
+
+async def _from_unusual_multipart(request: Request, body: bytes, settings: Settings) -> list[Image]:
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
     # One file more than allowed, so that our own message tells of too many.
-    parser = InMemoryParser(request.headers, stream, max_files=settings.max_images + 1, max_fields=16)
+    parser = InMemoryParser(request.headers, whole(), max_files=settings.max_images + 1, max_fields=16)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -202,23 +208,24 @@ async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
             raise _too_many(None, settings) from None
         raise ApiError(400, "invalid_multipart", f"the multipart body can't be read: {error.message}") from None
     try:
-        return [await _part(index, name, part) for index, (name, part) in enumerate(form.multi_items())]
+        return [
+            _part(index, name, part.filename, await part.read())
+            if isinstance(part, UploadFile)
+            else _part(index, name, None, b"")
+            for index, (name, part) in enumerate(form.multi_items())
+        ]
     finally:
         await form.close()
 
 
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
-
-
-async def _part(index: int, name: str, part: UploadFile | str) -> Image:
+def _part(index: int, name: str, filename: str | None, data: bytes) -> Image:
     if name != "images":
         raise ApiError(
             422, "unknown_part", f"part {name!r}: parts are named images, options go into the query", param=name
         )
-    if not isinstance(part, UploadFile):
+    if filename is None:
         raise ApiError(422, "not_a_file", f"images[{index}] has no filename, so it is no file", param="images")
-    return Image(_name(part.filename or None, index), await part.read())
+    return Image(_name(filename or None, index), data)
 
 
 def _from_json(body: bytes, query: Options) -> tuple[list[Image], Options]:
