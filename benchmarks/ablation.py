@@ -1,7 +1,7 @@
 """What each term of the objective does: one small net, one budget of steps, one switch away from the baseline a row.
 
-The baseline is the recipe `quick`. Labels only judge: kNN of the mean head and of the backbone's features on test
-images, with the training images voting; effective rank of the mean head. Uncertainty: AUROC of the exported head (of
+The baseline is the recipe `quick`. Labels only judge: kNN of the embedding and of the backbone's features on test
+images, with the training images voting; effective rank of the embedding. Uncertainty: AUROC of the exported head (of
 the second phase, or of the joint one) on test images against the same ones cropped and blurred at severity 3. Rows that
 the JSON file already holds under the same settings are not run again.
 """
@@ -22,6 +22,7 @@ from vssl_training.run import Budget, preprocessing_of
 from vssl_training.train import train
 
 GAUSSIAN = ["objective.form=B"]
+MEAN = ["network.whitening=null"]
 VARIANTS: dict[str, list[str]] = {
     "balanced (baseline)": [],
     "A": ["objective.form=A"],
@@ -38,8 +39,9 @@ VARIANTS: dict[str, list[str]] = {
     "decorrelation 0.2": ["objective.decorrelation=0.2"],
     "InfoNCE 1": ["objective.contrastive=1"],
     "InfoNCE 1, no decorrelation": ["objective.contrastive=1", "objective.decorrelation=0"],
-    "joint variance": ["variance.joint=true"],
-    "B, joint variance": [*GAUSSIAN, "variance.joint=true"],
+    "mean, not whitened": MEAN,
+    "mean, joint variance": [*MEAN, "variance.joint=true"],
+    "mean, B, joint variance": [*MEAN, *GAUSSIAN, "variance.joint=true"],
 }
 SPOILT = ("crop", "blur")
 SEVERITY = 3

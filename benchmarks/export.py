@@ -113,7 +113,7 @@ def costs(run: Path, data: str, rows: list[Row]) -> None:
     images, labels = judged_images(data, preprocessing_of(record.recipe))
     contents = convert(to_onnx(Run(run).load_embedder(), images.shape[1]), LOWER, Run(run).sample())
     with tempfile.TemporaryDirectory() as folder:
-        engines = engines_of(contents, images.shape[1], record.recipe.network.dimension, Path(folder, "bundle"))
+        engines = engines_of(contents, images.shape[1], record.recipe.network.embedding, Path(folder, "bundle"))
         fp32 = embed(engines["fp32"], images)
         for precision in LOWER:
             off = difference(embed(engines[precision], images), fp32, labels)

@@ -104,11 +104,11 @@ def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
     trained_embedder = run.load_embedder()
     encoder = build_encoder(record.recipe)
     encoder.backbone.load_state_dict(trained_embedder.backbone.state_dict())
-    encoder.mean.load_state_dict(trained_embedder.mean.state_dict())
     found = {}
     for name, switches in VARIANTS.items():
         recipe = override(record.recipe, list(switches))
-        phase = VarianceTraining(recipe, encoder, torch.from_numpy(pixels), record.seed, steps)
+        pictures, mean = torch.from_numpy(pixels), trained_embedder.mean
+        phase = VarianceTraining(recipe, encoder, pictures, record.seed, steps, mean=mean)
         for step in range(steps):
             phase.step(step)
         found[name] = phase.embedder.eval()
@@ -153,10 +153,10 @@ def baselines(embedder: Embedder, run: Run, pixels: Pixels, embedding: Floats, s
     lengths, dispersion = [], []
     for batch in torch.split(torch.from_numpy(pixels), BATCH):
         images = to_float(batch)
-        lengths.append(embedder.mean(embedder.backbone(images).final).norm(dim=1))
+        lengths.append(embedder.mean_of(embedder.backbone(images)).norm(dim=1))
         total = torch.zeros(len(batch), embedding.shape[1])
         for _ in range(TTA_PAIRS):
-            both = embedder.mean(embedder.backbone(two_views(images, views, draws)).final)
+            both = embedder.mean_of(embedder.backbone(two_views(images, views, draws)))
             total += torch.nn.functional.normalize(both, dim=1).view(2, len(batch), -1).sum(0)
         dispersion.append(1 - total.norm(dim=1) / (2 * TTA_PAIRS))
     near = nearest(embedding, seen, REFERENCE).similarity.mean(axis=1)

@@ -26,7 +26,8 @@ def load(source: Path) -> Trained:
     """The network of a finished run, or of `RUN/checkpoints/NAME.pt` of any run, one that is still training too.
 
     In the encoder phase there is no variance head yet, unless it is trained with the encoder (`variance.joint`): a
-    fresh one takes its place, which gives every image the same variance.
+    fresh one takes its place, which gives every image the same variance. Nor is there a whitened embedding: the record
+    then says that the mean, by which the encoder is trained, is the embedding.
 
     Raises:
         UsageError: there is no run at `source`, it is not finished, or it is a file but not this run's checkpoint.
@@ -54,6 +55,8 @@ def load(source: Path) -> Trained:
         phase, step = state["phase"], state["step"]
         reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
         if phase == Pretraining.name:
+            network = record.recipe.network.model_copy(update={"whitening": None})
+            record = record.model_copy(update={"recipe": record.recipe.model_copy(update={"network": network})})
             encoder = build_encoder(record.recipe)
             encoder.load_state_dict(state["student"])
             embedder = build_embedder(record.recipe, encoder)

@@ -9,6 +9,7 @@ from vssl_training.recipe import Recipe, load_recipe, override
 SMALL = [
     "network.width=4",
     "network.dimension=16",
+    "network.whitening.dimension=16",
     "network.projector.hidden=32",
     "network.predictor.hidden=32",
     "optimiser.batch=16",

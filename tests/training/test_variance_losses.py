@@ -105,7 +105,7 @@ def test_every_switch_trains_and_goes_on_from_its_state(small_recipe: Recipe, sw
         return VarianceTraining(recipe, encoder, pixels, 0, 6)
 
     whole, half = phase(), phase()
-    assert whole.bank.shape == (24, recipe.network.dimension)
+    assert whole.bank.shape == (24, recipe.network.embedding)
     before = [value.clone() for value in whole.head.parameters()]
     for step in range(6):
         assert torch.isfinite(whole.step(step)["loss"])

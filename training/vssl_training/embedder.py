@@ -8,12 +8,14 @@ from vssl_training.backbone import Backbone, Features, build_backbone
 from vssl_training.network import Encoder, VarianceHead, mlp
 from vssl_training.objective import on_sphere
 from vssl_training.recipe import HeadSettings, Recipe
+from vssl_training.whitening import Whitening, check_whitening
 
 
 class Embedder(nn.Module):
     """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
-    The joint head sees the final features alone. `free_scale`: its means were not on a sphere (form `raw`).
+    `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone. `free_scale`: its
+    means were not on a sphere (form `raw`).
     """
 
     def __init__(
@@ -31,9 +33,14 @@ class Embedder(nn.Module):
         self.joint = joint
         self.free_scale = free_scale
 
+    def mean_of(self, features: Features) -> Tensor:
+        """Mean [N, D] of the backbone's features of N images, of any length."""
+        mean: Tensor = self.mean(features if isinstance(self.mean, Whitening) else features.final)
+        return mean
+
     def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
-        mean = self.mean(features.final)
+        mean = self.mean_of(features)
         log_variance = self.log_variance(features.final if self.joint else features.with_statistics())
         if self.free_scale:
             log_variance = log_variance - mean.square().mean(1, keepdim=True).log()
@@ -70,25 +77,32 @@ def build_predictor(recipe: Recipe) -> nn.Sequential:
 def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
     """The second phase's head, on the features with the statistics of the layers."""
     settings = HeadSettings(hidden=recipe.variance.hidden)
-    return VarianceHead(backbone.features_with_statistics, settings, recipe.network.dimension, recipe.network.clamp)
+    return VarianceHead(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
 
 
 def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
-    """An embedder around an encoder (a fresh one by default), with a fresh variance head or the encoder's own."""
+    """An embedder around an encoder (a fresh one by default), with a fresh variance head or the encoder's own.
+
+    A `Whitening` is not fitted yet.
+    """
     encoder = encoder or build_encoder(recipe)
-    joint = recipe.variance.joint
+    joint, whitening = recipe.variance.joint, recipe.network.whitening
+    mean = encoder.mean if whitening is None else Whitening(encoder.backbone.channels, whitening)
     head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
-    return Embedder(encoder.backbone, encoder.mean, head, joint, joint and recipe.objective.form == "raw")
+    return Embedder(encoder.backbone, mean, head, joint, joint and recipe.objective.form == "raw")
 
 
 def check_network(recipe: Recipe) -> None:
     """Build the networks without memory and look at an image's way through them.
 
     Raises:
-        UsageError: the backbone does not exist, or does not take such images.
+        UsageError: the backbone does not exist, or does not take such images; its features can't be whitened so.
     """
     with torch.device("meta"):
-        embedder = build_embedder(recipe)
+        encoder = build_encoder(recipe)
+        if recipe.network.whitening is not None:
+            check_whitening(encoder.backbone.channels, recipe.network.whitening)
+        embedder = build_embedder(recipe, encoder)
         for size in recipe.sizes:
             try:
                 embedder.posterior(embedder.backbone(torch.zeros(2, 3, size, size)))

@@ -12,6 +12,7 @@ from vssl_training.embedder import build_encoder
 from vssl_training.network import Encoder
 from vssl_training.recipe import Recipe
 from vssl_training.run import InitialWeights, Run
+from vssl_training.whitening import Whitening
 
 
 def weights_of(path: Path) -> Path:
@@ -50,6 +51,15 @@ def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, lis
     if "backbone" in fresh:
         raise UsageError(f"{path}: its weights do not fit the backbone of this recipe ({recipe.network.backbone})")
     return encoder, fresh
+
+
+def initial_whitening(recipe: Recipe, path: Path) -> Whitening | None:
+    """The whitening of a finished run, where this recipe has one of its size."""
+    settings = recipe.network.whitening
+    if settings is None:
+        return None
+    whitening = Whitening(build_encoder(recipe).backbone.channels, settings)
+    return whitening if load_part(whitening, "mean", read_weights(weights_of(path))) else None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -14,8 +14,9 @@ from vssl_training.augment import degraded_view, to_float
 from vssl_training.embedder import Embedder
 from vssl_training.network import Encoder
 from vssl_training.objective import on_sphere
-from vssl_training.recipe import DegradationSettings
+from vssl_training.recipe import DegradationSettings, WhiteningSettings
 from vssl_training.schedule import generator
+from vssl_training.whitening import Whitening
 
 QUERIES, BANK = 1_000, 5_000
 BATCH = 500
@@ -52,15 +53,17 @@ class Judge:
             return cls(pixels.to(device), None, queries, seed)
         return cls(pixels.to(device), np.concatenate([asked.labels[picked], bank.labels[voters]]), queries, seed)
 
-    def encoder(self, encoder: Encoder) -> dict[str, float]:
+    def encoder(self, encoder: Encoder, whitening: WhiteningSettings | None = None) -> dict[str, float]:
         """`rank`, `rankme` and `std` of the mean head; with labels its `knn`, and `probe` on the backbone's features.
 
-        The encoder is left as it was.
+        With `whitening`, `knn` is of features that are whitened by the bank. The encoder is left as it was.
         """
         features, means = embed(encoder, self.pixels)
         figures = {"rank": effective_rank(means), "rankme": rankme(means), "std": sphere_std(means)}
         if self.labels is not None:
             n, labels = self.queries, self.labels
+            if whitening is not None:
+                means = whitened(encoder, self.pixels, n, whitening)
             figures["knn"] = knn_accuracy(means[:n], labels[:n], means[n:], labels[n:])
             figures["probe"] = probe_accuracy(features[:n], labels[:n], features[n:], labels[n:])
         return rounded(figures)
@@ -78,12 +81,26 @@ class Judge:
         parts = []
         for view, target in zip(torch.split(spoilt, BATCH), torch.split(clean, BATCH), strict=True):
             mean, log_variance = embedder.posterior(embedder.backbone(view))
-            goal = on_sphere(embedder.mean(embedder.backbone(target).final))
+            goal = on_sphere(embedder.mean_of(embedder.backbone(target)))
             parts.append((log_variance.cpu().numpy(), (mean - goal).square().mean(1).cpu().numpy()))
         embedder.log_variance.train(training)
         values, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
         found = health(values, errors, embedder.log_variance.clamp)
         return rounded({"spread": found.spread, "rho": found.correlation, "clamped": found.clamped})
+
+
+@torch.no_grad()
+def whitened(encoder: Encoder, pixels: Tensor, queries: int, settings: WhiteningSettings) -> Floats:
+    """Embeddings [N, D] of uint8 [N, S, S, 3], not of unit length, whitened by all of them but the first `queries`."""
+    whitening = Whitening(encoder.backbone.channels, settings).to(pixels.device)
+    training = encoder.training
+    encoder.eval()
+    parts = [whitening.pooled(encoder.backbone(to_float(batch))) for batch in torch.split(pixels, BATCH)]
+    encoder.train(training)
+    pooled = torch.cat(parts)
+    whitening.fit(torch.split(pooled[queries:], BATCH))
+    means: Floats = whitening.linear(pooled).cpu().numpy()
+    return means
 
 
 @torch.no_grad()

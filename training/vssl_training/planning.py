@@ -59,7 +59,7 @@ def plan(
     first_seconds = seconds_a_step(first) if share < 1 else 1.0
     second_seconds = 1.0
     clock = time.monotonic()
-    judge.encoder(first.student)
+    first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
     if share > 0:
         second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, 10_000, speed))

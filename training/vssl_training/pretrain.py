@@ -106,7 +106,7 @@ class Pretraining:
 
     def judged(self, judge: Judge) -> dict[str, float]:
         """Figures of the student."""
-        return judge.encoder(self.student)
+        return judge.encoder(self.student, self.recipe.network.whitening)
 
     def complaint(self, figures: dict[str, float]) -> str | None:
         """What is wrong with figures of `judged`."""

@@ -39,6 +39,18 @@ class HeadSettings(Section):
     layers: int = Field(default=2, ge=1, le=4)
 
 
+class WhiteningSettings(Section):
+    """The exported embedding as whitened features of the last stages.
+
+    Attributes:
+        dimension: D of the embedding.
+        cells: how many cells, in height and in width, the map of each of the last stages is averaged to.
+    """
+
+    dimension: int = Field(default=256, ge=2, le=4096)
+    cells: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 2), min_length=1, max_length=4)
+
+
 class NetworkSettings(Section):
     """The encoder.
 
@@ -48,10 +60,12 @@ class NetworkSettings(Section):
         width: channels of the small net's first stage.
         depth: residual blocks in each of its stages.
         pool: its last map is averaged to pool × pool cells.
-        dimension: D of the embedding.
-        projector: the head of the mean, whose output is the embedding; the joint variance head has its sizes.
+        dimension: D of the mean that the encoder is trained by.
+        projector: the head of that mean; the joint variance head has its sizes.
         predictor: the student's alone, on the mean.
         clamp: soft bounds of the log variance.
+        whitening: how the embedding is made of the backbone's features once that is trained; without it the embedding
+            is the mean.
     """
 
     backbone: str = "small"
@@ -63,6 +77,12 @@ class NetworkSettings(Section):
     projector: HeadSettings = HeadSettings()
     predictor: HeadSettings = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
+    whitening: WhiteningSettings | None = None
+
+    @property
+    def embedding(self) -> int:
+        """D of the embedding."""
+        return self.dimension if self.whitening is None else self.whitening.dimension
 
     @model_validator(mode="after")
     def _stem(self) -> "NetworkSettings":
@@ -243,6 +263,12 @@ class Recipe(Section):
         """Sides of the pictures that the network meets, in pixels: images, views and small crops."""
         small = self.views.small_crops
         return {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+
+    @model_validator(mode="after")
+    def _variance_of_the_embedding(self) -> "Recipe":
+        if self.network.whitening is not None and (self.variance.joint or not self.variance.share):
+            raise ValueError("network.whitening needs the second phase: set it to null, or variance.joint and share")
+        return self
 
     @model_validator(mode="after")
     def _length(self) -> "Recipe":

@@ -26,7 +26,7 @@ from vssl_training.autotune import autotune
 from vssl_training.data import MAX_UNREADABLE, TrainingData, load_data
 from vssl_training.embedder import Embedder, build_embedder, build_encoder, check_network
 from vssl_training.health import Watch, not_finite
-from vssl_training.initial import initial_encoder, record_weights
+from vssl_training.initial import initial_encoder, initial_whitening, record_weights
 from vssl_training.judge import Judge
 from vssl_training.loggers import check_loggers, following
 from vssl_training.network import Encoder
@@ -38,6 +38,7 @@ from vssl_training.report import SHOWN, write_report
 from vssl_training.run import Budget, Run, RunRecord, check_same, preprocessing_of
 from vssl_training.speed import Speed
 from vssl_training.variance import VarianceTraining
+from vssl_training.whitening import Whitening
 
 AGREEMENT = 10
 """Steps between the moments at which several processes ask each other whether they were interrupted."""
@@ -114,13 +115,15 @@ def train(
             stack.enter_context(following(run, record, log or [], progress.say))
         progress.say(applied(recipe))
         interrupted = stack.enter_context(interrupts())
-        encoder = None
+        encoder = whitening = None
         if start.init is not None:
             encoder, fresh = initial_encoder(recipe, start.init, seed)
             progress.say(f"starts from {start.init}" + (f"; new heads: {', '.join(fresh)}" if fresh else ""))
-            if start.variance_only and "mean" in fresh:
+            if start.variance_only and "mean" in fresh and recipe.network.whitening is None:
                 raise UsageError(f"{start.init}: its mean head is not the one of this recipe")
-        go_on(run, record, data, judge, encoder, progress, interrupted)
+            if start.variance_only:
+                whitening = initial_whitening(recipe, start.init)
+        go_on(run, record, data, judge, encoder, whitening, progress, interrupted)
     return data.failures
 
 
@@ -139,10 +142,14 @@ def go_on(
     data: TrainingData,
     judge: Judge,
     encoder: Encoder | None,
+    whitening: Whitening | None,
     progress: Progress,
     interrupted: list[int],
 ) -> None:
-    """Both phases, from the last checkpoint on; `encoder` is where the first one starts, if not at random."""
+    """Both phases, from the last checkpoint on.
+
+    `encoder` is where the first one starts, if not at random; `whitening` what the second one keeps, if it fits none.
+    """
     recipe, seed, schedule = record.recipe, record.seed, record.schedule
     checkpoint = run.load_checkpoint(data.images.device)
     distributed.from_first(None)  # read by all before anybody writes
@@ -152,7 +159,7 @@ def go_on(
         encoder, checkpoint = first.student, None
     encoder = encoder or build_encoder(recipe)
     if schedule.variance:
-        second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed)
+        second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed, whitening)
         run_phase(run, second, checkpoint, judge, progress, interrupted)
         embedder = second.embedder
     else:

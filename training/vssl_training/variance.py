@@ -6,13 +6,15 @@ learned next to nothing of this; docs/method.md says more.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vssl_training import distributed
 from vssl_training.augment import degraded_view, to_float
+from vssl_training.backbone import Features
 from vssl_training.data import Order, Stream, take
 from vssl_training.embedder import build_embedder
 from vssl_training.health import dead
@@ -24,12 +26,16 @@ from vssl_training.recipe import Recipe
 from vssl_training.schedule import generator, warm_up_cosine
 from vssl_training.speed import Speed
 from vssl_training.variance_losses import head_loss, needs_bank
+from vssl_training.whitening import IMAGES, Whitening
 
 PHASE, BANK_PHASE = 1, 2
 
 
 class VarianceTraining:
-    """State of the second phase, and one step of it; see `Pretraining`. It freezes the encoder that it is given."""
+    """State of the second phase, and one step of it; see `Pretraining`. It freezes the encoder that it is given.
+
+    A whitened embedding is fitted here, unless `mean` is one that was.
+    """
 
     name = "variance"
 
@@ -41,6 +47,7 @@ class VarianceTraining:
         seed: int,
         steps: int,
         speed: Speed | None = None,
+        mean: nn.Module | None = None,
     ) -> None:
         self.recipe = recipe
         self.pixels = pixels
@@ -60,15 +67,24 @@ class VarianceTraining:
         betas = recipe.optimiser.betas
         self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.speed.fused)
         self.forward_head = distributed.synchronised(self.head)
+        if mean is not None:
+            self.embedder.mean.load_state_dict(mean.state_dict())
+        elif isinstance(self.embedder.mean, Whitening):
+            self.embedder.mean.fit(map(self.embedder.mean.pooled, self.features(IMAGES)))
         self.bank = self.embed_bank() if needs_bank(settings) else torch.empty(0)
 
-    @torch.no_grad()
-    def embed_bank(self) -> Tensor:
-        """Embeddings [M, D] of random clean images: always the same, since the encoder is frozen."""
-        wanted = min(self.recipe.variance.bank, len(self.pixels))
+    def features(self, images: int) -> Iterator[Features]:
+        """The backbone's features of so many random clean images, or of all: always the same, since it is frozen."""
         order = Order(self.seed, BANK_PHASE, len(self.pixels), self.batch)
-        batches = [to_float(take(self.pixels, order, step)) for step in range(-(-wanted // self.batch))]
-        return torch.cat([on_sphere(self.embedder.mean(self.embedder.backbone(x).final)) for x in batches])[:wanted]
+        for step in range(min(-(-images // self.batch), len(self.pixels) // self.batch)):
+            with torch.no_grad():
+                yield self.embedder.backbone(to_float(take(self.pixels, order, step)))
+
+    def embed_bank(self) -> Tensor:
+        """Embeddings [M, D] of random clean images."""
+        wanted = self.recipe.variance.bank
+        with torch.no_grad():
+            return torch.cat([on_sphere(self.embedder.mean_of(each)) for each in self.features(wanted)])[:wanted]
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Take one step; see `Pretraining.step`."""
@@ -82,7 +98,7 @@ class VarianceTraining:
         views = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
-            mean, target = on_sphere(self.embedder.mean(both.final)).chunk(2)
+            mean, target = on_sphere(self.embedder.mean_of(both)).chunk(2)
             features = both.with_statistics()[: views * len(spoilt)]
         log_variance = distributed.gather(self.forward_head(features), views)
         mean, target = (distributed.gather(values, 1) for values in (mean, target))
