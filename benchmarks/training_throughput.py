@@ -24,7 +24,7 @@ from vssl.images import load_images
 from vssl.sources import open_source
 from vssl_training.augment import to_float, two_views
 from vssl_training.pretrain import Pretraining
-from vssl_training.recipe import ViewSettings, load_recipe
+from vssl_training.recipe import ViewSettings, load_recipe, override
 from vssl_training.run import preprocessing_of
 from vssl_training.schedule import batch_indices, generator
 from vssl_training.speed import Speed
@@ -92,13 +92,13 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--data", default=f"{DEMO_DATA}::train", help="images: folder, .zip, or archive.zip::folder")
     arguments = flags.parse_args()
-    recipe = load_recipe("quick")
+    recipe = override(load_recipe("quick"), ["views.early=null"])  # all steps alike
     pixels = torch.from_numpy(load_images(open_source(arguments.data), preprocessing_of(recipe)).pixels)
     rounds, steps = (3, 10) if arguments.quick else (9, 30)
     ours = Pretraining(recipe, pixels, 0, 10_000)
     first = Pretraining(recipe, pixels, 0, 10_000, Speed(channels_last=False))
     fed = FedByLightly(recipe, pixels, 0, 10_000)
-    dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.image.size))
+    dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.image.size))
     workers = os.cpu_count() or 1
     loader = DataLoader(dataset, ours.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
 

@@ -2,11 +2,16 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.samples import fashion
+from vssl_training import planning
 from vssl_training.planning import due
+from vssl_training.pretrain import Pretraining
+from vssl_training.recipe import Recipe, override
 from vssl_training.schedule import batch_indices, generator, teacher_momentum, warm_up_cosine
 
 
@@ -57,3 +62,16 @@ def test_due_happens_as_often_as_asked_and_at_the_end(steps: int, times: int) ->
     happened = [done for done in range(1, steps + 1) if due(done, steps, times)]
     assert len(happened) == min(steps, times)
     assert happened[-1] == steps
+
+
+def test_early_views_have_another_size_and_their_share_of_the_plan(
+    small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(small_recipe, ["views.early={size: 12, share: 0.3}", "views.size=20", "optimiser.batch=4"])
+    assert recipe.sizes == {12, 20, 32}
+    phase = Pretraining(recipe, torch.from_numpy(fashion(8)), 0, 10)
+    assert [phase.views(step)[0].shape[-1] for step in range(10)] == [12] * 3 + [20] * 7
+    monkeypatch.setattr(planning, "seconds_a_step", lambda phase, first=0: 1.0 if first < 3 else 5.0)
+    assert planning.mean_seconds(phase) == pytest.approx(0.3 * 1 + 0.7 * 5)
+    plain = Pretraining(override(recipe, ["views.early=null"]), torch.from_numpy(fashion(8)), 0, 10)
+    assert planning.mean_seconds(plain) == 1

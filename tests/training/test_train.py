@@ -149,7 +149,7 @@ def test_speed_is_measured_while_the_encoder_still_learns(
     images = load_images(open_source(str(fashion_folder)), Preprocessing(32))
     learning: dict[str, bool] = {}
 
-    def measure(phase: Phase) -> float:
+    def measure(phase: Phase, first: int = 0) -> float:
         module = phase.student if isinstance(phase, Pretraining) else phase.head
         learning[phase.name] = all(parameter.requires_grad for parameter in module.parameters()) and module.training
         return 0.01

@@ -47,7 +47,7 @@ def quickest_steps(*phases: Pretraining) -> list[float]:
     Not the mean: whatever else runs on the machine slows some steps down threefold, and speeds none up.
     """
     times: list[list[float]] = [[] for _ in phases]
-    for step in range(WARM_UP + ROUNDS):
+    for step in range(phases[0].steps - WARM_UP - ROUNDS, phases[0].steps):  # the last ones: early ones may be smaller
         for phase, found in zip(phases, times, strict=True):
             begun = time.perf_counter()
             phase.step(step)["loss"].item()  # read, so that a GPU has finished

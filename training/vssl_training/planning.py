@@ -1,5 +1,6 @@
 """How many steps a run takes: those asked for, or what the minutes hold at the speed measured at the start."""
 
+import math
 import time
 
 from torch import Tensor
@@ -18,6 +19,9 @@ LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
 
 RESERVE = 0.05
 """Part of the minutes that is not planned for: checkpoints, the report, and slower moments."""
+
+TRIAL = 10_000
+"""Steps of a phase that is only measured: of enough for each of its parts."""
 
 MEASURED = 2.0
 """Seconds that the speed of a phase is measured for."""
@@ -55,14 +59,14 @@ def plan(
     assert budget.minutes is not None  # a budget is one of the three
     begun = time.monotonic()
     # The first phase is measured first: the second one freezes the encoder that it is given.
-    first = Pretraining(recipe, pixels, 0, 10_000, speed)
-    first_seconds = seconds_a_step(first) if share < 1 else 1.0
+    first = Pretraining(recipe, pixels, 0, TRIAL, speed)
+    first_seconds = mean_seconds(first) if share < 1 else 1.0
     second_seconds = 1.0
     clock = time.monotonic()
     first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
     if share > 0:
-        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, 10_000, speed))
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, speed))
     left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
     fitting = divided(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
     return distributed.from_first(fitting)
@@ -73,15 +77,24 @@ def divided(encoder: int, variance: int, share: float) -> Schedule:
     return Schedule(encoder=max(1, encoder) if share < 1 else 0, variance=max(1, variance) if share > 0 else 0)
 
 
-def seconds_a_step(phase: Phase, warm_up: int = 3) -> float:
-    """Mean wall time of a step over some seconds, after a few steps that do not count; the same in all processes."""
+def mean_seconds(phase: Pretraining) -> float:
+    """`seconds_a_step` over the whole of a phase whose early views have another size."""
+    early = phase.recipe.views.early
+    late = seconds_a_step(phase, 0 if early is None else math.ceil(early.share * phase.steps))
+    return late if early is None else early.share * seconds_a_step(phase, 0) + (1 - early.share) * late
+
+
+def seconds_a_step(phase: Phase, first: int = 0, warm_up: int = 3) -> float:
+    """Mean wall time of a step over some seconds from step `first` on, after a few that do not count; the same in all
+    processes.
+    """
     for step in range(warm_up):
         begun = time.monotonic()
-        phase.step(step)["loss"].item()  # read, so that a GPU has finished
+        phase.step(first + step)["loss"].item()  # read, so that a GPU has finished
     steps = distributed.from_first(max(1, int(MEASURED / (time.monotonic() - begun))))
     begun = time.monotonic()
     for step in range(steps):
-        terms = phase.step(warm_up + step)
+        terms = phase.step(first + warm_up + step)
     terms["loss"].item()
     return distributed.from_first((time.monotonic() - begun) / steps)
 

@@ -99,7 +99,8 @@ class Pretraining:
         images = to_float(take(self.pixels, self.order, step))
         self.waited += time.perf_counter() - begun
         draws = generator(self.seed, PHASE, step, device=device)
-        views = [two_views(images, self.recipe.views, draws, self.batch, self.part)]
+        settings = self.recipe.views.at(step / self.steps)
+        views = [two_views(images, settings, draws, self.batch, self.part)]
         if self.recipe.views.small_crops.count:
             views.append(small_views(images, self.recipe.views, draws, self.batch, self.part))
         return [view.contiguous(memory_format=self.speed.memory_format) for view in views]

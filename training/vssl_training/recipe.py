@@ -133,11 +133,19 @@ class SmallCropSettings(Section):
     crop: Range = (0.05, 0.2)
 
 
+class EarlyViews(Section):
+    """Views of another `size` in pixels for the first `share` of the steps: small ones make those fast."""
+
+    size: int = Field(ge=8, le=512)
+    share: Share
+
+
 class ViewSettings(Section):
     """The two views: area of the crop, probabilities, and strengths as torchvision's ColorJitter has them.
 
     Attributes:
         size: side of the two views in pixels, the image's by default; smaller views make faster steps.
+        early: another side in the first part of the steps.
         crop: least and most area of a crop.
         jitter: chance of a change of colours by up to `brightness`, `contrast`, `saturation` and `hue`.
         grey: chance of a grey image.
@@ -148,6 +156,7 @@ class ViewSettings(Section):
     """
 
     size: int | None = Field(default=None, ge=8, le=512)
+    early: EarlyViews | None = None
     crop: Range = (0.2, 1.0)
     flip: Share = 0.5
     jitter: Share = 0.8
@@ -160,6 +169,12 @@ class ViewSettings(Section):
     blur_sigma: Range = (0.0005, 0.009)
     solarise: tuple[Share, Share] = (0.0, 0.0)
     small_crops: SmallCropSettings = SmallCropSettings()
+
+    def at(self, done: float) -> "ViewSettings":
+        """The settings after a part `done` of the steps: with the `size` that views have then."""
+        if self.early is None or done >= self.early.share:
+            return self
+        return self.model_copy(update={"size": self.early.size})
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewSettings":
@@ -261,8 +276,9 @@ class Recipe(Section):
     @property
     def sizes(self) -> set[int]:
         """Sides of the pictures that the network meets, in pixels: images, views and small crops."""
-        small = self.views.small_crops
-        return {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+        small, early = self.views.small_crops, self.views.early
+        sizes = {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+        return sizes | (set() if early is None else {early.size})
 
     @model_validator(mode="after")
     def _variance_of_the_embedding(self) -> "Recipe":
