@@ -117,7 +117,7 @@ def test_verify_compares_precisions_and_names_the_one_that_is_off(
 ) -> None:
     assert [check.name for check in verify(precise.location, str(fashion_folder)) if not check.passed] == []
     model = loaded(precise, "int8")
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "mean.3.weight")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "mean.linear.weight")
     values = numpy_helper.to_array(weight)
     weight.CopyFrom(numpy_helper.from_array(np.roll(values, 1, axis=0), weight.name))
     fields = precise.manifest.model_dump(mode="json", exclude={"id", "files"})

@@ -28,7 +28,14 @@ from vssl_training.train import train
 VSSL = Path(sys.executable).parent / "vssl"
 
 
-TINY = ["views.size=32", "network.dimension=8", "network.projector.hidden=16", "optimiser.batch=8", "variance.batch=8"]
+TINY = [
+    "views.size=32",
+    "network.whitening=null",
+    "network.dimension=8",
+    "network.projector.hidden=16",
+    "optimiser.batch=8",
+    "variance.batch=8",
+]
 
 
 @pytest.fixture(scope="module", params=["test_resnet", "test_vit"])

@@ -1,8 +1,8 @@
 """The exported mean of a whitened embedding: a linear layer in closed form on the features of the last stages.
 
 PCA whitening (for image search: Jégou & Chum 2012) of what the trained backbone says of training images, without any
-label: centred, projected on the directions of largest variance, each scaled to variance 1. Cosines then weigh all of
-them alike, where a few would drown the others. docs/method.md has what it brings.
+label: centred, projected on the directions of largest variance, each scaled to variance 1 (or less: see `FLOOR`).
+Cosines then weigh all of them alike, where a few would drown the others. docs/method.md has what it brings.
 """
 
 from collections.abc import Iterable
@@ -20,8 +20,10 @@ IMAGES = 20_000
 MOST_FEATURES = 8192
 """Its fit needs time and memory that grow with the cube and the square of their number."""
 
-FLOOR = 1e-6
-"""Least variance of a direction, as a part of the largest: what is smaller is rounding."""
+FLOOR = 0.01
+"""Least variance of a direction, as a part of the largest, that is scaled to 1: what is smaller stays smaller, so that
+no rounding grows more than tenfold.
+"""
 
 
 class Whitening(nn.Module):
