@@ -12,7 +12,7 @@ setup: .venv/.ready
 	touch $@
 
 demo: setup  ## train, export, serve and embed small real images, then write demo/gallery.html
-	$(BIN)/python -m demo.demo
+	$(BIN)/python -m demo.demo --train
 
 test: setup
 	$(BIN)/pytest

@@ -11,9 +11,9 @@ VSSL = str(Path(sys.executable).parent / "vssl")
 
 
 @contextmanager
-def served(bundle: Path) -> Iterator[str]:
-    """Start `vssl serve` on a free port of 127.0.0.1, give its address, and end it."""
-    with listening([VSSL, "serve", str(bundle), "--port", "0"]) as (url, _):
+def served(bundle: Path | None) -> Iterator[str]:
+    """Start `vssl serve` (of the default model, if none is named) on a free port, give its address, and end it."""
+    with listening([VSSL, "serve", *([] if bundle is None else [str(bundle)]), "--port", "0"]) as (url, _):
         yield url
 
 

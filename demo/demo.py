@@ -1,8 +1,10 @@
-"""The whole road on small real images: train, export, serve, embed, and a page to look at.
+"""Embed small real images and look at them: with the default model, or (`--train`) with one that is trained first.
 
-Every step but the last is the `vssl` command that a user would type; it is printed before it runs.
+Every step but the page is the `vssl` command that a user would type; it is printed before it runs. Without `--train`
+nothing here needs torch.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -25,25 +27,28 @@ def vssl(*arguments: str) -> None:
         sys.exit(done.returncode)
 
 
-def embed_through_server(bundle: Path, source: str, out: Path) -> None:
-    """Serve the bundle on a free port, embed a folder through it, and stop it."""
-    print(f"\n$ vssl serve {bundle} --port 0 &", flush=True)
-    with served(bundle) as url:
-        vssl("embed", source, "--url", url, "-o", str(out))
+def train(archive: Path) -> Path:
+    """A bundle of a model of its own: train, export, judge."""
+    run, bundle = OUT / "run", OUT / "bundle"
+    vssl("train", "--recipe", "quick", "--data", f"{archive}::train", "--out", str(run), "--max-minutes", MINUTES)
+    vssl("export", str(run), "--out", str(bundle), "--name", "fashion")
+    vssl("evaluate", str(bundle), "--data", f"{archive}::test", "--bank", f"{archive}::train")
+    return bundle
 
 
 def main() -> None:
     """Run the demo."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--train", action="store_true", help="a model of its own")
     archive = HERE / "fashion-mnist.zip"
-    run, bundle, embeddings = OUT / "run", OUT / "bundle", OUT / "embeddings"
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    vssl("train", "--recipe", "quick", "--data", f"{archive}::train", "--out", str(run), "--max-minutes", MINUTES)
-    vssl("export", str(run), "--out", str(bundle), "--name", "fashion")
-    vssl("evaluate", str(bundle), "--data", f"{archive}::test", "--bank", f"{archive}::train")
-    embed_through_server(bundle, f"{archive}::test", embeddings)
+    bundle = train(archive) if flags.parse_args().train else None
+    print(f"\n$ vssl serve {bundle or ''} --port 0 &", flush=True)
+    with served(bundle) as url:
+        vssl("embed", f"{archive}::test", "--url", url, "-o", str(OUT / "embeddings"))
     page = HERE / "gallery.html"
-    write_gallery(f"{archive}::test", embeddings, page)
+    write_gallery(f"{archive}::test", OUT / "embeddings", page)
     print(f"\nLook at {page}")
 
 

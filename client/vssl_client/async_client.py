@@ -81,6 +81,11 @@ class AsyncClient(ClientBase[AsyncTransport]):
     ) -> None:
         await self.close()
 
+    def _in_process(self) -> AsyncTransport:
+        from vssl_client.local import AsyncDefaultModel
+
+        return AsyncDefaultModel()
+
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
             return AsyncHttpTransport(url, self._options)

@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class ClientBase(ABC, Generic[T]):
-    """One or more servers of the same model, each behind a transport `T`."""
+    """One or more servers of the same model, each behind a transport `T`; or the default model in this process."""
 
     def __init__(
         self,
-        url: str | Sequence[str],
+        url: str | Sequence[str] | None = None,
         *,
         transport: TransportName = "http",
         model: str | None = None,
@@ -33,7 +33,8 @@ class ClientBase(ABC, Generic[T]):
 
         Args:
             url: where the server is, such as `http://127.0.0.1:8000`; or several. Each request goes to the one with
-                the least under way, and what one fails at, another does.
+                the least under way, and what one fails at, another does. With none, the model that comes with vssl
+                runs in this process (this needs the extra `server`), and the other options say nothing.
             transport: `http`, VSSL's own interface; `triton` and `grpc`, Triton's over HTTP and over gRPC, which
                 Triton and `vssl serve` both have (they need the extra `triton`).
             model: the model's name; needed for `triton` and `grpc`, and by default the server's first one for `http`.
@@ -48,18 +49,22 @@ class ClientBase(ABC, Generic[T]):
         Raises:
             UsageError: an option that means nothing, `url` is no address, or the extra is not installed.
         """
-        self.urls = [url] if isinstance(url, str) else list(url)
-        if not self.urls:
+        self.urls = [url] if isinstance(url, str) else list(url or ())
+        if not self.urls and url is not None:
             raise UsageError("no server: give at least one address")
         self._options = Options(transport, model, timeout, retries, connections, api_key, compression, resize_locally)
-        self._servers = Servers(len(self.urls))
-        self._transports = [self._connected(url) for url in self.urls]
+        self._transports = [self._in_process()] if url is None else [self._connected(url) for url in self.urls]
+        self._servers = Servers(len(self._transports))
         self._known: ModelInfo | None = None
 
     @property
     def in_flight(self) -> int:
         """How many batches under way at once keep the servers busy."""
-        return self._options.connections * len(self.urls)
+        return self._options.connections * len(self._transports)
+
+    @abstractmethod
+    def _in_process(self) -> T:
+        """The default model in this process, as if it were a server."""
 
     @abstractmethod
     def _connected(self, url: str) -> T:

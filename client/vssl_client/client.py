@@ -47,6 +47,8 @@ class Client(ClientBase[Transport]):
     (array([ True, False]), 'not_an_image')
     >>> len(without), without.index
     (1, array([1]))
+
+    With no address the model that comes with vssl runs in this process.
     """
 
     def model(self) -> ModelInfo:
@@ -108,6 +110,11 @@ class Client(ClientBase[Transport]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _in_process(self) -> Transport:
+        from vssl_client.local import DefaultModel
+
+        return DefaultModel()
 
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":

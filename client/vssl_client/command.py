@@ -48,7 +48,9 @@ def embed(
     source: Annotated[list[str], typer.Argument(help=SOURCE)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the parts.")],
     url: Annotated[list[str] | None, typer.Option(help=URL)] = None,
-    bundle: Annotated[Path | None, typer.Option(help="A bundle to run in this process, without a server.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A bundle to run in this process, without a server; or else the default model.")
+    ] = None,
     transport: Annotated[TransportChoice, typer.Option(help="How to talk to servers.")] = TransportChoice.HTTP,
     model: Annotated[str | None, typer.Option(help="The model's name, where a server has several.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where the server wants one.")] = None,
@@ -71,6 +73,8 @@ def embed(
 
     if (engine is EngineChoice.RAY and bundle is None) or (ray_address and engine is not EngineChoice.RAY):
         raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+    if not (url or bundle or quiet or json):
+        typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
     begun = time.monotonic()
     again = f"finished parts stay in {out}; run the same command again to go on"
     try:
@@ -125,6 +129,7 @@ def _open_embedder(
     urls: list[str] | None, bundle: Path | None, transport: TransportChoice, model: str | None, api_key: str | None
 ) -> "AbstractContextManager[Embedder]":
     from vssl.bundle import open_bundle
+    from vssl.default import default_bundle
     from vssl.errors import UsageError
     from vssl_client.client import Client
     from vssl_client.local import LocalEmbedder
@@ -134,9 +139,9 @@ def _open_embedder(
         with Client(urls, transport=transport.value, model=model, retries=0, api_key=api_key) as probe:
             probe.model()
         return Client(urls, transport=transport.value, model=model, retries=RETRIES, api_key=api_key)
-    if bundle is not None and not urls:
-        return LocalEmbedder(open_bundle(bundle))
-    raise UsageError("name a server with --url, or a bundle to run in this process with --bundle: one of the two")
+    if urls:
+        raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
+    return LocalEmbedder(open_bundle(bundle or default_bundle()))
 
 
 RETRIES = 10

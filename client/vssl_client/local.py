@@ -1,17 +1,25 @@
 """Embedding in this process: the engine that the server runs, with nothing in between."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from vssl.bundle import Bundle
+import numpy as np
+import numpy.typing as npt
+
+from vssl.bundle import Bundle, open_bundle
 from vssl.calibration import judge
-from vssl.engine import Engine
+from vssl.default import default_bundle
+from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
+from vssl_client.errors import ImageRejected
 from vssl_client.inputs import decode_all
 from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
+from vssl_client.steps import Batch, Pixels
 
 
 class LocalEmbedder:
@@ -45,11 +53,17 @@ class LocalEmbedder:
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
         """Decode here, then wait for the engine."""
-        pixels, errors = decode_all(images, self._manifest.preprocessing)
+        return self._embed(*decode_all(images, self._manifest.preprocessing))
+
+    def embed_pixels(self, pixels: npt.NDArray[np.uint8]) -> EmbeddingResult:
+        """Embed images as the model takes them, uint8 [N, S, S, 3]."""
+        return self._embed(pixels, [None] * len(pixels))
+
+    def _embed(self, pixels: npt.NDArray[np.uint8], errors: list[ImageRejected | None]) -> EmbeddingResult:
         name, version = self._manifest.name, self._manifest.version
         if not len(pixels):
             return all_failed(errors, name, version, self._engine.dimension)
-        answer = self._engine_thread.submit(self._engine, pixels).result()
+        answer: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
         numbers = (answer.embedding, answer.variance, answer.uncertainty)
         if self._manifest.calibration is None:
             return filled(errors, name, version, *numbers)
@@ -67,3 +81,48 @@ class LocalEmbedder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class DefaultModel:
+    """The model that comes with vssl as a `Transport` of `Client`.
+
+    Raises:
+        UsageError: onnxruntime is not installed, or this installation has no such model.
+    """
+
+    def __init__(self) -> None:
+        self._embedder = LocalEmbedder(open_bundle(default_bundle()))
+        logging.getLogger("vssl.client").info("no address given: the default model runs in this process")
+
+    def model(self) -> ModelInfo:
+        """What the manifest says."""
+        return self._embedder.model()
+
+    def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image."""
+        if isinstance(batch, Pixels):
+            return self._embedder.embed_pixels(batch.array)
+        return self._embedder.embed_batch(batch)
+
+    def close(self) -> None:
+        """End the engine's thread."""
+        self._embedder.close()
+
+
+class AsyncDefaultModel:
+    """The same for `AsyncClient`: it decodes and waits in threads."""
+
+    def __init__(self) -> None:
+        self._model = DefaultModel()
+
+    async def model(self) -> ModelInfo:
+        """What the manifest says."""
+        return self._model.model()
+
+    async def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image."""
+        return await asyncio.to_thread(self._model.embed, batch)
+
+    async def close(self) -> None:
+        """End the engine's thread."""
+        self._model.close()

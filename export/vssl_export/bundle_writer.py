@@ -16,12 +16,13 @@ import torch
 
 from vssl.bundle import open_bundle, replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
-from vssl.errors import VsslError
+from vssl.errors import UsageError, VsslError
 from vssl.images import load_images
 from vssl.manifest import Manifest, Parity, Plan, Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl_export import tensorrt
+from vssl_export.description import CARD
 from vssl_export.measurement import (
     REFERENCE,
     cards,
@@ -55,6 +56,7 @@ def export_run(
     data: str | None = None,
     plans: bool = False,
     features: bool = False,
+    card: Path | None = None,
 ) -> Manifest:
     """Export a run to a bundle at `location` (a folder, or a file ending in `.zip`).
 
@@ -68,13 +70,15 @@ def export_run(
             sample; where they lie in class folders, kNN and R@1 are judged too.
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
         features: give the backbone's features as a fourth output.
+        card: a text about the model for the people who meet it, kept in the bundle.
 
     Raises:
         UsageError: there is no finished run and no checkpoint at `path`, or something other than a bundle is at
-            `location`; plans are asked for where there is no GPU or no TensorRT.
+            `location`; plans are asked for where there is no GPU or no TensorRT; the card can't be read.
         VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)
+    written = {} if card is None else {CARD: read_card(card)}
     gpu = tensorrt.this_gpu() if plans else None
     trained = load(path)
     record, embedder, sample = trained.record, trained.embedder, trained.run.sample()
@@ -103,7 +107,19 @@ def export_run(
         measure(models, engines, images, labels)
     built, built_files = add_plans(location, contents, record.recipe.image.size, *gpu) if gpu else ([], {})
     fields |= {"models": models, "engines": built}
-    return write_bundle(location, fields, {**files, **built_files})
+    return write_bundle(location, fields, {**files, **built_files, **written})
+
+
+def read_card(path: Path) -> bytes:
+    """The bytes of a text file.
+
+    Raises:
+        UsageError: it can't be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").encode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--card {path}: can't be read as text: {error}") from error
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ def export(
     gpu: Annotated[bool, typer.Option("--gpu", help="The Triton repository is for GPUs, through TensorRT.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of --out, or the run's.")] = None,
     model_version: Annotated[str | None, typer.Option(help="Version of the model, 1 by default.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Text for people who meet the model; `vssl info` shows it.")] = None,
 ) -> None:
     """Turn a run into a bundle (an ONNX file checked against torch, and its manifest); either into Triton's models."""
     from tempfile import TemporaryDirectory
@@ -50,7 +51,12 @@ def export(
     with TemporaryDirectory() as scratch:
         bundle = source
         if source.suffix == ".zip" or (source / MANIFEST).exists():
-            if (out, torch, name, model_version, data) != (None,) * 5 or precision != "fp32" or tensorrt or features:
+            if (
+                (out, torch, name, model_version, data, card) != (None,) * 6
+                or precision != "fp32"
+                or tensorrt
+                or features
+            ):
                 raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
         elif out is not None or triton is not None:
             from vssl_export.bundle_writer import export_run
@@ -60,7 +66,7 @@ def export(
             run = source.resolve().parents[1] if source.is_file() else source
             label = name or (out or run).resolve().stem
             manifest = export_run(
-                source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt, features
+                source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt, features, card
             )
             parity = manifest.models["fp32"].parity
             if manifest.provenance.checkpoint is not None:
@@ -113,15 +119,26 @@ def calibrate(
 
 
 def info(
-    bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a .zip of it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle: a folder, or a .zip of it; by default the model in the box.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, with the path, as JSON.")] = False,
 ) -> None:
     """Say what is in a bundle, after checking that no byte of it has changed."""
-    from vssl.bundle import open_bundle
-    from vssl_export.description import describe
+    import json
 
-    manifest = open_bundle(bundle).manifest
-    typer.echo(manifest.model_dump_json(indent=2) if as_json else describe(manifest))
+    from vssl.bundle import open_bundle
+    from vssl.default import default_bundle
+    from vssl_export.description import CARD, describe
+
+    opened = open_bundle(bundle or default_bundle())
+    path, manifest = str(opened.location.resolve()), opened.manifest
+    if as_json:
+        typer.echo(json.dumps({"path": path, **manifest.model_dump(mode="json")}, indent=2))
+        return
+    typer.echo(f"{'path':<15} {path}\n{describe(manifest)}")
+    if CARD in manifest.files:
+        typer.echo(f"\n{opened.read(CARD).decode(errors='replace')}")
 
 
 def verify(

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from vssl.manifest import Difference, Manifest, ModelFile, Provenance
 
+CARD = "README.md"
+"""The file of a bundle that tells people about the model: what it is for, what it was trained on, what it is bad at."""
+
 
 def describe(manifest: Manifest) -> str:
     """Several lines of `field   value`, and a table of what each precision costs and brings, where it was measured."""

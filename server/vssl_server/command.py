@@ -7,7 +7,10 @@ import typer
 
 
 def serve(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles: folders, or .zip files of them.")],
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Bundles: folders, or .zip files of them; by default the model that comes with vssl."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
@@ -44,4 +47,12 @@ def serve(
         from vssl_server.workers import run_workers as run
     else:
         from vssl_server.serving import run
-    run(bundles, settings)
+    run(bundles or [default_model()], settings)
+
+
+def default_model() -> Path:
+    """The bundle that comes with vssl, and a word on standard error that it is this one."""
+    from vssl.default import default_bundle
+
+    typer.echo("vssl: no bundle named, so this is the default model; `vssl info` says what it is good for", err=True)
+    return default_bundle()

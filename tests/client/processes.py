@@ -39,9 +39,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundle: Path, *flags: str, port: int = 0) -> Iterator[str]:
+def serving(bundle: Path | None, *flags: str, port: int = 0, before: str = "") -> Iterator[str]:
     """The address of a real server that runs until the end of the block."""
-    line = [*VSSL, "serve", str(bundle), "--port", str(port), *flags]
+    line = command("serve", *([] if bundle is None else [bundle]), "--port", str(port), *flags, before=before)
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

@@ -104,7 +104,6 @@ def test_usage_errors_say_what_to_do(folder: Path, tmp_path: Path, bundle: Path,
     out = tmp_path / "out"
     (tmp_path / "empty").mkdir()
     wrong: dict[str, list[str | Path]] = {
-        "--url, or a bundle": ["embed", folder, "-o", out],
         "one of the two": ["embed", folder, "-o", out, "--url", server, "--bundle", bundle],
         "no such file or folder": ["embed", tmp_path / "nowhere", "-o", out, "--bundle", bundle],
         "no such bundle": ["embed", folder, "-o", out, "--bundle", tmp_path / "nowhere"],

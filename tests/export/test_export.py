@@ -237,3 +237,19 @@ def test_every_command_refuses_a_changed_byte_and_names_the_file(
     assert done.returncode == 1
     assert "model.onnx does not match its hash" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_card_travels_with_the_bundle(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("# Clothes\nNot good for cats — nor for dogs.\n", encoding="utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    bundle = tmp_path / "bundle"
+    arguments = [str(VSSL), "export", str(finished_run), "--out", str(bundle), "--card"]
+    for wrong in ("nowhere", "picture.png"):
+        done = subprocess.run([*arguments, tmp_path / wrong], capture_output=True, text=True, check=False)
+        assert (done.returncode, bundle.exists()) == (2, False)
+        assert f"{wrong}: can't be read as text" in done.stderr
+    subprocess.run([*arguments, tmp_path / "card.md"], check=True, capture_output=True)
+    assert open_bundle(bundle).read("README.md") == (tmp_path / "card.md").read_bytes()
+    shown = subprocess.run([VSSL, "info", bundle], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"path            {bundle}\n")
+    assert "Not good for cats — nor for dogs." in shown

@@ -1,0 +1,71 @@
+"""A model in the box: served, embedded with and asked in this process where none is named, and said to be."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.client.conftest import assert_same, oracle, pictures
+from tests.client.processes import serving, vssl
+from vssl import default
+from vssl.bundle import Bundle
+from vssl.errors import UsageError
+from vssl_client import AsyncClient, Client
+from vssl_client.result import EmbeddingResult
+from vssl_client.table import read_embeddings
+
+
+@pytest.fixture
+def in_the_box(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small bundle is the default model, here and in a process that runs the line first."""
+    monkeypatch.setattr(default, "LOCATION", tiny_bundle.location)
+    return f"import pathlib; from vssl import default; default.LOCATION = pathlib.Path({str(tiny_bundle.location)!r})"
+
+
+@pytest.mark.usefixtures("in_the_box")
+def test_a_client_without_an_address_asks_it(tiny_bundle: Bundle) -> None:
+    images = pictures(5)
+    with Client() as client:
+        found = client.embed([*images, b"no image"], on_error="return")
+        assert client.model().id == tiny_bundle.manifest.id
+    assert found.ok.tolist() == [True] * 5 + [False]
+    assert_same(found[found.ok], oracle(tiny_bundle, images))
+    large = [np.random.default_rng(number).integers(0, 255, (300, 300, 3), np.uint8) for number in range(3)]
+    with Client() as client, Client(resize_locally=True) as other:
+        np.testing.assert_allclose(other.embed(large).embedding, client.embed(large).embedding, atol=1e-5)
+
+
+async def ask(images: list[bytes]) -> EmbeddingResult:
+    async with AsyncClient() as client:
+        return await client.embed(images)
+
+
+@pytest.mark.usefixtures("in_the_box")
+def test_so_does_an_asynchronous_one(tiny_bundle: Bundle) -> None:
+    assert_same(asyncio.run(ask(pictures(5))), oracle(tiny_bundle, pictures(5)))
+
+
+def test_it_embeds_folders_and_says_so(in_the_box: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number, data in enumerate(pictures(5)):
+        (tmp_path / "data" / f"{number}.png").write_bytes(data)
+    done = vssl("embed", tmp_path / "data", "-o", tmp_path / "out", before=in_the_box)
+    assert done.stderr == "vssl: no --url and no --bundle, so this is the default model; see `vssl info`\n"
+    assert_same(read_embeddings(tmp_path / "out"), oracle(tiny_bundle, pictures(5)))
+    quiet = vssl("embed", tmp_path / "data", "-o", tmp_path / "quiet", "--quiet", before=in_the_box)
+    assert quiet.stderr == ""
+
+
+def test_it_is_served_and_described(in_the_box: str, tiny_bundle: Bundle) -> None:
+    with serving(None, before=in_the_box) as url, Client(url) as client:
+        assert client.model().id == tiny_bundle.manifest.id
+    fields = json.loads(vssl("info", "--json", before=in_the_box).stdout)
+    assert fields == {"path": str(tiny_bundle.location), **tiny_bundle.manifest.model_dump(mode="json")}
+
+
+def test_an_installation_without_one_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(default, "LOCATION", tmp_path / "none")
+    with pytest.raises(UsageError, match="no default model: name a bundle"):
+        Client()
