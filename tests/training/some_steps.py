@@ -18,6 +18,7 @@ from vssl_training.variance import VarianceTraining
 STEPS = 6
 SETTINGS = [
     *("network.width=4", "network.dimension=16", "optimiser.batch=16", "variance.batch=16", "variance.ordering=0.5"),
+    *("network.whitening.dimension=16", "views.early={size: 16, share: 0.5}"),
     # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
     *("optimiser.name=sgd", "optimiser.learning_rate=0.02", "objective.contrastive=0.5"),
     *("views.small_crops.count=2", "views.blur=[1.0, 0.5]"),

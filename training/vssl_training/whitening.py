@@ -57,6 +57,8 @@ class Whitening(nn.Module):
             count, total, products = count + len(values), total + values.sum(0), products + values.T @ values
         mean = total / count
         variances, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
+        # A direction has no sign of its own: it gets that of its largest part, the same on every machine.
+        directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
         # Ascending, so the last ones are the largest.
         kept = variances[-self.linear.out_features :].clamp(min=FLOOR * float(variances[-1]))
         weight = (directions[:, -self.linear.out_features :] / kept.sqrt()).T
