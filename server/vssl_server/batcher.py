@@ -171,10 +171,13 @@ class Batcher:
             with self._places:
                 self._held -= images
 
-    def submit(self, images: Sequence[Pixels], future: "Future[Answer] | None" = None) -> "Future[Answer]":
+    def submit(
+        self, images: Sequence[Pixels], future: "Future[Answer] | None" = None, waited: float = 0.0
+    ) -> "Future[Answer]":
         """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
 
-        The caller may bring the future, so that the images can be decoded for somebody who waits for it already.
+        The caller may bring the future, so that the images can be decoded for somebody who waits for it already, and
+        the seconds that the request has `waited` before.
 
         The future's errors are InferenceError and EngineStoppedError.
 
@@ -183,7 +186,7 @@ class Batcher:
         """
         if not images:
             raise ValueError("a request needs at least one image")
-        job = _Job(images, time.monotonic(), future or Future())
+        job = _Job(images, time.monotonic() - waited, future or Future())
         with self._changed:
             if self._closing or self._stopped:
                 raise EngineStoppedError("the engine has stopped")

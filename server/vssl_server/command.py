@@ -24,7 +24,9 @@ def serve(
         float | None, typer.Option(help="Longest time that a free engine waits for a batch to fill (0).")
     ] = None,
     decode_threads: Annotated[int | None, typer.Option(help="Threads that decode images (one a core).")] = None,
-    engine_threads: Annotated[int | None, typer.Option(help="Threads in one call of the engine (all cores).")] = None,
+    engine_threads: Annotated[
+        int | None, typer.Option(help="Threads in one call of the engine (by the model).")
+    ] = None,
     cache_bytes: Annotated[
         int | None, typer.Option(help="Bytes of memory for answers by an image's content (0).")
     ] = None,

@@ -1,7 +1,8 @@
 """Encoded images → pixels in a pool of threads, and from there straight into the batcher's queue.
 
 The event loop hands a request over and hears of it again when it is answered: every hand-over between threads costs
-as much as decoding a small image.
+as much as decoding a small image. So one small image is decoded in the loop's own thread; the engine's thread, which
+computes without Python's lock, would wait for it once an image.
 """
 
 import base64
@@ -20,13 +21,15 @@ from vssl_server.pool import Pool
 Encoded = bytes | str
 """An image file's bytes, or the same in base64, with or without a data URI's head."""
 
-SHORT = 16 * 1024
-"""Bytes of a file that is decoded in less time than it takes to wake a thread for it."""
+SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
+"""An image that is decoded in about the time that it takes to hand it from one thread to another."""
 
-Queue = Callable[[Sequence[Pixels], "Future[Answer]"], object]
+TOGETHER = 64 * 1024
+"""Bytes of files in one task of the pool: small images take turns at Python's lock, so that more threads gain nothing,
+while each large one is decoded by a thread of its own.
+"""
 
-TOGETHER = 8
-"""Images in one task of the pool: enough to make the hand-over cheap, few enough that requests take turns."""
+Queue = Callable[[Sequence[Pixels], "Future[Answer]", float], object]
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class BadImagesError(Exception):
 class Decoding:
     """One request's images: the last of its tasks in the pool to end queues the good images.
 
-    `answer` is the future that `queue` gets with the good images, or a BadImagesError where one was refused and
-    `all_or_none` is true. Cancelling it drops what has not been decoded or computed yet.
+    `answer` is the future that `queue` gets with the good images and the seconds that they waited for a thread, or a
+    BadImagesError where one was refused and `all_or_none` is true. Cancelling it drops what has not been decoded or
+    computed yet.
     """
 
     def __init__(
@@ -61,25 +65,37 @@ class Decoding:
         self.seconds = 0.0
         """From the first task's start to the last one's end."""
         self._preprocessing, self._limits, self._queue = preprocessing, limits, queue
+        self._small = Limits(SMALL.max_bytes, min(SMALL.max_pixels, limits.max_pixels))
         self._decoded: list[Pixels | Refusal | None] = [None] * len(images)
         self._left = len(images)
         self._started: float | None = None
+        self._handed_over = time.monotonic()
         self._lock = threading.Lock()
 
     def start(self, pool: Pool) -> None:
-        """Hand the images to a pool."""
-        for start in range(0, len(self.images), TOGETHER):
-            short = len(self.images) == 1 and len(self.images[0]) <= SHORT
-            pool.submit(partial(self._run, start), short)
+        """Decode one small image here and now; hand all else to a pool."""
+        if len(self.images) == 1 and len(self.images[0]) <= SMALL.max_bytes:
+            self._run(0, 1, pool)
+            return
+        start = size = 0
+        for stop, image in enumerate(self.images, 1):
+            size += len(image)
+            if size >= TOGETHER or stop == len(self.images):
+                pool.submit(partial(self._run, start, stop))
+                start, size = stop, 0
 
-    def _run(self, start: int) -> None:
+    def _run(self, start: int, stop: int, pool: Pool | None = None) -> None:
+        """Decode some images; with a `pool` only small ones, and leave it the others."""
         self._started = self._started or time.monotonic()
-        stop = min(start + TOGETHER, len(self.images))
         try:
             for index in range(start, stop):
                 if self.answer.done():  # nobody waits any more
                     return
-                self._decoded[index] = self._decode(self.images[index])
+                decoded = self._decode(self.images[index], self._small if pool else self._limits)
+                if pool and isinstance(decoded, Refusal) and decoded.type == "too_many_pixels":
+                    pool.submit(partial(self._run, start, stop))
+                    return
+                self._decoded[index] = decoded
             with self._lock:
                 self._left -= stop - start
                 if self._left:
@@ -95,12 +111,12 @@ class Decoding:
         self.refused.update({index: one for index, one in enumerate(self._decoded) if isinstance(one, Refusal)})
         if self.refused and self.all_or_none:
             raise BadImagesError(self.refused, len(self.images))
-        self._queue(good, self.answer)
+        self._queue(good, self.answer, (self._started or 0.0) - self._handed_over)
 
-    def _decode(self, image: Encoded) -> Pixels | Refusal:
+    def _decode(self, image: Encoded, limits: Limits) -> Pixels | Refusal:
         try:
             data = from_base64(image) if isinstance(image, str) else image
-            return decode(data, self._preprocessing, self._limits)
+            return decode(data, self._preprocessing, limits)
         except ImageError as error:
             return Refusal(error.type, str(error))
         except binascii.Error as error:

@@ -38,7 +38,9 @@ REQUESTS = Counter("vssl_requests", "HTTP requests answered.", ["path", "status"
 REFUSALS = Counter("vssl_refusals", "Requests answered with an error, by its code.", ["cause"], registry=REGISTRY)
 REQUEST_SECONDS = _histogram("request_seconds", "Time from a request's headers to the end of its answer.", "path")
 DECODE_SECONDS = _histogram("decode_seconds", "Time in which the images of a request were decoded.", "model")
-QUEUE_SECONDS = _histogram("queue_seconds", "Time that decoded requests waited for the engine.", "model")
+QUEUE_SECONDS = _histogram(
+    "queue_seconds", "Time that requests waited for a thread to decode them and for the engine.", "model"
+)
 INFERENCE_SECONDS = _histogram("inference_seconds", "Time of one call of the engine.", "model")
 ENCODE_SECONDS = _histogram("encode_seconds", "Time in which an answer was written.", "model")
 BATCH_IMAGES = _histogram(

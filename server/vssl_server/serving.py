@@ -8,14 +8,17 @@ import os
 import signal
 import socket
 import ssl
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
+import numpy as np
 import typer
 import uvicorn
 
-from vssl.bundle import open_bundle
+from vssl.bundle import Bundle, open_bundle
 from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
@@ -28,7 +31,9 @@ from vssl_server.pool import Pool
 from vssl_server.protocol import IDLE_SECONDS, Protocol
 from vssl_server.repository import Repository
 from vssl_server.service import Service
-from vssl_server.settings import Settings
+from vssl_server.settings import Settings, cores
+
+SMALL_MODEL_SECONDS = 0.0005
 
 
 def say(line: str) -> None:
@@ -49,7 +54,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
-            return Model(bundle.manifest, Engine(bundle, settings.engine_threads), settings, pool)
+            return Model(bundle.manifest, open_engine(bundle, settings.engine_threads), settings, pool)
 
         check_tls(settings)
         models = [open_model(location) for location in locations]
@@ -136,12 +141,53 @@ class Server(uvicorn.Server):
         if self.should_exit:
             return
         spare_collector()
+        share_lock()
         names = ", ".join(model.manifest.name for model in self.service.models)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         scheme = "http" if self.service.settings.tls_certificate is None else "https"
         self.announce(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}")
+
+
+def open_engine(bundle: Bundle, threads: int) -> Engine:
+    """The bundle's engine with so many threads; 0 chooses by the model: half of the cores for a small one, else all.
+
+    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core.
+    """
+    if threads:
+        return Engine(bundle, threads)
+    engine = Engine(bundle, 1)  # which works in the thread that calls it, so that this thread's time is all
+    half = max(1, cores() // 2)
+    chosen = half if is_small(engine) else 0
+    return engine if chosen == 1 or engine.providers != ["CPUExecutionProvider"] else Engine(bundle, chosen)
+
+
+def is_small(engine: Engine) -> bool:
+    """Whether a thread computes an image in about the time that the rest of a request for it takes."""
+    image = np.zeros((1, engine.size, engine.size, 3), np.uint8)
+
+    def seconds() -> float:
+        started = time.thread_time()
+        engine(image)
+        return time.thread_time() - started
+
+    try:
+        for _ in range(10):  # the first are slow, and on a busy machine others
+            taken = seconds()
+            if taken < SMALL_MODEL_SECONDS or taken > 10 * SMALL_MODEL_SECONDS:
+                return taken < SMALL_MODEL_SECONDS
+        return False
+    except VsslError:
+        return True  # it can't run: the warm-up will say so
+
+
+def share_lock() -> None:
+    """Let the engine's thread have Python's lock, which it needs between two batches only, almost at once.
+
+    By default the event loop keeps it for 5 ms, a whole batch's time with a small model: one of them always waited.
+    """
+    sys.setswitchinterval(0.0005)
 
 
 def spare_collector() -> None:

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, expected, png
 from vssl.bundle import Bundle
 from vssl_server.answer import ARROW, JSON, NPY, NPZ
+from vssl_server.decoding import SMALL
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
@@ -52,6 +54,14 @@ def test_one_image_as_it_is(client: TestClient, tiny_bundle: Bundle, kind: str) 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == JSON
     check(answer.json(), tiny_bundle, FILES[:1], [None])
+
+
+def test_a_small_file_of_many_pixels(client: TestClient, tiny_bundle: Bundle) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (1000, 900), (200, 100, 0)).save(file, "PNG")
+    assert len(file.getvalue()) < SMALL.max_bytes
+    answer = client.post("/v1/embed", content=file.getvalue(), headers={"Content-Type": "image/png"})
+    check(answer.json(), tiny_bundle, [file.getvalue()], [None])
 
 
 def test_multipart_with_several_parts(client: TestClient, tiny_bundle: Bundle) -> None:

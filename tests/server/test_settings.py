@@ -31,7 +31,7 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
-    words = {"engine_threads": "all cores", "grpc_port": "off", "log_requests": "off"}
+    words = {"engine_threads": "by the model", "grpc_port": "off", "log_requests": "off"}
     words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "tls_certificate", "tls_key"), "none")
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
 
