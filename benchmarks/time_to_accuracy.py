@@ -1,8 +1,9 @@
 """kNN accuracy on test images against minutes of training, by the user's commands alone.
 
 Each row is one whole run: `vssl train --max-minutes`, `vssl export`, `vssl evaluate` of the bundle. Labels only judge:
-the training images vote, the test images are asked. Beside them stands the same network as initialised. Rows that the
-JSON file already holds for the same recipe and data are not run again.
+the training images vote, the test images are asked. Beside them stands the same network as initialised, its embedding
+whitened by the training images where the recipe's is. Rows that the JSON file already holds for the same recipe and
+data are not run again.
 """
 
 import json
@@ -15,8 +16,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import DEMO_DATA, Row, found, parser, report
-from vssl_training.embedder import build_embedder
-from vssl_training.run import Run
+from vssl.images import load_images
+from vssl.sources import open_source
+from vssl_training.embedder import Embedder, build_encoder
+from vssl_training.recipe import Recipe
+from vssl_training.run import Run, preprocessing_of
+from vssl_training.variance import VarianceTraining
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SHOWN = ("knn", "knn_pixels", "effective_rank", "sphere_std")
@@ -41,6 +46,14 @@ def train(recipe: str, data: str, minutes: float, seed: int, run: Path) -> Row:
         "steps": record.schedule.encoder,
         "bf16": record.speed.bf16,
     }
+
+
+def untrained(recipe: Recipe, data: str) -> Embedder:
+    """The recipe's network as it is initialised."""
+    torch.manual_seed(0)
+    encoder = build_encoder(recipe)
+    pixels = torch.from_numpy(load_images(open_source(data), preprocessing_of(recipe)).pixels)
+    return VarianceTraining(recipe, encoder, pixels, 0, 1).embedder.eval()
 
 
 def main() -> None:
@@ -72,8 +85,7 @@ def main() -> None:
                 run = Path(folder) / "run"
                 judged(train(arguments.recipe, bank, minutes, seed, run), run)
                 if not any(row["recipe"] == arguments.recipe and row["budget"] == 0 for row in rows):
-                    torch.manual_seed(0)
-                    Run(run).save_weights(build_embedder(Run(run).record().recipe))
+                    Run(run).save_weights(untrained(Run(run).record().recipe, bank))
                     judged({"recipe": arguments.recipe, "budget": 0, "seed": 0, "minutes": 0.0, "steps": 0}, run)
 
 
