@@ -32,7 +32,7 @@ COMPILED = (1, 32)
 LOWER: tuple[Precision, ...] = ("fp16", "int8")
 
 
-RESNET = ["network.backbone=resnet50", "network.dimension=128", "image.size=224"]
+RESNET = ["network.backbone=resnet50", "network.whitening=null", "network.dimension=128", "image.size=224"]
 PAUSE = 0.05
 """Seconds before each measurement: threads of the one before may still spin at their barrier."""
 

@@ -20,6 +20,7 @@ VSSL = str(Path(sys.executable).parent / "vssl")
 SMALL = [
     "network.width=4",
     "network.dimension=16",
+    "network.whitening.dimension=16",
     "network.projector.hidden=32",
     "optimiser.batch=16",
     "variance.batch=16",
