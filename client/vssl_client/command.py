@@ -73,14 +73,14 @@ def embed(
 
     if (engine is EngineChoice.RAY and bundle is None) or (ray_address and engine is not EngineChoice.RAY):
         raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
-    if not (url or bundle or quiet or json):
-        typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
     begun = time.monotonic()
     again = f"finished parts stay in {out}; run the same command again to go on"
     try:
         with ExitStack() as stack:
             images = stack.enter_context(closing(_open_source(source)))
             embedder = stack.enter_context(_open_embedder(url, bundle, transport, model, api_key))
+            if not (url or bundle or quiet or json):
+                typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             work = None
             if engine is EngineChoice.RAY and bundle is not None:
                 from vssl_client.ray_engine import RayWork

@@ -56,5 +56,6 @@ def default_model() -> Path:
     """The bundle that comes with vssl, and a word on standard error that it is this one."""
     from vssl.default import default_bundle
 
+    location = default_bundle()
     typer.echo("vssl: no bundle named, so this is the default model; `vssl info` says what it is good for", err=True)
-    return default_bundle()
+    return location

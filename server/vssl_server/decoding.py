@@ -24,6 +24,9 @@ Encoded = bytes | str
 SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
 """An image that is decoded in about the time that it takes to hand it from one thread to another."""
 
+AVIF = b"ftyp"
+"""Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never small."""
+
 TOGETHER = 64 * 1024
 """Bytes of files in one task of the pool: small images take turns at Python's lock, so that more threads gain nothing,
 while each large one is decoded by a thread of its own.
@@ -116,6 +119,8 @@ class Decoding:
     def _decode(self, image: Encoded, limits: Limits) -> Pixels | Refusal:
         try:
             data = from_base64(image) if isinstance(image, str) else image
+            if limits is self._small and data[4:8] == AVIF:
+                raise ImageError("too_many_pixels", "perhaps")
             return decode(data, self._preprocessing, limits)
         except ImageError as error:
             return Refusal(error.type, str(error))

@@ -69,3 +69,9 @@ def test_an_installation_without_one_says_so(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(default, "LOCATION", tmp_path / "none")
     with pytest.raises(UsageError, match="no default model: name a bundle"):
         Client()
+    none = f"import pathlib; from vssl import default; default.LOCATION = pathlib.Path({str(tmp_path / 'none')!r})"
+    (tmp_path / "data").mkdir()
+    commands: list[list[str | Path]] = [["serve"], ["info"], ["embed", tmp_path / "data", "-o", tmp_path / "out"]]
+    for words in commands:
+        said = vssl(*words, status=2, before=none).stderr
+        assert said == "vssl: this installation of vssl has no default model: name a bundle\n"

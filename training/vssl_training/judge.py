@@ -1,5 +1,6 @@
 """Figures while training: kNN and a linear probe where labels exist; rank, spread and correlations always."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from vssl.images import ImageSet
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.uncertainty import health
 from vssl_training.augment import degraded_view, to_float
+from vssl_training.backbone import Features
 from vssl_training.embedder import Embedder
 from vssl_training.network import Encoder
 from vssl_training.objective import on_sphere
@@ -58,12 +60,15 @@ class Judge:
 
         With `whitening`, `knn` is of features that are whitened by the bank. The encoder is left as it was.
         """
-        features, means = embed(encoder, self.pixels)
+        module = None if whitening is None else Whitening(encoder.backbone.channels, whitening)
+        features, means, *pooled = embed(encoder, self.pixels, *([] if module is None else [module.pooled]))
         figures = {"rank": effective_rank(means), "rankme": rankme(means), "std": sphere_std(means)}
         if self.labels is not None:
             n, labels = self.queries, self.labels
-            if whitening is not None:
-                means = whitened(encoder, self.pixels, n, whitening)
+            if module is not None:
+                cells = torch.from_numpy(pooled[0])
+                module.fit(torch.split(cells[n:], BATCH))
+                means = module.linear(cells).detach().numpy()
             figures["knn"] = knn_accuracy(means[:n], labels[:n], means[n:], labels[n:])
             figures["probe"] = probe_accuracy(features[:n], labels[:n], features[n:], labels[n:])
         return rounded(figures)
@@ -90,28 +95,18 @@ class Judge:
 
 
 @torch.no_grad()
-def whitened(encoder: Encoder, pixels: Tensor, queries: int, settings: WhiteningSettings) -> Floats:
-    """Embeddings [N, D] of uint8 [N, S, S, 3], not of unit length, whitened by all of them but the first `queries`."""
-    whitening = Whitening(encoder.backbone.channels, settings).to(pixels.device)
+def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tensor]) -> list[Floats]:
+    """Features [N, F] and mean head [N, D] of uint8 [N, S, S, 3], in evaluation mode; and what `further` make of the
+    features of n images, [n, ·] each.
+    """
     training = encoder.training
     encoder.eval()
-    parts = [whitening.pooled(encoder.backbone(to_float(batch))) for batch in torch.split(pixels, BATCH)]
+    batches = []
+    for batch in torch.split(pixels, BATCH):
+        features: Features = encoder.backbone(to_float(batch))
+        batches.append((features.final, encoder.mean(features.final), *(each(features) for each in further)))
     encoder.train(training)
-    pooled = torch.cat(parts)
-    whitening.fit(torch.split(pooled[queries:], BATCH))
-    means: Floats = whitening.linear(pooled).cpu().numpy()
-    return means
-
-
-@torch.no_grad()
-def embed(encoder: Encoder, pixels: Tensor) -> tuple[Floats, Floats]:
-    """Features [N, F] and mean head [N, D] of uint8 [N, S, S, 3], in evaluation mode."""
-    training = encoder.training
-    encoder.eval()
-    features = torch.cat([encoder.backbone(to_float(batch)).final for batch in torch.split(pixels, BATCH)])
-    means = torch.cat([encoder.mean(batch) for batch in torch.split(features, BATCH)])
-    encoder.train(training)
-    return features.cpu().numpy(), means.cpu().numpy()
+    return [torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True)]
 
 
 def probe_accuracy(

@@ -50,7 +50,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Set the layer by batches of `pooled`."""
+        """Set the layer by batches [n, F] of `pooled`, of at least one image in all."""
         count, total, products = 0, torch.zeros(()), torch.zeros(())
         for batch in batches:
             values = batch.double()
