@@ -1,8 +1,9 @@
-"""Makes the archive that the default model is trained on: CIFAR-10's training images and part of Fashion-MNIST's.
+"""Makes the archive of the default model: CIFAR-10's training images and part of Fashion-MNIST's.
 
 `python -m demo.default_data CIFAR.zip FASHION.zip OUT.zip`. Both archives have a folder `train` of class folders; the
 second is that of `demo/make_archive.py --out`. All images of the first are taken and every sixth of the second, so
-that five of six images are of the first. The names of the classes only judge.
+that five of six images are of the first. Every 25th of those goes to the folder `calibration`, the others to `train`.
+The names of the classes only judge.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from vssl.preprocessing import DEFAULT_LIMITS
 from vssl.sources import open_source
 
 EVERY = {"cifar10": 1, "fashion": 6}
+CALIBRATION = 25
 
 
 def main() -> None:
@@ -26,8 +28,9 @@ def main() -> None:
     with zipfile.ZipFile(arguments.out, "w") as archive:
         for (name, every), file in zip(EVERY.items(), (arguments.cifar, arguments.fashion), strict=True):
             source = open_source(f"{file}::train")
-            for path in list(source.paths())[::every]:
-                add(archive, f"{name}-{path}", source.read(path, DEFAULT_LIMITS.max_bytes))
+            for index, path in enumerate(list(source.paths())[::every]):
+                folder = "train" if index % CALIBRATION else "calibration"
+                add(archive, f"{folder}/{name}-{path}", source.read(path, DEFAULT_LIMITS.max_bytes))
             source.close()
 
 
