@@ -3,6 +3,7 @@
 Every method trains for the same number of epochs on the training images, without labels, from the same recipe; only
 what is minimised differs. The losses of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3,
 whose cross-entropy between a student and its moving average is PyTorch's. Test images are asked, training images vote.
+Each is judged by its mean head, by the backbone's features, and by these whitened as the recipe says: what is exported.
 Rows that the JSON file already holds under the same settings are not run again, so that a long table can be stopped.
 """
 
@@ -20,7 +21,7 @@ from benchmarks.report import DEMO_DATA, Row, found, parser, report
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy
 from vssl.sources import open_source
-from vssl_training.judge import embed
+from vssl_training.judge import BATCH, embed
 from vssl_training.network import follow
 from vssl_training.optimisers import descend
 from vssl_training.pretrain import Pretraining
@@ -28,6 +29,7 @@ from vssl_training.recipe import Recipe, load_recipe, override
 from vssl_training.run import preprocessing_of
 from vssl_training.schedule import teacher_momentum, warm_up_cosine
 from vssl_training.speed import Speed
+from vssl_training.whitening import IMAGES, Whitening
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -92,17 +94,24 @@ def run(name: str, recipe: Recipe, train: ImageSet, test: ImageSet, epochs: floa
     for step in range(steps):
         phase.step(step)
     minutes, wall = (time.process_time() - begun) / 60, (time.monotonic() - clock) / 60
-    (bank_features, bank), (features, means) = (
-        embed(phase.student, torch.from_numpy(images.pixels)) for images in (train, test)
+    encoder = phase.student
+    assert recipe.network.whitening is not None
+    whitening = Whitening(encoder.backbone.channels, recipe.network.whitening)
+    fitted = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels))[:IMAGES])
+    whitening.fit(torch.from_numpy(embed(encoder, part, whitening.pooled)[2]) for part in pixels[fitted].split(BATCH))
+    (bank_features, bank, bank_whitened), (features, means, whitened) = (
+        embed(encoder, torch.from_numpy(images.pixels), whitening) for images in (train, test)
     )
     assert train.labels is not None
     assert test.labels is not None
     return {
         "method": name,
         "seed": seed,
-        "knn": knn_accuracy(means, test.labels, bank, train.labels),
+        "knn": knn_accuracy(whitened, test.labels, bank_whitened, train.labels),
+        "knn_mean": knn_accuracy(means, test.labels, bank, train.labels),
         "knn_backbone": knn_accuracy(features, test.labels, bank_features, train.labels),
-        "effective_rank": effective_rank(means),
+        "effective_rank": effective_rank(whitened),
+        "rank_mean": effective_rank(means),
         "core_minutes": round(minutes, 2),
         "wall_minutes": round(wall, 2),
     }
