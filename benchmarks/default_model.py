@@ -1,0 +1,43 @@
+"""The figures of docs/default-model.md: the model in the box on the test images of both sets that it comes from.
+
+Test images are asked, training images vote and teach the linear probe; and images/s of the model, without decoding.
+"""
+
+from pathlib import Path
+
+from benchmarks.report import Row, parser, report
+from vssl.bundle import open_bundle
+from vssl.default import default_bundle
+from vssl.engine import Engine
+from vssl.images import load_images
+from vssl.sources import open_source
+from vssl_export.measurement import speeds
+from vssl_training.evaluation import evaluate
+
+
+def main() -> None:
+    """Print the tables."""
+    flags = parser(__doc__)
+    flags.add_argument("--cifar", required=True, help="CIFAR-10: an archive with `train` and `test` class folders")
+    flags.add_argument("--fashion", required=True, help="Fashion-MNIST, of `demo/make_archive.py --out`")
+    flags.add_argument("--bundle", type=Path, default=None, help="another bundle than the one in the box")
+    arguments = flags.parse_args()
+    bundle = open_bundle(arguments.bundle or default_bundle())
+    sets = {"CIFAR-10": arguments.cifar, "Fashion-MNIST": arguments.fashion}
+    found = {
+        name: evaluate(bundle.location, f"{data}::test", None if arguments.quick else f"{data}::train")
+        for name, data in sets.items()
+    }
+    rows: list[Row] = [
+        {"figure": figure} | {name: figures.get(figure) for name, figures in found.items()}
+        for figure in found["CIFAR-10"]
+        if not figure.endswith(("_low", "_high"))
+    ]
+    pixels = load_images(open_source(f"{arguments.cifar}::test"), bundle.manifest.preprocessing).pixels
+    measured = speeds({"fp32": Engine(bundle)}, pixels)["fp32"]
+    rows += [{"figure": f"images/s at batch {batch}", "CIFAR-10": speed} for batch, speed in measured.items()]
+    report("The default model", rows, {"id": bundle.manifest.id[:12]}, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
