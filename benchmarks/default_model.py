@@ -1,9 +1,15 @@
 """The figures of docs/default-model.md: the model in the box on the test images of both sets that it comes from.
 
-Test images are asked, training images vote and teach the linear probe; and images/s of the model, without decoding.
+Test images are asked, training images vote and teach the linear probe; foreign images are scikit-learn's handwritten
+digits, 8 × 8 pixels enlarged. And images/s of the model, without decoding.
 """
 
+import tempfile
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from benchmarks.report import Row, parser, report
 from vssl.bundle import open_bundle
@@ -24,10 +30,13 @@ def main() -> None:
     arguments = flags.parse_args()
     bundle = open_bundle(arguments.bundle or default_bundle())
     sets = {"CIFAR-10": arguments.cifar, "Fashion-MNIST": arguments.fashion}
-    found = {
-        name: evaluate(bundle.location, f"{data}::test", None if arguments.quick else f"{data}::train")
-        for name, data in sets.items()
-    }
+    with tempfile.TemporaryDirectory() as foreign:
+        for number, digit in enumerate(load_digits().images):
+            Image.fromarray(np.uint8(digit / digit.max() * 255)).save(Path(foreign, f"{number:04d}.png"))
+        found = {
+            name: evaluate(bundle.location, f"{data}::test", None if arguments.quick else f"{data}::train", foreign)
+            for name, data in sets.items()
+        }
     rows: list[Row] = [
         {"figure": figure} | {name: figures.get(figure) for name, figures in found.items()}
         for figure in found["CIFAR-10"]
