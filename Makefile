@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all test-triton test-light peers lint types bench
+.PHONY: setup demo demo-train test test-all test-triton test-light peers lint types bench
 
 setup: .venv/.ready
 
@@ -11,7 +11,15 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,ray,train,export,dev,dev-train]'
 	touch $@
 
-demo: setup  ## train, export, serve and embed small real images, then write demo/gallery.html
+demo: .venv-demo/.ready  ## serve the default model, embed small real images, then write demo/gallery.html; no torch
+	.venv-demo/bin/python -m demo.demo
+
+.venv-demo/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet]'
+	touch $@
+
+demo-train: setup  ## the same with a model of its own: train, judge, export, serve, embed
 	$(BIN)/python -m demo.demo --train
 
 test: setup

@@ -1,4 +1,4 @@
-"""The pictures and figures of docs/uncertainty.md, from a bundle: `python -m benchmarks.uncertainty_page --bundle B`.
+"""The pictures and figures of docs/uncertainty.md, from the default model or another bundle.
 
 The gallery's labels calibrate, the queries only judge. Pictures are shown: name images that may be.
 """
@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks.plot import plot
 from vssl.bundle import open_bundle
 from vssl.conformal import coverage_and_size, coverage_interval
+from vssl.default import default_bundle
 from vssl.degradations import DEGRADATIONS, SEVERITIES, degrade
 from vssl.engine import Embeddings, Engine
 from vssl.fitting import fit_gallery
@@ -35,12 +36,12 @@ Mask = npt.NDArray[np.bool_]
 def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, help="instead of the default model")
     parser.add_argument("--gallery", default=f"{DEMO}::train")
     parser.add_argument("--queries", default=f"{DEMO}::test")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    bundle = open_bundle(arguments.bundle)
+    bundle = open_bundle(arguments.bundle or default_bundle())
     engine = Engine(bundle)
     gallery, queries = (
         load_images(open_source(location), bundle.manifest.preprocessing)

@@ -44,7 +44,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     bundle = train(archive) if flags.parse_args().train else None
-    print(f"\n$ vssl serve {bundle or ''} --port 0 &", flush=True)
+    print(f"\n$ vssl serve {f'{bundle} ' if bundle else ''}--port 0 &", flush=True)
     with served(bundle) as url:
         vssl("embed", f"{archive}::test", "--url", url, "-o", str(OUT / "embeddings"))
     page = HERE / "gallery.html"

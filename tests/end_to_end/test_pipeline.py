@@ -88,7 +88,7 @@ def test_bad_files_cost_nothing_but_themselves_on_every_road(bundle: Path, tmp_p
             assert read_embeddings(out).paths == ["good.png"]
 
 
-def test_the_wheel_holds_the_five_packages_and_the_recipes(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_five_packages_the_recipes_and_the_default_model(tmp_path: Path) -> None:
     import zipfile
 
     root = Path(__file__).parents[2]
@@ -98,5 +98,6 @@ def test_the_wheel_holds_the_five_packages_and_the_recipes(tmp_path: Path) -> No
     tops = {name.split("/")[0] for name in names}
     assert {"vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export"} <= tops
     assert "vssl_training/recipes/quick.yaml" in names
+    assert {f"vssl/default_model/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
     assert sum(name.endswith("py.typed") for name in names) == 5
     assert not any(name.endswith((".zip", ".jpg", ".png")) for name in names)
