@@ -98,7 +98,9 @@ def run(name: str, recipe: Recipe, train: ImageSet, test: ImageSet, epochs: floa
     assert recipe.network.whitening is not None
     whitening = Whitening(encoder.backbone.channels, recipe.network.whitening)
     fitted = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels))[:IMAGES])
-    whitening.fit(torch.from_numpy(embed(encoder, part, whitening.pooled)[2]) for part in pixels[fitted].split(BATCH))
+    whitening.fit(
+        torch.from_numpy(embed(encoder, part, whitening.pooled)[2]) for part in torch.split(pixels[fitted], BATCH)
+    )
     (bank_features, bank, bank_whitened), (features, means, whitened) = (
         embed(encoder, torch.from_numpy(images.pixels), whitening) for images in (train, test)
     )

@@ -1,6 +1,7 @@
 """Training speed of the recipe `quick`: our step, and the same step fed by lightly's transform and a DataLoader.
 
-Everything runs in turn in one process, several rounds, and medians are taken. The peer decodes nothing either: its
+Everything runs in turn in one process, several rounds, and medians are taken: of steps with small views and with large
+ones, weighted as the recipe has them. The peer decodes nothing either: its
 data set holds the same pixels as PIL images; `lightly.transforms.SimCLRTransform` (1.6, MIT) makes two views of each
 with the strengths of the recipe, worker processes of a torch DataLoader on every core batch them, and the networks,
 the loss and the optimiser are ours. "Augmentation alone" compares our whole batches with torchvision's per-image
@@ -19,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.report import DEMO_DATA, parser, report
+from benchmarks.report import DEMO_DATA, Row, parser, report
 from vssl.images import load_images
 from vssl.sources import open_source
 from vssl_training.augment import to_float, two_views
 from vssl_training.pretrain import Pretraining
-from vssl_training.recipe import ViewSettings, load_recipe, override
+from vssl_training.recipe import Recipe, ViewSettings, load_recipe, override
 from vssl_training.run import preprocessing_of
 from vssl_training.schedule import batch_indices, generator
 from vssl_training.speed import Speed
@@ -87,17 +88,11 @@ def seconds(work: Callable[[int], object], steps: int) -> float:
     return (time.perf_counter() - begun) / steps
 
 
-def main() -> None:
-    """Print the table."""
-    flags = parser(__doc__)
-    flags.add_argument("--data", default=f"{DEMO_DATA}::train", help="images: folder, .zip, or archive.zip::folder")
-    arguments = flags.parse_args()
-    recipe = override(load_recipe("quick"), ["views.early=null"])  # all steps alike
-    pixels = torch.from_numpy(load_images(open_source(arguments.data), preprocessing_of(recipe)).pixels)
-    rounds, steps = (3, 10) if arguments.quick else (9, 30)
-    ours = Pretraining(recipe, pixels, 0, 10_000)
-    first = Pretraining(recipe, pixels, 0, 10_000, Speed(channels_last=False))
-    fed = FedByLightly(recipe, pixels, 0, 10_000)
+def median_seconds(recipe: Recipe, pixels: Tensor, speed: Speed, rounds: int, steps: int) -> dict[str, float]:
+    """Median seconds of a step of each part, all of whose views have the recipe's `views.size`."""
+    ours = Pretraining(recipe, pixels, 0, 10_000, speed)
+    first = Pretraining(recipe, pixels, 0, 10_000, speed.model_copy(update={"channels_last": False}))
+    fed = FedByLightly(recipe, pixels, 0, 10_000, speed)
     dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.image.size))
     workers = os.cpu_count() or 1
     loader = DataLoader(dataset, ours.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
@@ -126,19 +121,43 @@ def main() -> None:
             fed.feed = endless(loader) if work is step_fed else iter(())  # the workers must not run ahead of time
             seconds(work, 2)
             times[name].append(seconds(work, steps))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    whole, alone = medians["our step"], medians["our augmentation alone"]
-    rows = [
-        {
-            "part": name,
-            "images_per_second": ours.batch / median,
-            "times_our_step": median / whole,
-            "times_our_augmentation": median / alone,
-        }
-        for name, median in medians.items()
-    ]
-    settings = {"recipe": "quick", "batch": ours.batch, "width": recipe.network.width, "rounds": rounds}
-    report("Training speed", rows, settings | {"loader_workers": workers}, arguments.json)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Print the table."""
+    flags = parser(__doc__)
+    flags.add_argument("--data", default=f"{DEMO_DATA}::train", help="images: folder, .zip, or archive.zip::folder")
+    flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
+    arguments = flags.parse_args()
+    recipe = load_recipe("quick")
+    early = recipe.views.early
+    assert early is not None
+    pixels = torch.from_numpy(load_images(open_source(arguments.data), preprocessing_of(recipe)).pixels)
+    rounds, steps = (2, 5) if arguments.quick else (9, 20)
+    parts = {early.size: early.share, recipe.views.size: 1 - early.share}
+    found = {
+        size: median_seconds(
+            override(recipe, ["views.early=null", f"views.size={size}"]),
+            pixels,
+            Speed(bf16=arguments.bf16),
+            rounds,
+            steps,
+        )
+        for size in parts
+    }
+    rows: list[Row] = []
+    for name in found[early.size]:
+        took, whole, alone = (
+            sum(share * found[size][part] for size, share in parts.items())
+            for part in (name, "our step", "our augmentation alone")
+        )
+        row: Row = {"part": name, "images_per_second": recipe.optimiser.batch / took}
+        row |= {"times_our_step": took / whole, "times_our_augmentation": took / alone}
+        rows.append(row | {f"ms_{size}_px": 1000 * found[size][name] for size in parts})
+    settings = {"recipe": "quick", "batch": recipe.optimiser.batch, "width": recipe.network.width, "rounds": rounds}
+    settings |= {"bf16": arguments.bf16, "loader_workers": os.cpu_count()}
+    report("Training speed", rows, settings, arguments.json)
 
 
 if __name__ == "__main__":
