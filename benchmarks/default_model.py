@@ -45,7 +45,8 @@ def main() -> None:
     pixels = load_images(open_source(f"{arguments.cifar}::test"), bundle.manifest.preprocessing).pixels
     measured = speeds({"fp32": Engine(bundle)}, pixels)["fp32"]
     rows += [{"figure": f"images/s at batch {batch}", "CIFAR-10": speed} for batch, speed in measured.items()]
-    report("The default model", rows, {"model": bundle.manifest.files[bundle.manifest.models["fp32"].path].sha256[:12]}, arguments.json)
+    model = bundle.manifest.files[bundle.manifest.models["fp32"].path].sha256
+    report("The default model", rows, {"model": model[:12]}, arguments.json)
 
 
 if __name__ == "__main__":
