@@ -200,6 +200,13 @@ class Folders(RuleBasedStateMachine):
     def rest(self) -> None:
         time.sleep(REST)
 
+    def teardown(self) -> None:
+        """Whatever was drawn, a listing is kept and looked up once."""
+        write(self.images / "last.png")
+        self.rest()
+        self.the_same()
+        self.the_same()
+
     @invariant()
     def the_same(self) -> None:
         found = [path for path in self.images.rglob("*") if path.suffix in (".png", ".jpg") and path.is_file()]
