@@ -1,7 +1,8 @@
 """The figures of docs/default-model.md: the model in the box on the test images of both sets that it comes from.
 
 Test images are asked, training images vote and teach the linear probe; foreign images are scikit-learn's handwritten
-digits, 8 × 8 pixels enlarged. And images/s of the model, without decoding.
+digits, 8 × 8 pixels enlarged. Then the part of every second test image that is flagged, clean as it is, and images/s of
+the model, without decoding.
 """
 
 import tempfile
@@ -13,11 +14,12 @@ from sklearn.datasets import load_digits
 
 from benchmarks.report import Row, parser, report
 from vssl.bundle import open_bundle
+from vssl.calibration import FLAGS, judge
 from vssl.default import default_bundle
 from vssl.engine import Engine
 from vssl.images import load_images
 from vssl.sources import open_source
-from vssl_export.measurement import speeds
+from vssl_export.measurement import embed, speeds
 from vssl_training.evaluation import evaluate
 
 
@@ -42,8 +44,20 @@ def main() -> None:
         for figure in found["CIFAR-10"]
         if not figure.endswith(("_low", "_high"))
     ]
-    pixels = load_images(open_source(f"{arguments.cifar}::test"), bundle.manifest.preprocessing).pixels
-    measured = speeds({"fp32": Engine(bundle)}, pixels)["fp32"]
+    engine = Engine(bundle)
+    pixels = {
+        name: load_images(open_source(f"{data}::test"), bundle.manifest.preprocessing).pixels[::2]
+        for name, data in sets.items()
+    }
+    if bundle.manifest.calibration is not None:
+        flagged = {
+            name: judge(bundle.manifest.calibration, embed(engine, images)).flags for name, images in pixels.items()
+        }
+        rows += [
+            {"figure": f"part flagged {flag}"} | {name: float(each[flag].mean()) for name, each in flagged.items()}
+            for flag in FLAGS
+        ]
+    measured = speeds({"fp32": engine}, pixels["CIFAR-10"])["fp32"]
     rows += [{"figure": f"images/s at batch {batch}", "CIFAR-10": speed} for batch, speed in measured.items()]
     model = bundle.manifest.files[bundle.manifest.models["fp32"].path].sha256
     report("The default model", rows, {"model": model[:12]}, arguments.json)
