@@ -8,9 +8,10 @@ the JSON file already holds under the same settings are not run again.
 
 import statistics
 import tempfile
+from functools import cache
 from pathlib import Path
 
-from benchmarks.report import DEMO_DATA, Row, found, parser, report
+from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from vssl.degradations import degrade
 from vssl.errors import VsslError
 from vssl.images import ImageSet, load_images
@@ -47,6 +48,12 @@ SPOILT = ("crop", "blur")
 SEVERITY = 3
 
 
+@cache
+def images(path: str) -> ImageSet:
+    """Decoded once in each process."""
+    return load_images(open_source(path), preprocessing_of(load_recipe("quick")))
+
+
 def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     """What a finished run is judged by."""
     if queries.labels is None or bank.labels is None:
@@ -63,6 +70,27 @@ def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     }
 
 
+def ablate(name: str, training: str, test: str, steps: int, seeds: int, tune: bool) -> Row:
+    """The row of one variant: means over the seeds that came to their end."""
+    recipe = override(load_recipe("quick"), VARIANTS[name])
+    judged: list[dict[str, float]] = []
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder) / "run"
+            try:
+                train(recipe, training, run, Budget(steps=steps), seed, tune=tune)
+            except VsslError as error:  # a form that collapses is a result too
+                print(f"{name}, seed {seed}: {error}")
+            else:
+                judged.append(figures(run, images(test), images(training)))
+    row: Row = {"objective": name, "finished": f"{len(judged)} of {seeds}"}
+    if judged:
+        row |= {figure: statistics.mean(each[figure] for each in judged) for figure in judged[0]}
+        if seeds > 1:
+            row["knn_spread"] = max(each["knn"] for each in judged) - min(each["knn"] for each in judged)
+    return row
+
+
 def main() -> None:
     """Print the table."""
     flags = parser(__doc__)
@@ -70,42 +98,25 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=2_000, help="of both phases together")
     flags.add_argument("--seeds", type=int, default=2)
     flags.add_argument("--autotune", action="store_true", help="as of `vssl train`")
+    flags.add_argument("--jobs", type=int, default=1, help="runs at once, which share the cores")
     flags.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="rows to compute")
     arguments = flags.parse_args()
     steps, seeds = (60, 1) if arguments.quick else (arguments.steps, arguments.seeds)
     names = arguments.only[:4] if arguments.quick else arguments.only
     inside = "::" if arguments.data.endswith(".zip") else "/"
-    training = f"{arguments.data}{inside}train"
-    preprocessing = preprocessing_of(load_recipe("quick"))
-    bank = load_images(open_source(training), preprocessing)
-    queries = load_images(open_source(f"{arguments.data}{inside}test"), preprocessing)
+    training, test = (f"{arguments.data}{inside}{part}" for part in ("train", "test"))
     settings = {
         "data": Path(arguments.data).name,
         "recipe": "quick",
         "steps": steps,
         "seeds": seeds,
         "autotune": arguments.autotune,
+        "threads": threads_each(arguments.jobs),
     }
     rows = found(arguments.json, settings)
-    for name in names:
-        if any(row["objective"] == name for row in rows):
-            continue
-        recipe = override(load_recipe("quick"), VARIANTS[name])
-        judged: list[dict[str, float]] = []
-        for seed in range(seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                run = Path(folder) / "run"
-                try:
-                    train(recipe, training, run, Budget(steps=steps), seed, tune=arguments.autotune)
-                except VsslError as error:  # a form that collapses is a result too
-                    print(f"{name}, seed {seed}: {error}")
-                else:
-                    judged.append(figures(run, queries, bank))
-        row: Row = {"objective": name, "finished": f"{len(judged)} of {seeds}"}
-        if judged:
-            row |= {figure: statistics.mean(each[figure] for each in judged) for figure in judged[0]}
-            if seeds > 1:
-                row["knn_spread"] = max(each["knn"] for each in judged) - min(each["knn"] for each in judged)
+    missing = [name for name in names if name not in {row["objective"] for row in rows}]
+    tasks = [(name, training, test, steps, seeds, arguments.autotune) for name in missing]
+    for row in at_once(arguments.jobs, ablate, tasks):
         rows.append(row)
         report("Ablation of the objective", rows, settings, arguments.json)
 

@@ -9,6 +9,7 @@ Rows that the JSON file already holds under the same settings are not run again,
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import lightly.loss
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.report import DEMO_DATA, Row, found, parser, report
+from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy
 from vssl.sources import open_source
@@ -81,8 +82,17 @@ class Peer(Pretraining):
         return {"loss": loss.detach()}
 
 
-def run(name: str, recipe: Recipe, train: ImageSet, test: ImageSet, epochs: float, seed: int, speed: Speed) -> Row:
+@cache
+def images(data: str, part: str, recipe: str) -> ImageSet:
+    """Decoded once in each process."""
+    inside = "::" if data.endswith(".zip") else "/"
+    return load_images(open_source(f"{data}{inside}{part}"), preprocessing_of(load_recipe(recipe)))
+
+
+def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: bool) -> Row:
     """Train one method and judge it."""
+    recipe, speed = load_recipe(recipe_name), Speed(bf16=bf16)
+    train, test = (images(data, part, recipe_name) for part in ("train", "test"))
     pixels = torch.from_numpy(train.pixels)
     steps = int(epochs * (len(pixels) // recipe.optimiser.batch))
     begun, clock = time.process_time(), time.monotonic()
@@ -102,7 +112,7 @@ def run(name: str, recipe: Recipe, train: ImageSet, test: ImageSet, epochs: floa
         torch.from_numpy(embed(encoder, part, whitening.pooled)[2]) for part in torch.split(pixels[fitted], BATCH)
     )
     (bank_features, bank, bank_whitened), (features, means, whitened) = (
-        embed(encoder, torch.from_numpy(images.pixels), whitening) for images in (train, test)
+        embed(encoder, torch.from_numpy(part.pixels), whitening) for part in (train, test)
     )
     assert train.labels is not None
     assert test.labels is not None
@@ -127,27 +137,23 @@ def main() -> None:
     flags.add_argument("--epochs", type=float, default=16)
     flags.add_argument("--seeds", type=int, default=2)
     flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
+    flags.add_argument("--jobs", type=int, default=1, help="runs at once, which share the cores")
     arguments = flags.parse_args()
-    recipe = load_recipe(arguments.recipe)
     epochs, seeds = (0.2, 1) if arguments.quick else (arguments.epochs, arguments.seeds)
-    inside = "::" if arguments.data.endswith(".zip") else "/"
-    train, test = (
-        load_images(open_source(f"{arguments.data}{inside}{part}"), preprocessing_of(recipe))
-        for part in ("train", "test")
-    )
     settings = {
         "data": Path(arguments.data).name,
         "recipe": arguments.recipe,
         "epochs": epochs,
         "bf16": arguments.bf16,
-        "threads": torch.get_num_threads(),
+        "threads": threads_each(arguments.jobs),
     }
     rows = found(arguments.json, settings)
-    for seed in range(seeds):
-        for name in [*VSSL, *PEERS]:
-            if not any(row["method"] == name and row["seed"] == seed for row in rows):
-                rows.append(run(name, recipe, train, test, epochs, seed, Speed(bf16=arguments.bf16)))
-                report("Methods of self-supervised learning", rows, settings, arguments.json)
+    known = {(row["method"], row["seed"]) for row in rows}
+    tasks = [(name, seed) for seed in range(seeds) for name in [*VSSL, *PEERS] if (name, seed) not in known]
+    further = (arguments.data, arguments.recipe, epochs, arguments.bf16)
+    for row in at_once(arguments.jobs, run, [(*task, *further) for task in tasks]):
+        rows.append(row)
+        report("Methods of self-supervised learning", rows, settings, arguments.json)
     for name in [*VSSL, *PEERS]:
         values = [row["knn"] for row in rows if row["method"] == name]
         print(f"{name:<34} kNN {np.mean(values):.3f} over {len(values)} seeds")

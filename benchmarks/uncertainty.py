@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import DEMO_DATA, Row, parser, report
+from benchmarks.report import DEMO_DATA, Row, at_once, parser, report, threads_each
 from benchmarks.uncertainty_split import (
     BASELINE_HEAD,
     Judged,
@@ -62,17 +62,19 @@ def main() -> None:
     flags.add_argument("--minutes", type=float, default=8.0, help="of training for each encoder")
     flags.add_argument("--steps", type=int, default=400, help="of training for each head")
     flags.add_argument("--seeds", type=int, default=1)
+    flags.add_argument("--jobs", type=int, default=1, help="encoders at once, which share the cores")
     arguments = flags.parse_args()
     quick = arguments.quick
     minutes, steps = (0.3, 20) if quick else (arguments.minutes, arguments.steps)
     with tempfile.TemporaryDirectory() as scratch:
         work = arguments.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        trials = [
-            trial(arguments, work, seen, unseen, seed, minutes, steps)
+        tasks = [
+            (arguments, work, seen, unseen, seed, minutes, steps)
             for seed in range(arguments.seeds)
             for seen, unseen in class_splits(arguments.data, 1 if quick else SPLITS)[: 1 if quick else None]
         ]
+        trials = list(at_once(arguments.jobs, trial, tasks))
     variant = chosen([one.valid.tier1() for one in trials], [one.valid for one in trials], list(trials[0].test.answers))
     pairing = chosen([one.valid.pair for one in trials], [one.valid for one in trials], list(trials[0].test.pair))
     settings = {
@@ -81,6 +83,7 @@ def main() -> None:
         "minutes each": minutes,
         "recipe": arguments.recipe,
         "seeds": arguments.seeds,
+        "threads": threads_each(arguments.jobs),
         "chosen head": variant,
         "chosen tier 2": pairing,
     }
