@@ -99,20 +99,23 @@ def trained(archive: Path, out: Path, recipe: str, minutes: float, seed: int) ->
 
 
 def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
-    """An embedder for each variant, on the run's frozen encoder."""
+    """An embedder for each variant, on the run's frozen encoder; they learn from the same views at the same time."""
     record: RunRecord = run.record()
     trained_embedder = run.load_embedder()
     encoder = build_encoder(record.recipe)
     encoder.backbone.load_state_dict(trained_embedder.backbone.state_dict())
-    found = {}
-    for name, switches in VARIANTS.items():
-        recipe = override(record.recipe, list(switches))
-        pictures, mean = torch.from_numpy(pixels), trained_embedder.mean
-        phase = VarianceTraining(recipe, encoder, pictures, record.seed, steps, mean=mean)
-        for step in range(steps):
-            phase.step(step)
-        found[name] = phase.embedder.eval()
-    return found
+    pictures, mean = torch.from_numpy(pixels), trained_embedder.mean
+    recipes = {name: override(record.recipe, list(switches)) for name, switches in VARIANTS.items()}
+    phases = {
+        name: VarianceTraining(recipe, encoder, pictures, record.seed, steps, mean=mean)
+        for name, recipe in recipes.items()
+    }
+    first = next(iter(phases.values()))
+    for step in range(steps):
+        views = first.views(step)  # the encoder is frozen and the seed the same: so are the views
+        for phase in phases.values():
+            phase.learn(step, views)
+    return {name: phase.embedder.eval() for name, phase in phases.items()}
 
 
 @torch.no_grad()

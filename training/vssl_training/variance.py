@@ -7,6 +7,7 @@ learned next to nothing of this; docs/method.md says more.
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,6 +30,23 @@ from vssl_training.variance_losses import head_loss, needs_bank
 from vssl_training.whitening import IMAGES, Whitening
 
 PHASE, BANK_PHASE = 1, 2
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the frozen encoder says of a batch of N images: all that a head learns from.
+
+    Attributes:
+        features: final features and statistics of the spoilt images, then of the clean ones [2 N, F].
+        mean: embeddings of the spoilt images on the sphere of radius √D [N, D].
+        target: those of the clean images [N, D].
+        draws: the random numbers that a loss may take.
+    """
+
+    features: Tensor
+    mean: Tensor
+    target: Tensor
+    draws: torch.Generator
 
 
 class VarianceTraining:
@@ -88,21 +106,28 @@ class VarianceTraining:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Take one step; see `Pretraining.step`."""
-        settings = self.recipe.variance
+        return self.learn(step, self.views(step))
+
+    def views(self, step: int) -> Views:
+        """The step's batch through the frozen encoder: the same for every head on it."""
         device = self.pixels.device
         begun = time.perf_counter()
         clean = to_float(take(self.pixels, self.order, step))
         self.waited += time.perf_counter() - begun
         draws = generator(self.seed, PHASE, step, device=device)
-        spoilt = degraded_view(clean, settings.views, draws, self.batch, self.part)
-        views = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
+        spoilt = degraded_view(clean, self.recipe.variance.views, draws, self.batch, self.part)
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean_of(both)).chunk(2)
-            features = both.with_statistics()[: views * len(spoilt)]
-        log_variance = distributed.gather(self.forward_head(features), views)
-        mean, target = (distributed.gather(values, 1) for values in (mean, target))
-        loss = head_loss(settings, log_variance, mean, target, self.bank, draws)
+            return Views(both.with_statistics(), mean, target, draws)
+
+    def learn(self, step: int, views: Views) -> dict[str, Tensor]:
+        """Take one step of the head on views that were seen."""
+        settings = self.recipe.variance
+        parts = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
+        log_variance = distributed.gather(self.forward_head(views.features[: parts * len(views.mean)]), parts)
+        mean, target = (distributed.gather(values, 1) for values in (views.mean, views.target))
+        loss = head_loss(settings, log_variance, mean, target, self.bank, views.draws.clone_state())
         factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
         descend(self.optimiser, loss, settings.learning_rate * factor)
         return {"loss": loss.detach(), "residual": (mean - target).square().mean()}
