@@ -11,15 +11,21 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from vssl.degradations import degrade
+from vssl.engine import Embeddings
 from vssl.errors import VsslError
 from vssl.images import ImageSet, load_images
 from vssl.measures import auroc, effective_rank, knn_accuracy
 from vssl.sources import open_source
-from vssl_training.evaluation import RunModel
+from vssl_training.embedder import Embedder
+from vssl_training.judge import BATCH
 from vssl_training.recipe import load_recipe, override
-from vssl_training.run import Budget, preprocessing_of
+from vssl_training.run import Budget, Run, preprocessing_of
 from vssl_training.train import train
 
 GAUSSIAN = ["objective.form=B"]
@@ -54,14 +60,21 @@ def images(path: str) -> ImageSet:
     return load_images(open_source(path), preprocessing_of(load_recipe("quick")))
 
 
+@torch.no_grad()
+def embed(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> tuple[Embeddings, npt.NDArray[np.float32]]:
+    """Embeddings of images and the backbone's features [N, F], by one pass."""
+    batches = [embedder.with_features(batch) for batch in torch.split(torch.from_numpy(pixels), BATCH)]
+    *answers, features = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
+    return Embeddings(*answers), features
+
+
 def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     """What a finished run is judged by."""
     if queries.labels is None or bank.labels is None:
         raise SystemExit("--data has no class folders to judge by")
-    model = RunModel(run)
-    asked, voters = model.embed(queries.pixels), model.embed(bank.pixels)
-    features, known = model.features(queries.pixels), model.features(bank.pixels)
-    spoilt = {kind: model.embed(degrade(queries.pixels, kind, SEVERITY, 0)) for kind in SPOILT}
+    embedder = Run(run).load_embedder()
+    (asked, features), (voters, known) = embed(embedder, queries.pixels), embed(embedder, bank.pixels)
+    spoilt = {kind: embed(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in SPOILT}
     return {
         "knn": knn_accuracy(asked.embedding, queries.labels, voters.embedding, bank.labels),
         "knn_backbone": knn_accuracy(features, queries.labels, known, bank.labels),
