@@ -24,7 +24,7 @@ from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl_server.access import Keys
 from vssl_server.app import create_app
-from vssl_server.batcher import EngineStoppedError
+from vssl_server.batcher import EngineStoppedError, Infer
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.model import Model
 from vssl_server.pool import Pool
@@ -55,7 +55,9 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
-            return Model(bundle.manifest, open_engine(bundle, settings.engine_threads), settings, pool)
+            return Model(
+                bundle.manifest, open_engine(bundle, settings.engine_threads, settings.batch_size), settings, pool
+            )
 
         check_tls(settings)
         models = [open_model(location) for location in locations]
@@ -151,17 +153,23 @@ class Server(uvicorn.Server):
         self.announce(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}")
 
 
-def open_engine(bundle: Bundle, threads: int) -> Engine:
-    """The bundle's engine with so many threads; 0 chooses by the model: half of the cores for a small one, else all.
+def open_engine(bundle: Bundle, threads: int, full: int) -> Infer:
+    """The bundle's engine with so many threads; 0 chooses by the model: all cores for a large one.
 
-    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core.
+    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core: so
+    half of the cores, but for a batch of `full` images. That shows that the engine is what the others wait for.
     """
     if threads:
         return Engine(bundle, threads)
     engine = Engine(bundle, 1)  # which works in the thread that calls it, so that this thread's time is all
-    half = max(1, cores() // 2)
-    chosen = half if is_small(engine) else 0
-    return engine if chosen == 1 or engine.providers != ["CPUExecutionProvider"] else Engine(bundle, chosen)
+    if cores() == 1 or engine.providers != ["CPUExecutionProvider"]:
+        return engine
+    every = Engine(bundle)
+    if not is_small(engine):
+        return every
+    half = cores() // 2
+    some = engine if half == 1 else Engine(bundle, half)
+    return lambda images: (some if len(images) < full else every)(images)
 
 
 def is_small(engine: Engine) -> bool:

@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     """Threads that decode images; by default one for each core at hand, shared out among the workers."""
 
     engine_threads: int = Field(0, ge=0)
-    """Threads inside one call of the engine; 0 takes half of the cores for a small model (0.5 ms an image) and all
-    for a larger one, but several workers share the cores out."""
+    """Threads inside one call of the engine; 0 takes all cores, but half of them for the batches of a small model (0.5
+    ms an image) that are not full; and several workers share the cores out."""
 
     cache_bytes: int = Field(0, ge=0)
     """Memory for answers by the content of the image file, for each model; 0 keeps none."""
