@@ -60,7 +60,7 @@ def main() -> None:
     flags.add_argument("--work", type=Path, help="where runs are kept; by default they are not")
     flags.add_argument("--recipe", default="quick")
     flags.add_argument("--minutes", type=float, default=8.0, help="of training for each encoder")
-    flags.add_argument("--steps", type=int, default=400, help="of training for each head")
+    flags.add_argument("--steps", type=int, default=1_000, help="of training for each head")
     flags.add_argument("--seeds", type=int, default=1)
     flags.add_argument("--jobs", type=int, default=1, help="encoders at once, which share the cores")
     arguments = flags.parse_args()
