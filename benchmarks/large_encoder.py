@@ -22,12 +22,12 @@ class Resnet(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         """Features of float images [N, 3, 224, 224] in 0 … 1."""
-        return Features(self.net((images - 0.5) * 4), ())
+        return Features(images, self.net((images - 0.5) * 4), ())
 
 
 def large_bundle(folder: Path) -> Path:
     """Write it."""
-    heads = (nn.Linear(FEATURES, DIMENSION) for _ in range(2))
-    embedder = Embedder(Resnet(), *heads)  # type: ignore[arg-type]
+    mean, log_variance = (nn.Linear(FEATURES, DIMENSION) for _ in range(2))
+    embedder = Embedder(Resnet(), mean, log_variance, detail=False)  # type: ignore[arg-type]
     engines_of({"fp32": without_features(to_onnx(embedder, SIDE))}, SIDE, DIMENSION, folder / "large")
     return folder / "large"

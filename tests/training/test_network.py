@@ -1,10 +1,11 @@
 """The networks: shapes, what the heads start from, and a teacher that follows in every number."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vssl_training.backbone import SmallNet
+from vssl_training.backbone import DETAIL, SmallNet
 from vssl_training.embedder import build_embedder, build_encoder
 from vssl_training.network import follow
 from vssl_training.recipe import load_recipe
@@ -16,6 +17,7 @@ def test_features_have_the_declared_sizes(size: int) -> None:
     features = net(torch.rand(3, 3, size, size))
     assert features.final.shape == (3, net.features)
     assert features.with_statistics().shape == (3, net.features_with_statistics)
+    assert features.detail().shape == (3, DETAIL)
 
 
 def test_statistics_are_mean_and_standard_deviation_of_each_map() -> None:
@@ -24,6 +26,17 @@ def test_statistics_are_mean_and_standard_deviation_of_each_map() -> None:
     statistics = features.with_statistics()[:, features.final.shape[1] :]
     torch.testing.assert_close(statistics[:, :4], first.mean((2, 3)))
     torch.testing.assert_close(statistics[:, 4:8], first.flatten(2).std(2, unbiased=False), atol=2e-3, rtol=0)
+
+
+def test_detail_is_of_the_differences_between_neighbouring_pixels() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    detail = SmallNet(4)(images).detail()
+    red, green = images.numpy()[:, 0], images.numpy()[:, 1]
+    across, colour = np.diff(green, axis=2)[:, :-1], np.diff(np.diff(red - green, axis=2), axis=1)
+    for column, differences in ((0, across), (7, colour)):
+        sizes = np.abs(differences)
+        np.testing.assert_allclose(detail[:, column], sizes.mean((1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(detail[:, 9 + column], sizes.std((1, 2)), rtol=1e-3)
 
 
 def test_training_starts_with_unit_variances() -> None:

@@ -81,7 +81,8 @@ def test_by_default_it_is_the_beta_nll_and_the_contrast(clean: Tensor, mean: Ten
     likelihood = beta_nll(log_variance, (mean - clean) ** 2, 0.5).mean()
     torch.testing.assert_close(found, likelihood)
     both = torch.cat([log_variance, points(5, 5)])
-    hinges = (0.5 - log_variance.mean(1) + both[5:].mean(1)).clamp(min=0)
+    pairs = [(spoilt, other) for spoilt in log_variance.mean(1) for other in both[5:].mean(1)]
+    hinges = torch.stack([(0.5 - spoilt + other).clamp(min=0) for spoilt, other in pairs])
     found = head_loss(VarianceSettings(contrast=0.3), both, mean, clean, empty, generator)
     torch.testing.assert_close(found, likelihood + 0.3 * hinges.mean())
 

@@ -25,7 +25,7 @@ def random_maps(count: int) -> Features:
     draws = torch.Generator().manual_seed(0)
     shapes = ((3, 8, 1.0), (5, 6, 1.0), (4, 4, 0.05))
     maps = tuple(scale * torch.randn(count, c, s, s, generator=draws).cumsum(3) for c, s, scale in shapes)
-    return Features(maps[-1].flatten(1), maps)
+    return Features(torch.empty(count, 3, 8, 8), maps[-1].flatten(1), maps)
 
 
 def test_it_is_the_pca_of_the_cells() -> None:

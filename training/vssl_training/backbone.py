@@ -14,10 +14,17 @@ STAGES = 5
 """Most stages whose statistics are kept; of a net with more (a ViT's blocks), four are taken at equal distances."""
 
 
+DETAIL = 18
+"""Columns of `Features.detail`."""
+
+
 @dataclass(frozen=True)
 class Features:
-    """What a backbone says of N images: `final` [N, F], and the maps [N, C_i, H_i, W_i] of its stages on the way."""
+    """What a backbone says of N `images` [N, 3, S, S]: `final` [N, F], and the maps [N, C_i, H_i, W_i] of its stages on
+    the way.
+    """
 
+    images: Tensor
     final: Tensor
     maps: tuple[Tensor, ...]
 
@@ -26,10 +33,29 @@ class Features:
 
         Blur and noise show in the early stages and are gone from the last one.
         """
-        parts = [self.final]
-        for stage in self.maps:
-            parts += [stage.mean((2, 3)), (stage.var((2, 3), correction=0) + 1e-6).sqrt()]
-        return torch.cat(parts, 1)
+        return torch.cat([self.final, *map(statistics, self.maps)], 1)
+
+    def detail(self) -> Tensor:
+        """The same statistics of the images' local differences, which no encoder has to learn to see, [N, DETAIL]."""
+        return statistics(local_differences(self.images))
+
+
+def statistics(maps: Tensor) -> Tensor:
+    """Spatial mean and standard deviation of the channels of [N, C, H, W]: [N, 2 C]."""
+    return torch.cat([maps.mean((2, 3)), (maps.var((2, 3), correction=0) + 1e-6).sqrt()], 1)
+
+
+def local_differences(images: Tensor) -> Tensor:
+    """Sizes of the differences between neighbouring pixels of [N, 3, S, S], [N, 9, S − 1, S − 1].
+
+    Across, down, and of the one in the other, each of green, red − green, and blue − green: what compression, noise,
+    blur and enlargement change first, in brightness and in colour.
+    """
+    red, green, blue = images[:, :1], images[:, 1:2], images[:, 2:]
+    colours = torch.cat([green, red - green, blue - green], 1)
+    here, right = colours[..., :-1, :-1], colours[..., :-1, 1:]
+    below, across = colours[..., 1:, :-1], colours[..., 1:, 1:]
+    return torch.cat([right - here, below - here, across - below - right + here], 1).abs()
 
 
 class Backbone(nn.Module):
@@ -101,7 +127,7 @@ class SmallNet(Backbone):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return Features(nn.functional.adaptive_avg_pool2d(x, self.pool).flatten(1), tuple(maps))
+        return Features(images, nn.functional.adaptive_avg_pool2d(x, self.pool).flatten(1), tuple(maps))
 
 
 class TimmNet(Backbone):
@@ -153,7 +179,7 @@ class TimmNet(Backbone):
     def forward(self, images: Tensor) -> Features:
         """Features of float images [N, 3, S, S] in 0 … 1."""
         last, maps = self.net.forward_intermediates(standardised(images), indices=self.indices)
-        return Features(self.net.forward_head(last, pre_logits=True), tuple(maps))
+        return Features(images, self.net.forward_head(last, pre_logits=True), tuple(maps))
 
 
 def build_backbone(recipe: Recipe) -> Backbone:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from vssl.errors import UsageError
 from vssl_training.backbone import Backbone, Features, build_backbone
-from vssl_training.network import Encoder, VarianceHead, mlp
+from vssl_training.network import DetailHead, Encoder, VarianceHead, mlp
 from vssl_training.objective import on_sphere
 from vssl_training.recipe import HeadSettings, Recipe
 from vssl_training.whitening import Whitening, check_whitening
@@ -14,8 +14,8 @@ from vssl_training.whitening import Whitening, check_whitening
 class Embedder(nn.Module):
     """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
-    `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone. `free_scale`: its
-    means were not on a sphere (form `raw`).
+    `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone; the other one `detail`
+    of the images too, or not. `free_scale`: the joint head's means were not on a sphere (form `raw`).
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class Embedder(nn.Module):
         log_variance: VarianceHead,
         joint: bool = False,
         free_scale: bool = False,
+        detail: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -32,16 +33,24 @@ class Embedder(nn.Module):
         self.log_variance = log_variance
         self.joint = joint
         self.free_scale = free_scale
+        self.detail = detail
 
     def mean_of(self, features: Features) -> Tensor:
         """Mean [N, D] of the backbone's features of N images, of any length."""
         mean: Tensor = self.mean(features if isinstance(self.mean, Whitening) else features.final)
         return mean
 
+    def head_input(self, features: Features) -> Tensor:
+        """What the variance head sees of the backbone's features of N images, [N, its columns]."""
+        if self.joint:
+            return features.final
+        seen = features.with_statistics()
+        return torch.cat([seen, features.detail()], 1) if self.detail else seen
+
     def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
         mean = self.mean_of(features)
-        log_variance = self.log_variance(features.final if self.joint else features.with_statistics())
+        log_variance = self.log_variance(self.head_input(features))
         if self.free_scale:
             log_variance = log_variance - mean.square().mean(1, keepdim=True).log()
         return on_sphere(mean), log_variance
@@ -76,8 +85,9 @@ def build_predictor(recipe: Recipe) -> nn.Sequential:
 
 def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
     """The second phase's head, on the features with the statistics of the layers."""
+    kind = DetailHead if recipe.variance.detail else VarianceHead
     settings = HeadSettings(hidden=recipe.variance.hidden)
-    return VarianceHead(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
+    return kind(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
 
 
 def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
@@ -89,7 +99,8 @@ def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
     joint, whitening = recipe.variance.joint, recipe.network.whitening
     mean = encoder.mean if whitening is None else Whitening(encoder.backbone.channels, whitening)
     head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
-    return Embedder(encoder.backbone, mean, head, joint, joint and recipe.objective.form == "raw")
+    free_scale = joint and recipe.objective.form == "raw"
+    return Embedder(encoder.backbone, mean, head, joint, free_scale, recipe.variance.detail)
 
 
 def check_network(recipe: Recipe) -> None:

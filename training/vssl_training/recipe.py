@@ -235,10 +235,12 @@ class VarianceSettings(Section):
 
     Attributes:
         joint: there is no such phase: the variance head that learned beside the encoder is exported.
+        detail: beside the head on the encoder's layers there is a small one on statistics of the images' local
+            differences, which is added to it.
         form: `nll` of the squared residual to a target, or `mc_infonce` of samples among the images of a bank.
         target: the embedding of the `clean` image, or of the image that is nearest to it in a bank.
         ordering: weight of a hinge on the order of pairs: what is harder to tell from others is less certain.
-        contrast: weight of a hinge on the order of an image's two versions: spoilt, it is less certain than clean.
+        contrast: weight of a hinge on the order of images: a spoilt one is less certain than any clean one.
         temperature: of the similarities in `mc_infonce` and `ordering`.
         bank: training images in the bank.
     """
@@ -250,10 +252,11 @@ class VarianceSettings(Section):
     batch: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    detail: bool = True
     form: Literal["nll", "mc_infonce"] = "nll"
     target: Literal["clean", "neighbour"] = "clean"
     ordering: float = Field(default=0.0, ge=0)
-    contrast: float = Field(default=0.3, ge=0)
+    contrast: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.1, gt=0)
     bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()

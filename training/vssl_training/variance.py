@@ -37,7 +37,7 @@ class Views:
     """What the frozen encoder says of a batch of N images: all that a head learns from.
 
     Attributes:
-        features: final features and statistics of the spoilt images, then of the clean ones [2 N, F].
+        features: the head's input for the spoilt images, then for the clean ones [2 N, F].
         mean: embeddings of the spoilt images on the sphere of radius √D [N, D].
         target: those of the clean images [N, D].
         draws: the random numbers that a loss may take.
@@ -119,7 +119,7 @@ class VarianceTraining:
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([spoilt, clean]))
             mean, target = on_sphere(self.embedder.mean_of(both)).chunk(2)
-            return Views(both.with_statistics(), mean, target, draws)
+            return Views(self.embedder.head_input(both), mean, target, draws)
 
     def learn(self, step: int, views: Views) -> dict[str, Tensor]:
         """Take one step of the head on views that were seen."""

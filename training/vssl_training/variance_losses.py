@@ -82,11 +82,12 @@ def ordering_loss(uncertainty: Tensor, difficulty: Tensor, margin: float = 0.1) 
 
 
 def contrast_loss(spoilt: Tensor, clean: Tensor, margin: float = 0.5) -> Tensor:
-    """Hinge on two uncertainties of an image [N]: spoilt, it is to be the less certain one by `margin`.
+    """Hinge on the uncertainties of spoilt images [N] against those of all clean ones [N]: higher by `margin`.
 
-    An image that no degradation struck costs the margin and pulls nowhere: both come from the same pixels.
+    Against all of them, not each against its own: a picture's uncertainty is read without its clean version beside it.
+    Images that no degradation struck cost the margin and pull nowhere: they are the same among both.
     """
-    return F.relu(margin - (spoilt - clean))
+    return F.relu(margin - (spoilt[:, None] - clean)).mean(1)
 
 
 def mc_infonce(
