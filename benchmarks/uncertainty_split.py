@@ -97,7 +97,9 @@ def some(source: str, classes: Sequence[str], every: int) -> ImageSet:
 
 
 def trained(archive: Path, out: Path, recipe: str, minutes: float, seed: int) -> Run:
-    """A run on the archive, by `vssl train`; one that is there already is left as it is."""
+    """A run on the archive, by `vssl train`; one that is finished already is left as it is."""
+    if Run(out).finished:
+        return Run(out)
     flags = ["--recipe", recipe, "--data", archive, "--out", out, "--max-minutes", minutes, "--seed", seed]
     subprocess.run([sys.executable, "-m", "vssl.cli", "train", "--autotune", *map(str, flags)], check=True)
     return Run(out)
