@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vssl.novelty import novelty
+
 if TYPE_CHECKING:  # a client that only reads answers needs neither
     from vssl.engine import Embeddings
     from vssl.manifest import Calibration, Curve
@@ -19,7 +21,8 @@ class Trust:
 
     Attributes:
         percentile: float32 [N], the part of the reference images, in per cent, that are at most as uncertain.
-        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: than 99 % of them.
+        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: uncertain in another
+            pattern than 99 % of them (in a bundle calibrated by an earlier version: more uncertain than 99 % of them).
         confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
             calibration had no labels.
     """
@@ -36,10 +39,18 @@ def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
         percentile=at(calibration.percentile, answer.uncertainty).astype(np.float32),
         flags={
             "degraded": answer.uncertainty > calibration.acceptance.degraded,
-            "ood": answer.uncertainty > calibration.acceptance.ood,
+            "ood": _foreign(calibration, answer),
         },
         confidence=None if confidence is None else at(confidence.curve, answer.uncertainty).astype(np.float32),
     )
+
+
+def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np.bool_]:
+    pattern = calibration.novelty
+    if pattern is None:
+        return answer.uncertainty > calibration.acceptance.ood
+    mean, directions = np.array(calibration.log_variance_mean), np.array(pattern.directions)
+    return novelty(np.log(answer.variance), mean, directions) > pattern.threshold
 
 
 def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

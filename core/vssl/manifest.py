@@ -171,10 +171,21 @@ class GalleryCalibration(Frozen):
 
 
 class Acceptance(Frozen):
-    """Uncertainties that so many of the reference images stay at or under: 95 % `degraded`, 99 % `ood`."""
+    """Uncertainties that so many of the reference images stay at or under: 95 % `degraded`, 99 % `ood` (see
+    `Calibration.novelty`).
+    """
 
     degraded: float
     ood: float
+
+
+class Novelty(Frozen):
+    """The pattern of the reference images' log variances: `directions` [K, D] in which it varies, and the `threshold`
+    that 99 % of them stay at or under (`vssl.novelty`).
+    """
+
+    directions: Annotated[list[list[float]], Field(min_length=1)]
+    threshold: float
 
 
 class Calibration(Frozen):
@@ -182,7 +193,7 @@ class Calibration(Frozen):
 
     `percentile`: `uncertainty` → place among the reference images, 0 … 100. `log_variance_mean` and
     `log_variance_std` are per dimension [D]. `corruptions` has, for each kind, the AUROC of spoilt against clean
-    images at severities 1 to 5.
+    images at severities 1 to 5. Where there is a `novelty`, the flag `ood` follows from it, not from `acceptance`.
     """
 
     definition: Literal["mean_log_variance"] = "mean_log_variance"
@@ -192,6 +203,7 @@ class Calibration(Frozen):
     acceptance: Acceptance
     log_variance_mean: list[float]
     log_variance_std: list[Annotated[float, Field(gt=0)]]
+    novelty: Novelty | None = None
     corruptions: dict[str, Annotated[list[Share], Field(min_length=5, max_length=5)]]
     confidence: Confidence | None = None
     gallery: GalleryCalibration | None = None
@@ -252,6 +264,7 @@ class Manifest(Frozen):
     def _calibrated_in_every_dimension(self) -> Self:
         if self.calibration is not None:
             found = {len(self.calibration.log_variance_mean), len(self.calibration.log_variance_std)}
+            found |= set(map(len, self.calibration.novelty.directions if self.calibration.novelty else []))
             if found != {self.outputs.dimension}:
                 raise ValueError(f"the calibration is not of {self.outputs.dimension} dimensions")
         return self

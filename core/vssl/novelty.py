@@ -22,8 +22,11 @@ LEAST = 1e-9
 def fit_directions(log_variance: Floats) -> Array:
     """Directions [K, D] of largest variance of log σ² [N, D], scaled so that the images have variance 1 along each.
 
-    K is `DIRECTIONS` or less: a head that gives all dimensions the same variance has one direction, a dead one none.
+    K is `DIRECTIONS` or less: a head that gives all dimensions the same variance has one direction; a dead one has
+    none, nor has a single image.
     """
+    if len(log_variance) < 2:
+        return np.empty((0, log_variance.shape[1]))
     variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(log_variance.astype(np.float64), rowvar=False)))
     largest = [i for i in range(len(variances))[: -DIRECTIONS - 1 : -1] if variances[i] > LEAST]
     scaled: Array = directions[:, largest].T / np.sqrt(variances[largest])[:, None]

@@ -12,8 +12,9 @@ from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
 from vssl.images import ImageSet, load_images
-from vssl.manifest import Acceptance, Calibration, Curve, Manifest, Reference
+from vssl.manifest import Acceptance, Calibration, Curve, Manifest, Novelty, Reference
 from vssl.measures import auroc
+from vssl.novelty import fit_directions, novelty
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong
 from vssl_export.measurement import Pixels, embed
@@ -59,6 +60,8 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
         gallery = fit_gallery(answer.embedding, answer.uncertainty, labels, len(images.classes))
     levels = np.sort(LEVELS)
     degraded, ood = np.quantile(uncertainty, [0.95, 0.99])
+    directions = fit_directions(log_variance)
+    pattern = novelty(log_variance, log_variance.mean(axis=0), directions)
     return Calibration(
         reference=Reference(
             images=len(images),
@@ -69,6 +72,9 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
         acceptance=Acceptance(degraded=float(degraded), ood=float(ood)),
         log_variance_mean=log_variance.mean(axis=0).tolist(),
         log_variance_std=np.maximum(log_variance.std(axis=0), 1e-6).tolist(),
+        novelty=Novelty(directions=directions.tolist(), threshold=float(np.quantile(pattern, 0.99)))
+        if len(directions)
+        else None,
         corruptions=corruptions(engine, images.pixels, answer),
         confidence=confidence,
         gallery=gallery,

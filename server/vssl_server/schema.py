@@ -41,7 +41,7 @@ class Flags(BaseModel):
     """What is wrong with the picture, by the picture alone."""
 
     degraded: bool = Field(description="More uncertain than 95 % of the reference images")
-    ood: bool = Field(description="More uncertain than 99 % of the reference images")
+    ood: bool = Field(description="Of another kind: in what it is uncertain, it is unlike 99 % of the reference images")
 
 
 class Embedded(BaseModel):

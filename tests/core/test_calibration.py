@@ -32,6 +32,17 @@ def test_words_follow_from_the_tables(calibrated_bundle: Bundle) -> None:
     assert found.percentile.dtype == found.confidence.dtype == np.float32
 
 
+def test_another_pattern_of_variances_is_of_another_kind(tmp_path: Path) -> None:
+    pattern = {"directions": [[1.0] + [0.0] * 15, [0.0] * 15 + [2.0]], "threshold": 4.0}
+    bundle = write_tiny_bundle(tmp_path / "patterned", calibration=tiny_calibration() | {"novelty": pattern})
+    assert bundle.manifest.calibration is not None
+    log_variance = np.full((4, 16), -3.0, np.float32)
+    log_variance[1:, 0] += [1.9, -2.1, 1.5]
+    log_variance[3, 15] += 0.8
+    found = Embeddings(log_variance, np.exp(log_variance), np.full(4, 9, np.float32))
+    assert judge(bundle.manifest.calibration, found).flags["ood"].tolist() == [False, False, True, True]
+
+
 def test_without_labels_there_is_no_confidence(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "unlabelled", calibration=tiny_calibration(labelled=False))
     assert bundle.manifest.calibration is not None
@@ -50,6 +61,8 @@ def test_the_id_covers_the_calibration(tiny_bundle: Bundle, calibrated_bundle: B
         ({"percentile": {"x": [1.0, 0.0], "y": [0.0, 1.0]}}, "calibration.percentile"),
         ({"percentile": {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0]}}, "calibration.percentile"),
         ({"log_variance_mean": [0.0]}, "16 dimensions"),
+        ({"novelty": {"directions": [[1.0] * 15], "threshold": 1.0}}, "16 dimensions"),
+        ({"novelty": {"directions": [], "threshold": 1.0}}, "calibration.novelty.directions"),
         ({"log_variance_std": [0.0] * 16}, "calibration.log_variance_std"),
         ({"corruptions": {"blur": [0.5]}}, "calibration.corruptions"),
         ({"corruptions": {"blur": [0.5, 0.6, 0.7, 0.8, 1.1]}}, "calibration.corruptions"),

@@ -19,6 +19,7 @@ from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl.images import ImageSet, load_images
 from vssl.measures import auroc
+from vssl.novelty import novelty
 from vssl.sources import open_source
 from vssl_export.calibrating import calibrate
 
@@ -49,6 +50,11 @@ def test_tables_are_those_of_the_images(calibrated: Bundle, images: ImageSet) ->
     assert found.flags["degraded"].sum() == 25
     assert found.flags["ood"].sum() == 5
     log_variance = np.log(answer.variance)
+    assert calibration.novelty is not None
+    mean, directions = log_variance.mean(axis=0), np.array(calibration.novelty.directions)
+    assert directions.shape == (8, log_variance.shape[1])
+    above = novelty(log_variance, mean, directions) > 1.01 * calibration.novelty.threshold
+    assert (found.flags["ood"] >= above).all()
     np.testing.assert_allclose(calibration.log_variance_mean, log_variance.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(calibration.log_variance_std, log_variance.std(axis=0), rtol=1e-3)
 

@@ -18,6 +18,7 @@ from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl.images import load_images
 from vssl.measures import auroc, effective_rank
+from vssl.novelty import fit_directions, novelty
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl_training.evaluation import evaluate
@@ -62,6 +63,10 @@ def test_uncertainty_is_judged_by_the_definitions(fashion_folder: Path, tmp_path
     bags = images.labels == images.classes.index("bag")
     assert figures["ood_auroc"] == pytest.approx(auroc(answer.uncertainty, answer.uncertainty[bags]))
     assert figures["ood_fpr95_gallery"] == 1  # every bag is its own nearest neighbour
+    known, asked = np.array_split(np.random.default_rng(0).permutation(40), 2)
+    reference, *others = (np.log(answer.variance[rows]) for rows in (known, asked, bags))
+    patterns = (novelty(x, reference.mean(axis=0), fit_directions(reference)) for x in others)
+    assert figures["ood_auroc_novelty"] == pytest.approx(auroc(*patterns))
     order = np.random.default_rng(0).permutation(40)
     spoilt = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in DEGRADATIONS}
     error = [((one.embedding - answer.embedding[order]) ** 2).sum(axis=1) for one in spoilt.values()]

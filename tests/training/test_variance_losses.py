@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from tests.core.samples import fashion
+from vssl.degradations import degrade
+from vssl.measures import auroc
 from vssl_training.embedder import build_encoder
 from vssl_training.objective import beta_nll, on_sphere
-from vssl_training.recipe import Recipe, VarianceSettings, override
+from vssl_training.recipe import Recipe, VarianceSettings, load_recipe, override
 from vssl_training.variance import VarianceTraining
 from vssl_training.variance_losses import head_loss, instance_difficulty, mc_infonce, nearest_in, ordering_loss
 
@@ -87,10 +89,31 @@ def test_by_default_it_is_the_beta_nll_and_the_contrast(clean: Tensor, mean: Ten
     torch.testing.assert_close(found, likelihood + 0.3 * hinges.mean())
 
 
+def test_the_images_detail_shows_what_an_encoder_has_not_learned_to_see() -> None:
+    pixels = fashion(500, 32)
+    known, asked = pixels[:400], pixels[400:]
+    seen: dict[bool, list[float]] = {}
+    for detail in (False, True):
+        switches = ["variance.batch=64", "network.width=8", f"variance.detail={str(detail).lower()}"]
+        recipe = override(load_recipe("quick"), switches)
+        torch.manual_seed(0)
+        phase = VarianceTraining(recipe, build_encoder(recipe), torch.from_numpy(known), 0, 100)
+        for step in range(100):
+            phase.step(step)
+        embedder = phase.embedder.eval()
+        with torch.no_grad():
+            spoilt = [degrade(asked, kind, 3, 0) for kind in ("noise", "blur", "crop")]
+            clean, *others = (embedder(torch.from_numpy(each))[2].numpy() for each in (asked, *spoilt))
+        seen[detail] = [auroc(clean, other) for other in others]
+    assert min(seen[True]) > 0.9
+    assert all(better > worse for better, worse in zip(seen[True], seen[False], strict=True))
+
+
 @pytest.mark.parametrize(
     "switches",
     [
         ["variance.target=neighbour"],
+        ["variance.detail=false", "variance.target=neighbour"],
         ["variance.ordering=1", "variance.contrast=0"],
         ["variance.form=mc_infonce"],
     ],

@@ -9,6 +9,7 @@ from vssl.degradations import DEGRADATIONS, degrade
 from vssl.engine import Embeddings
 from vssl.images import ImageSet
 from vssl.measures import auroc, nearest
+from vssl.novelty import fit_directions, novelty
 from vssl.uncertainty import (
     augrc,
     aurc,
@@ -79,10 +80,19 @@ def spoilt_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[str,
 
 
 def foreign_figures(clean: Embeddings, foreign: Embeddings) -> dict[str, float]:
-    """`ood_auroc`, `ood_fpr95` of u, and of the distance to the nearest of the images judged on (`…_gallery`)."""
+    """`ood_auroc`, `ood_fpr95` of u, of the distance to the nearest of the images judged on (`…_gallery`), and of the
+    novelty against a random half of them (`…_novelty`), judged on the other half.
+    """
     own = nearest(clean.embedding, clean.embedding, 1, exclude_self=True).similarity[:, 0]
     other = nearest(foreign.embedding, clean.embedding, 1).similarity[:, 0]
-    pairs = {"": (clean.uncertainty, foreign.uncertainty), "_gallery": (-own, -other)}
+    known, asked = np.array_split(np.random.default_rng(SEED).permutation(len(own)), 2)
+    reference, inside, outside = (np.log(x) for x in (clean.variance[known], clean.variance[asked], foreign.variance))
+    mean, directions = reference.mean(axis=0), fit_directions(reference)
+    pairs: dict[str, tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]] = {
+        "": (clean.uncertainty, foreign.uncertainty),
+        "_gallery": (-own, -other),
+        "_novelty": (novelty(inside, mean, directions), novelty(outside, mean, directions)),
+    }
     return {
         f"ood_{name}{tier}": measure(inside, outside)
         for tier, (inside, outside) in pairs.items()
