@@ -60,7 +60,8 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
         gallery = fit_gallery(answer.embedding, answer.uncertainty, labels, len(images.classes))
     levels = np.sort(LEVELS)
     degraded, ood = np.quantile(uncertainty, [0.95, 0.99])
-    directions = fit_directions(log_variance)
+    # Five digits are enough, and keep the manifest short.
+    directions = np.vectorize(lambda x: float(f"{x:.5g}"), otypes=[np.float64])(fit_directions(log_variance))
     pattern = novelty(log_variance, log_variance.mean(axis=0), directions)
     return Calibration(
         reference=Reference(
