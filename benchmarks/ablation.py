@@ -2,8 +2,8 @@
 
 The baseline is the recipe `quick`. Labels only judge: kNN of the embedding and of the backbone's features on test
 images, with the training images voting; effective rank of the embedding. Uncertainty: AUROC of the exported head (of
-the second phase, or of the joint one) on test images against the same ones cropped and blurred at severity 3. Rows that
-the JSON file already holds under the same settings are not run again.
+the second phase, or of the joint one) on test images against the same ones cropped, blurred or compressed at severity 3.
+Rows that the JSON file already holds under the same settings are not run again.
 """
 
 import statistics
@@ -49,8 +49,10 @@ VARIANTS: dict[str, list[str]] = {
     "mean, not whitened": MEAN,
     "mean, joint variance": [*MEAN, "variance.joint=true"],
     "mean, B, joint variance": [*MEAN, *GAUSSIAN, "variance.joint=true"],
+    "variance without the images' detail": ["variance.detail=false"],
+    "variance without the contrast": ["variance.contrast=0"],
 }
-SPOILT = ("crop", "blur")
+SPOILT = ("crop", "blur", "jpeg")
 SEVERITY = 3
 
 

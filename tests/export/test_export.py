@@ -85,7 +85,8 @@ def test_the_onnx_file_is_valid_and_self_contained(exported: Bundle) -> None:
     model = onnx.load_from_string(exported.read("model.onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert all(not tensor.external_data for tensor in model.graph.initializer)
-    assert all(node.op_type != "BatchNormalization" for node in model.graph.node)
+    # But for the one of the images' detail, which has no layer before it, they are folded into the layers before them.
+    assert sum(node.op_type == "BatchNormalization" for node in model.graph.node) == 1
     assert sorted(path.name for path in exported.location.iterdir()) == [
         "manifest.json",
         "model.onnx",
