@@ -2,7 +2,7 @@
 
 The baseline is the recipe `quick`. Labels only judge: kNN of the embedding and of the backbone's features on test
 images, with the training images voting; effective rank of the embedding. Uncertainty: AUROC of the exported head (of
-the second phase, or of the joint one) on test images against the same ones cropped, blurred or compressed at severity 3.
+the second phase, or of the joint one) on test images against the same ones cropped, blurred, compressed at severity 3.
 Rows that the JSON file already holds under the same settings are not run again.
 """
 

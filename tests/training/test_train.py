@@ -50,6 +50,24 @@ def test_a_finished_run_holds_what_the_design_names(finished_run: Path) -> None:
     assert all(not path.name.endswith(".tmp") for path in finished_run.rglob("*"))
 
 
+def test_a_run_of_before_there_was_a_head_on_detail_still_embeds(
+    fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    train(override(small_recipe, ["variance.detail=false"]), str(fashion_folder), run.path, Budget(steps=4), 0)
+    text = run.record_path.read_text()
+    assert text.count("detail: false\n") == 1
+    run.record_path.write_text(text.replace("    detail: false\n", ""))
+    assert not run.load_embedder().detail
+
+
+@pytest.mark.parametrize("text", ["", "recipe: 3", "[1]", "recipe: {variance: no}", "{"])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"recipe\.yaml: damaged"):
+        Run(tmp_path).record()
+
+
 def test_training_lowers_the_loss_and_leaves_the_teacher_behind_the_student(
     fashion_folder: Path, small_recipe: Recipe
 ) -> None:

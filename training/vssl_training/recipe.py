@@ -256,7 +256,7 @@ class VarianceSettings(Section):
     form: Literal["nll", "mc_infonce"] = "nll"
     target: Literal["clean", "neighbour"] = "clean"
     ordering: float = Field(default=0.0, ge=0)
-    contrast: float = Field(default=1.0, ge=0)
+    contrast: float = Field(default=0.3, ge=0)
     temperature: float = Field(default=0.1, gt=0)
     bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()

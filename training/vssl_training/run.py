@@ -119,8 +119,10 @@ class Run:
         if not self.record_path.is_file():
             raise UsageError(f"{self.path}: no run here ({self.record_path.name} is missing); `vssl train` makes one")
         try:
-            return RunRecord.model_validate(yaml.safe_load(self.record_path.read_text()))
-        except (ValidationError, yaml.YAMLError) as error:
+            fields = yaml.safe_load(self.record_path.read_text())
+            fields["recipe"]["variance"].setdefault("detail", False)  # a run of before there was such a head
+            return RunRecord.model_validate(fields)
+        except (ValidationError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{self.record_path}: damaged, or written by another version of vssl: {error}") from error
 
     def start(self, record: RunRecord, images: ImageSet) -> None:
