@@ -49,8 +49,7 @@ def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np
     pattern = calibration.novelty
     if pattern is None:
         return answer.uncertainty > calibration.acceptance.ood
-    mean, directions = np.array(calibration.log_variance_mean), np.array(pattern.directions)
-    return novelty(np.log(answer.variance), mean, directions) > pattern.threshold
+    return novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold
 
 
 def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,10 @@
 """`manifest.json`: what a bundle says about itself, checked strictly when read."""
 
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from vssl.preprocessing import Preprocessing
@@ -208,6 +211,12 @@ class Calibration(Frozen):
     confidence: Confidence | None = None
     gallery: GalleryCalibration | None = None
     created: str
+
+    @cached_property
+    def pattern(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Mean [D] and directions [K, D] of a novelty as arrays: every request needs them."""
+        assert self.novelty is not None
+        return np.array(self.log_variance_mean, np.float32), np.array(self.novelty.directions, np.float32)
 
 
 class Checkpoint(Frozen):

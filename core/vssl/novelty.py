@@ -13,7 +13,7 @@ from vssl.measures import Floats
 Array = npt.NDArray[np.float64]
 
 DIRECTIONS = 8
-"""Directions that are looked at; more hardly tell more (docs/uncertainty.md), and a bundle holds them all."""
+"""Directions that are looked at: few, since a bundle holds them all."""
 
 LEAST = 1e-9
 """Variance of a direction in which reference images do not differ but for rounding."""
