@@ -208,6 +208,8 @@ def methods(trials: Sequence[Trial]) -> list[Row]:
                 "worst": min(kinds.values()),
                 "worst is": min(kinds, key=kinds.__getitem__),
             }
+            for other in ("clothes", "digits"):
+                figures[other] = float(np.mean([one.further[name][f"{other} novelty"] for one in trials]))
         rows.append({"measure": f"tier 1 R-AUROC: {name}"} | figures)
     for name in trials[0].bounds:
         scores = [one.bounds[name] for one in trials]
