@@ -21,8 +21,8 @@ class Trust:
 
     Attributes:
         percentile: float32 [N], the part of the reference images, in per cent, that are at most as uncertain.
-        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: uncertain in another
-            pattern than 99 % of them (in a bundle calibrated by an earlier version: more uncertain than 99 % of them).
+        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: so uncertain, or
+            uncertain in so odd a pattern, as 1 % of them (in a bundle of an earlier version: so uncertain).
         confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
             calibration had no labels.
     """
@@ -46,10 +46,11 @@ def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
 
 
 def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np.bool_]:
+    found = answer.uncertainty > calibration.acceptance.ood
     pattern = calibration.novelty
     if pattern is None:
-        return answer.uncertainty > calibration.acceptance.ood
-    return novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold
+        return found
+    return found | (novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold)
 
 
 def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

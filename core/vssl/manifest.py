@@ -174,8 +174,8 @@ class GalleryCalibration(Frozen):
 
 
 class Acceptance(Frozen):
-    """Uncertainties that so many of the reference images stay at or under: 95 % `degraded`, 99 % `ood` (see
-    `Calibration.novelty`).
+    """Uncertainties: 95 % of the reference images stay at or under `degraded`, 99 % at or under both `ood` and the
+    threshold of the novelty.
     """
 
     degraded: float
@@ -184,7 +184,7 @@ class Acceptance(Frozen):
 
 class Novelty(Frozen):
     """The pattern of the reference images' log variances: `directions` [K, D] in which it varies, and the `threshold`
-    that 99 % of them stay at or under (`vssl.novelty`).
+    (see `Acceptance`) of the distance along them (`vssl.novelty`).
     """
 
     directions: Annotated[list[list[float]], Field(min_length=1)]
@@ -196,7 +196,7 @@ class Calibration(Frozen):
 
     `percentile`: `uncertainty` → place among the reference images, 0 … 100. `log_variance_mean` and
     `log_variance_std` are per dimension [D]. `corruptions` has, for each kind, the AUROC of spoilt against clean
-    images at severities 1 to 5. Where there is a `novelty`, the flag `ood` follows from it, not from `acceptance`.
+    images at severities 1 to 5.
     """
 
     definition: Literal["mean_log_variance"] = "mean_log_variance"

@@ -13,7 +13,7 @@ from vssl.errors import UsageError
 from vssl.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
 from vssl.images import ImageSet, load_images
 from vssl.manifest import Acceptance, Calibration, Curve, Manifest, Novelty, Reference
-from vssl.measures import auroc
+from vssl.measures import auroc, ranks
 from vssl.novelty import fit_directions, novelty
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong
@@ -59,10 +59,11 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
         confidence = fit_confidence(uncertainty, neighbour_is_wrong(answer.embedding, labels))
         gallery = fit_gallery(answer.embedding, answer.uncertainty, labels, len(images.classes))
     levels = np.sort(LEVELS)
-    degraded, ood = np.quantile(uncertainty, [0.95, 0.99])
     # Five digits are enough, and keep the manifest short.
     directions = np.vectorize(lambda x: float(f"{x:.5g}"), otypes=[np.float64])(fit_directions(log_variance))
     pattern = novelty(log_variance, log_variance.mean(axis=0), directions)
+    # The level of both thresholds by which 1 % are over one of them.
+    level = np.quantile(np.maximum(ranks(uncertainty), ranks(pattern)) - 1, 0.99) / (len(images) - 1)
     return Calibration(
         reference=Reference(
             images=len(images),
@@ -70,10 +71,12 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
             classes=None if labels is None else len(images.classes),
         ),
         percentile=Curve(x=np.quantile(uncertainty, levels).tolist(), y=(100 * levels).tolist()),
-        acceptance=Acceptance(degraded=float(degraded), ood=float(ood)),
+        acceptance=Acceptance(
+            degraded=float(np.quantile(uncertainty, 0.95)), ood=float(np.quantile(uncertainty, level))
+        ),
         log_variance_mean=log_variance.mean(axis=0).tolist(),
         log_variance_std=np.maximum(log_variance.std(axis=0), 1e-6).tolist(),
-        novelty=Novelty(directions=directions.tolist(), threshold=float(np.quantile(pattern, 0.99)))
+        novelty=Novelty(directions=directions.tolist(), threshold=float(np.quantile(pattern, level)))
         if len(directions)
         else None,
         corruptions=corruptions(engine, images.pixels, answer),

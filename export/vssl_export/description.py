@@ -68,8 +68,8 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
     images = found.reference
     of_classes = "" if images.classes is None else f" of {images.classes} classes"
     yield "calibration", f"on {images.images:,} images{of_classes}, {found.created}"
-    ood = f"{found.acceptance.ood:.4g}" if found.novelty is None else f"a novelty of {found.novelty.threshold:.4g}"
-    yield "", f"degraded over {found.acceptance.degraded:.4g} (95 %), ood over {ood} (99 %)"
+    odd = "" if found.novelty is None else f" or a novelty of {found.novelty.threshold:.4g}"
+    yield "", f"degraded over {found.acceptance.degraded:.4g} (95 %), ood over {found.acceptance.ood:.4g}{odd} (99 %)"
     for kind, severities in found.corruptions.items():
         yield "", f"AUROC of {kind}, severity 1 to 5: {' '.join(f'{value:.3f}' for value in severities)}"
     if found.confidence is not None:

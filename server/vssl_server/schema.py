@@ -41,7 +41,9 @@ class Flags(BaseModel):
     """What is wrong with the picture, by the picture alone."""
 
     degraded: bool = Field(description="More uncertain than 95 % of the reference images")
-    ood: bool = Field(description="Of another kind: in what it is uncertain, it is unlike 99 % of the reference images")
+    ood: bool = Field(
+        description="So uncertain, or in so odd a pattern, as 1 % of the reference images: of another kind"
+    )
 
 
 class Embedded(BaseModel):

@@ -39,8 +39,10 @@ def test_another_pattern_of_variances_is_of_another_kind(tmp_path: Path) -> None
     log_variance = np.full((4, 16), -3.0, np.float32)
     log_variance[1:, 0] += [1.9, -2.1, 1.5]
     log_variance[3, 15] += 0.8
-    found = Embeddings(log_variance, np.exp(log_variance), np.full(4, 9, np.float32))
+    found = Embeddings(log_variance, np.exp(log_variance), np.full(4, -3, np.float32))
     assert judge(bundle.manifest.calibration, found).flags["ood"].tolist() == [False, False, True, True]
+    found.uncertainty[0] = -2.8
+    assert judge(bundle.manifest.calibration, found).flags["ood"].tolist() == [True, False, True, True]
 
 
 def test_without_labels_there_is_no_confidence(tmp_path: Path) -> None:
