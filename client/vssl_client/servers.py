@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,12 +27,17 @@ class Servers:
         return len(self._loads)
 
     @contextmanager
-    def taken(self, images: int) -> Iterator[int]:
-        """The server for a request of so many images, which count as its work until the end of the block."""
+    def taken(self, images: int, failed: Collection[int] = ()) -> Iterator[int]:
+        """The server for a request of so many images, which count as its work until the end of the block.
+
+        Of those that do not rest, one that has not `failed` at this request comes first.
+        """
         with self._lock:
             now = time.monotonic()
             loads = list(enumerate(self._loads))
-            server, load = min(loads, key=lambda pair: (max(0.0, pair[1].rests_until - now), pair[1].images))
+            server, load = min(
+                loads, key=lambda pair: (max(0.0, pair[1].rests_until - now), pair[0] in failed, pair[1].images)
+            )
             load.images += images
         try:
             yield server

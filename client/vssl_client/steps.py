@@ -151,16 +151,16 @@ def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: Mode
 
 def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
     """Up to `retries` further tries, and one more for each further server."""
-    failures = 0
+    failed: list[int] = []
     while True:
-        with servers.taken(len(batch)) as server:
+        with servers.taken(len(batch), failed) as server:
             try:
                 result: EmbeddingResult = yield AskEmbeddings(server, batch)
                 servers.answered(server)
                 return result
             except PASSING as error:
                 servers.failed(server, getattr(error, "retry_after", None))
-                failures += 1
-                if failures >= retries + len(servers):
+                failed.append(server)
+                if len(failed) >= retries + len(servers):
                     raise
         yield Pause(servers.pause())

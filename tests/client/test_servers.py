@@ -31,6 +31,17 @@ def test_each_request_goes_to_the_server_with_the_least_under_way() -> None:
         assert again == first
 
 
+def test_a_request_that_failed_goes_to_another_server_even_if_that_one_has_more_under_way() -> None:
+    servers = Servers(2)
+    with servers.taken(10) as busy, servers.taken(1, failed=[1 - busy]) as taken:
+        assert taken == busy
+    with servers.taken(10) as busy, servers.taken(1, failed=[0, 1]) as taken:
+        assert taken != busy
+    servers.failed(0, None)
+    with servers.taken(1, failed=[1]) as taken:
+        assert taken == 1  # the other one rests
+
+
 def test_a_server_that_failed_rests_until_it_answers_or_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     servers = Servers(2)
     servers.failed(0, None)
