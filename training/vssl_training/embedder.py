@@ -84,7 +84,7 @@ def build_predictor(recipe: Recipe) -> nn.Sequential:
 
 
 def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
-    """The second phase's head, on the features with the statistics of the layers."""
+    """The second phase's head, on the features with the statistics of the layers, and the images' detail or not."""
     kind = DetailHead if recipe.variance.detail else VarianceHead
     settings = HeadSettings(hidden=recipe.variance.hidden)
     return kind(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
