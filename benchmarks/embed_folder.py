@@ -25,6 +25,7 @@ from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
 from vssl.bundle import open_bundle
 from vssl.engine import Engine
+from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS, decode
 from vssl.sources import open_source
 
@@ -43,7 +44,7 @@ def bare_loop(bundle: Path, data: str) -> int:
         pixels = [decode(source.read(path, DEFAULT_LIMITS.max_bytes), preprocessing) for path in batch]
         return len(engine(np.stack(pixels)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return sum(pool.map(work, range(0, len(paths), BATCH)))
 
 

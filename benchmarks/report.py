@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vssl.memory import cores
+
 Row = dict[str, Any]
 Result = TypeVar("Result")
 DEMO_DATA = str(Path(__file__).parents[1] / "demo" / "fashion-mnist.zip")
@@ -28,7 +30,7 @@ def report(title: str, rows: Sequence[Row], settings: Row, file: Path | None) ->
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns, *([show(row.get(name)) for name in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    machine = f"{cores()} cores, {platform.machine()}, Python {platform.python_version()}"
     print(f"\n{title}\n{machine}; " + ", ".join(f"{name} {show(value)}" for name, value in settings.items()))
     for number, line in enumerate(cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -50,7 +52,7 @@ def found(file: Path | None, settings: Row) -> list[Row]:
 
 def threads_each(jobs: int) -> int:
     """Threads for one of so many processes that share the cores."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, cores() // jobs)
 
 
 def at_once(jobs: int, work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Result]:

@@ -9,7 +9,6 @@ transforms in this process, without workers, since ours has none.
 """
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from vssl.images import load_images
+from vssl.memory import cores
 from vssl.sources import open_source
 from vssl_training.augment import to_float, two_views
 from vssl_training.pretrain import Pretraining
@@ -94,7 +94,7 @@ def median_seconds(recipe: Recipe, pixels: Tensor, speed: Speed, rounds: int, st
     first = Pretraining(recipe, pixels, 0, 10_000, speed.model_copy(update={"channels_last": False}))
     fed = FedByLightly(recipe, pixels, 0, 10_000, speed)
     dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.image.size))
-    workers = os.cpu_count() or 1
+    workers = cores()
     loader = DataLoader(dataset, ours.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
 
     def augment(step: int) -> None:
@@ -156,7 +156,7 @@ def main() -> None:
         row |= {"times_our_step": took / whole, "times_our_augmentation": took / alone}
         rows.append(row | {f"ms_{size}_px": 1000 * found[size][name] for size in parts})
     settings = {"recipe": "quick", "batch": recipe.optimiser.batch, "width": recipe.network.width, "rounds": rounds}
-    settings |= {"bf16": arguments.bf16, "loader_workers": os.cpu_count()}
+    settings |= {"bf16": arguments.bf16, "loader_workers": cores()}
     report("Training speed", rows, settings, arguments.json)
 
 

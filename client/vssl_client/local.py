@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -16,6 +15,7 @@ from vssl.calibration import judge
 from vssl.default import default_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
+from vssl.memory import cores
 from vssl_client.errors import ImageRejected
 from vssl_client.inputs import decode_all
 from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
@@ -35,7 +35,7 @@ class LocalEmbedder:
     """
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        self.in_flight = (os.cpu_count() or 1) + 1
+        self.in_flight = cores() + 1
         self._manifest = bundle.manifest
         try:
             self._engine = Engine(bundle, threads)

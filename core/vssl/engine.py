@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vssl.bundle import Bundle
+from vssl.caches import CacheUnavailableError, cache_folder
 from vssl.errors import BundleError, UsageError, VsslError
 from vssl.manifest import Precision
 
@@ -206,12 +206,10 @@ def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dic
     }
     if precision == "fp16":  # without it TensorRT computes the same file in float32
         options["trt_fp16_enable"] = "1"
+    weights = bundle.manifest.files[bundle.manifest.models[precision].path].sha256[:32]
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "vssl", "engines")
-        folder = cache / bundle.manifest.files[bundle.manifest.models[precision].path].sha256[:32]
-        # An engine is code: nobody else may put one here.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # no home, or none that we may write to
+        folder = cache_folder("engines", weights)  # private: an engine is code
+    except CacheUnavailableError as error:
         logging.getLogger(__name__).warning("TensorRT builds its engine at every start, there is no cache: %s", error)
         return options
     for kept in ("engine", "timing"):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.errors import UsageError
+from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.sources import Source
 
@@ -58,7 +59,7 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
             except (ImageError, OSError) as error:
                 reasons[index] = str(error)
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cores())
     try:
         list(pool.map(work, range(0, len(wanted), _CHUNK)))
     finally:

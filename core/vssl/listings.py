@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+from vssl.caches import cache_folder
 from vssl.files import atomic_write
 
 FORMAT = "vssl folder listing 1"
@@ -55,7 +56,6 @@ class Listing:
             return
         try:
             place = _place(self._root)
-            place.parent.mkdir(parents=True, exist_ok=True)
             self._packer.close()
             with atomic_write(place) as file:
                 file.write(self._packed.getbuffer())
@@ -99,7 +99,9 @@ def _head(root: Path) -> bytes:
 
 
 def _place(root: Path) -> Path:
-    """The listing's file, in `$XDG_CACHE_HOME/vssl` or `~/.cache/vssl`."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))  # one that is not absolute is to be ignored, says its standard
-    cache = named if named.is_absolute() else Path.home() / ".cache"
-    return cache / "vssl" / f"folder-{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.z"
+    """The listing's file in the user's cache.
+
+    Raises:
+        CacheUnavailableError: there is no cache.
+    """
+    return cache_folder() / f"folder-{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.z"

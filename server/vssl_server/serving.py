@@ -22,6 +22,7 @@ from vssl.bundle import Bundle, open_bundle
 from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
+from vssl.memory import cores
 from vssl_server.access import Keys
 from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError, Infer
@@ -31,7 +32,7 @@ from vssl_server.pool import Pool
 from vssl_server.protocol import IDLE_SECONDS, Protocol
 from vssl_server.repository import Repository
 from vssl_server.service import Service
-from vssl_server.settings import Settings, cores
+from vssl_server.settings import Settings
 
 SMALL_MODEL_SECONDS = 0.0005
 """Of one thread for one image: what HTTP and decoding take of a request is about as much."""

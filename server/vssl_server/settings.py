@@ -1,7 +1,5 @@
 """What can be set about a server: environment variables `VSSL_…`, and the same as flags of `vssl serve`."""
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -10,22 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vssl.errors import UsageError
+from vssl.memory import cores
 
 PREFIX = "VSSL_"
-
-
-CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of work in so many microseconds: what a container may use of the cores that it sees."""
-
-
-def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it, or its container, is bound to some."""
-    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    try:
-        work, period = CPU_LIMIT.read_text().split()
-        return max(1, min(count, round(int(work) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max"
-        return count
 
 
 class Settings(BaseSettings):

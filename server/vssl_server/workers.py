@@ -18,9 +18,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from vssl.bundle import open_bundle
 from vssl.errors import VsslError
+from vssl.memory import cores
 from vssl_server.metrics import FOLDER
 from vssl_server.serving import bind, run
-from vssl_server.settings import Settings, cores
+from vssl_server.settings import Settings
 
 logger = logging.getLogger("vssl.server")
 

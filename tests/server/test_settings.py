@@ -1,7 +1,6 @@
 """Settings: one list for the class, the environment, the flags and the documentation."""
 
 import inspect
-import os
 import socket
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import pytest
 from tests.server.conftest import serving
 from vssl.bundle import Bundle
 from vssl.errors import UsageError
-from vssl_server import settings
 from vssl_server.command import serve
 from vssl_server.settings import Settings, load_settings
 
@@ -34,15 +32,6 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     words = {"engine_threads": "by the model", "grpc_port": "off", "log_requests": "off"}
     words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "tls_certificate", "tls_key"), "none")
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
-
-
-def test_the_cores_at_hand_are_those_of_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(settings, "CPU_LIMIT", tmp_path / "cpu.max")
-    assert Settings().decode_threads == 8
-    for limit, cores in (("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1)):
-        (tmp_path / "cpu.max").write_text(f"{limit}\n")
-        assert Settings().decode_threads == cores
 
 
 def test_flags_win_over_the_environment_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

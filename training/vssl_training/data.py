@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vssl.errors import UsageError, VsslError
 from vssl.images import ImageSet, load_images, memory
+from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.sources import Source, splits_of
 from vssl_training.class_lists import load_classes, paths_of
@@ -102,7 +103,7 @@ class Stream:
         return batch.to(self.device, non_blocking=True)
 
     def _decode_ahead(self, order: Order, step: int) -> Iterator[tuple[Tensor, dict[str, str]]]:
-        workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         return iter(
             DataLoader(
                 self._files,
