@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
-from vssl.sources import Source, decode_name, encode_name, hidden, is_image, labels_of, within
+from vssl.sources import Source, decode_name, encode_name, hidden, is_image, within
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """First bytes of a compressed file, and what unpacks it."""
@@ -54,6 +54,13 @@ class ZipFolder(Source):
             raise OSError(f"can't be read from the archive: {error}") from error
         return within(data, max_bytes)
 
+    def size(self, path: str) -> int:
+        """The member's bytes, unpacked."""
+        try:
+            return self._archive.getinfo(self._prefix + decode_name(path)).file_size
+        except KeyError as error:
+            raise FileNotFoundError(str(error)) from error
+
     def close(self) -> None:
         """Close the archive."""
         self._archive.close()
@@ -75,6 +82,22 @@ class TarFolder(Source):
     def read(self, path: str, max_bytes: int) -> bytes:
         """The member's bytes."""
         return within(self.member(self._prefix + decode_name(path), max_bytes + 1), max_bytes)
+
+    def size(self, path: str) -> int:
+        """The member's bytes."""
+        name = self._prefix + decode_name(path)
+        if name not in self.members:
+            raise FileNotFoundError(f"no item named {name!r}")
+        return self.members[name][1]
+
+    def label(self, path: str) -> str | None:
+        """What `NAME.cls` beside `NAME.jpg` says, as WebDataset has it, else the top folder."""
+        # WebDataset's key ends at the first dot of the file name.
+        folder, name = posixpath.split(self._prefix + decode_name(path))
+        key = posixpath.join(folder, name.partition(".")[0] + ".cls")
+        if key in self.members:
+            return self.member(key, 100).decode(errors="replace").strip()
+        return super().label(path)
 
     def member(self, name: str, most: int) -> bytes:
         """At most `most` bytes of any member, by its name in the archive."""
@@ -112,21 +135,17 @@ class Shards(Source):
         shard, _, inside = path.partition("/")
         return self._shards[shard].read(inside, max_bytes)
 
-    def labels(self, paths: list[str]) -> tuple[list[int], list[str]] | None:
-        """Class of each image, from `.cls` members or from folders."""
-        insides = [path.partition("/")[2] for path in paths]
-        texts = [self._class_text(path) for path in paths]
-        if None in texts:
-            return labels_of(insides)
-        return labels_of([f"{text}/{inside}" for text, inside in zip(texts, insides, strict=True)])
-
-    def _class_text(self, path: str) -> str | None:
+    def size(self, path: str) -> int:
+        """The member's bytes."""
         shard, _, inside = path.partition("/")
-        # WebDataset's key ends at the first dot of the file name.
-        folder, name = posixpath.split(decode_name(inside))
-        key = posixpath.join(folder, name.partition(".")[0] + ".cls")
-        source = self._shards[shard]
-        return source.member(key, 100).decode(errors="replace").strip() if key in source.members else None
+        if shard not in self._shards:
+            raise FileNotFoundError(f"no shard named {shard!r}")
+        return self._shards[shard].size(inside)
+
+    def label(self, path: str) -> str | None:
+        """What the image's shard says."""
+        shard, _, inside = path.partition("/")
+        return self._shards[shard].label(inside)
 
 
 def open_archive(path: Path, folder: str) -> Source:

@@ -94,7 +94,11 @@ class Listed(Source):
         with Path(decode_name(path)).open("rb") as file:
             return within(file.read(max_bytes + 1), max_bytes)
 
-    def labels(self, paths: list[str]) -> None:
+    def size(self, path: str) -> int:
+        """The file's bytes."""
+        return Path(decode_name(path)).stat().st_size
+
+    def label(self, path: str) -> None:
         """None: the folders of listed files mean nothing."""
 
     def close(self) -> None:

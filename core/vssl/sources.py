@@ -3,8 +3,9 @@
 import os
 import re
 import stat
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
@@ -39,9 +40,22 @@ class Source(ABC):
             OSError: the file can't be read.
         """
 
+    def size(self, path: str) -> int:
+        """How many bytes the file has; known without reading it where files or archives are.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        return len(self.read(path, sys.maxsize - 1))
+
+    def label(self, path: str) -> str | None:
+        """Class of one image: its top folder; None where it lies in none."""
+        top, slash, _ = path.partition("/")
+        return top if slash else None
+
     def labels(self, paths: list[str]) -> tuple[list[int], list[str]] | None:
         """Class of each image, as indices, and the sorted names of the classes; None where there are no labels."""
-        return labels_of(paths)
+        return numbered([self.label(path) for path in paths])
 
     def close(self) -> None:  # noqa: B027 — a folder holds nothing open
         """Release what the source holds open."""
@@ -77,6 +91,10 @@ class Folder(Source):
         with (self.root / decode_name(path)).open("rb") as file:
             data = file.read(max_bytes + 1)
         return within(data, max_bytes)
+
+    def size(self, path: str) -> int:
+        """The file's bytes."""
+        return (self.root / decode_name(path)).stat().st_size
 
     def _entries(self, folder: str, listing: Listing) -> list[str]:
         """Images and folders (with a slash at the end) in a folder, the last name first."""
@@ -141,12 +159,16 @@ def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:
 
     Returns indices and the sorted class names.
     """
-    tops = [path.split("/")[0] if "/" in path else None for path in paths]
-    names = sorted({top for top in tops if top is not None})
-    if None in tops or len(names) < 2:
+    return numbered([path.split("/")[0] if "/" in path else None for path in paths])
+
+
+def numbered(labels: Sequence[str | None]) -> tuple[list[int], list[str]] | None:
+    """Labels as indices, and the sorted names; None unless every image has one, of at least two."""
+    names = sorted({label for label in labels if label is not None})
+    if None in labels or len(names) < 2:
         return None
     index = {name: number for number, name in enumerate(names)}
-    return [index[top] for top in tops if top is not None], names
+    return [index[label] for label in labels if label is not None], names
 
 
 def is_image(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Folders and archives of images: the same paths for the same tree, whatever is in it."""
 
 import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import FASHION
 from vssl.errors import UsageError
 from vssl.preprocessing import ImageError
+from vssl.selections import Listed
 from vssl.sources import decode_name, encode_name, labels_of, open_source
 
 TREE = (
@@ -398,6 +400,30 @@ def test_shards(fashion_folder: Path, tmp_path: Path, labels: str, classes: list
         assert found[1] == classes
         bags = {path.read_bytes() for path in (fashion_folder / "bag").iterdir()}
         assert [source.read(path, 10_000) in bags for path in paths] == [found[1][i] in ("bag", "7") for i in found[0]]
+
+
+@pytest.mark.parametrize(("labels", "wanted"), [("folders", {"bag", "coat"}), ("cls", {"4", "7"}), ("none", {None})])
+def test_one_shard_alone_has_the_labels_of_many(
+    fashion_folder: Path, tmp_path: Path, labels: str, wanted: set[str | None]
+) -> None:
+    write_shards(tmp_path, fashion_folder, labels)
+    many, one = open_source(str(tmp_path)), open_source(str(tmp_path / "set-01.tar"))
+
+    found = {path.removeprefix("set-01.tar/"): many.label(path) for path in many.paths() if path.startswith("set-01")}
+    assert {path: one.label(path) for path in one.paths()} == found
+    assert set(found.values()) == wanted
+
+
+def test_sizes_are_known_without_reading(fashion_folder: Path, tmp_path: Path) -> None:
+    write_shards(tmp_path, fashion_folder, "folders")
+    listed = Listed(map(os.fsencode, sorted(fashion_folder.rglob("*.png"))))
+    sources = [open_source(str(place)) for place in (fashion_folder, FASHION, tmp_path, tmp_path / "set-01.tar")]
+    for source in [*sources, listed]:
+        for path in itertools.islice(source.paths(), 10):
+            assert source.size(path) == len(source.read(path, LIMIT))
+        with pytest.raises(OSError, match="nothing"):
+            source.size("nothing/like.png")
+        source.close()
 
 
 def test_a_shard_that_is_missing_is_named(fashion_folder: Path, tmp_path: Path) -> None:
