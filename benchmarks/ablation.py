@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
+from benchmarks.variants import objective
 from vssl.degradations import degrade
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
@@ -34,13 +35,13 @@ VARIANTS: dict[str, list[str]] = {
     "balanced (baseline)": [],
     "A": ["objective.form=A"],
     "B": GAUSSIAN,
-    "raw": ["objective.form=raw"],
+    "raw": GAUSSIAN,
     "balanced, β = 0": ["objective.beta=0"],
     "balanced, β = 0.1": ["objective.beta=0.1"],
-    "B, D1": [*GAUSSIAN, "objective.likelihood=D1"],
-    "B, D3": [*GAUSSIAN, "objective.likelihood=D3"],
+    "B, D1": GAUSSIAN,
+    "B, D3": GAUSSIAN,
     "B, β-NLL 0.5": [*GAUSSIAN, "objective.beta_nll=0.5"],
-    "B, Student-t, ν = 4": [*GAUSSIAN, "objective.student_t=4"],
+    "B, Student-t, ν = 4": GAUSSIAN,
     "B, clamped to (−2, 2)": [*GAUSSIAN, "network.clamp=[-2, 2]"],
     "no decorrelation": ["objective.decorrelation=0"],
     "decorrelation 0.2": ["objective.decorrelation=0.2"],
@@ -52,6 +53,7 @@ VARIANTS: dict[str, list[str]] = {
     "variance without the images' detail": ["variance.detail=false"],
     "variance without the contrast": ["variance.contrast=0"],
 }
+"""Switches of the recipe; of rows that `variants.OBJECTIVES` names too, the objective is the one there."""
 SPOILT = ("crop", "blur", "jpeg")
 SEVERITY = 3
 
@@ -93,7 +95,8 @@ def ablate(name: str, training: str, test: str, steps: int, seeds: int, tune: bo
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             try:
-                train(recipe, training, run, Budget(steps=steps), seed, tune=tune)
+                with objective(name):
+                    train(recipe, training, run, Budget(steps=steps), seed, tune=tune)
             except VsslError as error:  # a form that collapses is a result too
                 print(f"{name}, seed {seed}: {error}")
             else:

@@ -19,7 +19,7 @@ from vssl.default import default_bundle
 from vssl.engine import Engine
 from vssl.images import load_images
 from vssl.sources import open_source
-from vssl_export.measurement import embed, speeds
+from vssl_export.measurement import speeds
 from vssl_training.evaluation import evaluate
 
 
@@ -50,9 +50,7 @@ def main() -> None:
         for name, data in sets.items()
     }
     if bundle.manifest.calibration is not None:
-        flagged = {
-            name: judge(bundle.manifest.calibration, embed(engine, images)).flags for name, images in pixels.items()
-        }
+        flagged = {name: judge(bundle.manifest.calibration, engine(images)).flags for name, images in pixels.items()}
         rows += [
             {"figure": f"part flagged {flag}"} | {name: float(each[flag].mean()) for name, each in flagged.items()}
             for flag in FLAGS

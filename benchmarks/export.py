@@ -21,7 +21,7 @@ from vssl.bundle import open_bundle, write_bundle
 from vssl.engine import OUTPUTS, Engine
 from vssl.manifest import Precision
 from vssl_export.bundle_writer import convert, judged_images, model_path
-from vssl_export.measurement import Pixels, difference, embed
+from vssl_export.measurement import Pixels, difference
 from vssl_export.onnx_file import to_onnx
 from vssl_training.embedder import Embedder, build_embedder
 from vssl_training.recipe import load_recipe, override
@@ -114,9 +114,9 @@ def costs(run: Path, data: str, rows: list[Row]) -> None:
     contents = convert(to_onnx(Run(run).load_embedder(), images.shape[1]), LOWER, Run(run).sample())
     with tempfile.TemporaryDirectory() as folder:
         engines = engines_of(contents, images.shape[1], record.recipe.network.embedding, Path(folder, "bundle"))
-        fp32 = embed(engines["fp32"], images)
+        fp32 = engines["fp32"](images)
         for precision in LOWER:
-            off = difference(embed(engines[precision], images), fp32, labels)
+            off = difference(engines[precision](images), fp32, labels)
             row = next(row for row in rows if row["variant"] == f"ONNX Runtime {precision}")
             row |= {"embedding_max": off.embedding.max, "embedding_mean": off.embedding.mean}
             row |= {"variance_max": off.variance.max, "variance_mean": off.variance.mean}

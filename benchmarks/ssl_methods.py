@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
+from benchmarks.variants import objective
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy
 from vssl.sources import open_source
@@ -38,7 +39,7 @@ VSSL = {
     "VSSL balanced": [],
     "VSSL A": ["objective.form=A"],
     "VSSL B": ["objective.form=B"],
-    "VSSL raw": ["objective.form=raw"],
+    "VSSL raw": [],
 }
 
 
@@ -101,8 +102,9 @@ def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: 
         if name in PEERS
         else Pretraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
     )
-    for step in range(steps):
-        phase.step(step)
+    with objective(name.removeprefix("VSSL ")):
+        for step in range(steps):
+            phase.step(step)
     minutes, wall = (time.process_time() - begun) / 60, (time.monotonic() - clock) / 60
     encoder = phase.student
     assert recipe.network.whitening is not None

@@ -53,7 +53,7 @@ def untrained(recipe: Recipe, data: str) -> Embedder:
     torch.manual_seed(0)
     encoder = build_encoder(recipe)
     pixels = torch.from_numpy(load_images(open_source(data), preprocessing_of(recipe)).pixels)
-    return VarianceTraining(recipe, encoder, pixels, 0, 1).embedder.eval()
+    return VarianceTraining(recipe, encoder, pixels, 0, 1).prepare().embedder.eval()
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from benchmarks.uncertainty_split import (
     BASELINE_HEAD,
     Judged,
     class_archive,
-    embed,
     foreign,
     heads,
     judged,
@@ -38,6 +37,7 @@ from vssl.images import load_images
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
 from vssl.uncertainty import bootstrap, calibration_error, error_cut, neighbour_is_wrong, r_auroc, within_class_r_auroc
+from vssl_training.embedder import embed
 
 Floats = npt.NDArray[np.floating]
 

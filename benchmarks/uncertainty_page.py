@@ -22,7 +22,6 @@ from vssl.images import ImageSet, load_images
 from vssl.measures import auroc
 from vssl.sources import open_source
 from vssl.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
-from vssl_export.measurement import embed
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo" / "fashion-mnist.zip"
@@ -48,7 +47,7 @@ def main() -> None:
         for location in (arguments.gallery, arguments.queries)
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    answers = embed(engine, gallery.pixels), embed(engine, queries.pixels)
+    answers = engine(gallery.pixels), engine(queries.pixels)
     rows = matched(arguments.out, gallery, queries, *answers)
     rows += spoilt(arguments.out, engine, queries, answers[1], answers[0].uncertainty)
     strips(arguments.out, queries, answers[1])
@@ -126,7 +125,7 @@ def spoilt(out: Path, engine: Engine, queries: ImageSet, clean: Embeddings, refe
     lines, rows = {}, []
     for kind in DEGRADATIONS:
         values = [clean.uncertainty]
-        values += [embed(engine, degrade(queries.pixels, kind, severity, 0)).uncertainty for severity in SEVERITIES]
+        values += [engine(degrade(queries.pixels, kind, severity, 0)).uncertainty for severity in SEVERITIES]
         percentiles = [100 * np.searchsorted(ordered, found, side="right").mean() / len(ordered) for found in values]
         lines[kind.replace("_", " ")] = np.column_stack([np.arange(6), percentiles])
         figures = ", ".join(f"{auroc(clean.uncertainty, found):.2f}" for found in values[1:])

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.report import DEMO_DATA
+from benchmarks.variants import MonteCarloHead, OrderedHead
 from vssl.conformal import coverage_and_size
 from vssl.degradations import DEGRADATIONS, degrade
 from vssl.engine import Embeddings
@@ -30,7 +31,7 @@ from vssl.sources import open_source
 from vssl.uncertainty import fpr_at_acceptance
 from vssl_training.augment import to_float, two_views
 from vssl_training.backbone import DETAIL
-from vssl_training.embedder import Embedder, build_encoder
+from vssl_training.embedder import Embedder, build_encoder, embed
 from vssl_training.recipe import override
 from vssl_training.run import Run, RunRecord
 from vssl_training.variance import VarianceTraining
@@ -38,15 +39,15 @@ from vssl_training.variance import VarianceTraining
 Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]
 
-VARIANTS: Mapping[str, Sequence[str]] = {
-    "clean target": ["variance.target=clean"],
-    "clean target, no detail": ["variance.target=clean", "variance.detail=false"],
-    "clean target, loss ordering": ["variance.target=clean", "variance.ordering=1"],
-    "neighbour target": ["variance.target=neighbour"],
-    "neighbour target, no contrast": ["variance.target=neighbour", "variance.contrast=0"],
-    "MC-InfoNCE": ["variance.form=mc_infonce", "variance.contrast=0"],
+VARIANTS: Mapping[str, tuple[type[VarianceTraining], Sequence[str]]] = {
+    "clean target": (VarianceTraining, ["variance.target=clean"]),
+    "clean target, no detail": (VarianceTraining, ["variance.target=clean", "variance.detail=false"]),
+    "clean target, loss ordering": (OrderedHead, ["variance.target=clean"]),
+    "neighbour target": (VarianceTraining, ["variance.target=neighbour"]),
+    "neighbour target, no contrast": (VarianceTraining, ["variance.target=neighbour", "variance.contrast=0"]),
+    "MC-InfoNCE": (MonteCarloHead, ["variance.contrast=0"]),
 }
-"""Heads: the recipe's switches that differ. The last one is a baseline."""
+"""Heads: how they learn, and the recipe's switches that differ. The last one is a baseline."""
 BASELINE_HEAD = "MC-InfoNCE"
 SEVERITY, BATCH, TTA_PAIRS, REFERENCE = 3, 500, 4, 10
 
@@ -112,10 +113,9 @@ def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
     encoder = build_encoder(record.recipe)
     encoder.backbone.load_state_dict(trained_embedder.backbone.state_dict())
     pictures, mean = torch.from_numpy(pixels), trained_embedder.mean
-    recipes = {name: override(record.recipe, list(switches)) for name, switches in VARIANTS.items()}
     phases = {
-        name: VarianceTraining(recipe, encoder, pictures, record.seed, steps, mean=mean)
-        for name, recipe in recipes.items()
+        name: kind(override(record.recipe, list(switches)), encoder, pictures, record.seed, steps).prepare(mean)
+        for name, (kind, switches) in VARIANTS.items()
     }
     first = next(iter(phases.values()))
     for step in range(steps):
@@ -124,13 +124,6 @@ def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
         for phase in phases.values():
             phase.learn(step, views if phase.embedder.detail else coarse)
     return {name: phase.embedder.eval() for name, phase in phases.items()}
-
-
-@torch.no_grad()
-def embed(embedder: Embedder, pixels: Pixels) -> Embeddings:
-    """Embed any number of images."""
-    batches = [embedder(batch) for batch in torch.split(torch.from_numpy(pixels), BATCH)]
-    return Embeddings(*(torch.cat(part).numpy() for part in zip(*batches, strict=True)))
 
 
 def judged(embedders: Mapping[str, Embedder], run: Run, images: ImageSet, seen: Floats) -> Judged:

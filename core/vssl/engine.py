@@ -6,7 +6,7 @@ The server, in-process embedding, verification and evaluation all call `Engine`,
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -23,7 +23,9 @@ OUTPUTS = ("embedding", "variance", "uncertainty")
 FEATURES = "features"
 """The further output of a bundle that was exported with its backbone's features."""
 MOST = 128
-"""Images of one call of ONNX Runtime: more are split. A TensorRT engine has a largest batch, and memory an end."""
+"""Most images of one call of ONNX Runtime: a TensorRT engine has a largest batch."""
+MOST_PIXELS = 2**22
+"""Most pixels of one call of a network: what it keeps of them on the way takes a hundred times their bytes."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -47,6 +49,17 @@ class Embeddings:
 def concatenate(parts: list[Embeddings]) -> Embeddings:
     """Join answers in order; at least one part."""
     return Embeddings(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
+
+
+def batch_images(size: int) -> int:
+    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MOST` of small ones."""
+    return 1 << min(MOST, max(1, MOST_PIXELS // size**2)).bit_length() - 1
+
+
+def in_batches(embed: Callable[[npt.NDArray[np.uint8]], Embeddings], pixels: npt.NDArray[np.uint8]) -> Embeddings:
+    """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], as many at a time as memory allows."""
+    each = batch_images(pixels.shape[1])
+    return concatenate([embed(pixels[start : start + each]) for start in range(0, len(pixels), each)])
 
 
 class Engine:
@@ -132,11 +145,12 @@ class Engine:
             )
 
     def _run(self, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:
-        """Outputs for at least one image, computed at most `MOST` at a time."""
+        """Outputs for at least one image, a batch at a time."""
+        each = batch_images(self.size)
         try:
             parts = [
-                self._call(self._session, outputs, images[start : start + MOST])
-                for start in range(0, len(images), MOST)
+                self._call(self._session, outputs, images[start : start + each])
+                for start in range(0, len(images), each)
             ]
         except Exception as error:
             raise VsslError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error

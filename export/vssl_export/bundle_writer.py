@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
 from vssl.bundle import open_bundle, replaceable, write_bundle
-from vssl.engine import Embeddings, Engine
+from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.images import load_images
 from vssl.manifest import Manifest, Parity, Plan, Precision
@@ -28,7 +27,6 @@ from vssl_export.measurement import (
     cards,
     compare,
     difference,
-    embed,
     over_limit,
     pack,
     preprocessing_sha256,
@@ -37,7 +35,7 @@ from vssl_export.measurement import (
 from vssl_export.onnx_file import to_onnx, without_features
 from vssl_export.precisions import to_half, to_int8
 from vssl_export.trained import Trained, load
-from vssl_training.embedder import Embedder
+from vssl_training.embedder import embed
 from vssl_training.run import Run, preprocessing_of
 
 CALIBRATION_IMAGES = 512
@@ -86,8 +84,8 @@ def export_run(
     if data is not None:
         images, labels = judged_images(data, preprocessing_of(record.recipe))
     contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images, features)
-    expected = torchs(embedder, sample)
-    reference = torchs(embedder, cards(preprocessing_of(record.recipe)))
+    expected = embed(embedder, sample)
+    reference = embed(embedder, cards(preprocessing_of(record.recipe)))
     fields = manifest_fields(trained, name, release, features)
     files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
     # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.
@@ -120,12 +118,6 @@ def read_card(path: Path) -> bytes:
         return path.read_text(encoding="utf-8").encode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--card {path}: can't be read as text: {error}") from error
-
-
-@torch.no_grad()
-def torchs(embedder: Embedder, pixels: Pixels) -> Embeddings:
-    """What torch answers for uint8 images [N, S, S, 3]."""
-    return Embeddings(*(values.numpy() for values in embedder(torch.from_numpy(pixels))))
 
 
 def add_plans(
@@ -196,11 +188,11 @@ def measure(
         VsslError: a difference is over its limit.
     """
     if len(engines) > 1:
-        fp32 = embed(engines["fp32"], images)
+        fp32 = engines["fp32"](images)
         for precision, engine in engines.items():
             if precision == "fp32":
                 continue
-            found = difference(embed(engine, images), fp32, labels)
+            found = difference(engine(images), fp32, labels)
             wrong = over_limit(precision, found)
             if wrong is not None:
                 raise VsslError(f"{wrong}: not exported")

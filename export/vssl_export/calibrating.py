@@ -17,7 +17,7 @@ from vssl.measures import auroc, ranks
 from vssl.novelty import fit_directions, novelty
 from vssl.sources import open_source
 from vssl.uncertainty import neighbour_is_wrong
-from vssl_export.measurement import Pixels, embed
+from vssl_export.measurement import Pixels
 
 LEVELS = np.concatenate([np.linspace(0, 1, 101), [0.001, 0.005, 0.995, 0.999]])
 """Of the quantile table: every per cent, and finer at the ends."""
@@ -52,7 +52,7 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
     Raises:
         UsageError: the labels can't be calibrated on.
     """
-    answer = embed(engine, images.pixels)
+    answer = engine(images.pixels)
     uncertainty, log_variance = answer.uncertainty.astype(np.float64), np.log(answer.variance.astype(np.float64))
     confidence = gallery = None
     if labels is not None:
@@ -92,7 +92,7 @@ def corruptions(engine: Engine, pixels: Pixels, clean: Embeddings) -> dict[str, 
     picked = np.random.default_rng(SEED).permutation(len(pixels))[:MOST_SPOILT]
     return {
         kind: [
-            auroc(clean.uncertainty[picked], embed(engine, degrade(pixels[picked], kind, severity, SEED)).uncertainty)
+            auroc(clean.uncertainty[picked], engine(degrade(pixels[picked], kind, severity, SEED)).uncertainty)
             for severity in SEVERITIES
         ]
         for kind in DEGRADATIONS

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vssl.engine import OUTPUTS, Embeddings, Engine, concatenate
+from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import VsslError
 from vssl.manifest import Change, Difference, Parity, Precision
 from vssl.measures import knn_accuracy, knn_predict
@@ -23,7 +23,6 @@ REFERENCE = "reference.f32"
 SPEED_BATCHES = (1, 8, 32, 128)
 SPEED_SECONDS = 0.2
 """Wall time of each measurement of speed."""
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,6 @@ def over_limit(precision: Precision, found: Difference) -> str | None:
         if change is not None and -change - 2 * (abs(change) / found.images) ** 0.5 > limits.drop:
             return f"{name} in {precision} is {-change:.4f} lower than in fp32, over the limit of {limits.drop}"
     return None
-
-
-def embed(engine: Engine, pixels: Pixels) -> Embeddings:
-    """Embed any number of images, at least one, a batch at a time."""
-    return concatenate([engine(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
 
 
 def speeds(engines: Mapping[Precision, Engine], pixels: Pixels) -> dict[Precision, dict[str, float]]:

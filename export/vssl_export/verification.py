@@ -22,7 +22,6 @@ from vssl_export.measurement import (
     cards,
     compare,
     difference,
-    embed,
     over_limit,
     preprocessing_sha256,
     unpack,
@@ -99,7 +98,7 @@ def _signature(bundle: Bundle, precision: Precision, engines: dict[Precision, En
 def _outputs(engine: Engine, pixels: Pixels, precision: Precision) -> str:
     """The scales that the bundle's contract fixes, and that an image's answer does not depend on its batch."""
     limit = LIMITS[precision].largest
-    answer = embed(engine, pixels)
+    answer = engine(pixels)
     if not (answer.variance > 0).all() or not np.isfinite(answer.variance).all():
         raise VsslError("a variance is not a positive number")
     rules = {
@@ -125,7 +124,7 @@ def _parity_with_torch(bundle: Bundle, engine: Engine) -> str:
 def _parity(
     engines: dict[Precision, Engine], precision: Precision, pixels: Pixels, labels: npt.NDArray[np.int64] | None
 ) -> str:
-    change = difference(embed(engines[precision], pixels), embed(engines["fp32"], pixels), labels)
+    change = difference(engines[precision](pixels), engines["fp32"](pixels), labels)
     wrong = over_limit(precision, change)
     if wrong is not None:
         raise VsslError(wrong)

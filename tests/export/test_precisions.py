@@ -20,7 +20,7 @@ from vssl.manifest import Precision
 from vssl.sources import open_source
 from vssl_export import measurement
 from vssl_export.bundle_writer import export_run
-from vssl_export.measurement import Limits, difference, embed, over_limit
+from vssl_export.measurement import Limits, difference, over_limit
 from vssl_export.verification import verify
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -36,7 +36,7 @@ def test_the_manifest_records_what_is_measured_again(
     precise: Bundle, fashion_folder: Path, precision: Precision
 ) -> None:
     images = load_images(open_source(str(fashion_folder)), precise.manifest.preprocessing)
-    answers = {p: embed(Engine(precise, precision=p), images.pixels) for p in ("fp32", precision)}
+    answers = {p: Engine(precise, precision=p)(images.pixels) for p in ("fp32", precision)}
     recorded = precise.manifest.models[precision].difference
     assert recorded == difference(answers[precision], answers["fp32"], images.labels)
     assert recorded is not None

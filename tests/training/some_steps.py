@@ -17,7 +17,13 @@ from vssl_training.variance import VarianceTraining
 
 STEPS = 6
 SETTINGS = [
-    *("network.width=4", "network.dimension=16", "optimiser.batch=16", "variance.batch=16", "variance.ordering=0.5"),
+    *(
+        "network.width=4",
+        "network.dimension=16",
+        "optimiser.batch=16",
+        "variance.batch=16",
+        "variance.target=neighbour",
+    ),
     *("network.whitening.dimension=16", "views.early={size: 16, share: 0.5}"),
     # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
     *("optimiser.name=sgd", "optimiser.learning_rate=0.02", "objective.contrastive=0.5"),
@@ -30,25 +36,25 @@ def to_double(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).double() / 255
 
 
-def spoilt(images: Tensor, *rest: Any) -> Tensor:
+def degraded(images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """`augment.degraded_view`, in the single precision that it is written for."""
     torch.set_default_dtype(torch.float32)
-    views = augment.degraded_view(images.float(), *rest).double()
+    views, struck = augment.degraded_view(images.float(), *rest)
     torch.set_default_dtype(torch.float64)
-    return views
+    return views.double(), struck
 
 
 def main() -> None:
     """Train, print, save."""
     torch.set_default_dtype(torch.float64)
     pretrain.to_float = variance.to_float = to_double  # type: ignore[attr-defined]
-    variance.degraded_view = spoilt  # type: ignore[assignment, attr-defined]
+    variance.degraded_view = degraded  # type: ignore[assignment, attr-defined]
     recipe = override(load_recipe("quick"), SETTINGS)
     pixels = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with distributed.processes():
         first = Pretraining(recipe, pixels, 0, STEPS)
         losses = [first.step(step)["loss"].item() for step in range(STEPS)]
-        second = VarianceTraining(recipe, first.student, pixels, 0, STEPS)
+        second = VarianceTraining(recipe, first.student, pixels, 0, STEPS).prepare()
         losses += [second.step(step)["loss"].item() for step in range(STEPS)]
         if distributed.rank() == 0:
             torch.save(second.embedder.state_dict(), sys.argv[1])

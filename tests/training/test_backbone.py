@@ -66,6 +66,15 @@ def test_the_networks_of_every_recipe_can_be_built(name: str) -> None:
     check_network(load_recipe(name))
 
 
+def test_the_maps_of_a_vit_are_normed() -> None:
+    net = TimmNet("vit_tiny_patch16_224", 32)
+    with torch.no_grad():
+        last = net(torch.rand(2, 3, 32, 32)).maps[-1]
+    # LayerNorm is fresh: weight 1, bias 0.
+    torch.testing.assert_close(last.mean(1), torch.zeros(2, 2, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(last.std(1, correction=0), torch.ones(2, 2, 2), atol=1e-3, rtol=0)
+
+
 def test_depth_and_pool_of_the_small_net() -> None:
     net = SmallNet(4, depth=3, pool=1)
     assert net(torch.rand(2, 3, 32, 32)).final.shape == (2, net.features) == (2, 16)
@@ -73,13 +82,12 @@ def test_depth_and_pool_of_the_small_net() -> None:
 
 
 def test_a_joint_head_answers_on_the_scale_of_the_embedding() -> None:
-    """Form raw has variances on the scale of its means: e^ℓ / ‖μ‖² on that of the unit embedding."""
-    recipe = override(load_recipe("quick"), ["network.whitening=null", "variance.joint=true", "objective.form=raw"])
+    recipe = override(load_recipe("quick"), ["network.whitening=null", "variance.joint=true"])
     embedder = build_embedder(recipe).eval()
     nn.init.normal_(embedder.log_variance.net[-1].weight, std=0.1)  # type: ignore[arg-type]
     images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         features = embedder.backbone(images.permute(0, 3, 1, 2) / 255).final
-        mean, log_variance = embedder.mean(features), embedder.log_variance(features)
+        log_variance = embedder.log_variance(features)
         _, variance, _ = embedder(images)
-    torch.testing.assert_close(variance, log_variance.exp() / mean.square().sum(1, keepdim=True))
+    torch.testing.assert_close(variance, log_variance.exp() / log_variance.shape[1])

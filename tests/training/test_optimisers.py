@@ -1,5 +1,7 @@
 """Optimisers: LARS by its formula, and what decays."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,18 @@ def test_biases_and_norms_do_not_decay(name: str) -> None:
     }
     expected = {id(p): DECAY if p.ndim > 1 else 0.0 for p in module.parameters()}
     assert decays == expected
+
+
+def test_a_vits_tokens_and_positions_do_not_decay() -> None:
+    import timm
+
+    net: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, depth=1)
+    optimiser = build_optimiser(nn.Sequential(net), OptimiserSettings(weight_decay=DECAY))
+    decayed = {id(p) for group in optimiser.param_groups if group["weight_decay"] for p in group["params"]}
+    assert id(net.pos_embed) not in decayed
+    assert id(net.cls_token) not in decayed
+    assert id(net.blocks[0].mlp.fc1.weight) in decayed
+    assert id(net.blocks[0].mlp.fc1.bias) not in decayed
 
 
 @pytest.mark.parametrize("decay", [DECAY, 0.0])

@@ -30,7 +30,7 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
     [
         ("optimiser.batchsize=3", r"optimiser\.batchsize"),
         ("optimiser.batch=many", r"optimiser\.batch.*integer"),
-        ("objective.form=C", r"objective\.form.*'raw'"),
+        ("objective.form=C", r"objective\.form.*'A'"),
         ("views.crop=[0.9, 0.2]", r"views.*least ≤ most"),
         ("optimiser.learning_rate=.nan", r"optimiser\.learning_rate"),
         ("optimiser.batch", "write key=value"),
@@ -38,8 +38,10 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
         ("views.crop=[1,", "not valid YAML"),
         ("network.clamp=[1, 2]", r"network\.clamp"),
         ("network.cifar_stem=true", "cifar_stem is for timm's ResNets"),
-        ("objective.likelihood=D1", "balanced has its own likelihood"),
-        ("objective.student_t=0", r"objective\.student_t"),
+        ("objective.beta_nll=0.5", "balanced has its own likelihood"),
+        ("objective.likelihood=D1", r"objective\.likelihood.*not permitted"),
+        ("variance.form=mc_infonce", r"variance\.form.*not permitted"),
+        ("network.whitning.dimension=64", r"network\.whitning.*not permitted"),
         ("optimiser.name=adam", r"optimiser\.name.*'adamw'"),
         ("epochs=3", "either minutes or epochs"),
         ("minutes=null", "either minutes or epochs"),
@@ -48,6 +50,15 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
 def test_bad_assignments_name_the_field(assignment: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         override(load_recipe("quick"), [assignment])
+
+
+def test_a_section_that_the_recipe_goes_without_is_made_by_a_value_of_it() -> None:
+    recipe = override(load_recipe("cifar10"), ["network.whitening.dimension=64"])
+    assert recipe.network.whitening is not None
+    assert recipe.network.whitening.dimension == 64
+    early = override(load_recipe("cifar10"), ["views.early.size=16", "views.early.share=0.5"]).views.early
+    assert early is not None
+    assert (early.size, early.share) == (16, 0.5)
 
 
 def test_assignments_change_one_value_and_nothing_else() -> None:

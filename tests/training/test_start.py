@@ -54,6 +54,25 @@ def test_other_weights_are_refused(finished_run: Path, small_recipe: Recipe, tmp
         initial_encoder(small_recipe, tmp_path / "x.pt", 0)
 
 
+@pytest.mark.parametrize("content", [{"conv.weight": torch.zeros(3)}, [1], {"student": 3}, {"student": {}}])
+def test_a_file_without_weights_of_a_run_is_one_line(small_recipe: Recipe, tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match=r"other\.pth: holds no weights of a run"):
+        initial_encoder(small_recipe, tmp_path / "other.pth", 0)
+
+
+def test_a_run_starts_from_the_file_that_export_writes(
+    finished_run: Path, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    from vssl_export.weights import write_weights
+
+    write_weights(finished_run, tmp_path / "backbone.safetensors")
+    encoder, fresh = initial_encoder(small_recipe, tmp_path / "backbone.safetensors", 0)
+    assert fresh == ["mean", "log_variance"]
+    wanted = Run(finished_run).load_embedder().backbone.state_dict()
+    torch.testing.assert_close(encoder.backbone.state_dict(), wanted, rtol=0, atol=0)
+
+
 def test_heads_of_another_size_start_anew(finished_run: Path, small_recipe: Recipe) -> None:
     encoder, fresh = initial_encoder(override(small_recipe, ["network.dimension=8"]), finished_run, 0)
     assert fresh == ["mean", "log_variance"]

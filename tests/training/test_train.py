@@ -50,15 +50,13 @@ def test_a_finished_run_holds_what_the_design_names(finished_run: Path) -> None:
     assert all(not path.name.endswith(".tmp") for path in finished_run.rglob("*"))
 
 
-def test_a_run_of_before_there_was_a_head_on_detail_still_embeds(
-    fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
-) -> None:
-    run = Run(tmp_path / "run")
-    train(override(small_recipe, ["variance.detail=false"]), str(fashion_folder), run.path, Budget(steps=4), 0)
-    text = run.record_path.read_text()
-    assert text.count("detail: false\n") == 1
-    run.record_path.write_text(text.replace("    detail: false\n", ""))
-    assert not run.load_embedder().detail
+def test_a_run_of_an_earlier_version_is_refused_by_name(finished_run: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    text = Run(finished_run).record_path.read_text()
+    assert text.startswith("vssl: ")
+    run.record_path.write_text(text.partition("\n")[2])
+    with pytest.raises(UsageError, match=r"a run of vssl 0\.1"):
+        run.record()
 
 
 @pytest.mark.parametrize("text", ["", "recipe: 3", "[1]", "recipe: {variance: no}", "{"])
@@ -98,9 +96,24 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path, kill_after: int
 ) -> None:
     """SIGKILL the moment that log line number `kill_after` is on disk, in the middle of a step."""
-    out = tmp_path / "run"
-    flags = [part for key, value in leaves(small_recipe) for part in ("--set", f"{key}={value}")]
-    arguments = command(fashion_folder, out, [*flags, *STEPS])
+    kill_and_go_on(fashion_folder, small_recipe, tmp_path / "run", kill_after)
+    assert same_weights(finished_run, tmp_path / "run")
+    steps = [(line["phase"], line["step"]) for line in Run(tmp_path / "run").metrics()]
+    assert steps == [(line["phase"], line["step"]) for line in Run(finished_run).metrics()]
+
+
+def test_a_head_by_neighbours_that_was_killed_goes_on_with_its_own_bank(
+    fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = override(small_recipe, ["variance.target=neighbour", "variance.bank=24"])
+    train(recipe, str(fashion_folder), tmp_path / "whole", Budget(steps=40), 0)
+    kill_and_go_on(fashion_folder, recipe, tmp_path / "run", 36)
+    assert same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def kill_and_go_on(data: Path, recipe: Recipe, out: Path, kill_after: int) -> None:
+    flags = [part for key, value in leaves(recipe) for part in ("--set", f"{key}={value}")]
+    arguments = command(data, out, [*flags, *STEPS])
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(Run(out).metrics()) < kill_after:
         time.sleep(0.005)
@@ -109,9 +122,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert not Run(out).finished
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert same_weights(finished_run, out)
-    steps = [(line["phase"], line["step"]) for line in Run(out).metrics()]
-    assert steps == [(line["phase"], line["step"]) for line in Run(finished_run).metrics()]
 
 
 def leaves(recipe: Recipe) -> list[tuple[str, str]]:
@@ -274,7 +284,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_remedy(
     fashion_folder: Path, tmp_path: Path, small_recipe: Recipe
 ) -> None:
-    wild = override(small_recipe, ["optimiser.learning_rate=1e30", "objective.form=raw"])
+    wild = override(small_recipe, ["optimiser.learning_rate=1e30"])
     with pytest.raises(VsslError, match=r"not finite .* Lower optimiser\.learning_rate"):
         train(wild, str(fashion_folder), tmp_path / "run", Budget(steps=40), seed=0)
 

@@ -62,7 +62,7 @@ def test_fewer_images_than_directions_give_finite_numbers() -> None:
 def test_the_embedding_of_a_run_is_whitened(fashion_folder: Path, small_recipe: Recipe) -> None:
     pixels = torch.from_numpy(fashion(48))
     recipe = override(small_recipe, ["variance.batch=12"])
-    phase = VarianceTraining(recipe, build_encoder(recipe), pixels, 0, 10)
+    phase = VarianceTraining(recipe, build_encoder(recipe), pixels, 0, 10).prepare()
     with torch.no_grad():
         means = phase.embedder.mean_of(phase.embedder.backbone(to_float(pixels)))
     assert means.shape == (48, 16)
@@ -70,7 +70,7 @@ def test_the_embedding_of_a_run_is_whitened(fashion_folder: Path, small_recipe: 
     torch.testing.assert_close(covariance, torch.diag(covariance.diagonal()), atol=1e-3, rtol=0)
     assert covariance.diagonal().max() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(means.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
-    kept = VarianceTraining(recipe, build_encoder(recipe), pixels, 1, 10, mean=phase.embedder.mean)
+    kept = VarianceTraining(recipe, build_encoder(recipe), pixels, 1, 10).prepare(phase.embedder.mean)
     torch.testing.assert_close(kept.embedder.mean.state_dict(), phase.embedder.mean.state_dict())
 
 

@@ -171,17 +171,23 @@ def degraded_view(
     generator: Generator,
     count: int | None = None,
     part: slice = slice(None),
-) -> Tensor:
-    """Spoil images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
+) -> tuple[Tensor, Tensor]:
+    """Degrade images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
 
     How hard is drawn per image too, from hardly to beyond recognition, so that the head meets the whole range between
     a clean picture and none. The images are `part` of a batch of `count`.
+
+    Returns:
+        The images [N, 3, S, S], and which of them a degradation struck, bool [N].
     """
     draws = Draws(generator, count or len(images), part=part)
     size = images.shape[-1]
+    degraded = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
     def struck(strength: Tensor, harmless: float) -> Tensor:
-        return torch.where(draws.chance(settings.probability), strength, harmless)
+        hit = draws.chance(settings.probability)
+        degraded.logical_or_(hit)
+        return torch.where(hit, strength, harmless)
 
     side = struck(draws.uniform(*settings.crop), 1).sqrt()
     left, top = draws.uniform(0, 1) * (1 - side), draws.uniform(0, 1) * (1 - side)
@@ -195,7 +201,7 @@ def degraded_view(
     images = (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
     # As 8 bits hold it: of a dark picture little detail is left.
     images = images.mul_(255).round_().div_(255)
-    return compress(images, struck(draws.log_uniform(settings.jpeg, 90), 100))
+    return compress(images, struck(draws.log_uniform(settings.jpeg, 90), 100)), degraded
 
 
 def occlude(images: Tensor, area: Tensor, draws: Draws) -> Tensor:

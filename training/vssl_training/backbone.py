@@ -178,7 +178,8 @@ class TimmNet(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """Features of float images [N, 3, S, S] in 0 … 1."""
-        last, maps = self.net.forward_intermediates(standardised(images), indices=self.indices)
+        # With their norm: without it a ViT's maps have a scale of their own, block by block.
+        last, maps = self.net.forward_intermediates(standardised(images), indices=self.indices, norm=True)
         return Features(images, self.net.forward_head(last, pre_logits=True), tuple(maps))
 
 

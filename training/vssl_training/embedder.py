@@ -1,8 +1,11 @@
 """What a finished run is for: pixels → embedding, variance, uncertainty. Export writes exactly this module as ONNX."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from vssl.engine import Embeddings, in_batches
 from vssl.errors import UsageError
 from vssl_training.backbone import Backbone, Features, build_backbone
 from vssl_training.network import DetailHead, Encoder, VarianceHead, mlp
@@ -15,7 +18,7 @@ class Embedder(nn.Module):
     """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
     `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone; the other one `detail`
-    of the images too, or not. `free_scale`: the joint head's means were not on a sphere (form `raw`).
+    of the images too, or not.
     """
 
     def __init__(
@@ -24,7 +27,6 @@ class Embedder(nn.Module):
         mean: nn.Module,
         log_variance: VarianceHead,
         joint: bool = False,
-        free_scale: bool = False,
         detail: bool = True,
     ) -> None:
         super().__init__()
@@ -32,7 +34,6 @@ class Embedder(nn.Module):
         self.mean = mean
         self.log_variance = log_variance
         self.joint = joint
-        self.free_scale = free_scale
         self.detail = detail
 
     def mean_of(self, features: Features) -> Tensor:
@@ -51,8 +52,6 @@ class Embedder(nn.Module):
         """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
         mean = self.mean_of(features)
         log_variance = self.log_variance(self.head_input(features))
-        if self.free_scale:
-            log_variance = log_variance - mean.square().mean(1, keepdim=True).log()
         return on_sphere(mean), log_variance
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,6 +69,17 @@ class Embedder(nn.Module):
         dimension = mean.shape[-1]
         variance = log_variance.exp() / dimension
         return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
+
+
+@torch.no_grad()
+def embed(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> Embeddings:
+    """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], by an embedder in evaluation mode, batch by batch."""
+    device = next(embedder.parameters()).device
+
+    def one(batch: npt.NDArray[np.uint8]) -> Embeddings:
+        return Embeddings(*(values.cpu().numpy() for values in embedder(torch.from_numpy(batch).to(device))))
+
+    return in_batches(one, pixels)
 
 
 def build_encoder(recipe: Recipe) -> Encoder:
@@ -99,8 +109,7 @@ def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
     joint, whitening = recipe.variance.joint, recipe.network.whitening
     mean = encoder.mean if whitening is None else Whitening(encoder.backbone.channels, whitening)
     head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
-    free_scale = joint and recipe.objective.form == "raw"
-    return Embedder(encoder.backbone, mean, head, joint, free_scale, recipe.variance.detail)
+    return Embedder(encoder.backbone, mean, head, joint, recipe.variance.detail)
 
 
 def check_network(recipe: Recipe) -> None:

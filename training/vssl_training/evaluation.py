@@ -1,6 +1,5 @@
 """`vssl evaluate`: the same figures for a run and for a bundle. Torch is needed for a run only."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.bundle import MANIFEST, open_bundle
-from vssl.engine import Embeddings, Engine, concatenate
+from vssl.engine import Embeddings, Engine, batch_images
 from vssl.errors import UsageError
 from vssl.images import ImageSet, load_images
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
@@ -19,7 +18,6 @@ from vssl_training.probe import linear_accuracy
 from vssl_training.torchvision_sets import open_data
 from vssl_training.trust import foreign_figures, trust_figures
 
-BATCH = 256
 ASKED = ("test", "val", "valid", "validation")
 
 Pixels = npt.NDArray[np.uint8]
@@ -56,7 +54,7 @@ class BundleModel:
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """See `Model`."""
-        return in_batches(self._engine, pixels)
+        return self._engine(pixels)
 
     def features(self, pixels: Pixels) -> None:
         """A bundle gives embeddings alone."""
@@ -72,17 +70,13 @@ class RunModel:
         recipe = run.record().recipe
         self.preprocessing, self.classes = preprocessing_of(recipe), recipe.image.classes
         self._embedder = run.load_embedder()
-        self.clamp = None if self._embedder.free_scale else self._embedder.log_variance.clamp
+        self.clamp: tuple[float, float] | None = self._embedder.log_variance.clamp
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """See `Model`."""
-        import torch
+        from vssl_training.embedder import embed
 
-        @torch.no_grad()
-        def embed_batch(batch: Pixels) -> Embeddings:
-            return Embeddings(*(values.numpy() for values in self._embedder(torch.from_numpy(batch))))
-
-        return in_batches(embed_batch, pixels)
+        return embed(self._embedder, pixels)
 
     def features(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """See `Model`."""
@@ -91,13 +85,8 @@ class RunModel:
         from vssl_training.augment import to_float
 
         with torch.no_grad():
-            batches = torch.split(torch.from_numpy(pixels), BATCH)
+            batches = torch.split(torch.from_numpy(pixels), batch_images(pixels.shape[1]))
             return torch.cat([self._embedder.backbone(to_float(batch)).final for batch in batches]).numpy()
-
-
-def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
-    """Embed any number of images, a batch at a time."""
-    return concatenate([embed(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)])
 
 
 def open_model(path: Path) -> Model:

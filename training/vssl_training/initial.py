@@ -1,8 +1,8 @@
 """Weights of an earlier run as the start of a new one."""
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,10 @@ def record_weights(path: Path) -> InitialWeights:
 
 
 def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:
-    """A recipe's encoder with the weights of a run, of its `weights.safetensors` or of a checkpoint.
+    """A recipe's encoder with the weights of a run, of a checkpoint, or of the file of `vssl export --torch`.
 
     Returns:
-        The encoder, and the names of the heads that start at random because they have other sizes.
+        The encoder, and the names of the heads that start at random: of another size, or not in the file.
 
     Raises:
         UsageError: there are no such weights, or they are of another backbone.
@@ -63,24 +63,40 @@ def initial_whitening(recipe: Recipe, path: Path) -> Whitening | None:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of the student or embedder in a checkpoint.
+    """The tensors of a run's `weights.safetensors`, of the student or embedder in a checkpoint of one, or of the
+    backbone that `vssl export --torch` wrote, by the names that they have in a run.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none of these.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UsageError(f"{file}: no safetensors file: {error}") from error
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails in many ways on what is not its own
         raise UsageError(f"{file}: no checkpoint of vssl: {error}") from error
-    weights: dict[str, Tensor] = checkpoint.get("student") or checkpoint["embedder"]
+    weights = checkpoint.get("student") or checkpoint.get("embedder") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict):
+        raise UsageError(
+            f"{file}: holds no weights of a run; name a run, its weights.safetensors or checkpoints/*.pt, "
+            "or a file of vssl export --torch"
+        )
     return weights
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 — no mapping
+    except SafetensorError as error:
+        raise UsageError(f"{file}: no safetensors file: {error}") from error
+    if "network" not in about:
+        return weights
+    prefix = "backbone." if json.loads(about["network"])["backbone"] == "small" else "backbone.net."
+    return {prefix + name: value for name, value in weights.items()}
 
 
 def load_part(module: nn.Module, name: str, weights: dict[str, Tensor]) -> bool:

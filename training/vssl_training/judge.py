@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vssl.engine import batch_images
 from vssl.images import ImageSet
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.uncertainty import health
@@ -82,9 +83,10 @@ class Judge:
         training = embedder.log_variance.training
         embedder.log_variance.eval()
         clean = to_float(self.pixels[: self.queries])
-        spoilt = degraded_view(clean, views, generator(self.seed, 2, device=clean.device))
+        spoilt, _ = degraded_view(clean, views, generator(self.seed, 2, device=clean.device))
         parts = []
-        for view, target in zip(torch.split(spoilt, BATCH), torch.split(clean, BATCH), strict=True):
+        each = batch_images(clean.shape[-1])
+        for view, target in zip(torch.split(spoilt, each), torch.split(clean, each), strict=True):
             mean, log_variance = embedder.posterior(embedder.backbone(view))
             goal = on_sphere(embedder.mean_of(embedder.backbone(target)))
             parts.append((log_variance.cpu().numpy(), (mean - goal).square().mean(1).cpu().numpy()))
@@ -102,7 +104,7 @@ def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tenso
     training = encoder.training
     encoder.eval()
     batches = []
-    for batch in torch.split(pixels, BATCH):
+    for batch in torch.split(pixels, batch_images(pixels.shape[1])):
         features: Features = encoder.backbone(to_float(batch))
         batches.append((features.final, encoder.mean(features.final), *(each(features) for each in further)))
     encoder.train(training)

@@ -9,7 +9,8 @@ over D are means, never sums. Each function takes one direction (student view, t
 per image, or [N, D] where its docstring says so; the teacher's arguments carry no gradient. The two directions are
 added by the caller.
 
-With ℓ ≡ 0 every form below equals 2 − 2c under D2, the BYOL loss of one direction (for `raw`, with means of length √D).
+With ℓ ≡ 0 every form below equals 2 − 2c, the BYOL loss of one direction. Other likelihoods that were tried stand in
+benchmarks/variants.py.
 """
 
 import math
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vssl_training.recipe import Form, Likelihood, ObjectiveSettings
+from vssl_training.recipe import Form, ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,6 @@ def kl_variance(log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
     return 0.5 * (ratio.exp() - ratio - 1).mean(-1)
 
 
-def residual_raw(mean_s: Tensor, mean_t: Tensor) -> Tensor:
-    """(μ_s − μ_t)² [N, D]: the means as they are."""
-    return (mean_s - mean_t).square()
-
-
 def residual_isotropic(mean_s: Tensor, mean_t: Tensor) -> Tensor:
     """Form A: 2(1 − c) [N, 1], which is mean_d (m_s − m_t)² on the sphere of radius √D, shared by all dimensions."""
     return 2 * (1 - cosine(mean_s, mean_t))[:, None]
@@ -62,11 +58,7 @@ def residual_diagonal(mean_s: Tensor, mean_t: Tensor) -> Tensor:
     return (on_sphere(mean_s) - on_sphere(mean_t)).square()
 
 
-RESIDUALS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
-    "raw": residual_raw,
-    "A": residual_isotropic,
-    "B": residual_diagonal,
-}
+RESIDUALS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {"A": residual_isotropic, "B": residual_diagonal}
 
 
 def kl(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
@@ -75,39 +67,16 @@ def kl(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tens
     return kl_variance(log_variance_s, log_variance_t) + mean_part
 
 
-def nll_d1(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
-    """D1 = E_{z~q_s}[−log p_t(z)] without its constant [N, D]: priced by the teacher's variance, σ collapses."""
-    return 0.5 * (log_variance_t + (residual + log_variance_s.exp()) * (-log_variance_t).exp())
-
-
-def nll_d2(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
+def nll_d2(residual: Tensor, log_variance_s: Tensor) -> Tensor:
     """D2 = −log N(μ_t; μ_s, σ_s²) without its constant [N, D]. Its fixed point is σ_s² = the residual."""
     return 0.5 * (log_variance_s + residual * (-log_variance_s).exp())
 
 
-def nll_d3(residual: Tensor, log_variance_s: Tensor, log_variance_t: Tensor) -> Tensor:
-    """D3 = E_{z~p_t}[−log N(z; μ_s, σ_s²)] without its constant [N, D]: the teacher's variance is added, σ inflates."""
-    return 0.5 * (log_variance_s + (residual + log_variance_t.exp()) * (-log_variance_s).exp())
-
-
-def nll_student_t(residual: Tensor, log_variance_s: Tensor, freedom: float) -> Tensor:
-    """−log of Student's t with `freedom` degrees and scale σ_s² without its constant [N, D]; Gaussian as they grow."""
-    scaled = residual * (-log_variance_s).exp() / freedom
-    return 0.5 * (log_variance_s + (freedom + 1) * torch.log1p(scaled))
-
-
-LIKELIHOODS: dict[Likelihood, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"D1": nll_d1, "D2": nll_d2, "D3": nll_d3}
-
-
 def loss_gaussian(student: Gaussian, teacher: Gaussian, settings: ObjectiveSettings) -> Tensor:
-    """Forms raw, A and B: a denoising likelihood plus β KL [N]."""
+    """Forms A and B: the denoising likelihood plus β KL [N]."""
     ours, theirs = student.log_variance, teacher.log_variance
     residual = RESIDUALS[settings.form](student.mean, teacher.mean)
-    if settings.student_t is not None:
-        nll = nll_student_t(residual, ours, settings.student_t)
-    else:
-        nll = LIKELIHOODS[settings.likelihood](residual, ours, theirs)
-    return weighted(nll, ours, settings.beta_nll).mean(-1) + settings.beta * kl(residual, ours, theirs)
+    return beta_nll(ours, residual, settings.beta_nll) + settings.beta * kl(residual, ours, theirs)
 
 
 def loss_balanced(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:
@@ -160,14 +129,10 @@ def decorrelation(mean: Tensor) -> Tensor:
     return hinge + off_diagonal.square().sum() / mean.shape[1]
 
 
-def weighted(nll: Tensor, log_variance: Tensor, power: float) -> Tensor:
-    """Likelihood terms times sg(σ²)^power (β-NLL, Seitzer et al. 2022, eq. 5); 0 leaves them as they are."""
-    return nll if power == 0 else nll * log_variance.detach().exp().pow(power)
-
-
 def beta_nll(log_variance: Tensor, residual: Tensor, beta: float) -> Tensor:
-    """Gaussian NLL [N] of squared residuals [N, D], each term weighted by sg(σ²)^β."""
-    return weighted(nll_d2(residual, log_variance, log_variance), log_variance, beta).mean(-1)
+    """D2 [N] of squared residuals [N, D or 1], each term times sg(σ²)^β (Seitzer et al. 2022, eq. 5); 0 leaves them."""
+    nll = nll_d2(residual, log_variance)
+    return (nll if beta == 0 else nll * log_variance.detach().exp().pow(beta)).mean(-1)
 
 
 def soft_clamp(values: Tensor, low: float, high: float) -> Tensor:

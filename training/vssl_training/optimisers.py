@@ -7,11 +7,19 @@ from vssl_training.recipe import OptimiserSettings
 
 
 def groups(module: nn.Module, weight_decay: float) -> tuple[dict[str, object], dict[str, object]]:
-    """Parameters that decay, and those that do not: biases and norms, which have one dimension."""
-    parameters = list(module.parameters())
+    """Parameters that decay, and those that do not: biases and norms, which have one dimension, and what a network of
+    timm names itself (`no_weight_decay`), such as a ViT's class token and table of positions.
+    """
+    exempt = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        if callable(named := getattr(part, "no_weight_decay", None))
+        for name in named()
+    }
+    parameters = list(module.named_parameters())
     return (
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in parameters if p.ndim > 1 and name not in exempt], "weight_decay": weight_decay},
+        {"params": [p for name, p in parameters if p.ndim <= 1 or name in exempt], "weight_decay": 0.0},
     )
 
 

@@ -66,7 +66,7 @@ def plan(
     first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
     if share > 0:
-        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, speed))
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, speed).prepare())
     left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
     fitting = divided(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
     return distributed.from_first(fitting)

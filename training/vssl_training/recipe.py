@@ -1,7 +1,7 @@
 """Recipes: everything that decides what a run computes, as YAML checked by pydantic."""
 
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,8 +11,7 @@ RECIPES = files("vssl_training") / "recipes"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-Form = Literal["raw", "A", "B", "balanced"]
-Likelihood = Literal["D1", "D2", "D3"]
+Form = Literal["A", "B", "balanced"]
 
 
 class Section(BaseModel):
@@ -95,33 +94,25 @@ class ObjectiveSettings(Section):
     """What the encoder minimises; docs/method.md derives the terms.
 
     Attributes:
-        form: how the means enter: `raw` as they are, `A` and `B` on the sphere, `balanced` with a normalised precision.
-        likelihood: D2 prices the discrepancy by the student's variance; D1 and D3 are there for comparison.
+        form: how the means enter: `A` and `B` on the sphere, `balanced` with a normalised precision.
         beta: weight of the KL.
         beta_nll: power of the detached variance that weighs each likelihood term (β-NLL); 0 for none.
-        student_t: degrees of freedom of a Student-t likelihood in the place of the Gaussian.
         decorrelation: weight of the term that keeps the dimensions of the mean apart.
         contrastive: weight of InfoNCE between predicted and teacher's means; 0 as in the paper.
         temperature: of InfoNCE.
     """
 
     form: Form = "balanced"
-    likelihood: Likelihood = "D2"
     beta: float = Field(default=1.0, ge=0)
     beta_nll: Share = 0.0
-    student_t: float | None = Field(default=None, gt=0)
     decorrelation: float = Field(default=0.1, ge=0)
     contrastive: float = Field(default=0.0, ge=0)
     temperature: float = Field(default=0.2, gt=0)
 
     @model_validator(mode="after")
     def _combines(self) -> "ObjectiveSettings":
-        if self.form == "balanced" and (self.likelihood != "D2" or self.beta_nll or self.student_t is not None):
-            raise ValueError(
-                "form balanced has its own likelihood: likelihood, beta_nll and student_t need raw, A or B"
-            )
-        if self.student_t is not None and self.likelihood != "D2":
-            raise ValueError("student_t takes the place of the Gaussian in D2; it does not go with D1 or D3")
+        if self.form == "balanced" and self.beta_nll:
+            raise ValueError("form balanced has its own likelihood: beta_nll needs form A or B")
         return self
 
 
@@ -237,11 +228,8 @@ class VarianceSettings(Section):
         joint: there is no such phase: the variance head that learned beside the encoder is exported.
         detail: beside the head on the encoder's layers there is a small one on statistics of the images' local
             differences, which is added to it.
-        form: `nll` of the squared residual to a target, or `mc_infonce` of samples among the images of a bank.
-        target: the embedding of the `clean` image, or of the image that is nearest to it in a bank.
-        ordering: weight of a hinge on the order of pairs: what is harder to tell from others is less certain.
-        contrast: weight of a hinge on the order of images: a spoilt one is less certain than any clean one.
-        temperature: of the similarities in `mc_infonce` and `ordering`.
+        target: of the squared residual: the embedding of the `clean` image, or of the one nearest to it in a bank.
+        contrast: weight of a hinge on the order of images: a degraded one is less certain than any clean one.
         bank: training images in the bank.
     """
 
@@ -253,11 +241,8 @@ class VarianceSettings(Section):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     detail: bool = True
-    form: Literal["nll", "mc_infonce"] = "nll"
     target: Literal["clean", "neighbour"] = "clean"
-    ordering: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.3, ge=0)
-    temperature: float = Field(default=0.1, gt=0)
     bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()
 
@@ -344,11 +329,14 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
         if not equals:
             raise UsageError(f"--set {assignment}: write key=value, such as optimiser.batch=128")
         *sections, last = key.split(".")
-        target = fields
+        target: dict[str, Any] = fields
         for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
+            inner = target.get(section)
+            if inner is None:  # a section that this recipe goes without, or no such key: the check tells which
+                inner = target[section] = {}
+            if not isinstance(inner, dict):
                 raise UsageError(f"--set {assignment}: {section} is a value, not a section")
+            target = inner
         try:
             target[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:

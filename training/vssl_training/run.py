@@ -13,6 +13,7 @@ import torch
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from vssl import __version__
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
 from vssl.images import ImageSet
@@ -80,8 +81,9 @@ def budget_of(recipe: Recipe, minutes: float | None, steps: int | None, epochs: 
 
 
 class RunRecord(Section):
-    """Everything that decides a run's result, as `recipe.yaml` holds it."""
+    """Everything that decides a run's result, as `recipe.yaml` holds it; `vssl` is the version that began it."""
 
+    vssl: str = __version__
     recipe: Recipe
     seed: int
     data: DataRecord
@@ -120,9 +122,16 @@ class Run:
             raise UsageError(f"{self.path}: no run here ({self.record_path.name} is missing); `vssl train` makes one")
         try:
             fields = yaml.safe_load(self.record_path.read_text())
-            fields["recipe"]["variance"].setdefault("detail", False)  # a run of before there was such a head
+        except yaml.YAMLError as error:
+            raise UsageError(f"{self.record_path}: damaged: {error}") from error
+        if isinstance(fields, dict) and {"recipe", "seed", "schedule"} <= fields.keys() and "vssl" not in fields:
+            raise UsageError(
+                f"{self.path}: a run of vssl 0.1, whose recipes had other keys: "
+                "go on with it and export it by that version, or train a new run"
+            )
+        try:
             return RunRecord.model_validate(fields)
-        except (ValidationError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        except ValidationError as error:
             raise UsageError(f"{self.record_path}: damaged, or written by another version of vssl: {error}") from error
 
     def start(self, record: RunRecord, images: ImageSet) -> None:
@@ -229,7 +238,7 @@ def check_same(run: Run, found: RunRecord, wanted: RunRecord) -> None:
     """Refuse to go on with a run under other settings, naming the first that differs."""
     before, now = flatten(found.model_dump(mode="json")), flatten(wanted.model_dump(mode="json"))
     for key in before.keys() | now.keys():
-        if before.get(key) != now.get(key) and key not in ("data.location", "init.location"):
+        if before.get(key) != now.get(key) and key not in ("vssl", "data.location", "init.location"):
             raise UsageError(
                 f"{run.path}: holds a run with {key} = {before.get(key)}, this command has {now.get(key)}; "
                 "name a new folder, or use the settings of the run"

@@ -15,16 +15,14 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 
-from vssl.engine import Embeddings, concatenate
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl.images import ImageSet
 from vssl_training import distributed
 from vssl_training.autotune import autotune
 from vssl_training.data import MAX_UNREADABLE, TrainingData, load_data
-from vssl_training.embedder import Embedder, build_embedder, build_encoder, check_network
+from vssl_training.embedder import Embedder, build_embedder, build_encoder, check_network, embed
 from vssl_training.health import Watch, not_finite
 from vssl_training.initial import initial_encoder, initial_whitening, record_weights
 from vssl_training.judge import Judge
@@ -159,24 +157,23 @@ def go_on(
         encoder, checkpoint = first.student, None
     encoder = encoder or build_encoder(recipe)
     if schedule.variance:
-        second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed, whitening)
+        second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed)
+        if checkpoint is None:
+            second.prepare(whitening)
         run_phase(run, second, checkpoint, judge, progress, interrupted)
         embedder = second.embedder
     else:
         embedder = build_embedder(recipe, encoder)
     if distributed.rank() == 0:
-        report(run, record, data.sample, embedder.eval(), data.images.device)
+        report(run, record, data.sample, embedder.eval())
         run.save_weights(embedder)
 
 
-@torch.no_grad()
-def report(run: Run, record: RunRecord, images: ImageSet, embedder: Embedder, device: torch.device) -> None:
+def report(run: Run, record: RunRecord, images: ImageSet, embedder: Embedder) -> None:
     """Write `report.html` from some random images of the run."""
     picked = np.random.default_rng(record.seed).permutation(len(images))[:SHOWN]
-    batches = torch.split(torch.from_numpy(images.pixels[picked]).to(device), 256)
-    parts = [Embeddings(*(values.cpu().numpy() for values in embedder(batch))) for batch in batches]
     labels = None if images.labels is None else [images.classes[label] for label in images.labels[picked]]
-    write_report(run, images.pixels[picked], concatenate(parts), labels)
+    write_report(run, images.pixels[picked], embed(embedder, images.pixels[picked]), labels)
 
 
 def run_phase(
