@@ -8,7 +8,7 @@ import posixpath
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
@@ -16,6 +16,8 @@ from vssl.sources import Source, decode_name, encode_name, hidden, is_image, wit
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """First bytes of a compressed file, and what unpacks it."""
+
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class ZipFolder(Source):
@@ -117,13 +119,18 @@ class TarFolder(Source):
 class Shards(Source):
     """Tar archives that together hold one set, such as WebDataset's `shards-{0000..0099}.tar`.
 
-    A path starts with the name of its shard. A class is what `NAME.cls` beside `NAME.jpg` says, else the image's top
-    folder inside its shard.
+    A path starts with where its shard lies: its file name, or `day-0/images.tar` of shards in numbered folders. A
+    class is what `NAME.cls` beside `NAME.jpg` says, else the image's top folder inside its shard.
+
+    Args:
+        name: of the set.
+        archives: the shards in their order, and the path of each, all of one depth; no two are equal.
     """
 
-    def __init__(self, name: str, archives: Sequence[Path]) -> None:
+    def __init__(self, name: str, archives: Mapping[str, Path]) -> None:
         super().__init__(name)
-        self._shards = {encode_name(path.name): TarFolder(path) for path in archives}
+        self._shards = {encode_name(shard): TarFolder(path) for shard, path in archives.items()}
+        self._depth = next(iter(archives)).count("/") + 1
 
     def paths(self) -> Iterator[str]:
         """Shard after shard."""
@@ -132,20 +139,24 @@ class Shards(Source):
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The member's bytes."""
-        shard, _, inside = path.partition("/")
+        shard, inside = self._split(path)
         return self._shards[shard].read(inside, max_bytes)
 
     def size(self, path: str) -> int:
         """The member's bytes."""
-        shard, _, inside = path.partition("/")
+        shard, inside = self._split(path)
         if shard not in self._shards:
             raise FileNotFoundError(f"no shard named {shard!r}")
         return self._shards[shard].size(inside)
 
     def label(self, path: str) -> str | None:
-        """What the image's shard says."""
-        shard, _, inside = path.partition("/")
+        """What the image's shard says; never where the shard lies."""
+        shard, inside = self._split(path)
         return self._shards[shard].label(inside)
+
+    def _split(self, path: str) -> tuple[str, str]:
+        names = path.split("/")
+        return "/".join(names[: self._depth]), "/".join(names[self._depth :])
 
 
 def open_archive(path: Path, folder: str) -> Source:
@@ -205,33 +216,42 @@ def index_tar(archive: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def shards_of(location: str) -> list[Path]:
-    """The files that `name-{0000..0099}.tar` stands for; empty if there is no such range in `location`.
+def shards_of(location: str) -> dict[str, Path]:
+    """The files that `name-{0000..0099}.tar` stands for, by the part of their path that begins with the first name
+    that has such a range; empty if there is none in `location`. There may be several ranges, in folders too.
 
     Raises:
         UsageError: one of them is missing.
     """
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", location)
+    match = RANGE.search(location)
     if match is None:
-        return []
-    first, last = int(match[1]), int(match[2])
-    paths = [
-        Path(f"{location[: match.start()]}{number:0{len(match[1])}}{location[match.end() :]}")
-        for number in range(first, last + 1)
-    ]
-    missing = next((path for path in paths if not path.is_file()), None)
+        return {}
+    folder = location[: location.rfind("/", 0, match.start()) + 1]
+    paths = {name.removeprefix(folder): Path(name) for name in _expanded(location)}
+    missing = next((path for path in paths.values() if not path.is_file()), None)
     if missing is not None or not paths:
         raise UsageError(f"{location}: {missing or 'an empty range'}: no such shard")
     return paths
 
 
-def shards_in(folder: Path) -> list[Path]:
-    """The tar archives in a folder of shards; empty for a folder that holds images or other folders."""
+def _expanded(location: str) -> Iterator[str]:
+    match = RANGE.search(location)
+    if match is None:
+        yield location
+        return
+    for number in range(int(match[1]), int(match[2]) + 1):
+        for rest in _expanded(location[match.end() :]):
+            yield f"{location[: match.start()]}{number:0{len(match[1])}}{rest}"
+
+
+def shards_in(folder: Path) -> dict[str, Path]:
+    """The tar archives in a folder of shards, by name; empty for a folder that holds images or other folders."""
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not hidden(entry.name)]
     if any(entry.is_dir() or is_image(entry.name) for entry in shown):
-        return []
-    return sorted(folder / entry.name for entry in shown if PurePosixPath(entry.name).suffix == ".tar")
+        return {}
+    names = sorted(entry.name for entry in shown if PurePosixPath(entry.name).suffix.lower() == ".tar")
+    return {name: folder / name for name in names}
 
 
 def _shown(archive: Path, folder: str) -> str:

@@ -134,7 +134,7 @@ def open_source(location: str) -> Source:
         return open_archive(path, inside)
     shards = shards_of(location)
     if shards:
-        return Shards(Path(location).name, shards)
+        return Shards("/".join(Path(location).parts[-1 - next(iter(shards)).count("/") :]), shards)
     if MAGIC.search(location):
         return Matching(location)
     raise UsageError(f"{archive}: no such file or folder")

@@ -426,6 +426,37 @@ def test_sizes_are_known_without_reading(fashion_folder: Path, tmp_path: Path) -
         source.close()
 
 
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def test_shards_of_one_name_in_numbered_folders(tmp_path: Path) -> None:
+    for day in range(3):
+        write_tar(tmp_path / f"day-{day}" / "images.tar", {f"{i}.png": f"{day} {i}".encode() for i in range(4)})
+    source = open_source(f"{tmp_path}/day-{{0..2}}/images.tar")
+
+    assert source.name == "day-{0..2}/images.tar"
+    paths = list(source.paths())
+    assert paths == [f"day-{day}/images.tar/{i}.png" for day in range(3) for i in range(4)]
+    assert [source.read(path, LIMIT) for path in paths] == [f"{d} {i}".encode() for d in range(3) for i in range(4)]
+    assert [source.size(path) for path in paths] == [3] * 12
+    assert source.labels(paths) is None  # where a shard lies is no class
+
+
+def test_ranges_in_folders_and_names_multiply(tmp_path: Path) -> None:
+    names = ["1-a/08.tar", "1-a/09.tar", "2-a/08.tar", "2-a/09.tar"]
+    for name in names:
+        write_tar(tmp_path / name, {"cat/1.png": name.encode()})
+    source = open_source(f"{tmp_path}/{{1..2}}-a/{{08..09}}.tar")
+
+    assert [source.read(path, LIMIT).decode() for path in source.paths()] == names
+
+
 def test_a_shard_that_is_missing_is_named(fashion_folder: Path, tmp_path: Path) -> None:
     write_shards(tmp_path, fashion_folder, "none")
 
