@@ -56,7 +56,7 @@ class AsyncClient(ClientBase[AsyncTransport]):
     async def embed(self, images: AnyIterable, *, on_error: OnError = "raise") -> EmbeddingResult:
         """As `Client.embed`; `images` may come asynchronously. Files are read, and pixels encoded, in threads."""
         results = [result async for result in self.stream(images, on_error=on_error)]
-        return embedder.together(results) or embedder.none_embedded(results, await self.model())
+        return joined(results) if results else embedder.no_rows(await self.model())
 
     def stream(self, images: AnyIterable, *, on_error: OnError = "raise") -> AsyncIterator[EmbeddingResult]:
         """As `Client.stream`."""

@@ -54,7 +54,7 @@ def embed_images(embedder: Embedder, images: Iterable[ImageInput], on_error: OnE
         TypeError: `images` holds something that is no image at all.
     """
     results = list(stream_images(embedder, images, on_error))
-    return together(results) or none_embedded(results, embedder.model())
+    return joined(results) if results else no_rows(embedder.model())
 
 
 def stream_images(
@@ -86,19 +86,13 @@ def placed(result: EmbeddingResult, images: Sequence[ImageInput], first: int, on
             error.index, error.name = first + row, name_of(images[row])
             if on_error == "raise":
                 raise error
-    result = replace(result, index=np.arange(first, first + len(images)))
+    result = replace(result, index=np.arange(first, first + len(images)), names=[name_of(image) for image in images])
     return result[result.ok] if on_error == "skip" else result
 
 
-def together(results: list[EmbeddingResult]) -> EmbeddingResult | None:
-    """One result of all batches; None where none of them has an embedding, so that D is not known."""
-    return joined(results) if any(result.ok.any() for result in results) else None
-
-
-def none_embedded(results: list[EmbeddingResult], model: ModelInfo) -> EmbeddingResult:
-    """One result of batches without an embedding, in the model's shape."""
-    errors = [error for result in results for error in result.errors]
-    return all_failed(errors, model.name, model.version, model.dimension)
+def no_rows(model: ModelInfo) -> EmbeddingResult:
+    """The result of no images, in the model's shape."""
+    return all_failed([], model.name, model.version, model.dimension, model.id)
 
 
 def embed_each(embedder: Embedder, items: Iterable[T], read: Callable[[T], bytes]) -> EmbeddingResult:

@@ -4,7 +4,12 @@ from vssl.errors import VsslError
 
 
 class ClientError(VsslError):
-    """Base of every error that the client raises for something it met at run time."""
+    """Base of every error that the client raises for something it met at run time.
+
+    `request_id` is how the server's log names the request, where it told; quote it when you ask the server's people.
+    """
+
+    request_id: str | None = None
 
 
 class ConnectionFailed(ClientError):

@@ -133,23 +133,20 @@ def embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
 def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary: Summary) -> None:
     """Write what is collected, if the model is still the one that the folder belongs to.
 
-    The model is asked for before the first image and after the last one of each part: answers carry its name and
-    version, but not the hash of its bundle.
+    The model is asked for before the first image and after the last one of each part, for there are servers whose
+    answers carry its name and version, but not the id of its bundle.
     """
     if not writer.collected:
         return
     model = embedder.model()
     rows = all_rows(writer.collected)
     dimension = rows.result.embedding.shape[1] or origin.dimension
-    if (rows.result.model, rows.result.version, model.id, dimension) != (
-        origin.model,
-        origin.version,
-        origin.id,
-        origin.dimension,
-    ):
+    bundle = rows.result.bundle_id or model.id
+    found = (rows.result.model, rows.result.version, dimension, model.id, bundle)
+    if found != (origin.model, origin.version, origin.dimension, origin.id, origin.id):
         raise ModelChanged(
             f"the server changed its model from {origin.model} version {origin.version} to {rows.result.model} version "
-            f"{rows.result.version} (id {model.id[:12]}); start the old one again, or embed everything with --overwrite"
+            f"{rows.result.version} (id {bundle[:12]}); start the old one again, or embed everything with --overwrite"
         )
     writer.write(rows)
     summary.new += len(rows)

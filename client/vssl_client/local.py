@@ -60,15 +60,15 @@ class LocalEmbedder:
         return self._embed(pixels, [None] * len(pixels))
 
     def _embed(self, pixels: npt.NDArray[np.uint8], errors: list[ImageRejected | None]) -> EmbeddingResult:
-        name, version = self._manifest.name, self._manifest.version
+        name, version, bundle = self._manifest.name, self._manifest.version, self._manifest.id
         if not len(pixels):
-            return all_failed(errors, name, version, self._engine.dimension)
+            return all_failed(errors, name, version, self._engine.dimension, bundle)
         answer: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
         numbers = (answer.embedding, answer.variance, answer.uncertainty)
         if self._manifest.calibration is None:
-            return filled(errors, name, version, *numbers)
+            return filled(errors, name, version, *numbers, bundle_id=bundle)
         found = judge(self._manifest.calibration, answer)
-        return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags)
+        return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags, bundle)
 
     def close(self) -> None:
         """End the engine's thread; what waits for it is dropped."""

@@ -1,27 +1,35 @@
 """What embedding images gives: arrays, one row an image, in the order of the images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vssl.calibration import FLAGS
 from vssl.preprocessing import Preprocessing
+from vssl_client import shown
 from vssl_client.errors import ImageRejected, ModelChanged
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 Flags = dict[str, Mask]
+Rows = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bool]
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
 
-    `preprocessing` is how an image becomes these pixels; None where the server does not tell.
+    `preprocessing` is how an image becomes these pixels. `max_body_bytes` is the server's largest request, and
+    `max_request_pixels` the most pixels of all the images of one. None is what the server does not tell.
     """
 
     name: str
@@ -30,11 +38,52 @@ class ModelInfo:
     dimension: int
     size: int
     preprocessing: Preprocessing | None = None
+    # Servers of one model may differ in these.
+    max_body_bytes: int | None = field(default=None, compare=False)
+    max_request_pixels: int | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageEmbedding:
+    """One row of an `EmbeddingResult`; NaN, and its `error` says why, where the image has no embedding.
+
+    Attributes:
+        index: the image's place among those that were given.
+        name: its path if it came as one.
+        embedding: float32 [D], of unit length.
+        variance: float32 [D], on the same scale.
+        uncertainty: higher is worse.
+        percentile: None without a calibration.
+        confidence: None without a calibration on labelled images.
+        flags: `degraded` and `ood`; None without a calibration.
+        error: None where the image was embedded.
+    """
+
+    index: int
+    name: str | None
+    embedding: Floats
+    variance: Floats
+    uncertainty: float
+    percentile: float | None
+    confidence: float | None
+    flags: dict[str, bool] | None
+    error: ImageRejected | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image was embedded."""
+        return self.error is None
+
+    def __repr__(self) -> str:
+        return shown.of_image(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingResult:
     """N images embedded; the row of a failed image is NaN (its flags false), and its item in `errors` says why.
+
+    `result[0]` is one row, an `ImageEmbedding`, and so is each item of an iteration; `result[:2]`, `result[mask]` and
+    `result[[3, 1]]` are results of these rows.
 
     Attributes:
         embedding: float32 [N, D], each row of unit length.
@@ -46,9 +95,11 @@ class EmbeddingResult:
             calibration on labelled images.
         flags: `degraded` and `ood`, bool [N] each; None without a calibration.
         errors: N items, None where the image was embedded.
+        names: N items, the paths of images that came as paths, else None.
         index: int64 [N], the image's place among those that were given; 0 … N − 1 unless some were skipped.
         model: name of the model that answered.
         version: its version.
+        bundle_id: the id of its bundle; None where the server does not tell.
     """
 
     embedding: Floats
@@ -58,15 +109,28 @@ class EmbeddingResult:
     confidence: Floats | None
     flags: Flags | None
     errors: list[ImageRejected | None]
+    names: list[str | None]
     index: Indices
     model: str
     version: str
+    bundle_id: str | None = None
 
     def __len__(self) -> int:
         return len(self.errors)
 
-    def __getitem__(self, rows: Mask) -> "EmbeddingResult":
-        """The rows for which a mask, bool [N], is true."""
+    def __iter__(self) -> Iterator[ImageEmbedding]:
+        return map(self._row, range(len(self)))
+
+    @overload
+    def __getitem__(self, rows: int) -> ImageEmbedding: ...
+
+    @overload
+    def __getitem__(self, rows: Rows) -> "EmbeddingResult": ...
+
+    def __getitem__(self, rows: int | Rows) -> "ImageEmbedding | EmbeddingResult":
+        chosen = np.arange(len(self))[rows]
+        if chosen.ndim == 0:
+            return self._row(int(chosen))
 
         def some(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
             return None if values is None else values[rows]
@@ -79,18 +143,73 @@ class EmbeddingResult:
             percentile=some(self.percentile),
             confidence=some(self.confidence),
             flags=None if self.flags is None else {name: values[rows] for name, values in self.flags.items()},
-            errors=[error for error, kept in zip(self.errors, rows, strict=True) if kept],
+            errors=[self.errors[row] for row in chosen],
+            names=[self.names[row] for row in chosen],
             index=self.index[rows],
         )
+
+    def __repr__(self) -> str:
+        return shown.of_result(self)
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
 
     @property
     def ok(self) -> Mask:
         """Which images were embedded: bool [N]."""
         return np.array([error is None for error in self.errors], np.bool_)
 
+    def to_arrow(self) -> "pa.Table":
+        """A table of the columns that `vssl embed` writes. The path of an image without one is its place.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        from vssl_client.saving import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A data frame of a row an image, by `index`; `embedding` and `variance` hold an array [D] in each.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from vssl_client.saving import to_pandas
+
+        return to_pandas(self)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write `file` whole or not at all, as its name says: .parquet, .npz or .jsonl, with the same columns.
+
+        Args:
+            file: is written over where it exists.
+
+        Raises:
+            UsageError: the name ends in none of these, or what the format needs is not installed.
+            OSError: it can't be written.
+        """
+        from vssl_client.saving import save
+
+        save(self, file)
+
+    def _row(self, row: int) -> ImageEmbedding:
+        percentile, confidence, flags = self.percentile, self.confidence, self.flags
+        return ImageEmbedding(
+            index=int(self.index[row]),
+            name=self.names[row],
+            embedding=self.embedding[row],
+            variance=self.variance[row],
+            uncertainty=float(self.uncertainty[row]),
+            percentile=None if percentile is None else float(percentile[row]),
+            confidence=None if confidence is None else float(confidence[row]),
+            flags=None if flags is None else {name: bool(values[row]) for name, values in flags.items()},
+            error=self.errors[row],
+        )
+
 
 def filled(
-    errors: list[ImageRejected | None],
+    errors: Sequence[ImageRejected | None],
     model: str,
     version: str,
     embedding: Floats,
@@ -99,35 +218,60 @@ def filled(
     percentile: Floats | None = None,
     confidence: Floats | None = None,
     flags: Flags | None = None,
+    bundle_id: str | None = None,
 ) -> EmbeddingResult:
     """A result of N = `len(errors)` rows, from arrays that have rows only for the images without an error."""
+    good = len(embedding)
+    without = EmbeddingResult(
+        embedding,
+        variance,
+        uncertainty,
+        percentile,
+        confidence,
+        flags,
+        errors=[None] * good,
+        names=[None] * good,
+        index=np.arange(good),
+        model=model,
+        version=version,
+        bundle_id=bundle_id,
+    )
+    return spread(without, errors)
+
+
+def all_failed(
+    errors: Sequence[ImageRejected | None], model: str, version: str, dimension: int = 0, bundle_id: str | None = None
+) -> EmbeddingResult:
+    """A result without one embedded image; `dimension` 0 where an answer does not tell it."""
+    none = np.zeros((0, dimension), np.float32)
+    return filled(errors, model, version, none, none, np.zeros(0, np.float32), bundle_id=bundle_id)
+
+
+def spread(result: EmbeddingResult, errors: Sequence[ImageRejected | None]) -> EmbeddingResult:
+    """The rows of the images without an error of ours in their places among all N = `len(errors)`, in new arrays.
+
+    A row that failed in `result` keeps its error.
+    """
     good = np.array([error is None for error in errors], np.bool_)
 
-    def spread(values: npt.NDArray[Any], blank: float | bool) -> npt.NDArray[Any]:
-        if len(values) == len(good):
-            return values
+    def placed(values: npt.NDArray[Any], blank: float | bool) -> npt.NDArray[Any]:
         rows = np.full((len(good), *values.shape[1:]), blank, values.dtype)
         rows[good] = values
         return rows
 
-    return EmbeddingResult(
-        embedding=spread(embedding, np.nan),
-        variance=spread(variance, np.nan),
-        uncertainty=spread(uncertainty, np.nan),
-        percentile=None if percentile is None else spread(percentile, np.nan),
-        confidence=None if confidence is None else spread(confidence, np.nan),
-        flags=None if flags is None else {name: spread(values, False) for name, values in flags.items()},
-        errors=errors,
-        index=np.arange(len(errors)),
-        model=model,
-        version=version,
+    theirs = iter(result.errors)
+    return replace(
+        result,
+        embedding=placed(result.embedding, np.nan),
+        variance=placed(result.variance, np.nan),
+        uncertainty=placed(result.uncertainty, np.nan),
+        percentile=None if result.percentile is None else placed(result.percentile, np.nan),
+        confidence=None if result.confidence is None else placed(result.confidence, np.nan),
+        flags=None if result.flags is None else {name: placed(of, False) for name, of in result.flags.items()},
+        errors=[next(theirs) if ours is None else ours for ours in errors],
+        names=[None] * len(good),
+        index=np.arange(len(good)),
     )
-
-
-def all_failed(errors: list[ImageRejected | None], model: str, version: str, dimension: int = 0) -> EmbeddingResult:
-    """A result without one embedded image; `dimension` 0 where it is not known, which `joined` puts right."""
-    none = np.zeros((0, dimension), np.float32)
-    return filled(errors, model, version, none, none, np.zeros(0, np.float32))
 
 
 def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
@@ -138,21 +282,8 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
     """
     if len(results) == 1:
         return results[0]
-    first = results[0]
-    dimensions = {result.embedding.shape[1] for result in results} - {0}
-    for result in results:
-        if (result.model, result.version) != (first.model, first.version) or len(dimensions) > 1:
-            raise ModelChanged(
-                f"the server changed from model {first.model} version {first.version} to {result.model} version "
-                f"{result.version} in the middle; embed everything again with one model"
-            )
-    dimension = max(dimensions, default=0)
-
-    def vectors(name: str) -> Floats:
-        parts = [getattr(result, name) for result in results]
-        return np.concatenate(
-            [part if part.shape[1] else np.full((len(part), dimension), np.nan, np.float32) for part in parts]
-        )
+    first, told = results[0], {result.bundle_id for result in results}
+    _check_same(results)
 
     def optional(parts: list[npt.NDArray[Any] | None], blank: float | bool) -> npt.NDArray[Any] | None:
         kind = next((part.dtype for part in parts if part is not None), None)
@@ -163,14 +294,37 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
 
     flags = {name: optional([None if r.flags is None else r.flags[name] for r in results], False) for name in FLAGS}
     return EmbeddingResult(
-        embedding=vectors("embedding"),
-        variance=vectors("variance"),
+        embedding=np.concatenate([result.embedding for result in results]),
+        variance=np.concatenate([result.variance for result in results]),
         uncertainty=np.concatenate([result.uncertainty for result in results]),
         percentile=optional([result.percentile for result in results], np.nan),
         confidence=optional([result.confidence for result in results], np.nan),
         flags={name: values for name, values in flags.items() if values is not None} or None,
         errors=[error for result in results for error in result.errors],
+        names=[name for result in results for name in result.names],
         index=np.concatenate([result.index for result in results]),
         model=first.model,
         version=first.version,
+        bundle_id=first.bundle_id if len(told) == 1 else None,
     )
+
+
+def _check_same(results: Sequence[EmbeddingResult]) -> None:
+    """Refuse a mixture. An answer without a bundle's id may be of any bundle of its name, version and dimension."""
+    first = results[0]
+    known = first
+    for result in results:
+        if (result.model, result.version, result.embedding.shape[1]) != (
+            first.model,
+            first.version,
+            first.embedding.shape[1],
+        ) or (result.bundle_id and known.bundle_id and result.bundle_id != known.bundle_id):
+            raise ModelChanged(
+                f"the server changed from {_told(known)} to {_told(result)} in the middle; embed everything again with "
+                "one model, on every server the same"
+            )
+        known = result if result.bundle_id else known
+
+
+def _told(result: EmbeddingResult) -> str:
+    return f"model {result.model} version {result.version} ({(result.bundle_id or 'no id told')[:12]})"

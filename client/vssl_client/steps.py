@@ -21,7 +21,7 @@ from vssl_client.errors import (
     RequestRejected,
     ServerFailed,
 )
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled, joined
+from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, joined, spread
 from vssl_client.servers import Servers
 
 R = TypeVar("R")
@@ -117,17 +117,24 @@ def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingR
         ClientError: the batch as a whole can't be embedded; ImageRejected only ever stands in `errors`.
     """
     try:
-        return (yield from _persist(servers, retries, batch))
+        result: EmbeddingResult = yield from _persist(servers, retries, batch)
     except RequestRejected as error:
         if error.status != 413:
             raise
         refused = ImageRejected("too_many_bytes", str(error))
+        refused.request_id = error.request_id
+    else:
+        if result.embedding.shape[1]:
+            return result
+        # An answer in JSON without one embedding does not tell D, and a stream must not change its shape.
+        found = yield from model(servers, retries)
+        return all_failed(result.errors, result.model, result.version, found.dimension, result.bundle_id)
     if len(batch) > 1:
         half = len(batch) // 2
         first = yield from embeddings(servers, retries, batch[:half])
         return joined([first, (yield from embeddings(servers, retries, batch[half:]))])
     found = yield from model(servers, retries)
-    return all_failed([refused], found.name, found.version, found.dimension)
+    return all_failed([refused], found.name, found.version, found.dimension, found.id)
 
 
 def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: ModelInfo) -> Steps[EmbeddingResult]:
@@ -144,9 +151,8 @@ def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: Mode
         return (yield from embeddings(servers, retries, images))
     pixels, errors = yield Decode(images, how)
     if not len(pixels):
-        return all_failed(errors, asked.name, asked.version, asked.dimension)
-    result = yield from embeddings(servers, retries, Pixels(asked.name, pixels))
-    return filled(errors, result.model, result.version, result.embedding, result.variance, result.uncertainty)
+        return all_failed(errors, asked.name, asked.version, asked.dimension, asked.id)
+    return spread((yield from embeddings(servers, retries, Pixels(asked.name, pixels))), errors)
 
 
 def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:

@@ -83,12 +83,8 @@ def schema(origin: Origin) -> pa.Schema:
     return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
 
 
-def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part of N rows, whole or not at all.
-
-    Raises:
-        OSError: the disk is full, or can't be written to.
-    """
+def as_table(origin: Origin, rows: Rows) -> pa.Table:
+    """N rows as a table of the schema."""
     result = rows.result
     failed = ~result.ok
     columns = {
@@ -103,7 +99,16 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
         "flags": _flags_column(result.flags, failed),
         "error": rows.reasons,
     }
-    table = pa.table(columns, schema=schema(origin))
+    return pa.table(columns, schema=schema(origin))
+
+
+def write_part(file: Path, origin: Origin, rows: Rows) -> None:
+    """Write one part of N rows, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or can't be written to.
+    """
+    table = as_table(origin, rows)
     with atomic_write(file) as sink:
         # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by.
         pq.write_table(table, sink, compression="zstd", use_dictionary=["error"], write_statistics=["path"])

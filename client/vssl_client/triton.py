@@ -7,6 +7,7 @@ is the way to them for callers that wait.
 import asyncio
 import threading
 from collections.abc import Awaitable, Coroutine
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,11 +16,20 @@ import numpy as np
 
 from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
-from vssl_client.errors import BadAnswer, ClientError, ConnectionFailed, Overloaded, RequestRejected, ServerFailed
+from vssl_client.errors import (
+    BadAnswer,
+    ClientError,
+    ConnectionFailed,
+    ModelChanged,
+    Overloaded,
+    RequestRejected,
+    ServerFailed,
+)
 from vssl_client.inputs import decode_all
 from vssl_client.options import Options
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
+from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled, spread
 from vssl_client.steps import Batch, Pixels
+from vssl_client.wire import BUNDLE
 
 R = TypeVar("R")
 GRPC_STATUS = {
@@ -32,6 +42,8 @@ GRPC_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }
 """HTTP's word for gRPC's; 500 for the others."""
+SWAPS = 3
+"""Tries to get an answer while no other model was put in place."""
 
 
 class TritonTransport:
@@ -63,6 +75,7 @@ class TritonTransport:
             ) from error
         self._client: Any = None
         self._most: int | None = None
+        self._bundle: str | None = None
 
     async def model(self) -> ModelInfo:
         """What the configuration of `NAME` says.
@@ -81,7 +94,7 @@ class TritonTransport:
             how = Preprocessing(size, float(about["vssl_crop"]), about["vssl_interpolation"]) if told else None
         except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._place}: the model {self._name} is not one that `vssl export` wrote") from error
-        return ModelInfo(self._name, version, about.get("vssl_bundle", f"{self._name}/{version}"), dimension, size, how)
+        return ModelInfo(self._name, version, about.get(BUNDLE, f"{self._name}/{version}"), dimension, size, how)
 
     async def embed(self, batch: Batch) -> EmbeddingResult:
         """Embed at least one image.
@@ -94,7 +107,7 @@ class TritonTransport:
                 than the model's largest is rejected with status 413 before it is sent.
         """
         if self._most is None:
-            self._most = int((await self._config()).get("max_batch_size", 0)) or 1
+            self._most, self._bundle = _batch_and_bundle(await self._config())
         if len(batch) > self._most:
             raise RequestRejected(f"{self._place}: {self._name} takes {self._most} images at a time", 413)
         if isinstance(batch, Pixels):
@@ -110,9 +123,8 @@ class TritonTransport:
                 raise
         if not good:
             model = await self.model()
-            return all_failed(errors, model.name, model.version, model.dimension)
-        result = await self._infer(f"{self._name}_image", _column(good), "BYTES")
-        return filled(errors, result.model, result.version, result.embedding, result.variance, result.uncertainty)
+            return all_failed(errors, model.name, model.version, model.dimension, self._bundle)
+        return spread(await self._infer(f"{self._name}_image", _column(good), "BYTES"), errors)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -125,6 +137,22 @@ class TritonTransport:
         return config
 
     async def _infer(self, model: str, images: Any, datatype: str) -> EmbeddingResult:  # noqa: ANN401 — an array
+        """Embed, and know by which bundle.
+
+        A real Triton's answers don't name it, only its model's configuration does. That is read before and after, and
+        an answer that came while it changed is not used.
+        """
+        for _ in range(SWAPS):
+            before = self._bundle
+            result = await self._infer_once(model, images, datatype)
+            if result.bundle_id is not None:
+                return result
+            self._most, self._bundle = _batch_and_bundle(await self._config())
+            if self._bundle == before:
+                return replace(result, bundle_id=before)
+        raise ModelChanged(f"{self._place}: the model {self._name} changes all the time; embed again when it rests")
+
+    async def _infer_once(self, model: str, images: Any, datatype: str) -> EmbeddingResult:  # noqa: ANN401 — an array
         tensor = self._library.InferInput("image", list(images.shape), datatype)
         tensor.set_data_from_numpy(images)
         gzip = self._options.compression
@@ -133,12 +161,16 @@ class TritonTransport:
         try:
             found = answer.get_response()
             version = found.model_version if self._grpc else found["model_version"]
+            told = found.parameters if self._grpc else found.get("parameters") or {}
             embedding, variance, uncertainty = map(answer.as_numpy, ("embedding", "variance", "uncertainty"))
             if not len(embedding) == len(variance) == len(uncertainty) == len(images):
                 raise ValueError("a row for each image was asked for")
+            bundle = None
+            if BUNDLE in told:
+                bundle = told[BUNDLE].string_param if self._grpc else str(told[BUNDLE])
             none = [None] * len(images)
-            return filled(list(none), self._name, str(version), embedding, variance, uncertainty[:, 0])
-        except (LookupError, TypeError, ValueError) as error:
+            return filled(none, self._name, str(version), embedding, variance, uncertainty[:, 0], bundle_id=bundle)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadAnswer(f"{self._place}: {model} gave no valid answer ({error})") from error
 
     async def _ask(self, method: str, model: str, **arguments: Any) -> Any:  # noqa: ANN401 — each method has its own
@@ -211,6 +243,12 @@ class Blocking:
 
     def _wait(self, work: Coroutine[Any, Any, R]) -> R:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _batch_and_bundle(config: dict[str, Any]) -> tuple[int, str | None]:
+    """A model's largest batch, and the id of its bundle."""
+    about = config.get("parameters", {}).get(BUNDLE)
+    return int(config.get("max_batch_size", 0)) or 1, None if about is None else str(about["string_value"])
 
 
 def _column(images: Any) -> Any:  # noqa: ANN401 — numpy has no type for arrays of bytes of any length

@@ -22,6 +22,8 @@ from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_fa
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"
+BUNDLE = "vssl_bundle"
+"""The parameter of an answer, or of a model's configuration, that names the bundle."""
 OUTPUTS = ("embedding", "variance", "uncertainty")
 Row = dict[str, Any]
 
@@ -57,18 +59,19 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
     try:
         answer = json.loads(body)
         rows, model, version = answer["data"], _text(answer["model"]), _text(answer["version"])
+        bundle = _bundle(answer, "bundle_id")
         if [row["index"] for row in rows] != list(range(images)):
             raise ValueError(f"{len(rows)} rows for {images} images, or in another order")
         errors = [_error(row) for row in rows]
         good = [row for row in rows if "error" not in row]
         if not good:
-            return all_failed(errors, model, version)
+            return all_failed(errors, model, version, bundle_id=bundle)
         embedding, variance = _vectors(good, "embedding"), _vectors(good, "variance")
         if embedding.shape != variance.shape:
             raise ValueError("embedding and variance differ in size")
         uncertainty = np.array([row["uncertainty"] for row in good], np.float32)
-        percentile, confidence = _numbers(good, "percentile"), _numbers(good, "confidence")
-        return filled(errors, model, version, embedding, variance, uncertainty, percentile, confidence, _flags(good))
+        calibrated = _numbers(good, "percentile"), _numbers(good, "confidence"), _flags(good)
+        return filled(errors, model, version, embedding, variance, uncertainty, *calibrated, bundle)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad("/v1/embed", error) from error
 
@@ -90,7 +93,8 @@ def read_tensors(body: bytes, header_length: str | None, model: str, images: int
         embedding, variance, uncertainty = (arrays[name] for name in OUTPUTS)
         if embedding.shape != variance.shape:
             raise ValueError("embedding and variance differ in size")
-        return filled([None] * images, model, _text(head["model_version"]), embedding, variance, uncertainty[:, 0])
+        version, bundle = _text(head["model_version"]), _bundle(head.get("parameters") or {}, BUNDLE)
+        return filled([None] * images, model, version, embedding, variance, uncertainty[:, 0], bundle_id=bundle)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(INFER.format(model), error) from error
 
@@ -111,7 +115,8 @@ def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         told = row.get("preprocessing")
         preprocessing = None if told is None else Preprocessing(**told)
-        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing)
+        most = (None if row.get(key) is None else int(row[key]) for key in ("max_body_bytes", "max_request_pixels"))
+        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing, *most)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(MODELS, error) from error
 
@@ -139,6 +144,10 @@ def _error(row: Row) -> ImageRejected | None:
 def _text(value: object) -> str:
     # JSON can spell half a surrogate pair, which is no valid text and could not be stored.
     return str(value).encode(errors="replace").decode()
+
+
+def _bundle(answer: Row, key: str) -> str | None:
+    return None if answer.get(key) is None else _text(answer[key])
 
 
 def _vectors(rows: list[Row], name: str) -> Floats:

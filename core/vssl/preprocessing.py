@@ -39,8 +39,11 @@ class ImageError(ValueError):
     """An image that was refused. `type` is a stable word to branch on, the message says why."""
 
     def __init__(self, type: ImageErrorType, message: str) -> None:
-        super().__init__(message)
+        super().__init__(type, message)  # both, so that it survives pickling
         self.type: ImageErrorType = type
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @dataclass(frozen=True)

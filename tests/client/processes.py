@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,11 +57,13 @@ Fault = tuple[int, dict[str, str]] | Literal["drop", "truncate", "garbage", "han
 class Proxy:
     """Passes requests on to `upstream`, but meets each with the next of `faults` while there are any.
 
+    `edit` is given the path and the body of each answer, and gives the body to send in its place, of the same length.
     `seen` has the Authorization of each request as soon as its body is there; `always` is a fault for all that is left.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
+        self.edit: Callable[[str, bytes], bytes] = lambda _, body: body
         self.faults: queue.SimpleQueue[Fault] = queue.SimpleQueue()
         self.always: Fault | None = None
         self.seen: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -110,7 +112,8 @@ def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
             connection = http.client.HTTPConnection(proxy.upstream.removeprefix("http://"), timeout=60)
             connection.request(self.command, self.path, body, passed_on(self.headers))
             response = connection.getresponse()
-            self.answer(response.status, response.read(), passed_on(response.headers), cut)
+            body = proxy.edit(self.path, response.read())
+            self.answer(response.status, body, passed_on(response.headers), cut)
             connection.close()
 
         def answer(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
