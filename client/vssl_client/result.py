@@ -122,12 +122,12 @@ class EmbeddingResult:
         return map(self._row, range(len(self)))
 
     @overload
-    def __getitem__(self, rows: int) -> ImageEmbedding: ...
+    def __getitem__(self, rows: int | np.integer[Any]) -> ImageEmbedding: ...
 
     @overload
     def __getitem__(self, rows: Rows) -> "EmbeddingResult": ...
 
-    def __getitem__(self, rows: int | Rows) -> "ImageEmbedding | EmbeddingResult":
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> "ImageEmbedding | EmbeddingResult":
         chosen = np.arange(len(self))[rows]
         if chosen.ndim == 0:
             return self._row(int(chosen))

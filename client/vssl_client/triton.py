@@ -128,8 +128,9 @@ class TritonTransport:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
+        client, self._client = self._client, None  # gRPC's thread ends with the last channel, so keep none
+        if client is not None:
+            await client.close()
 
     async def _config(self) -> dict[str, Any]:
         answer = await self._ask("get_model_config", self._name, **self._as_json())
@@ -235,8 +236,11 @@ class Blocking:
         return self._wait(self._transport.embed(batch))
 
     def close(self) -> None:
-        """Close the connections and end the thread."""
+        """Close the connections and end the threads."""
+        if self._loop.is_closed():
+            return
         self._wait(self._transport.close())
+        self._wait(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

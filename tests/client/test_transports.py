@@ -1,9 +1,11 @@
 """The SDK over the Open Inference Protocol, and pixels in place of files: the same rows on every way."""
 
 import asyncio
+import gc
 import gzip
 import io
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -203,3 +205,15 @@ def test_without_tritonclient_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "tritonclient", None)
     with pytest.raises(UsageError, match=r"pip install 'vssl\[triton\]'"):
         Client("127.0.0.1:9", transport="grpc", model="tiny")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_closing_leaves_no_thread(way: str, addresses: Addresses) -> None:
+    gc.collect()  # what earlier tests left
+    before = set(threading.enumerate())
+    clients = [connected(way, addresses) for _ in range(3)]  # they are still held when it is counted
+    for client in clients:
+        with client:
+            client.embed([*pictures(3), b"text"], on_error="return")
+        client.close()
+    assert set(threading.enumerate()) <= before
