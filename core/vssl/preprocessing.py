@@ -88,23 +88,42 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_L
     Raises:
         ImageError: for anything that is not one still image within the limits.
     """
+    with open_guarded(data, limits) as image:
+        return to_pixels(image, preprocessing)
+
+
+def open_guarded(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Read the header and refuse by it what is not one still image within the limits; no pixel is decoded.
+
+    Raises:
+        ImageError: what the header or the size says against it.
+    """
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
     if data[:4] in TiffImagePlugin.PREFIXES:
         check_tiff(data, limits)
-    with open_image(data) as image:
-        check_header(image, data, limits)
-        try:
-            image.load()
-            rotate(image)
-            return fit(to_rgb(image), preprocessing)
-        except ImageError:
-            raise
-        except Exception as error:
-            # Pillow's decoders raise whatever the broken bytes lead to: OSError, SyntaxError, struct.error, …
-            raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
+    image = open_image(data)
+    check_header(image, data, limits)
+    return image
+
+
+def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Decode an image that `open_guarded` gave to uint8 [size, size, 3].
+
+    Raises:
+        ImageError: the data behind the header are damaged, or can't be turned into colours.
+    """
+    try:
+        image.load()
+        rotate(image)
+        return fit(to_rgb(image), preprocessing)
+    except ImageError:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise whatever the broken bytes lead to: OSError, SyntaxError, struct.error, …
+        raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -117,13 +136,23 @@ def open_image(data: bytes) -> Image.Image:
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:
         raise ImageError("damaged", f"the header is damaged: {error}") from error
-    if len(data) > SLOW_BYTES and any(tile[0] in Image.DECODERS for tile in image.tile):
+    if len(data) > SLOW_BYTES and decodes_in_python(image):
         raise ImageError(
             "too_many_bytes",
             f"{len(data):,} bytes of {image.format} in an encoding that is slow to read are over the limit of "
             f"{SLOW_BYTES:,}; save it as PNG",
         )
     return image
+
+
+def decodes_in_python(image: Image.Image) -> bool:
+    """Whether pillow decodes this image in Python, a hundred times slower than in C."""
+    return any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+
+
+def count_scans(image: Image.Image, data: bytes) -> int:
+    """How often the pixels are gone over: each scan of a progressive JPEG draws all of them."""
+    return max(1, data.count(b"\xff\xda")) if "progressive" in image.info else 1
 
 
 def check_tiff(data: bytes, limits: Limits) -> None:
@@ -162,7 +191,7 @@ def check_header(image: Image.Image, data: bytes, limits: Limits) -> None:
         raise ImageError(
             "too_many_pixels", f"{width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
         )
-    scans = data.count(b"\xff\xda") if "progressive" in image.info else 1
+    scans = count_scans(image, data)
     if width * height * scans > limits.max_pixels * MOST_SCANS:
         message = (
             f"the {image.format} draws {width:,} × {height:,} pixels in {scans:,} scans; save it with ten or fewer"

@@ -102,6 +102,9 @@ async def list_models(request: Request) -> Response:
             "image_size": model.manifest.preprocessing.size,
             "preprocessing": asdict(model.manifest.preprocessing),
             "max_images": service.settings.max_images,
+            "max_pixels": service.settings.max_pixels,
+            "max_request_pixels": service.settings.max_request_pixels,
+            "max_pending_pixels": service.settings.max_pending_pixels,
             "max_body_bytes": service.settings.max_body_bytes,
         }
         for model in service.models

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +51,14 @@ class Answer:
     inference_seconds: float
 
 
+def settle(future: "Future[Answer]") -> bool:
+    """Whether the result or the error may be set now: nobody has, and it was not cancelled, nor can be from here on."""
+    try:
+        return not future.done() and future.set_running_or_notify_cancel()
+    except InvalidStateError:  # another thread has settled it since the question
+        return False
+
+
 @dataclass(eq=False)
 class _Job:
     images: Sequence[Pixels]
@@ -71,17 +79,13 @@ class _Job:
     def add(self, embeddings: Embeddings, seconds: float) -> None:
         self.parts.append(embeddings)
         self.inference_seconds += seconds
-        if sum(map(len, self.parts)) == len(self.images) and self._settle():
+        if sum(map(len, self.parts)) == len(self.images) and settle(self.future):
             embeddings = self.parts[0] if len(self.parts) == 1 else concatenate(self.parts)
             self.future.set_result(Answer(embeddings, self.queue_seconds, self.inference_seconds))
 
     def fail(self, error: Exception) -> None:
-        if self._settle():
+        if settle(self.future):
             self.future.set_exception(error)
-
-    def _settle(self) -> bool:
-        # From here on a cancellation is refused, so that it can't collide with the result.
-        return not self.future.done() and self.future.set_running_or_notify_cancel()
 
 
 @dataclass(frozen=True)

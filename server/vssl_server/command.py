@@ -18,6 +18,10 @@ def serve(
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
+    max_request_pixels: Annotated[int | None, typer.Option(help="Most pixels of one request (256000000).")] = None,
+    max_pending_pixels: Annotated[
+        int | None, typer.Option(help="Most pixels of all requests in flight (1000000000).")
+    ] = None,
     queue_images: Annotated[int | None, typer.Option(help="Images in the server at once (1024).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Most images in one call of the engine (32).")] = None,
     max_wait_seconds: Annotated[

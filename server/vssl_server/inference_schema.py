@@ -68,7 +68,7 @@ def _route(summary: str, answer: type[BaseModel] | None, *errors: int) -> dict[s
         403: "Administration is off: the server has no admin keys",
         404: "No such model",
         408: "The body did not come in time",
-        413: "The body, packed or unpacked, or the number of images, is over the limit",
+        413: "The body, packed or unpacked, or the number of images or of their pixels, is over the limit",
         415: "A compression that is not read",
         422: "Images that can't be decoded, each named with its reason",
         429: "The queue is full; try again after `Retry-After` seconds",

@@ -13,7 +13,7 @@ from vssl.bundle import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.preprocessing import Limits
 from vssl_server import metrics
-from vssl_server.batcher import Answer, Batcher, Infer, Pixels
+from vssl_server.batcher import Answer, Batcher, Infer, Pixels, settle
 from vssl_server.cache import Cache, keys_of
 from vssl_server.decoding import BadImagesError, Decoding, Encoded, Refusal
 from vssl_server.pool import Pool
@@ -46,6 +46,7 @@ class Model:
     def __init__(self, manifest: Manifest, infer: Infer, settings: Settings, pool: Pool) -> None:
         self.manifest, self._infer, self._pool = manifest, infer, pool
         self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
+        self._max_pixels = settings.max_request_pixels
         # On a GPU each power of two is a size of its own (`vssl.engine.bucket`).
         powers = [2**power for power in range(settings.batch_size.bit_length())]
         self._warm_sizes = sorted({*powers, settings.batch_size})
@@ -74,7 +75,8 @@ class Model:
 
         Raises:
             BadImagesError: an image was refused and `partial` is false.
-            OverloadedError: the queue has no place for so many images.
+            TooManyPixelsError: the images have too many pixels in all.
+            OverloadedError: the queue has no place for so many images, or too many pixels are pending.
             InferenceError: the model failed on these images.
             EngineStoppedError: the engine has ended.
         """
@@ -101,9 +103,17 @@ class Model:
     async def _embed(self, images: Sequence[Encoded], partial: bool) -> Result:
         started = time.monotonic()
         with self._failures(started), self.batcher.places(len(images)):
-            work = Decoding(images, self.manifest.preprocessing, self._limits, self._queue, not partial)
+            work = Decoding(
+                images,
+                self.manifest.preprocessing,
+                self._limits,
+                self._max_pixels,
+                self._pool,
+                self._queue,
+                all_or_none=not partial,
+            )
             await asyncio.sleep(0)  # what came with this request is read first: the same work on end is faster
-            work.start(self._pool)
+            work.start()
             try:
                 answer = await asyncio.wrap_future(work.answer)
             finally:
@@ -126,7 +136,7 @@ class Model:
     def _queue(self, images: Sequence[Pixels], future: "Future[Answer]", waited: float) -> None:
         if images:
             self.batcher.submit(images, future, waited)
-        elif future.set_running_or_notify_cancel():
+        elif settle(future):
             future.set_result(self._none)
 
     def _count(self, answer: Answer, started: float) -> None:

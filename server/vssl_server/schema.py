@@ -88,6 +88,9 @@ class ModelCard(BaseModel):
     image_size: int = Field(description="Side in pixels of the square that images are resized to")
     preprocessing: Preprocessing = Field(description="How an image becomes that square: for clients that resize")
     max_images: int
+    max_pixels: int
+    max_request_pixels: int
+    max_pending_pixels: int
     max_body_bytes: int
 
 
@@ -140,7 +143,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "No such model",
         406: "No media type of `Accept` is one that this server writes",
         408: "The body did not come in time",
-        413: "The body, or the number of images, is over the limit",
+        413: "The body, or the number of images or of their pixels, is over the limit",
         415: "A type of body, or a compression, that is not read",
         422: "Images that can't be decoded, each named with its reason, or an option that is not known",
         429: "The queue is full; try again after `Retry-After` seconds",

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedError
-from vssl_server.decoding import BadImagesError, Refusal
+from vssl_server.decoding import BadImagesError, Refusal, TooManyPixelsError
 from vssl_server.errors import ApiError, busy
 from vssl_server.model import Model, Result
 from vssl_server.settings import Settings
@@ -79,7 +79,7 @@ class Service:
         """The work's result within the deadline. `field` and `names` say what the request calls its images.
 
         Raises:
-            ApiError: 422, 429, 500, 503 or 504.
+            ApiError: 413, 422, 429, 500, 503 or 504.
         """
         limit = self.settings.deadline_seconds
         try:
@@ -87,6 +87,8 @@ class Service:
                 return await work
         except BadImagesError as error:
             raise _bad_images(error.refused, error.images, field, names) from None
+        except TooManyPixelsError as error:
+            raise ApiError(413, "too_many_pixels", str(error), param=field) from None
         except OverloadedError as error:
             raise busy(429, "queue_full", f"the server is busy: {error}") from None
         except InferenceError as error:

@@ -52,7 +52,10 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
         VsslError: the address can't be listened on, or a model can't run.
     """
-    with bind(settings.host, settings.port, settings.workers > 1) as sock, Pool(settings.decode_threads) as pool:
+    with (
+        bind(settings.host, settings.port, settings.workers > 1) as sock,
+        Pool(settings.decode_threads, settings.max_pending_pixels) as pool,
+    ):
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)

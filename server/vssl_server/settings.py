@@ -39,6 +39,12 @@ class Settings(BaseSettings):
     max_pixels: int = Field(64_000_000, ge=1)
     """Most pixels (width × height) of one image; more is refused by its header, before any pixel is decoded."""
 
+    max_request_pixels: int = Field(256_000_000, ge=1)
+    """Most pixels of all images of a request together, by their headers; more is answered 413."""
+
+    max_pending_pixels: int = Field(1_000_000_000, ge=1)
+    """Pixels of all requests in flight, by their images' headers; a request that finds no place is answered 429."""
+
     queue_images: int = Field(1024, ge=1)
     """Images that may be decoding, waiting or in the engine at once; a request that finds no place is answered 429."""
 
@@ -98,6 +104,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_images ({self.max_images}) is over queue_images ({self.queue_images}): "
                 "a request of that many images would never find a place"
+            )
+        if not self.max_pixels <= self.max_request_pixels <= self.max_pending_pixels:
+            raise ValueError(
+                f"max_pixels ({self.max_pixels}), max_request_pixels ({self.max_request_pixels}) and "
+                f"max_pending_pixels ({self.max_pending_pixels}) must rise in that order: else an image or a request "
+                "would never find a place"
             )
         return self
 

@@ -29,10 +29,11 @@ from vssl_server.settings import Settings
 
 @dataclass(frozen=True)
 class Served:
-    """A running application and the model behind it."""
+    """A running application, the model behind it, and the threads that decode for it."""
 
     client: TestClient
     model: Model
+    pool: Pool
 
 
 @contextmanager
@@ -40,12 +41,12 @@ def serving(bundle: Bundle, infer: Infer | None = None, name: str = "tiny", **se
     """Run the application until the end of the block. `name` keeps the counters of two tests apart."""
     values = Settings(**settings)
     manifest = bundle.manifest.model_copy(update={"name": name})
-    with Pool(values.decode_threads) as pool:
+    with Pool(values.decode_threads, values.max_pending_pixels) as pool:
         model = Model(manifest, infer or Engine(bundle), values, pool)
         # Errors must arrive as answers, as they do over TCP.
         with TestClient(create_app(values, [model]), raise_server_exceptions=False) as client:
             model.batcher.warm.result(60)
-            yield Served(client, model)
+            yield Served(client, model, pool)
 
 
 @pytest.fixture(scope="module")
