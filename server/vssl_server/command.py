@@ -14,6 +14,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
+    grpc_idle_seconds: Annotated[
+        float | None, typer.Option(help="Longest time of a gRPC connection without a request (300).")
+    ] = None,
+    grpc_age_seconds: Annotated[float | None, typer.Option(help="Longest time of a gRPC connection (3600).")] = None,
+    grpc_streams: Annotated[int | None, typer.Option(help="Requests of a gRPC connection at a time (100).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes behind the port (1).")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,

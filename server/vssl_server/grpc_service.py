@@ -18,6 +18,7 @@ from vssl_server import metrics
 from vssl_server.access import AdminKeys, Keys, log, name_of, record
 from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
+from vssl_server.grpc_limits import ReceiveLimit, channel_options
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
 from vssl_server.repository import Parameters, Repository
 from vssl_server.settings import Settings
@@ -45,6 +46,9 @@ ADMIN_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnloa
 WATCH_SECONDS = 1.0
 """Between two looks at the state on behalf of a client that watches it."""
 
+WATCHES = 1000
+"""Most clients that watch it at a time; they need no key."""
+
 Message = Any  # the stubs have no types
 Context = Any
 Handler = Callable[[Any, Message, Context], Awaitable[Message]]
@@ -61,13 +65,7 @@ async def start(
         VsslError: the address can't be listened on.
     """
     host, port = settings.host, settings.grpc_port
-    options = [
-        ("grpc.max_receive_message_length", catalogue.service.settings.max_body_bytes),
-        ("grpc.max_send_message_length", -1),
-        # Two servers must not share a port, for each would answer half of the requests; the workers of one may.
-        ("grpc.so_reuseport", int(settings.workers > 1)),
-    ]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(interceptors=[ReceiveLimit(catalogue.service)], options=channel_options(settings))
     service = InferenceService(catalogue, keys, AdminKeys(settings.admin_keys_file))
     if repository is not None:
         service = Administration(catalogue, keys, AdminKeys(settings.admin_keys_file), repository)
@@ -216,6 +214,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.service = catalogue.service
+        self._watches = 0
 
     async def Check(self, request: Message, context: Context) -> Message:  # noqa: N802
         """SERVING while every model can answer."""
@@ -225,15 +224,21 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Watch(self, request: Message, context: Context) -> AsyncIterator[Message]:  # noqa: N802
         """The status now and whenever it changes, until the server stops."""
+        if self._watches >= WATCHES:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHES} clients watch already; ask with Check")
+        self._watches += 1
         told = None
-        while True:
-            last = self.service.draining
-            if (status := self._status()) != told:
-                yield status
-                told = status
-            if last:
-                return
-            await asyncio.sleep(WATCH_SECONDS)
+        try:
+            while True:
+                last = self.service.draining
+                if (status := self._status()) != told:
+                    yield status
+                    told = status
+                if last:
+                    return
+                await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            self._watches -= 1
 
     def _status(self) -> Message:
         serving = "SERVING" if self.service.state == "ready" else "NOT_SERVING"

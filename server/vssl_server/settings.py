@@ -27,6 +27,15 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for gRPC; 0 picks a free one. Without it there is none."""
 
+    grpc_idle_seconds: float = Field(300.0, gt=0, allow_inf_nan=False)
+    """For which a gRPC connection without a request is kept."""
+
+    grpc_age_seconds: float = Field(3600.0, gt=0, allow_inf_nan=False)
+    """For which a gRPC connection lasts at most; clients connect again by themselves. Requests in flight may end."""
+
+    grpc_streams: int = Field(100, ge=1)
+    """Requests of one gRPC connection at a time; a client keeps more back until some are answered."""
+
     workers: int = Field(1, ge=1)
     """Processes that serve behind one port, each with engines of its own."""
 
