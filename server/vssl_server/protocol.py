@@ -1,19 +1,26 @@
-"""Uvicorn's HTTP protocol, with one write an answer instead of two, a limit to a request's head in time and bytes, and
-an end for connections whose clients stop half way.
+"""Uvicorn's HTTP protocol, made safe against its clients.
 
-Each write wakes the client, which on a busy machine takes the core from us in the middle of our work.
+It adds one write an answer instead of two, limits to what a client may send and how long it may take for that, an order
+of answers that holds for refusals too, and deafness to `Upgrade`: a server may ignore that header, and this one speaks
+nothing but HTTP/1.1. What uvicorn's parser does with it is to take the request's body for the next request.
 """
 
 import asyncio
-from typing import Any
+from enum import Enum, auto
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from vssl_server import metrics
 from vssl_server.service import Service
+from vssl_server.transport import GatheringTransport
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request's line and headers; a little more may come with its last read."""
+"""Of a request's line and headers, and of whatever else is no body; a little more may come with its last read."""
+
+MAX_PIPELINED = 100
+"""Requests that wait on a connection for the answer to the one before; each takes a hundred times its bytes."""
 
 IDLE_SECONDS = 75
 """For which a connection is kept for a next request: longer than clients and balancers keep theirs (httpx 5, AWS 60),
@@ -22,128 +29,236 @@ so that it is they who close, and no request meets a connection that is just bei
 LAST_LOOK_SECONDS = 0.01
 """A busy loop comes to its timers before it reads what has come: an idle connection is closed after one more look."""
 
+APPLICATION_FIRST_SECONDS = 1.0
+"""The application refuses a body that does not come, in its protocol's own shape; we do it so long after."""
+
+REFUSALS = {
+    "head_timeout": b"408 Request Timeout",
+    "body_timeout": b"408 Request Timeout",
+    "head_too_large": b"431 Request Header Fields Too Large",
+    "invalid_http": b"400 Bad Request",
+    "pipeline_full": b"429 Too Many Requests",
+    "connect": b"501 Not Implemented",
+}
+"""What is answered, by cause, where there is no request that the application could answer."""
+
+
+class Part(Enum):
+    """What the parser is in the middle of."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+
 
 class Protocol(HttpToolsProtocol):
     """One connection. Its application has `state.service`, whose settings say how long a head may take."""
 
+    _part = Part.NOTHING
+    _message = 0
+    """How many have begun."""
     _timer: asyncio.TimerHandle | None = None
-    """While a head is awaited."""
-    _head_bytes = 0
-    _rest: asyncio.TimerHandle | None = None
-    """While the rest of a body is awaited whose request has been answered."""
+    """While the client owes us the rest of a head or of a body: `_owed` says of which."""
+    _owed: tuple[Part, int] | None = None
+    _progress = False
+    """Whether this read brought the end of a head, some body, or the end of a message."""
+    _overhead = 0
+    """Bytes since then."""
+    _upgrading = False
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered, or the last that was."""
+    _refusal: str | None = None
+    """Why the connection ends when what came before is answered. What comes now is not looked at any more."""
+    _gathering: GatheringTransport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the gathering of writes between uvicorn and the connection."""
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
-        self._await_head()
+        self._gathering = GatheringTransport(transport, self.loop)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes until the head is whole."""
-        super().data_received(data)
-        if self._timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(b"431 Request Header Fields Too Large")
+        """Parse what has come, and see what is owed now."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._progress = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse("invalid_http")
+        self._overhead = 0 if self._progress else self._overhead + len(data)
+        if self._overhead > MAX_HEAD_BYTES:
+            self._refuse("head_too_large")
+        self._watch()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while self._refusal is None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse("connect")
+                    return
+                data = memoryview(data)[upgrade.args[0] :]
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self._upgrading = False
+                self.parser.feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that was just parsed, in bytes again, as if the client had not asked for another protocol."""
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(token for token in value.split(b",") if token.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
-        """A request begins: its head has its time."""
+        """A request begins."""
+        self._unset_keepalive_if_required()
+        self._part = Part.HEAD
+        self._message += 1
         super().on_message_begin()
-        if self._timer is None:
-            self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; those behind a body would be taken for those of the head."""
+        if self._part is Part.HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._head_is_over()
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
+        self._part, self._progress = Part.BODY, True
+        if self._refusal is not None:
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse("pipeline_full")
+            return
         super().on_headers_complete()
         if self._service.draining:
             self.cycle.keep_alive = False
 
-    def on_response_complete(self) -> None:
-        """A request that was refused before its body had come: what is left of that has its time too."""
-        super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            self._rest = self.loop.call_later(self._service.settings.receive_seconds, self.transport.close)
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        self._progress = True
+        if self._refusal is None:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is whole; if its request was refused before, the connection is idle from now on."""
+        if self._upgrading:
+            return
+        self._part, self._progress = Part.NOTHING, True
+        if self._refusal is not None:
+            return
         super().on_message_complete()
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        if self.cycle.response_complete:
+            self._be_idle()
+
+    def on_response_complete(self) -> None:
+        """An answer is written: the next request has its turn, or else the refusal of what came behind this one."""
+        super().on_response_complete()
+        if self._refusal is not None:
+            if not self._busy:
+                self._end()
+        elif not self.transport.is_closing():
+            if self._part is not Part.NOTHING:
+                self._unset_keepalive_if_required()
+            self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, unless a request turns out to be there."""
-        self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
-
-    def send_400_response(self, msg: str) -> None:
-        """Count what is no HTTP."""
-        metrics.REFUSALS.labels("invalid_http").inc()
-        super().send_400_response(msg)
+        """Close an idle connection, unless its client still reads or a request turns out to be there."""
+        if self.transport.get_write_buffer_size() and not self._service.draining:
+            self._be_idle()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
-        self._head_is_over()
-        if self._rest is not None:
-            self._rest.cancel()
+        self._owe(None)
+        self._unset_keepalive_if_required()
+        self._gathering.lost()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """The server ends: what has come is answered, and an idle connection closed after one more look."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self._busy:
+            super().shutdown()
+        else:
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_handler()
-        else:
-            super().shutdown()
 
     @property
     def _service(self) -> Service:
         service: Service = self.config.app.state.service  # type: ignore[union-attr]
         return service
 
-    def _await_head(self) -> None:
-        seconds = self._service.settings.receive_seconds
-        self._timer = self.loop.call_later(seconds, self._refuse, b"408 Request Timeout")
+    @property
+    def _busy(self) -> bool:
+        return self._running is not None and not self._running.response_complete
 
-    def _head_is_over(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer, self._head_bytes = None, 0
+    def _should_upgrade(self) -> bool:
+        return False
 
-    def _refuse(self, status: bytes) -> None:
-        self._head_is_over()
-        if not self.transport.is_closing():
-            metrics.REFUSALS.labels("head_timeout" if status.startswith(b"408") else "head_too_large").inc()
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _be_idle(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _watch(self) -> None:
+        """Give the client its time for what it owes us now, which runs on if that is what it owed before."""
+        if self._refusal is not None or self.transport.is_closing():
+            self._owe(None)
+        elif self.pipeline:
+            self._owe(None)  # we don't read on before the one in front is answered
+        elif self._message == 0:
+            self._owe(Part.HEAD)
+        else:
+            self._owe(None if self._part is Part.NOTHING else self._part)  # an idle connection has its own timer
+
+    def _owe(self, part: Part | None) -> None:
+        owed = part and (part, self._message)
+        if owed != self._owed:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if part is not None:
+                seconds = self._service.settings.receive_seconds
+                if part is Part.BODY:
+                    self._timer = self.loop.call_later(
+                        seconds + APPLICATION_FIRST_SECONDS, self._refuse, "body_timeout"
+                    )
+                else:
+                    self._timer = self.loop.call_later(seconds, self._refuse, "head_timeout")
+            self._owed = owed
+
+    def _refuse(self, cause: str) -> None:
+        """End the connection, as soon as the requests before the one at fault are answered."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = cause
+        self._owe(None)
+        self._unset_keepalive_if_required()
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()  # the newest, whose body is at fault
+        elif not self._busy or self.cycle.more_body:
+            self._end()
+
+    def _end(self) -> None:
+        """Answer the refused request, unless it has an answer already, and close."""
+        assert self._refusal is not None
+        running = self._running
+        if running is None or not (running.more_body and running.response_started):
+            metrics.REFUSALS.labels(self._refusal).inc()
+            status = REFUSALS[self._refusal]
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-            self.transport.close()
-
-
-class GatheringTransport:
-    """A transport that writes at the end of the loop's turn what was to be written in it."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._waiting: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write soon."""
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-
-    def close(self) -> None:
-        """Write what waits, then close; a client that does not read it loses the rest."""
-        self._flush()
-        self._transport.close()
-        if self._transport.get_write_buffer_size():
-            self._loop.call_later(IDLE_SECONDS, self._transport.abort)
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._transport.write(b"".join(self._waiting))
-            self._waiting.clear()
+        self._gathering.end()

@@ -83,6 +83,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
             proxy_headers=False,  # nobody here asks who the client is
+            ws="none",
             server_header=False,
             lifespan="on",
             access_log=False,

@@ -2,10 +2,12 @@
 
 import io
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +85,7 @@ class Announced(uvicorn.Server):
 def over_tcp(app: ASGIApp, **config: Any) -> Iterator[tuple[str, int]]:
     """The application on a free port; its lifespan belongs to the caller. `config` is uvicorn's."""
     with bind("127.0.0.1", 0) as sock:
-        fixed: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False}
+        fixed: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "ws": "none"}
         server = Announced(uvicorn.Config(app, **({"http": Protocol} | config | fixed)))
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
@@ -124,3 +126,18 @@ def png(shade: int, width: int = 40, height: int = 32) -> bytes:
 def expected(bundle: Bundle, files: list[bytes]) -> Embeddings:
     """What the engine itself answers for these files."""
     return Engine(bundle)(np.stack([decode(data, bundle.manifest.preprocessing) for data in files]))
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Another one, in the same two files."""
+    pair = folder / "certificate.pem", folder / "key.pem"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(pair[1])]
+    subprocess.run([*made, "-out", str(pair[0]), *names], check=True, capture_output=True)
+    return pair

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from tests.server.conftest import GatedEngine, Served, over_tcp, png, serving
 from tests.server.test_errors import error
 from tests.server.test_process import failed, running
 from vssl.bundle import Bundle
-from vssl_server import protocol
+from vssl_server import transport
 from vssl_server.protocol import Protocol
 
 PNG = {"Content-Type": "image/png"}
@@ -126,7 +125,7 @@ def test_a_connection_is_used_again_after_a_body_that_was_refused(tiny_bundle: B
 def test_a_client_that_does_not_read_loses_its_connection(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, header: str
 ) -> None:
-    monkeypatch.setattr(protocol, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(transport, "SLOW_SECONDS", 1)
     lost = threading.Event()
 
     class Watched(Protocol):
@@ -211,16 +210,6 @@ def wait_until(running: Served, status: int) -> None:
         if running.client.get("/readyz").status_code == status:
             return
     raise AssertionError(f"/readyz never answered {status}")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    pair = folder / "certificate.pem", folder / "key.pem"
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(pair[1])]
-    subprocess.run([*made, "-out", str(pair[0]), *names], check=True, capture_output=True)
-    return pair
 
 
 def test_tls_over_http_and_grpc(tiny_bundle: Bundle, certificate: tuple[Path, Path]) -> None:
