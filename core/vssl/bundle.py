@@ -56,6 +56,8 @@ def open_bundle(location: Path) -> Bundle:
     """
     if not location.exists():
         raise UsageError(f"{location}: no such bundle; `vssl export RUN --out {location}` makes one")
+    if not (location.is_dir() or location.is_file()):  # to open a pipe would wait for its other end
+        raise UsageError(f"{location}: neither a folder nor a file, so it is no bundle")
     bundle = Bundle(_parse(location, _read(location, MANIFEST, MAX_MANIFEST_BYTES)), location)
     for name in _unlisted(location, bundle.manifest.files):
         if not any(part.startswith(".") and part != ".." for part in name.split("/")):

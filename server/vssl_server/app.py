@@ -1,7 +1,7 @@
 """The HTTP application: a short list of routes over the served models."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -28,11 +28,11 @@ from vssl_server.settings import Settings
 
 
 def create_app(
-    settings: Settings, models: Sequence[Model], open_model: Open | None = None, locations: Mapping[str, Path] = {}
+    settings: Settings, models: Sequence[Model], open_model: Open | None = None, locations: Sequence[Path] = ()
 ) -> FastAPI:
     """The application for at least one model; its lifespan starts and ends the models' engines.
 
-    With `open_model` models can be loaded later; `locations` tells where the bundles of the first ones are, by name.
+    With `open_model` models can be loaded later; `locations` are the bundles of `models`, in their order.
     """
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ def create_app(
     inference_rest.add_routes(app, Catalogue(service))
     app.state.repository = None
     if open_model is not None:
-        app.state.repository = Repository(service, open_model, dict(locations))
+        app.state.repository = Repository(service, open_model, locations)
         repository.add_routes(app, app.state.repository)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     keys, admin_keys = Keys(settings.api_keys_file), AdminKeys(settings.admin_keys_file)

@@ -47,6 +47,7 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="PEM file with its key (none).")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
     admin_keys_file: Annotated[Path | None, typer.Option(help="Keys that may load models, one a line (none).")] = None,
+    model_root: Annotated[Path | None, typer.Option(help="Folder of bundles that may be loaded (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
 ) -> None:
     """Serve bundles over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""

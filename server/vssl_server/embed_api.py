@@ -19,7 +19,7 @@ async def embed(request: Request) -> Response:
     options = options_of(request.scope["query_string"])
     async with service.receiving():
         images, options = await read_request(request, options, service.settings)
-    model = service.models[0] if options.model is None else service.model(options.model)
+    model = service.model(options.model)
     work = model.embed([image.data for image in images], partial=options.on_error == "return")
     result = await service.answer(unless_disconnected(request, work), "images", [image.name for image in images])
     with model.metrics.encode_seconds.time():

@@ -40,28 +40,28 @@ class Service:
             return "draining"
         return "ready" if all(model.batcher.ready for model in self.models) else "unavailable"
 
-    def model(self, name: str) -> Model:
-        """The served model of that name, the version that was loaded last.
+    def model(self, name: str | None) -> Model:
+        """The served model of that name, or of the first one's; the version that was loaded last.
 
         Raises:
             ApiError: 404, there is none.
         """
         for model in reversed(self.models):
-            if model.manifest.name == name:
+            if model.manifest.name == (name or self.models[0].manifest.name):
                 return model
         served = ", ".join(model.manifest.name for model in self.models)
         raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}", param="model")
 
     @asynccontextmanager
-    async def receiving(self) -> AsyncIterator[None]:
-        """Around the reading of a request.
+    async def receiving(self, administration: bool = False) -> AsyncIterator[None]:
+        """Around the reading of a request; one of administration may mend a server that can't serve.
 
         Raises:
             ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time;
                 408, it did not come in time.
         """
         limit = self.settings.receive_seconds
-        if self.state != "ready":
+        if self.draining or (self.state != "ready" and not administration):
             raise busy(503, "not_ready", f"the server is {self.state}")
         try:
             async with asyncio.timeout(limit):

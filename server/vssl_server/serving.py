@@ -68,12 +68,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         released = [(model.manifest.name, model.manifest.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
-        app = create_app(
-            settings,
-            models,
-            open_model,
-            {name: location for (name, _), location in zip(released, locations, strict=True)},
-        )
+        app = create_app(settings, models, open_model, locations)
         if settings.log_requests:
             logging.getLogger("vssl.requests").addHandler(logging.StreamHandler())
             logging.getLogger("vssl.requests").setLevel(logging.INFO)

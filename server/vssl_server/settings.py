@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     admin_keys_file: Path | None = None
     """File with the keys that may load and unload models, one a line; without it nobody may."""
 
+    model_root: Path | None = None
+    """Folder of the bundles that may be loaded while the server runs; without it only those named at the start."""
+
     log_requests: bool = False
     """Write one line of JSON to standard error for each request."""
 

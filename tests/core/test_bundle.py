@@ -420,6 +420,9 @@ def test_a_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such bundle"):
         open_bundle(tmp_path / "missing")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="neither a folder nor a file"):
+        open_bundle(tmp_path / "pipe")
 
 
 STEPS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"})

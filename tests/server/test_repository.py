@@ -1,5 +1,7 @@
 """Several models in one server; load, unload and reload while it answers, through tritonclient."""
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import expected, png
-from tests.server.test_process import Server, failed, running
+from tests.server.test_process import Server, failed, read_answer, running, stop_listening
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle, open_bundle
 
@@ -33,12 +35,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "keys").write_text("admin\n")
     (folder / "users").write_text("user\n")
     write_tiny_bundle(folder / "one again", "one", version="2", seed=1)
+    os.mkfifo(folder / "pipe")
+    (folder / "circle").symlink_to(folder / "circle")
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    flags = [str(folder / "two"), "--admin-keys-file", str(folder / "keys"), "--receive-seconds", "1"]
+    keys, root = ("--admin-keys-file", str(folder / "keys")), ("--model-root", str(folder))
+    flags = [str(folder / "two"), *keys, *root, "--receive-seconds", "1"]
     with running(folder / "one", *flags) as server:
         yield server
 
@@ -116,7 +121,12 @@ def test_without_admin_keys_nobody_may(tiny_bundle: Bundle) -> None:
     ("path", "body", "status", "why"),
     [
         ("models/none/load", "{}", 404, "name its bundle"),
-        ("models/one/load", '{"parameters": {"bundle": "/no/such/place"}}', 400, "no such bundle"),
+        ("models/one/load", '{"parameters": {"bundle": "no/such/place"}}', 400, "no such bundle"),
+        ("models/one/load", '{"parameters": {"bundle": "pipe"}}', 400, "neither a folder nor a file"),
+        ("models/one/load", '{"parameters": {"bundle": "a\\u0000b"}}', 400, "bundle is no path"),
+        ("models/one/load", '{"parameters": {"bundle": "circle"}}', 400, "bundle"),
+        ("models/one/load", '{"parameters": {"bundle": "' + "x" * 5000 + '"}}', 400, "too long"),
+        ("models/one/load", '{"parameters": {"bundle": 7}}', 422, "valid string"),
         ("models/one/load", "{", 400, "not valid JSON"),
         ("models/one/load", '{"parameters": 7}', 422, "parameters"),
         ("models/none/unload", "", 404, "no model"),
@@ -158,7 +168,7 @@ def test_two_versions_side_by_side_and_a_cache_that_keeps_them_apart(folder: Pat
 
 def test_the_same_over_grpc(folder: Path) -> None:
     keys = ["--admin-keys-file", str(folder / "keys"), "--api-keys-file", str(folder / "users"), "--grpc-port", "0"]
-    with running(folder / "one", *keys) as server:
+    with running(folder / "one", *keys, "--model-root", str(folder)) as server:
         address = server.line.partition("grpc://")[2].strip()
         with triton_grpc.InferenceServerClient(address) as client, grpc.insecure_channel(address) as channel:
             admin, user = {"authorization": "Bearer admin"}, {"authorization": "Bearer user"}
@@ -189,3 +199,79 @@ def test_without_admin_keys_nobody_may_over_grpc(folder: Path) -> None:
             pytest.raises(InferenceServerException, match="PERMISSION_DENIED"),
         ):
             client.get_model_repository_index()
+
+
+def load(server: Server, name: str, bundle: str | None) -> httpx2.Response:
+    body = {} if bundle is None else {"parameters": {"bundle": bundle}}
+    return httpx2.post(f"{server.url}/v2/repository/models/{name}/load", json=body, headers=ADMIN)
+
+
+@pytest.mark.parametrize("outside", ["there", "nothing", "file", "pipe", "link"])
+def test_what_is_outside_of_the_root_is_refused_whatever_it_is(server: Server, folder: Path, outside: str) -> None:
+    place = folder.parent / "outside"
+    if not place.exists():
+        write_tiny_bundle(place / "there", "one")
+        (place / "file").touch()
+        os.mkfifo(place / "pipe")
+        (folder / "link").symlink_to(place / "there")
+    answers = [load(server, "one", f"../outside/{outside}"), load(server, "one", str(place / outside))]
+    if outside == "link":
+        answers = [load(server, "one", "link")]
+    for answer in answers:
+        assert (answer.status_code, list(answer.json())) == (403, ["error"])
+        assert answer.json()["error"] == "this bundle is not under the folder of --model-root"
+
+
+def test_without_a_root_only_bundles_named_at_the_start_may_be_loaded(folder: Path) -> None:
+    flags = [str(folder / "one again"), "--admin-keys-file", str(folder / "keys"), "--receive-seconds", "0.2"]
+    with running(folder / "one", *flags) as server:
+        for bundle in ("one", "one again"):
+            assert load(server, "one", str(folder / bundle)).status_code == 200
+        for bundle in ("two", "none", "pipe"):
+            answer = load(server, "one", str(folder / bundle))
+            assert (answer.status_code, "--model-root" in answer.json()["error"]) == (403, True)
+
+
+def test_a_root_that_is_no_folder(folder: Path) -> None:
+    status, written = failed(folder / "one", "--port", "0", "--model-root", str(folder / "keys"))
+    assert (status, f"--model-root {folder / 'keys'}: no such folder" in written) == (2, True)
+
+
+def test_the_version_that_is_loaded_again_is_the_last(folder: Path) -> None:
+    """And the first model stays the one that answers where none is named."""
+    flags = [str(folder / "one again"), str(folder / "two"), "--admin-keys-file", str(folder / "keys")]
+    with running(folder / "one", *flags) as server:
+        assert [embed(server, query).json()["version"] for query in ("", "?model=one")] == ["2", "2"]
+        assert load(server, "one", str(folder / "one")).status_code == 200
+        for query in ("", "?model=one"):
+            answer = embed(server, query).json()
+            assert (answer["model"], answer["version"]) == ("one", "1")
+        assert httpx2.get(f"{server.url}/v2/models/one").json()["versions"] == ["2", "1"]
+        with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
+            image = triton.InferInput("image", [1, 1], "BYTES")
+            image.set_data_from_numpy(np.array([[png(7)]], np.object_))
+            assert client.infer("one_image", [image]).get_response()["model_version"] == "1"
+        assert load(server, "one", str(folder / "one again")).status_code == 200
+        assert embed(server).json()["version"] == "2"
+        assert load(server, "two", None).status_code == 200
+        assert [embed(server, query).json()["model"] for query in ("", "?model=two")] == ["one", "two"]
+
+
+def test_the_body_of_a_load_has_its_time_and_its_size(server: Server) -> None:
+    head = "POST /v2/repository/models/two/load HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n"
+    with socket.create_connection(server.address, timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert b" 408 " in connection.recv(100)
+    answer = httpx2.post(f"{server.url}/v2/repository/models/two/load", content=b" " * (2**20 + 1), headers=ADMIN)
+    assert answer.status_code == 413
+
+
+def test_a_server_that_stops_loads_nothing(folder: Path) -> None:
+    with running(folder / "one", "--admin-keys-file", str(folder / "keys")) as server:
+        head = "HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\nContent-Length: 2\r\n\r\n"
+        with socket.create_connection(server.address, timeout=60) as connection:
+            connection.sendall(f"POST /v2/repository/models/one/load {head}{{".encode())
+            stop_listening(server)
+            connection.sendall(b"}")
+            assert read_answer(connection) == (503, {"error": "the server is draining"})
+        assert "Traceback" not in server.ended()
