@@ -58,6 +58,7 @@ def embed(
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,
     format: Annotated[OutputFormat, typer.Option(help="What the parts are written in.")] = OutputFormat.PARQUET,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="First delete the embeddings that OUT holds.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail (status 1) if any file was passed over.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as a line of JSON; no progress bar.")] = False,
 ) -> None:
@@ -103,8 +104,12 @@ def embed(
         typer.echo(
             f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)"
         )
-    if summary.failed:
-        raise VsslError(_failures(summary, out))
+    passed = images.passed_over.told()
+    if passed and not (json or quiet or strict):
+        typer.echo(passed)
+    wrong = [_failures(summary, out) if summary.failed else None, images.passed_over.told_unreadable()]
+    if any(wrong) or (strict and passed):
+        raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
 
 
 def _open_source(names: list[str]) -> "Source":

@@ -13,7 +13,7 @@ from pathlib import Path
 from vssl.errors import UsageError
 from vssl.files import locked
 from vssl.preprocessing import DEFAULT_LIMITS
-from vssl.sources import Source
+from vssl.sources import Source, no_images
 from vssl_client.done import DonePaths
 from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
 from vssl_client.errors import ModelChanged
@@ -32,13 +32,16 @@ Work = Callable[[Iterator[list[str]]], AbstractContextManager[Iterator[Rows]]]
 class Summary:
     """Images with a row in the whole folder, those of earlier runs included; `new` counts those of this run.
 
-    `failures` are the first few, as (path, reason).
+    `failures` are the first few, as (path, reason). `passed_over` counts the source's other files by kind, and
+    `unreadable` has the reason for each of its folders or shards that could not be read.
     """
 
     embedded: int = 0
     failed: int = 0
     new: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, paths: Sequence[str], reasons: Sequence[str | None]) -> None:
         """Count rows, each with the reason why it failed, or None."""
@@ -90,7 +93,7 @@ def embed_source(
         OSError: the source can't be listed, or `out` can't be written to.
     """
     if next(source.paths(), None) is None:
-        raise UsageError(f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders)")
+        raise no_images(source)
     model = embedder.model()
     origin = Origin(model.name, model.version, model.id, source.name, model.dimension)
     summary, written = Summary(), open_format(format)
@@ -109,6 +112,8 @@ def embed_source(
                 if writer.add(rows):
                     _finish_part(writer, embedder, origin, summary)
             _finish_part(writer, embedder, origin, summary)
+    summary.passed_over = dict(source.passed_over.counts.most_common())
+    summary.unreadable = dict(source.passed_over.unreadable)
     return summary
 
 

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
-from vssl.sources import Source, decode_name, encode_name, hidden, is_image, within
+from vssl.names import decode_name, encode_name
+from vssl.passed_over import hidden, is_image
+from vssl.sources import Source, within
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """First bytes of a compressed file, and what unpacks it."""

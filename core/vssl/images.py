@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vssl.errors import UsageError
 from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
-from vssl.sources import Source
+from vssl.sources import Source, no_images
 
 _CHUNK = 256
 """Images a task: a thread switch costs as much as a small image."""
@@ -48,7 +48,7 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     """
     wanted = list(source.paths()) if paths is None else list(paths)
     if not wanted:
-        raise UsageError(f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders)")
+        raise no_images(source)
     pixels = _allocate(len(wanted), preprocessing.size)
     reasons: list[str | None] = [None] * len(wanted)
 

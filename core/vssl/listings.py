@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ from pathlib import Path
 
 from vssl.caches import cache_folder
 from vssl.files import atomic_write
+from vssl.passed_over import EXTENSIONS
 
-FORMAT = "vssl folder listing 1"
+FORMAT = "vssl folder listing 2"
+
+PLAIN = re.compile(rb'"(?!/)[ !#-\[\]-~]+"\n')
+"""A path in characters that JSON leaves as they are, and that begins in the folder."""
 
 SMALL = 10_000
 """Folders of fewer files are listed about as fast as their listing is read."""
@@ -29,8 +34,9 @@ the listing would not change the folder's time."""
 
 
 class Listing:
-    """A listing in the making. Lines of JSON, the folder's own name first, then `["sub/", mtime, ctime]` and
-    `"sub/name.jpg"` in the order they are met, compressed as they come; gzip's checksum covers them all.
+    """A listing in the making. Lines of JSON, the folder's own name first, then `["sub/", mtime, ctime]`,
+    `"sub/name.jpg"` and, of a file that is passed over, `{"sub/name.txt": ".txt"}` in the order they are met,
+    compressed as they come; gzip's checksum covers them all.
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,10 +51,14 @@ class Listing:
         self._settled &= time.time_ns() - times[0] > SETTLED_NS
         self._add([name, *times])
 
-    def file(self, path: str) -> None:
-        """Note the path of an image."""
+    def file(self, path: str, kind: str | None) -> None:
+        """Note the path of a file, and what it is passed over as; None for an image."""
         self._count += 1
-        self._add(path)
+        self._add(path if kind is None else {path: kind})
+
+    def leave(self) -> None:
+        """Keep no listing: something was not looked into, or may be there the next time."""
+        self._settled = False
 
     def keep(self) -> None:
         """Store the listing, now that it is whole, where it is worth it and there is a place for it."""
@@ -62,12 +72,15 @@ class Listing:
         except (OSError, RuntimeError):
             return  # read-only, full, or there is no home: the next start searches again, as it would have anyway
 
-    def _add(self, item: str | list[str | int]) -> None:
+    def _add(self, item: str | list[str | int] | dict[str, str]) -> None:
         self._packer.write(json.dumps(item).encode() + b"\n")
 
 
-def kept(root: Path) -> Iterator[str] | None:
-    """Paths of the images in the absolute folder `root` as they were listed before, or None: search it."""
+def kept(root: Path) -> Iterator[tuple[str, str | None]] | None:
+    """The files in the absolute folder `root` as they were listed before, or None: search it.
+
+    Each has its path, and what it is passed over as, or None for an image.
+    """
     try:
         lines = gzip.GzipFile(
             fileobj=BytesIO(_place(root).read_bytes())
@@ -78,12 +91,33 @@ def kept(root: Path) -> Iterator[str] | None:
         for line in lines:
             if line.startswith(b"["):
                 name, *times = json.loads(line)
-                if times != _times(root, name):
+                if not _inside(name) or times != _times(root, name):
                     return None
-    except (OSError, EOFError, RuntimeError, ValueError, zlib.error):
+            elif (b".." in line or not PLAIN.fullmatch(line)) and not _inside(_file(line)[0]):
+                return None
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, zlib.error):
         return None
     lines.seek(begin)
-    return (json.loads(line) for line in lines if not line.startswith(b"["))
+    return (_file(line) for line in lines if not line.startswith(b"["))
+
+
+def _file(line: bytes) -> tuple[str, str | None]:
+    """Path and kind in a line.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    item = json.loads(line)
+    if isinstance(item, str):
+        return item, None
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ValueError("neither a path nor one with its kind")
+    return next((path, str(kind)) for path, kind in item.items())
+
+
+def _inside(path: str) -> bool:
+    """Whether a path stays in the folder that it is relative to."""
+    return not path.startswith("/") and ".." not in path.split("/")
 
 
 def _times(root: Path, folder: str) -> list[int]:
@@ -93,8 +127,6 @@ def _times(root: Path, folder: str) -> list[int]:
 
 
 def _head(root: Path) -> bytes:
-    from vssl.sources import EXTENSIONS  # which list, and need this module
-
     return json.dumps([FORMAT, str(root), sorted(EXTENSIONS)]).encode() + b"\n"
 
 

@@ -4,7 +4,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +13,10 @@ from typing import BinaryIO
 import numpy as np
 
 from vssl.errors import UsageError
-from vssl.sources import Folder, Source, decode_name, encode_name, within
+from vssl.names import decode_name, encode_name
+from vssl.passed_over import REPEATED, PassedOver
+from vssl.patience import patiently, read_file
+from vssl.sources import Folder, Source, within
 
 MAGIC = re.compile(r"[*?\[]")
 BLOCK = 2**20
@@ -40,21 +44,43 @@ class Matching(Folder):
         self._pattern = names[first:]
         self.name = f"{self.name}/{'/'.join(self._pattern)}"
 
-    def paths(self) -> Iterator[str]:
-        """In the order of the folder."""
-        return (path for path in super().paths() if matches(decode_name(path).split("/"), self._pattern))
+    def _asks(self, path: str) -> bool:
+        return matches(decode_name(path).split("/"), self._pattern)
+
+    def _enters(self, folder: str) -> bool:
+        return bool(_reached(decode_name(folder).split("/")[:-1], self._pattern) - {len(self._pattern)})
 
 
-def matches(names: list[str], pattern: tuple[str, ...] | list[str]) -> bool:
-    """Whether a path matches a pattern, both name by name."""
-    if not pattern:
-        return not names
-    if not names:
-        return False
-    if pattern[0] == "**":
-        # At the end it stands for all files; before more, for any number of folders.
-        return len(pattern) == 1 or any(matches(names[skip:], pattern[1:]) for skip in range(len(names)))
-    return fnmatchcase(names[0], pattern[0]) and matches(names[1:], pattern[1:])
+def matches(names: list[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, both name by name; at most names × pattern steps."""
+    return len(pattern) in _reached(names, pattern)
+
+
+def _reached(names: list[str], pattern: Sequence[str]) -> set[int]:
+    """How many items of the pattern may be used up when the names are, all the ways there are.
+
+    `**` at the end stands for all files, before more for any number of folders; it is never used up by a name.
+    """
+    last = len(pattern) - 1
+    places = _beyond({0}, pattern)
+    for name in names:
+        stepped = set()
+        for place in places - {len(pattern)}:
+            if pattern[place] == "**":
+                stepped |= {place, place + 1} if place == last else {place}
+            elif fnmatchcase(name, pattern[place]):
+                stepped.add(place + 1)
+        places = _beyond(stepped, pattern)
+    return places
+
+
+def _beyond(places: set[int], pattern: Sequence[str]) -> set[int]:
+    """With those that follow since `**` before more stands for no folder too."""
+    found = set(places)
+    for place in range(len(pattern) - 1):
+        if place in found and pattern[place] == "**":
+            found.add(place + 1)
+    return found
 
 
 class Listed(Source):
@@ -88,15 +114,15 @@ class Listed(Source):
             for number, name in enumerate(split(file, b"\0")):
                 if number not in self._repeated:
                     yield encode_name(os.fsdecode(name))
+        self.passed_over = PassedOver(Counter({REPEATED: len(self._repeated)} if self._repeated else {}))
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The file's bytes."""
-        with Path(decode_name(path)).open("rb") as file:
-            return within(file.read(max_bytes + 1), max_bytes)
+        return within(read_file(Path(decode_name(path)), max_bytes + 1), max_bytes)
 
     def size(self, path: str) -> int:
         """The file's bytes."""
-        return Path(decode_name(path)).stat().st_size
+        return patiently(Path(decode_name(path)).stat).st_size
 
     def label(self, path: str) -> None:
         """None: the folders of listed files mean nothing."""

@@ -1,19 +1,34 @@
 """Images where they lie: a folder, an archive of one read in place (`vssl.archives`), or `archive.zip::folder`."""
 
-import os
-import re
-import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vssl.errors import UsageError
-from vssl.listings import Listing, kept
+from vssl.listings import kept
+from vssl.names import decode_name, encode_name
+from vssl.passed_over import EXTENSIONS, PassedOver, hidden, is_image
+from vssl.patience import patiently, read_file
 from vssl.preprocessing import ImageError
+from vssl.search import Search
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
+__all__ = [
+    "EXTENSIONS",
+    "Folder",
+    "Source",
+    "decode_name",
+    "encode_name",
+    "hidden",
+    "is_image",
+    "labels_of",
+    "no_images",
+    "numbered",
+    "open_source",
+    "splits_of",
+    "within",
+]
 
 SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 
@@ -26,6 +41,8 @@ class Source(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = encode_name(name)
+        self.passed_over = PassedOver()
+        """What the last search that came to its end left out."""
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
@@ -62,7 +79,7 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """A folder of images, searched through all its subfolders; links to folders are not followed."""
+    """A folder of images, searched through all its subfolders and through links to folders, as `find -L` does."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root.resolve().name)
@@ -71,45 +88,31 @@ class Folder(Source):
     def paths(self) -> Iterator[str]:
         """Depth first, each folder's names sorted. Those of a large folder are remembered: see `vssl.listings`."""
         root = self.root.resolve()
-        known = kept(root)
-        if known is not None:
-            yield from known
-            return
-        listing = Listing(root)
-        waiting = self._entries("", listing)
-        while waiting:
-            name = waiting.pop()
-            if name.endswith("/"):
-                waiting += self._entries(name, listing)
+        passed = PassedOver()
+        for path, kind in kept(root) or Search(root, passed, self._enters):
+            if not self._asks(path):
+                continue
+            if kind is None:
+                yield path
             else:
-                listing.file(name)
-                yield name
-        listing.keep()
+                passed.add(kind)
+        self.passed_over = passed
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The file's bytes."""
-        with (self.root / decode_name(path)).open("rb") as file:
-            data = file.read(max_bytes + 1)
-        return within(data, max_bytes)
+        return within(read_file(self.root / decode_name(path), max_bytes + 1), max_bytes)
 
     def size(self, path: str) -> int:
         """The file's bytes."""
-        return (self.root / decode_name(path)).stat().st_size
+        return patiently((self.root / decode_name(path)).stat).st_size
 
-    def _entries(self, folder: str, listing: Listing) -> list[str]:
-        """Images and folders (with a slash at the end) in a folder, the last name first."""
-        listing.folder(decode_name(folder))
-        entries = []  # names alone: one folder may hold millions
-        with os.scandir(self.root / decode_name(folder)) as found:
-            for entry in found:
-                name = folder + encode_name(entry.name)
-                if hidden(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    entries.append(f"{name}/")
-                elif is_image(name) and _may_be_file(entry):
-                    entries.append(name)
-        return sorted(entries, key=lambda name: name.removesuffix("/"), reverse=True)
+    def _asks(self, path: str) -> bool:
+        """Whether this file is one of the source; one that is not is neither read nor passed over."""
+        return True
+
+    def _enters(self, folder: str) -> bool:
+        """Whether such a file may lie in or under a folder, whose name ends with a slash."""
+        return True
 
 
 def open_source(location: str) -> Source:
@@ -171,14 +174,13 @@ def numbered(labels: Sequence[str | None]) -> tuple[list[int], list[str]] | None
     return [index[label] for label in labels if label is not None], names
 
 
-def is_image(name: str) -> bool:
-    """Whether the file's extension is one of an image."""
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
-
-
-def hidden(name: str) -> bool:
-    """Files that systems leave behind: dot files, and macOS's `__MACOSX` folders in archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def no_images(source: Source) -> UsageError:
+    """What to say of a source whose search found none."""
+    said = [source.passed_over.told(), source.passed_over.told_unreadable()]
+    told = "".join(f"; {line}" for line in said if line is not None)
+    return UsageError(
+        f"{source.name}: no images in it (looked for .jpg, .png, .webp and others in all subfolders){told}"
+    )
 
 
 def within(data: bytes, max_bytes: int) -> bytes:
@@ -186,23 +188,3 @@ def within(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise ImageError("too_many_bytes", f"the file is over the limit of {max_bytes:,} bytes")
     return data
-
-
-def encode_name(name: str) -> str:
-    r"""A file name as valid text: bytes that are no UTF-8 become `\udcXX`, and a backslash becomes two."""
-    return re.sub(r"\\|[\udc80-\udcff]", lambda found: "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}", name)
-
-
-def decode_name(text: str) -> str:
-    """The inverse of `encode_name`."""
-    return re.sub(r"\\\\|\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
-
-
-def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    """No folder, and no pipe that would hang its reader. A dangling link counts: reading it says what is wrong."""
-    try:
-        if not entry.is_symlink():
-            return entry.is_file()  # known from the listing: a stat for each of a million files would take longer
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return True

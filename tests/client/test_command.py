@@ -91,6 +91,54 @@ def test_only_the_first_of_many_failures_are_listed(tmp_path: Path, bundle: Path
     assert "and 3 more" in done.stderr
 
 
+LOST = """
+import os
+scandir = os.scandir
+def refusing(place):
+    if os.fspath(place).endswith("lost+found"):
+        raise PermissionError(13, os.strerror(13), place)
+    return scandir(place)
+os.scandir = refusing
+"""
+
+
+def test_every_file_that_find_sees_is_accounted_for(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    (folder / "class").mkdir()
+    for number, data in enumerate(pictures(3)):
+        (folder / "class" / f"{number}.jfif").write_bytes(data)
+        (folder / f"{number}.heic").write_bytes(data)
+    (folder / "linked").symlink_to("class")
+    (folder / "class" / "loop").symlink_to("..")
+    (folder / "broken.jpg").symlink_to("nowhere")
+    (folder / "notes.txt").touch()
+    seen = subprocess.run(["find", "-L", folder, "!", "-type", "d"], capture_output=True, text=True, check=False)
+    arguments = ["embed", str(folder), "--bundle", str(bundle), "-o", str(tmp_path / "out")]
+
+    told = json.loads(vssl(*arguments, "--json", status=1).stdout)
+    assert told["passed_over"] == {".heic": 3, "links in a loop": 2, ".txt": 1}
+    assert (told["embedded"], told["failed"], told["unreadable"]) == (26, 1, {})
+    # One line names a file, or on the other channel a link that leads back.
+    assert len(seen.stdout.splitlines()) + len(seen.stderr.splitlines()) == 26 + 1 + 6
+
+    (folder / "broken.jpg").unlink()
+    arguments[-1] = str(tmp_path / "other")
+    line = "passed over: 3 .heic, 2 links in a loop, 1 .txt\n"
+    assert vssl(*arguments).stdout.endswith(line)
+    assert vssl(*arguments, "--strict", status=1).stderr == f"vssl: {line}"
+    assert vssl(*arguments, "--quiet").stdout == ""
+
+
+def test_a_folder_that_cant_be_read_ends_with_status_1_and_hides_nothing(
+    folder: Path, tmp_path: Path, bundle: Path
+) -> None:
+    (folder / "lost+found").mkdir()
+    (folder / "z").mkdir()
+    (folder / "z" / "last.png").write_bytes(pictures(1)[0])
+    done = vssl("embed", folder, "--bundle", bundle, "-o", tmp_path / "out", status=1, before=LOST)
+    assert "21 images embedded, 0 failed" in done.stdout
+    assert done.stderr == "vssl: 1 folder or shard could not be read:\n  lost+found: Permission denied\n"
+
+
 def test_quiet_says_nothing_but_what_went_wrong(folder: Path, tmp_path: Path, bundle: Path) -> None:
     done = vssl("embed", folder, "--bundle", bundle, "-o", tmp_path / "out", "--quiet")
     assert done.stdout + done.stderr == ""

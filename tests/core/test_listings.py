@@ -1,6 +1,7 @@
 """Listings of large folders: kept, believed only while the folders are as they were, and never in the way."""
 
 import contextlib
+import gzip
 import os
 import shutil
 import signal
@@ -61,7 +62,7 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         return scandir(place)
 
     with monkeypatch.context() as patch:
-        patch.setattr("vssl.sources.os.scandir", counting)
+        patch.setattr(os, "scandir", counting)
         list(open_source(str(folder)).paths())
     return count
 
@@ -74,8 +75,51 @@ def test_a_listing_is_read_back(cache: Path, folder: Path, monkeypatch: pytest.M
     shutil.copytree(cache, cache.with_name("other"))
     listed = paths(folder)
     shutil.rmtree(cache)
-    assert list(known) == listed == paths(folder)
+    files = list(known)
+    assert [path for path, kind in files if kind is None] == listed == paths(folder)
     assert len(listed) == 5
+    assert [(path, kind) for path, kind in files if kind is not None] == [("d/notes.txt", ".txt")]
+
+
+def test_a_listing_knows_what_was_passed_over(cache: Path, folder: Path) -> None:
+    source = open_source(str(folder))
+    counts = []
+    for _ in range(2):
+        list(source.paths())
+        counts.append(source.passed_over.counts)
+    assert any(cache.iterdir())
+    assert counts == [{".txt": 1}] * 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"../secret.png"',
+        '"/etc/secret.png"',
+        '"b/../../secret.png"',
+        r'"\u002e\u002e/secret.png"',
+        '{"../secret.txt": ".txt"}',
+        '["../", 1, 2]',
+        '"no end',
+        "7",
+    ],
+)
+def test_a_planted_listing_leads_nowhere(cache: Path, folder: Path, line: str) -> None:
+    """One that is whole and fits the folder, but for a line."""
+    listed = paths(folder)
+    (place,) = cache.iterdir()
+    lines = gzip.decompress(place.read_bytes())
+    place.write_bytes(gzip.compress(lines + line.replace(r"\\u", r"\u").encode() + b"\n"))
+    assert kept(folder) is None
+    assert paths(folder) == listed
+
+
+def test_a_link_to_nothing_may_lead_to_images_later(cache: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "later").symlink_to(tmp_path / "mounted")
+    time.sleep(REST)
+    before = paths(folder)
+    write(tmp_path / "mounted" / "1.png")
+    assert paths(folder) == sorted([*before, "later/1.png"])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +183,7 @@ def test_a_small_folder_or_one_that_changes_is_not_kept(
     monkeypatch.setattr(listings, "SETTLED_NS", 10**12)
     paths(folder)
     monkeypatch.setattr(listings, "SETTLED_NS", 0)
-    monkeypatch.setattr(listings, "SMALL", 6)
+    monkeypatch.setattr(listings, "SMALL", 7)
     paths(folder)
     assert not list(cache.iterdir())
 

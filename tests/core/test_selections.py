@@ -68,6 +68,24 @@ def test_two_stars_stand_for_any_number_of_folders(names: list[str], pattern: li
         assert matches(names, pattern) == expected
 
 
+def test_many_double_stars_take_no_time() -> None:
+    """Tried one after the other, 20 of them in 40 folders are 10¹² ways."""
+    assert not matches(["a"] * 40 + ["x.png"], ["**"] * 20 + ["*.jpg"])
+    assert matches(["a"] * 40 + ["x.jpg"], ["**"] * 20 + ["*.jpg"])
+
+
+def test_folders_that_a_pattern_cant_reach_are_left_alone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, scandir = set(), os.scandir
+
+    def watching(place: Path) -> object:
+        entered.add(Path(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", watching)
+    assert list(open_source(f"{tree}/*/1.jpg").paths()) == ["a/1.jpg", "d/1.jpg"]
+    assert entered == {tree, tree / "a", tree / "d"}
+
+
 def test_a_list_has_each_file_once_in_its_order(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
     odd = os.fsdecode(b"a/caf\xe9\\.jpg")
@@ -77,6 +95,7 @@ def test_a_list_has_each_file_once_in_its_order(tree: Path, monkeypatch: pytest.
     try:
         expected = ["d/1.jpg", str(tree / "1.jpg"), "a/caf\\udce9\\\\.jpg", "a/notes.txt", "nowhere.jpg"]
         assert list(source.paths()) == list(source.paths()) == expected
+        assert source.passed_over.counts == {"named again in the list": 2}
         assert [source.read(path, 100) for path in expected[:3]] == [b"d/1.jpg", b"1.jpg", b"odd"]
         with pytest.raises(OSError, match="No such file"):
             source.read("nowhere.jpg", 100)

@@ -1,5 +1,6 @@
 """Folders and archives of images: the same paths for the same tree, whatever is in it."""
 
+import errno
 import io
 import itertools
 import os
@@ -7,17 +8,22 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.conftest import FASHION
+from vssl import patience
 from vssl.errors import UsageError
-from vssl.preprocessing import ImageError
+from vssl.passed_over import EXTENSIONS, PassedOver
+from vssl.preprocessing import FORMATS, ImageError
 from vssl.selections import Listed
 from vssl.sources import decode_name, encode_name, labels_of, open_source
 
@@ -167,24 +173,152 @@ def test_encoded_names_differ_where_names_do(one: str, other: str) -> None:
     assert (encode_name(one) == encode_name(other)) == (one == other)
 
 
-def test_links(tree: Path) -> None:
-    """Links to folders are not followed, so a loop does no harm; one to nothing is named, and reading says why."""
+def test_links(tree: Path, tmp_path: Path) -> None:
+    """Links to folders are followed unless they lead back; one to nothing is named, and reading says why."""
     shutil.rmtree(tree)
     tree.mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    for name in ("1.png", "deep/2.png"):
+        (tmp_path / "elsewhere" / name).write_bytes(name.encode())
+    (tmp_path / "elsewhere" / "deep" / "up").symlink_to("..")
     (tree / "real.png").write_bytes(b"real")
     (tree / "linked.png").symlink_to("real.png")
+    (tree / "class").symlink_to(tmp_path / "elsewhere")
+    (tree / "parent").symlink_to(tmp_path)
     (tree / "loop").symlink_to(".")
     (tree / "loop.png").symlink_to("loop.png")
     (tree / "folder.png").symlink_to(".")
     (tree / "nothing.png").symlink_to("missing.png")
+    (tree / "nothing").symlink_to("missing")
     os.mkfifo(tree / "pipe.png")
     source = open_source(str(tree))
 
-    assert list(source.paths()) == ["linked.png", "loop.png", "nothing.png", "real.png"]
+    images = ["class/1.png", "class/deep/2.png"]
+    found = list(source.paths())
+    assert found == [
+        *images,
+        "linked.png",
+        "loop.png",
+        "nothing.png",
+        "parent/elsewhere/1.png",
+        "parent/elsewhere/deep/2.png",
+        "real.png",
+    ]
+    counts = {"links in a loop": 5, "links to nothing": 1, "pipes, sockets and devices": 1}
+    assert source.passed_over.counts == counts
+    assert len(found) + sum(counts.values()) == seen_by_find(tree)
+    assert [source.read(path, LIMIT) for path in images] == [b"1.png", b"deep/2.png"]
     assert source.read("linked.png", LIMIT) == b"real"
     for path in ("loop.png", "nothing.png"):
         with pytest.raises(OSError, match=path):
             source.read(path, LIMIT)
+
+
+def seen_by_find(folder: Path) -> int:
+    """Files that `find -L` names, and links that it says lead nowhere; a hidden folder is one."""
+    command = ["find", "-L", ".", "-name", ".?*", "-prune", "-print", "-o", "!", "-type", "d", "-print"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    return len(done.stdout.splitlines()) + len(done.stderr.splitlines())
+
+
+def test_what_is_found_and_what_is_passed_over_is_all_there_is(tree: Path) -> None:
+    for name in ("a.heic", "b/b.HEIC", "b/c.jfif", "d.jpe", "e.pnm", "weird.a b", "log.0001"):
+        (tree / name).write_bytes(name.encode())
+    shutil.rmtree(tree / "__MACOSX")  # which `find` does not call hidden
+    (tree / "loop").symlink_to("b/..")
+    source = open_source(str(tree))
+    found = list(source.paths())
+
+    assert {"b/c.jfif", "d.jpe", "e.pnm"} < set(found)
+    assert source.passed_over.told() == (
+        "passed over: 2 hidden folders, 2 .heic, 2 other files, 2 .txt, 1 hidden file, 1 link in a loop, "
+        "1 file without an extension"
+    )
+    assert len(found) + source.passed_over.counts.total() == seen_by_find(tree)
+
+
+def test_a_pattern_passes_over_what_it_asks_for_alone(tree: Path) -> None:
+    source = open_source(f"{tree}/**/*.txt")
+    assert list(source.paths()) == []
+    assert source.passed_over.counts == {".txt": 2}
+
+
+def test_extensions_are_those_of_what_is_decoded() -> None:
+    Image.init()
+    known = {end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
+    assert known - EXTENSIONS == {".apng", ".avifs", ".pfm"}
+    assert known > EXTENSIONS
+
+
+def test_a_kind_a_file_is_no_kind() -> None:
+    passed = PassedOver()
+    for number in range(1000):
+        passed.add(f".{number}")
+    assert len(passed.counts) <= 101
+    assert passed.counts.total() == 1000
+
+
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.ENOENT, errno.EIO])
+def test_a_folder_that_cant_be_read_is_named_and_hides_nothing(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    """Vanished between its parent's listing and its own, refused, or on a damaged disk."""
+    monkeypatch.setattr(patience, "PAUSES", (0, 0))
+    scandir = os.scandir
+
+    def failing(place: Path) -> object:
+        if Path(place).name == "b":
+            if fault != errno.ENOENT:
+                raise OSError(fault, os.strerror(fault), str(place))
+            place.rename(tree.parent / "away")
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    source = open_source(str(tree))
+    assert list(source.paths()) == [path for path in SHOWN if not path.startswith("b/")]
+    assert source.passed_over.unreadable == {"b": os.strerror(fault)}
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
+def test_an_error_that_passes_costs_a_pause(tree: Path, monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
+    monkeypatch.setattr(patience, "PAUSES", (0, 0, 0))
+    failures = dict.fromkeys(["scandir", "open"], 3)
+
+    def flaky(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*arguments: Any, **options: Any) -> Any:
+            if Path(arguments[0]).is_relative_to(tree / "b") and failures[name]:
+                failures[name] -= 1
+                raise OSError(fault, os.strerror(fault), str(arguments[0]))
+            return work(*arguments, **options)
+
+        return attempt
+
+    monkeypatch.setattr(os, "scandir", flaky("scandir", os.scandir))
+    source = open_source(str(tree))
+    assert list(source.paths()) == SHOWN
+    monkeypatch.setattr(Path, "open", flaky("open", Path.open))
+    assert source.read("b/2.png", LIMIT) == b"b/2.png"
+    assert failures == {"scandir": 0, "open": 0}
+    failures["open"] = 4
+    with pytest.raises(OSError, match=os.strerror(fault)):
+        source.read("b/2.png", LIMIT)
+
+
+class Dribble:
+    """A file that gives three bytes at a time, as FUSE may."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def read(self, size: int) -> bytes:
+        return self._data.read(min(3, size))
+
+
+def test_short_reads_are_read_on() -> None:
+    assert patience.exactly(Dribble(b"0123456789"), 10, 20) == b"0123456789"
+    assert patience.exactly(Dribble(b"0123456789"), 5, 8) == b"01234567"
+    with pytest.raises(OSError, match="ends too early, after 10 of 12 bytes"):
+        patience.exactly(Dribble(b"0123456789"), 12, 20)
 
 
 @pytest.mark.parametrize("kind", ["in", "in.zip", "in.tar"])

@@ -1,0 +1,99 @@
+"""What a source did not read, counted, so that no file is left out in silence."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Of files that the decoder reads; `.apng`, `.avifs` and `.pfm` hold what it refuses."""
+
+LOOP = "links in a loop"
+NOTHING = "links to nothing"
+HIDDEN = "hidden files"
+HIDDEN_FOLDERS = "hidden folders"
+SPECIAL = "pipes, sockets and devices"
+BARE = "files without an extension"
+OTHER = "other files"
+REPLACED = "files replaced by a later one of their name"
+REPEATED = "named again in the list"
+
+ONE = {
+    LOOP: "link in a loop",
+    NOTHING: "link to nothing",
+    HIDDEN: "hidden file",
+    HIDDEN_FOLDERS: "hidden folder",
+    SPECIAL: "pipe, socket or device",
+    BARE: "file without an extension",
+    OTHER: "other file",
+    REPLACED: "file replaced by a later one of its name",
+}
+"""What one of a kind is called."""
+
+MOST_KINDS = 100
+"""Kinds that are counted apart: a folder of `log.0001`, `log.0002`, … has one for each file."""
+
+SHOWN = 10
+"""Kinds that a line names, and folders that an error does."""
+
+
+@dataclass
+class PassedOver:
+    """Counts of files by kind (`.heic`, `links in a loop`), and the folders or shards that could not be read.
+
+    Attributes:
+        counts: number of files of each kind; a hidden folder counts as one, since nothing looks into it.
+        unreadable: reason by folder or shard.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, files: int = 1) -> None:
+        """Count files of a kind."""
+        self.counts[kind if kind in self.counts or len(self.counts) < MOST_KINDS else OTHER] += files
+
+    def told(self) -> str | None:
+        """A line such as `passed over: 40 .heic, 2 links in a loop`; None where nothing was."""
+        if not self.counts:
+            return None
+        named = [
+            f"{count:,} {ONE.get(kind, kind) if count == 1 else kind}" for kind, count in self.counts.most_common(SHOWN)
+        ]
+        rest = self.counts.total() - sum(count for _, count in self.counts.most_common(SHOWN))
+        return "passed over: " + ", ".join(named) + (f", {rest:,} of other kinds" if rest else "")
+
+    def told_unreadable(self) -> str | None:
+        """Lines that name what could not be read at all; None where everything was."""
+        if not self.unreadable:
+            return None
+        lines = [f"  {name}: {reason}" for name, reason in list(self.unreadable.items())[:SHOWN]]
+        more = len(self.unreadable) - len(lines)
+        lines += [f"  … and {more:,} more"] if more else []
+        what = "folder or shard" if len(self.unreadable) == 1 else "folders or shards"
+        return "\n".join([f"{len(self.unreadable):,} {what} could not be read:", *lines])
+
+
+def kind_of(path: str) -> str | None:
+    """What a file is passed over as, by its path; None for an image."""
+    if hidden(path):
+        return HIDDEN
+    extension = PurePosixPath(path).suffix.lower()
+    if extension in EXTENSIONS:
+        return None
+    if not extension:
+        return BARE
+    return extension if re.fullmatch(r"\.(?=.*[a-z])[a-z0-9]{1,8}", extension) else OTHER
+
+
+def is_image(name: str) -> bool:
+    """Whether the file's extension is one of an image."""
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+
+
+def hidden(name: str) -> bool:
+    """Files that systems leave behind: dot files, and macOS's `__MACOSX` folders in archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
