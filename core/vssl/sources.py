@@ -1,5 +1,6 @@
 """Images where they lie: a folder, an archive of one read in place (`vssl.archives`), or `archive.zip::folder`."""
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -144,17 +145,26 @@ def open_source(location: str) -> Source:
 
 
 def splits_of(location: str) -> dict[str, str]:
-    """Location of each split, where the top folders of `location` are `train` and other splits; else empty."""
-    root, tops = Path(location), set[str]()
+    """Location of each split by its name in lower case, where all images lie in top folders that are called `train`
+    (or `Train`) and like other splits; else empty.
+    """
+    root = Path(location)
     if root.is_dir():
-        if (root / "train").is_dir():
-            tops = {entry.name for entry in root.iterdir() if not hidden(entry.name)}
+        with os.scandir(root) as found:
+            tops = {
+                entry.name for entry in found if not hidden(entry.name) and (entry.is_dir() or is_image(entry.name))
+            }
         join = "/"
+        if "train" not in map(str.lower, tops):
+            return {}
     elif root.is_file() or "::" in location:
         with closing(open_source(location)) as source:
             tops = {path.split("/")[0] for path in source.paths()}
         join = "/" if "::" in location else "::"
-    return {top: f"{location}{join}{top}" for top in tops} if "train" in tops and tops <= SPLITS else {}
+    else:
+        return {}
+    splits = {top.lower(): f"{location}{join}{top}" for top in sorted(tops)}
+    return splits if "train" in splits and splits.keys() <= SPLITS and len(splits) == len(tops) else {}
 
 
 def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:

@@ -176,7 +176,32 @@ def test_the_splits_of_a_set_are_told_apart(parts: Path, kind: str) -> None:
     assert voters == {image.tobytes() for image in data.sample.pixels}
 
 
-@pytest.mark.parametrize("tops", [("train", "trains"), ("val", "test"), ("a", "b")])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_splits_may_be_written_large_and_have_files_beside_them(parts: Path, kind: str) -> None:
+    (parts / "set" / "train").rename(parts / "set" / "Train")
+    (parts / "set" / "val").rename(parts / "set" / "TEST")
+    for name in ("README.md", "labels.csv"):
+        (parts / "set" / name).touch()
+    location = str(parts / "set")
+    if kind == "zip":
+        location = shutil.make_archive(location, "zip", parts / "set")
+    said: list[str] = []
+    data = load_data(location, None, PREPROCESSING, CPU, 0.5, said.append)
+    assert (len(data.sample), data.val) == (30, None)
+    join = "/" if kind == "folder" else "::"
+    assert said[0] == f"splits: training on {location}{join}Train; no val split; test left out"
+    assert said[-1] == "30 images, 0 skipped, 2 classes (bag, coat)"
+
+
+def test_folders_that_are_taken_for_classes_are_named(parts: Path) -> None:
+    (parts / "set" / "val").rename(parts / "set" / "extras")
+    (parts / "set" / "photo.heic").touch()
+    said: list[str] = []
+    load_data(str(parts / "set"), None, PREPROCESSING, CPU, 0.5, said.append)
+    assert said[-2:] == ["passed over: 1 .heic", "40 images, 0 skipped, 2 classes (extras, train)"]
+
+
+@pytest.mark.parametrize("tops", [("train", "trains"), ("val", "test"), ("a", "b"), ("train", "Train")])
 def test_folders_that_are_classes_are_no_splits(tmp_path: Path, tops: tuple[str, ...]) -> None:
     for top in tops:
         (tmp_path / top).mkdir()

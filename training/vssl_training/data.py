@@ -209,7 +209,10 @@ def load_data(
     if splits:
         judging = next((splits[name] for name in JUDGES if name in splits), None)
         location, val = splits["train"], val or judging
-        say(f"training on {location}; {f'judging by {val}' if val else 'no val split'}; anything else is left out")
+        used = {location, val}
+        unused = [name for name, place in splits.items() if place not in used]
+        judged = f"judging by {val}" if val else "no val split"
+        say(f"splits: training on {location}; {judged}; {', '.join(unused) or 'nothing'} left out")
     source = open_data(location)
     paths = paths_of(source, classes)
     needed = len(paths) * preprocessing.size**2 * 3
@@ -232,6 +235,8 @@ def load_data(
         digest = hashlib.sha256(names + sample.pixels.tobytes()).hexdigest()
         record = DataRecord(location=location, images=len(paths), sha256=digest)
         images.failures |= dict(sample.failures)
+    for line in filter(None, (source.passed_over.told(), source.passed_over.told_unreadable())):
+        say(line)
     for name, reason in sample.failures[:SHOWN]:
         say(f"skipped {name}: {reason}")
     tried = len(sample) + len(sample.failures)
@@ -242,8 +247,16 @@ def load_data(
     judges = None if val is None else load_classes(open_data(val), preprocessing, classes)
     if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
         raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")
-    say(f"{record.images:,} images, {len(sample.failures):,} skipped, {len(sample.classes) or 'no'} classes")
+    say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes(sample.classes)}")
     return TrainingData(images, sample, judges, record)
+
+
+def _classes(names: list[str]) -> str:
+    """How the top folders were understood."""
+    if not names:
+        return "no classes"
+    rest = ", …" if len(names) > SHOWN else ""
+    return f"{len(names):,} classes ({', '.join(names[:SHOWN])}{rest})"
 
 
 def too_many(bad: int, files: int, path: str, reason: str) -> VsslError:
