@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vssl.errors import UsageError
     from vssl_client.async_client import AsyncClient
     from vssl_client.client import Client
     from vssl_client.errors import (
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
         RequestRejected,
         ServerFailed,
     )
-    from vssl_client.result import EmbeddingResult, ModelInfo
+    from vssl_client.inputs import ImageInput
+    from vssl_client.result import EmbeddingResult, ImageEmbedding, ModelInfo
+    from vssl_client.table import StoredEmbeddings, read_embeddings
 
 __all__ = [
     "AsyncClient",
@@ -25,20 +28,38 @@ __all__ = [
     "ClientError",
     "ConnectionFailed",
     "EmbeddingResult",
+    "ImageEmbedding",
+    "ImageInput",
     "ImageRejected",
     "ModelChanged",
     "ModelInfo",
     "Overloaded",
     "RequestRejected",
     "ServerFailed",
+    "StoredEmbeddings",
+    "UsageError",
+    "read_embeddings",
 ]
+
+_HOMES = {
+    "AsyncClient": "vssl_client.async_client",
+    "Client": "vssl_client.client",
+    "EmbeddingResult": "vssl_client.result",
+    "ImageEmbedding": "vssl_client.result",
+    "ImageInput": "vssl_client.inputs",
+    "ModelInfo": "vssl_client.result",
+    "StoredEmbeddings": "vssl_client.table",
+    "UsageError": "vssl.errors",
+    "read_embeddings": "vssl_client.table",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     # On first use: `vssl --help` imports this package for its command alone, and must not wait for httpx2 and numpy.
     if name in __all__:
-        for home in ("errors", "result", "client", "async_client"):
-            module = import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                return getattr(module, name)
+        return getattr(import_module(_HOMES.get(name, "vssl_client.errors")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,17 +1,21 @@
 """The SDK for event loops: images in, arrays out, nothing blocked meanwhile."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing, closing
+from contextlib import AbstractAsyncContextManager, aclosing, closing
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+import httpx2
+
+from vssl.manifest import Precision
 from vssl_client import embedder
 from vssl_client.base import ClientBase
 from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
 from vssl_client.errors import ClientError
 from vssl_client.http import AsyncHttpTransport
-from vssl_client.inputs import ImageInput, check_list, decode_all, encoded, snapshot, weight
+from vssl_client.inputs import ImageInput, check_list, decode_all, snapshot, weight
 from vssl_client.pipeline import Chunks, ordered_async
 from vssl_client.result import EmbeddingResult, ModelInfo, joined
 from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Step, Steps
@@ -33,7 +37,7 @@ class AsyncTransport(Protocol):
         """Close the connections."""
 
 
-class AsyncClient(ClientBase[AsyncTransport]):
+class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
     """`Client` for one event loop; close it, or use it in an `async with` statement.
 
     >>> import asyncio
@@ -54,7 +58,10 @@ class AsyncClient(ClientBase[AsyncTransport]):
         return await self._run(self._model_steps())
 
     async def embed(self, images: AnyIterable, *, on_error: OnError = "raise") -> EmbeddingResult:
-        """As `Client.embed`; `images` may come asynchronously. Files are read, and pixels encoded, in threads."""
+        """As `Client.embed`; `images` may come asynchronously. Files are read and pixels encoded in threads.
+
+        A plain iterator is advanced in the loop: one that takes long should be an asynchronous one.
+        """
         results = [result async for result in self.stream(images, on_error=on_error)]
         return joined(results) if results else embedder.no_rows(await self.model())
 
@@ -67,6 +74,10 @@ class AsyncClient(ClientBase[AsyncTransport]):
     async def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
         """As `Client.embed_batch`."""
         return await self._run(self._embed_steps(images))
+
+    async def max_image_bytes(self) -> int:
+        """As `Client.max_image_bytes`."""
+        return await self._run(self._max_bytes_steps())
 
     async def close(self) -> None:
         """Close the connections."""
@@ -81,17 +92,21 @@ class AsyncClient(ClientBase[AsyncTransport]):
     ) -> None:
         await self.close()
 
-    def _in_process(self) -> AsyncTransport:
-        from vssl_client.local import AsyncDefaultModel
+    def _in_process(self, precision: Precision) -> AsyncTransport:
+        from vssl_client.local import AsyncInProcess
 
-        return AsyncDefaultModel()
+        return AsyncInProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
-            return AsyncHttpTransport(url, self._options)
+            return AsyncHttpTransport(url, self._options, self._http_client)
+        from vssl_client.apart import Apart
         from vssl_client.triton import TritonTransport
 
-        return TritonTransport(url, self._options)
+        return Apart(TritonTransport(url, self._options))
+
+    def _room(self) -> AbstractAsyncContextManager[Any]:
+        return asyncio.Semaphore(self._options.connections)
 
     async def _stream(self, images: AnyIterable, on_error: OnError) -> AsyncGenerator[EmbeddingResult, None]:
         done = 0
@@ -101,7 +116,12 @@ class AsyncClient(ClientBase[AsyncTransport]):
                 done += len(chunk)
 
     async def _embed_each(self, chunk: list[ImageInput]) -> tuple[list[ImageInput], EmbeddingResult]:
-        batches = embedder.read_batches(chunk, encoded)
+        loop = asyncio.get_running_loop()
+
+        def most() -> int:
+            return asyncio.run_coroutine_threadsafe(self.max_image_bytes(), loop).result()
+
+        batches = embedder.read_batches(chunk, lambda image: embedder.read_within(image, most))
         results = []
         while batch := await asyncio.to_thread(next, batches, None):
             results.append(embedder.explained(await self.embed_batch([image for image, _ in batch]), batch))
@@ -130,16 +150,20 @@ class AsyncClient(ClientBase[AsyncTransport]):
             case AskModel(server):
                 return await self._transports[server].model()
             case AskEmbeddings(server, batch):
-                return await self._transports[server].embed(batch)
+                async with self._rooms[server]:
+                    return await self._transports[server].embed(batch)
             case Decode(images, preprocessing):
-                return await asyncio.to_thread(decode_all, images, preprocessing)
+                most = max(self._max_bytes_here, *map(len, images))
+                return await asyncio.to_thread(decode_all, images, preprocessing, most)
 
 
 async def _chunks(images: AnyIterable) -> AsyncGenerator[list[ImageInput], None]:
     chunks: Chunks[ImageInput] = Chunks(MAX_IMAGES, MAX_BYTES)
     index = 0
     async for image in _each(images):
-        now = snapshot(image, index)
+        # To copy an opened picture is to decode it.
+        light = isinstance(image, (str, bytes, os.PathLike))
+        now = snapshot(image, index) if light else await asyncio.to_thread(snapshot, image, index)
         index += 1
         if full := chunks.add(now, weight(now)):
             yield full

@@ -1,11 +1,15 @@
 """The SDK for threads: images in, arrays out."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+import httpx2
+
+from vssl.manifest import Precision
 from vssl_client.base import ClientBase
 from vssl_client.embedder import OnError, embed_images, stream_images
 from vssl_client.errors import ClientError
@@ -30,7 +34,7 @@ class Transport(Protocol):
         """Close the connections."""
 
 
-class Client(ClientBase[Transport]):
+class Client(ClientBase[Transport, httpx2.Client]):
     """A server, or several. May be used from many threads; close it, or use it in a `with` statement.
 
     >>> with Client(url) as client:
@@ -48,7 +52,7 @@ class Client(ClientBase[Transport]):
     >>> len(without), without.index
     (1, array([1]))
 
-    With no address the model that comes with vssl runs in this process.
+    With no address a bundle runs in this process, by default the model that comes with vssl.
     """
 
     def model(self) -> ModelInfo:
@@ -98,6 +102,14 @@ class Client(ClientBase[Transport]):
         """
         return self._run(self._embed_steps(images))
 
+    def max_image_bytes(self) -> int:
+        """Encoded bytes of the largest image that is read and sent: the option, or else what the server takes.
+
+        Raises:
+            ClientError: as for `embed`.
+        """
+        return self._run(self._max_bytes_steps())
+
     def close(self) -> None:
         """Close the connections."""
         for transport in self._transports:
@@ -111,17 +123,21 @@ class Client(ClientBase[Transport]):
     ) -> None:
         self.close()
 
-    def _in_process(self) -> Transport:
-        from vssl_client.local import DefaultModel
+    def _in_process(self, precision: Precision) -> Transport:
+        from vssl_client.local import InProcess
 
-        return DefaultModel()
+        return InProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":
-            return HttpTransport(url, self._options)
-        from vssl_client.triton import Blocking, TritonTransport
+            return HttpTransport(url, self._options, self._http_client)
+        from vssl_client.apart import Blocking
+        from vssl_client.triton import TritonTransport
 
         return Blocking(TritonTransport(url, self._options))
+
+    def _room(self) -> AbstractContextManager[Any]:
+        return threading.BoundedSemaphore(self._options.connections)
 
     def _run(self, steps: Steps[R]) -> R:
         """Do one step after another to the end."""
@@ -146,6 +162,7 @@ class Client(ClientBase[Transport]):
             case AskModel(server):
                 return self._transports[server].model()
             case AskEmbeddings(server, batch):
-                return self._transports[server].embed(batch)
+                with self._rooms[server]:
+                    return self._transports[server].embed(batch)
             case Decode(images, preprocessing):
-                return decode_all(images, preprocessing)
+                return decode_all(images, preprocessing, max(self._max_bytes_here, *map(len, images)))

@@ -37,6 +37,13 @@ class Embedder(Protocol):
             ClientError: the server does not say.
         """
 
+    def max_image_bytes(self) -> int:
+        """Encoded bytes of the largest image that it takes.
+
+        Raises:
+            ClientError: the server does not say.
+        """
+
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
         """Embed at least one encoded image. One that can't be embedded has its error in its row.
 
@@ -69,7 +76,11 @@ def _stream(embedder: Embedder, images: Iterable[ImageInput], on_error: OnError)
     inputs = (snapshot(image, index) for index, image in enumerate(images))
     chunks = chunked(inputs, MAX_IMAGES, weight, MAX_BYTES)
     done = 0
-    with ordered(lambda chunk: (chunk, embed_each(embedder, chunk, encoded)), chunks, embedder.in_flight) as batches:
+
+    def read(image: ImageInput) -> bytes:
+        return read_within(image, embedder.max_image_bytes)
+
+    with ordered(lambda chunk: (chunk, embed_each(embedder, chunk, read)), chunks, embedder.in_flight) as batches:
         for chunk, result in batches:
             yield placed(result, chunk, done, on_error)
             done += len(chunk)
@@ -88,6 +99,21 @@ def placed(result: EmbeddingResult, images: Sequence[ImageInput], first: int, on
                 raise error
     result = replace(result, index=np.arange(first, first + len(images)), names=[name_of(image) for image in images])
     return result[result.ok] if on_error == "skip" else result
+
+
+def read_within(image: ImageInput, max_bytes: Callable[[], int]) -> bytes:
+    """The bytes of an image file. How large one may be is asked only where that matters.
+
+    Raises:
+        ImageError, OSError: as for `encoded`.
+        ClientError: the server does not say how large it may be.
+    """
+    try:
+        return encoded(image)
+    except ImageError as error:
+        if error.type != "too_many_bytes":
+            raise
+    return encoded(image, max_bytes())
 
 
 def no_rows(model: ModelInfo) -> EmbeddingResult:

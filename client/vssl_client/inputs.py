@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def name_of(image: ImageInput) -> str | None:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
 
 
-def encoded(image: ImageInput) -> bytes:
+def encoded(image: ImageInput, max_bytes: int = DEFAULT_LIMITS.max_bytes) -> bytes:
     """The bytes of an image file; pixels become a PNG, without loss.
 
     Raises:
@@ -67,7 +68,7 @@ def encoded(image: ImageInput) -> bytes:
         return image
     if isinstance(image, (str, os.PathLike)):
         with Path(image).open("rb") as file:
-            return within(file.read(DEFAULT_LIMITS.max_bytes + 1), DEFAULT_LIMITS.max_bytes)
+            return within(file.read(max_bytes + 1), max_bytes)
     if isinstance(image, np.ndarray):
         picture = Image.fromarray(image)
     else:
@@ -79,15 +80,15 @@ def encoded(image: ImageInput) -> bytes:
 
 
 def decode_all(
-    images: Sequence[bytes], preprocessing: Preprocessing
+    images: Sequence[bytes], preprocessing: Preprocessing, max_bytes: int = DEFAULT_LIMITS.max_bytes
 ) -> tuple[npt.NDArray[np.uint8], list[ImageRejected | None]]:
     """Pixels uint8 [M, S, S, 3] of the images that can be decoded, and for each image why it can't, or None."""
     pixels = np.empty((len(images), preprocessing.size, preprocessing.size, 3), np.uint8)
     errors: list[ImageRejected | None] = []
-    good = 0
+    good, limits = 0, replace(DEFAULT_LIMITS, max_bytes=max_bytes)
     for image in images:
         try:
-            pixels[good] = decode(image, preprocessing)
+            pixels[good] = decode(image, preprocessing, limits)
             errors.append(None)
             good += 1
         except ImageError as error:

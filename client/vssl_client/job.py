@@ -12,7 +12,6 @@ from pathlib import Path
 
 from vssl.errors import UsageError
 from vssl.files import locked
-from vssl.preprocessing import DEFAULT_LIMITS
 from vssl.sources import Source, no_images
 from vssl_client.done import DonePaths
 from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
@@ -124,9 +123,10 @@ def embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
         ClientError: they could not be embedded as a whole.
     """
     files: dict[str, tuple[str, int]] = {}
+    most = embedder.max_image_bytes()
 
     def read(path: str) -> bytes:
-        data = source.read(path, DEFAULT_LIMITS.max_bytes)
+        data = source.read(path, most)
         files[path] = hashlib.sha256(data).hexdigest(), len(data)
         return data
 

@@ -1,12 +1,14 @@
 """How a client talks to its servers, whichever way it does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import vssl
 from vssl.errors import UsageError
 
 TransportName = Literal["http", "grpc", "triton"]
 Compression = Literal["gzip"]
+USER_AGENT = f"vssl/{vssl.__version__}"
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,18 @@ class Options:
     timeout: float = 60.0
     retries: int = 5
     connections: int = 4
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     compression: Compression | None = None
     resize_locally: bool = False
+    max_image_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.transport not in get_args(TransportName):
             raise UsageError(f"transport {self.transport!r} is not one of {', '.join(get_args(TransportName))}")
         if self.compression not in (None, *get_args(Compression)):
             raise UsageError(f"compression {self.compression!r} is not gzip or None")
-        if self.timeout <= 0 or self.retries < 0 or self.connections < 1:
-            raise UsageError("timeout and connections must be over 0, and retries not under it")
+        if self.timeout <= 0 or self.retries < 0 or self.connections < 1 or (self.max_image_bytes or 1) < 1:
+            raise UsageError("timeout, connections and max_image_bytes must be over 0, and retries not under it")
         if self.model is None and self.transport != "http":
             raise UsageError("name the model with `model`: a Triton server has many")
 

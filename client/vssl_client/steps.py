@@ -4,6 +4,7 @@ Each function is a generator that yields what is to be done next and is sent the
 `Client` does the steps in threads, `AsyncClient` in an event loop; the decisions are made here, once.
 """
 
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
 from vssl_client.errors import (
+    ClientError,
     ConnectionFailed,
     ImageRejected,
     ModelChanged,
@@ -25,6 +27,7 @@ from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, joined, s
 from vssl_client.servers import Servers
 
 R = TypeVar("R")
+LOG = logging.getLogger("vssl.client")
 PASSING = (ConnectionFailed, Overloaded, ServerFailed)
 """What another try, or another server, may mend."""
 
@@ -89,6 +92,7 @@ def model(servers: Servers, retries: int) -> Steps[ModelInfo]:
         ClientError: none answers.
     """
     attempt = 0
+    problem: ClientError
     while True:
         found: dict[int, ModelInfo] = {}
         for server in servers.rested():
@@ -107,7 +111,7 @@ def model(servers: Servers, retries: int) -> Steps[ModelInfo]:
         if attempt == retries:
             raise problem
         attempt += 1
-        yield Pause(servers.pause())
+        yield _pause(servers, problem, f"retry {attempt} of {retries}")
 
 
 def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
@@ -169,4 +173,11 @@ def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingRes
                 failed.append(server)
                 if len(failed) >= retries + len(servers):
                     raise
-        yield Pause(servers.pause())
+                problem = error
+        yield _pause(servers, problem, f"try {len(failed) + 1} of {retries + len(servers)}")
+
+
+def _pause(servers: Servers, problem: ClientError, next_one: str) -> Pause:
+    seconds = servers.pause()
+    LOG.debug("%s (request %s); %s in %.2f s", problem, problem.request_id, next_one, seconds)
+    return Pause(seconds)

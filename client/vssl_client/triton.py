@@ -1,16 +1,14 @@
 """Triton, and whatever else speaks the Open Inference Protocol v2 (`vssl serve` does), through tritonclient.
 
-Only its asynchronous clients are used: the threaded HTTP one is built on gevent and not safe in threads. `Blocking`
-is the way to them for callers that wait.
+Only its asynchronous clients are used: the threaded HTTP one is built on gevent and not safe in threads.
+`vssl_client.apart` is the way to them.
 """
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +24,13 @@ from vssl_client.errors import (
     ServerFailed,
 )
 from vssl_client.inputs import decode_all
-from vssl_client.options import Options
+from vssl_client.network import address, is_loopback
+from vssl_client.options import USER_AGENT, Options
 from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled, spread
 from vssl_client.steps import Batch, Pixels
+from vssl_client.tracing import REQUEST_ID, traced
 from vssl_client.wire import BUNDLE
 
-R = TypeVar("R")
 GRPC_STATUS = {
     "NOT_FOUND": 404,
     "INVALID_ARGUMENT": 400,
@@ -42,8 +41,10 @@ GRPC_STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }
 """HTTP's word for gRPC's; 500 for the others."""
+SCHEMES = ("http", "https", "grpc", "grpcs")
 SWAPS = 3
 """Tries to get an answer while no other model was put in place."""
+CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
 class TritonTransport:
@@ -58,11 +59,11 @@ class TritonTransport:
     """
 
     def __init__(self, url: str, options: Options) -> None:
-        parsed = urlsplit(url if "://" in url else f"http://{url}")
-        if parsed.scheme not in ("http", "https", "grpc", "grpcs") or not parsed.hostname:
-            raise UsageError(f"{url}: not the address of a server; it must look like 127.0.0.1:8001")
-        self._place = parsed.netloc + parsed.path.rstrip("/")
-        self._secure = parsed.scheme in ("https", "grpcs")
+        self._to = address(url if "://" in url else f"http://{url}", SCHEMES, "127.0.0.1:8001")
+        scheme, _, self._place = self._to.url.partition("://")
+        self._secure = scheme in ("https", "grpcs")
+        agent = {} if options.transport == "grpc" else {"user-agent": USER_AGENT}  # gRPC's is set on the channel
+        self._headers = {**agent, **self._to.headers, **options.headers()}
         self._options, self._grpc = options, options.transport == "grpc"
         self._name = options.model or ""
         try:
@@ -83,8 +84,12 @@ class TritonTransport:
         Raises:
             ClientError: as for `embed`.
         """
-        config = await self._config()
-        metadata = await self._ask("get_model_metadata", self._name, **self._as_json())
+        with traced() as request_id:
+            return await self._model(request_id)
+
+    async def _model(self, request_id: str) -> ModelInfo:
+        config = await self._config(request_id)
+        metadata = await self._ask("get_model_metadata", self._name, request_id, **self._as_json())
         try:
             version = max(map(str, metadata["versions"]), key=lambda text: (len(text), text))
             about = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
@@ -106,14 +111,18 @@ class TritonTransport:
             ConnectionFailed, Overloaded, ServerFailed, RequestRejected, BadAnswer: see there; a batch that is larger
                 than the model's largest is rejected with status 413 before it is sent.
         """
+        with traced() as request_id:
+            return await self._embed(batch, request_id)
+
+    async def _embed(self, batch: Batch, request_id: str) -> EmbeddingResult:
         if self._most is None:
-            self._most, self._bundle = _batch_and_bundle(await self._config())
+            self._most, self._bundle = _batch_and_bundle(await self._config(request_id))
         if len(batch) > self._most:
             raise RequestRejected(f"{self._place}: {self._name} takes {self._most} images at a time", 413)
         if isinstance(batch, Pixels):
-            return await self._infer(self._name, batch.array, "UINT8")
+            return await self._infer(self._name, batch.array, "UINT8", request_id)
         try:
-            return await self._infer(f"{self._name}_image", _column(batch), "BYTES")
+            return await self._infer(f"{self._name}_image", _column(batch), "BYTES", request_id)
         except RequestRejected as rejected:
             if rejected.status not in (400, 422):
                 raise
@@ -122,9 +131,9 @@ class TritonTransport:
             if len(good) == len(batch):
                 raise
         if not good:
-            model = await self.model()
+            model = await self._model(request_id)
             return all_failed(errors, model.name, model.version, model.dimension, self._bundle)
-        return spread(await self._infer(f"{self._name}_image", _column(good), "BYTES"), errors)
+        return spread(await self._infer(f"{self._name}_image", _column(good), "BYTES", request_id), errors)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -132,12 +141,12 @@ class TritonTransport:
         if client is not None:
             await client.close()
 
-    async def _config(self) -> dict[str, Any]:
-        answer = await self._ask("get_model_config", self._name, **self._as_json())
+    async def _config(self, request_id: str) -> dict[str, Any]:
+        answer = await self._ask("get_model_config", self._name, request_id, **self._as_json())
         config: dict[str, Any] = answer.get("config", answer)
         return config
 
-    async def _infer(self, model: str, images: Any, datatype: str) -> EmbeddingResult:  # noqa: ANN401 — an array
+    async def _infer(self, model: str, images: Any, datatype: str, request_id: str) -> EmbeddingResult:  # noqa: ANN401
         """Embed, and know by which bundle.
 
         A real Triton's answers don't name it, only its model's configuration does. That is read before and after, and
@@ -145,20 +154,20 @@ class TritonTransport:
         """
         for _ in range(SWAPS):
             before = self._bundle
-            result = await self._infer_once(model, images, datatype)
+            result = await self._infer_once(model, images, datatype, request_id)
             if result.bundle_id is not None:
                 return result
-            self._most, self._bundle = _batch_and_bundle(await self._config())
+            self._most, self._bundle = _batch_and_bundle(await self._config(request_id))
             if self._bundle == before:
                 return replace(result, bundle_id=before)
         raise ModelChanged(f"{self._place}: the model {self._name} changes all the time; embed again when it rests")
 
-    async def _infer_once(self, model: str, images: Any, datatype: str) -> EmbeddingResult:  # noqa: ANN401 — an array
+    async def _infer_once(self, model: str, images: Any, datatype: str, request_id: str) -> EmbeddingResult:  # noqa: ANN401
         tensor = self._library.InferInput("image", list(images.shape), datatype)
         tensor.set_data_from_numpy(images)
         gzip = self._options.compression
         packed = {"compression_algorithm" if self._grpc else "request_compression_algorithm": gzip} if gzip else {}
-        answer = await self._ask("infer", model, inputs=[tensor], **packed)
+        answer = await self._ask("infer", model, request_id, inputs=[tensor], **packed)
         try:
             found = answer.get_response()
             version = found.model_version if self._grpc else found["model_version"]
@@ -174,14 +183,13 @@ class TritonTransport:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadAnswer(f"{self._place}: {model} gave no valid answer ({error})") from error
 
-    async def _ask(self, method: str, model: str, **arguments: Any) -> Any:  # noqa: ANN401 — each method has its own
+    async def _ask(self, method: str, model: str, request_id: str, **arguments: Any) -> Any:  # noqa: ANN401
         if self._client is None:  # here, for it wants the loop that it will run in
             self._client = self._connected()
+        headers = {**self._headers, REQUEST_ID: request_id}
         try:
             async with asyncio.timeout(self._options.timeout):
-                asked: Awaitable[Any] = getattr(self._client, method)(
-                    model, headers=self._options.headers(), **arguments
-                )
+                asked: Awaitable[Any] = getattr(self._client, method)(model, headers=headers, **arguments)
                 return await asked
         except TimeoutError as error:
             raise ConnectionFailed(f"{self._place}: no answer in time") from error
@@ -195,7 +203,10 @@ class TritonTransport:
     def _connected(self) -> Any:  # noqa: ANN401 — of an optional library
         create = self._library.InferenceServerClient
         if self._grpc:
-            return create(self._place, ssl=self._secure)
+            channel: list[tuple[str, Any]] = [*CHANNEL, ("grpc.primary_user_agent", USER_AGENT)]
+            if is_loopback(self._to.host):
+                channel.append(("grpc.enable_http_proxy", 0))
+            return create(self._place, ssl=self._secure, channel_args=channel)
         return create(
             self._place, ssl=self._secure, conn_limit=self._options.connections, conn_timeout=self._options.timeout
         )
@@ -215,38 +226,6 @@ class TritonTransport:
         if status >= 500:
             return ServerFailed(message, status)
         return RequestRejected(message, status)
-
-
-class Blocking:
-    """A TritonTransport for threads that wait: it runs in an event loop in a thread of its own."""
-
-    def __init__(self, transport: TritonTransport) -> None:
-        self._transport = transport
-        self._loop = asyncio.new_event_loop()
-        # A daemon: an answer that never comes must not keep the process from ending.
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def model(self) -> ModelInfo:
-        """As `TritonTransport.model`."""
-        return self._wait(self._transport.model())
-
-    def embed(self, batch: Batch) -> EmbeddingResult:
-        """As `TritonTransport.embed`."""
-        return self._wait(self._transport.embed(batch))
-
-    def close(self) -> None:
-        """Close the connections and end the threads."""
-        if self._loop.is_closed():
-            return
-        self._wait(self._transport.close())
-        self._wait(self._loop.shutdown_default_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _wait(self, work: Coroutine[Any, Any, R]) -> R:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def _batch_and_bundle(config: dict[str, Any]) -> tuple[int, str | None]:

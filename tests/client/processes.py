@@ -58,7 +58,8 @@ class Proxy:
     """Passes requests on to `upstream`, but meets each with the next of `faults` while there are any.
 
     `edit` is given the path and the body of each answer, and gives the body to send in its place, of the same length.
-    `seen` has the Authorization of each request as soon as its body is there; `always` is a fault for all that is left.
+    `seen` has the Authorization of each request as soon as its body is there, `headers` has all of the last one's;
+    `always` is a fault for all that is left.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -67,6 +68,7 @@ class Proxy:
         self.faults: queue.SimpleQueue[Fault] = queue.SimpleQueue()
         self.always: Fault | None = None
         self.seen: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.headers: Message = Message()
         self.released = threading.Event()
 
     def next_fault(self) -> Fault | None:
@@ -78,7 +80,7 @@ class Proxy:
 
 def passed_on(headers: Message) -> dict[str, str]:
     """The headers without which a body can't be understood."""
-    kept = ("Content-Type", "Content-Encoding", "Inference-Header-Content-Length")
+    kept = ("Content-Type", "Content-Encoding", "Inference-Header-Content-Length", "X-Request-ID")
     return {name: headers[name] for name in kept if name in headers}
 
 
@@ -93,6 +95,7 @@ def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
         def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             fault = proxy.next_fault()
+            proxy.headers = self.headers
             proxy.seen.put(self.headers["Authorization"])
             if fault == "drop":
                 self.close_connection = True

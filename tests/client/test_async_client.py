@@ -1,17 +1,23 @@
 """The SDK in an event loop: the same answers as the one in threads, and a loop that stays free."""
 
 import asyncio
+import gzip
+import io
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import Fault, proxied
 from vssl.bundle import Bundle
-from vssl_client import AsyncClient, ConnectionFailed, EmbeddingResult, ImageRejected, Overloaded
+from vssl.errors import UsageError
+from vssl_client import AsyncClient, ConnectionFailed, EmbeddingResult, ImageRejected, Overloaded, wire
 from vssl_client.embedder import OnError
 from vssl_client.inputs import ImageInput
 
@@ -121,3 +127,60 @@ def test_a_cancelled_call_leaves_a_client_that_works(server: str, tiny_bundle: B
             yield
 
         assert_same(asyncio.run(run(url, release())), oracle(tiny_bundle, images))
+
+
+@pytest.mark.parametrize("way", ["http", "triton"])
+def test_no_heavy_work_is_done_in_the_loop(
+    way: Any, server: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures are copied, bodies made and packed, and answers read in other threads."""
+    if way == "triton":
+        pytest.importorskip("tritonclient")
+    threads: dict[str, set[str]] = {"copy": set(), "compress": set(), "read": set()}
+
+    class Picture(Image.Image):
+        def copy(self) -> Image.Image:
+            threads["copy"].add(threading.current_thread().name)
+            return Image.Image.copy(self)
+
+    def compress(data: bytes, *rest: Any, **more: Any) -> bytes:
+        threads["compress"].add(threading.current_thread().name)
+        return real(data, *rest, **more)
+
+    def read(*given: Any) -> EmbeddingResult:
+        threads["read"].add(threading.current_thread().name)
+        return read_embeddings(*given)
+
+    real, read_embeddings = gzip.compress, wire.read_embeddings
+    monkeypatch.setattr(gzip, "compress", compress)
+    monkeypatch.setattr(wire, "read_embeddings", read)
+    picture = Image.open(io.BytesIO(pictures(1)[0]))
+    picture.load()
+    picture.__class__ = Picture  # type: ignore[assignment]
+
+    async def run() -> EmbeddingResult:
+        async with AsyncClient(server, transport=way, model="tiny", compression="gzip") as client:
+            return await client.embed([picture])
+
+    assert_same(asyncio.run(run()), oracle(tiny_bundle, pictures(1)))
+    used = ["copy", "compress", *(["read"] if way == "http" else [])]
+    assert all(threads[name] for name in used)
+    assert threading.main_thread().name not in set().union(*threads.values())
+
+
+def test_a_bundle_is_loaded_in_a_thread(tiny_bundle: Bundle) -> None:
+    async def run() -> EmbeddingResult:
+        async with AsyncClient(bundle=tiny_bundle.location) as client:
+            results = await asyncio.gather(*(client.embed(pictures(2)) for _ in range(3)))
+            assert (await client.model()).id == tiny_bundle.manifest.id
+            return results[0]
+
+    assert_same(asyncio.run(run()), oracle(tiny_bundle, pictures(2)))
+
+    async def wrong() -> None:
+        async with AsyncClient(bundle="nowhere") as client:
+            for _ in range(2):
+                with pytest.raises(UsageError, match="nowhere: no such bundle"):
+                    await client.model()
+
+    asyncio.run(wrong())

@@ -1,14 +1,17 @@
 """The SDK against a real server, beside the engine in process: every form of image, order, errors, limits."""
 
+import asyncio
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
+import vssl_client
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import serving
@@ -16,9 +19,21 @@ from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
-from vssl_client import Client, ClientError, ConnectionFailed, ImageRejected, RequestRejected
+from vssl.memory import cores
+from vssl.preprocessing import DEFAULT_LIMITS, Limits, decode
+from vssl.sources import open_source
+from vssl_client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    ConnectionFailed,
+    EmbeddingResult,
+    ImageRejected,
+    RequestRejected,
+)
 from vssl_client.embedder import Embedder, embed_images
 from vssl_client.inputs import ImageInput
+from vssl_client.job import embed_source
 from vssl_client.local import LocalEmbedder
 
 
@@ -214,3 +229,70 @@ def test_a_model_is_chosen_by_name_where_a_server_has_several(tiny_bundle: Bundl
             client.model()
         with Client(url, model="third") as client, pytest.raises(RequestRejected, match="third"):
             client.embed(images)
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of more than 32 MiB, less than the server takes."""
+    path = tmp_path_factory.mktemp("heavy") / "one" / "large.bmp"
+    path.parent.mkdir()
+    Image.new("RGB", (3800, 3000), "teal").save(path)
+    assert path.stat().st_size > DEFAULT_LIMITS.max_bytes
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"resize_locally": True}])
+def test_an_image_may_be_as_large_as_the_server_takes(
+    options: dict[str, Any], server: str, tiny_bundle: Bundle, heavy: Path
+) -> None:
+    limits = Limits(max_bytes=2**30)
+    pixels = decode(heavy.read_bytes(), tiny_bundle.manifest.preprocessing, limits)
+    expected = Engine(tiny_bundle)(np.stack([pixels]))
+    with Client(server, **options) as client:
+        assert client.max_image_bytes() > DEFAULT_LIMITS.max_bytes
+        assert_same(client.embed([heavy]), expected)
+
+    async def run() -> EmbeddingResult:
+        async with AsyncClient(server, **options) as client:
+            return await client.embed([heavy])
+
+    assert_same(asyncio.run(run()), expected)
+
+
+def test_an_option_says_how_large_an_image_may_be(server: str, tiny_bundle: Bundle, heavy: Path) -> None:
+    file = heavy.with_name("small.png")
+    for options in ({"url": server}, {"bundle": str(tiny_bundle.location)}):
+        with Client(**options, max_image_bytes=2**26) as client:  # type: ignore[arg-type]
+            assert client.embed([heavy]).ok.all()
+        with Client(**options, max_image_bytes=2**25 + 1) as client:  # type: ignore[arg-type]
+            file.write_bytes(pictures(1)[0])
+            result = client.embed([heavy, file], on_error="return")
+            assert [error and error.type for error in result.errors] == ["too_many_bytes", None]
+
+
+def test_a_job_embeds_what_the_server_takes(client: Client, heavy: Path, tmp_path: Path) -> None:
+    summary = embed_source(open_source(str(heavy.parent)), tmp_path / "out", client, format="npz")
+    assert (summary.failed, summary.embedded >= 1) == (0, True)
+
+
+def test_a_bundle_runs_in_this_process(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    images = pictures(3)
+    for location in (tiny_bundle.location, str(tiny_bundle.location)):
+        with Client(bundle=location) as client:
+            assert_same(client.embed(images), oracle(tiny_bundle, images))
+            assert client.in_flight == cores() + 1
+            assert repr(client) == f"Client(bundle='{tiny_bundle.location}')"
+    with pytest.raises(UsageError, match="no model in int8; there are fp32"):
+        Client(bundle=tiny_bundle.location, precision="int8")
+    with pytest.raises(UsageError, match="no such bundle"):
+        Client(bundle=tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="one of the two"):
+        Client("http://127.0.0.1:9", bundle=tiny_bundle.location)
+
+
+def test_public_names_are_listed_and_there() -> None:
+    assert set(vssl_client.__all__) <= set(dir(vssl_client))
+    for name in vssl_client.__all__:
+        assert getattr(vssl_client, name) is not None
+    with pytest.raises(AttributeError, match="Klient"):
+        _ = vssl_client.Klient

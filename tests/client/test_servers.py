@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import Proxy, proxied, serving
+from tests.client.processes import Proxy, free_port, proxied, serving
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle
 from vssl.errors import UsageError
@@ -122,6 +122,40 @@ def test_one_that_dies_costs_only_retries(way: str, tiny_bundle: Bundle) -> None
         killer.start()
         assert_same(embed(), oracle(tiny_bundle, images))
         killer.join()
+
+
+@pytest.mark.parametrize("way", ["threads", "event loop"])
+def test_the_last_one_that_answers_gets_no_more_than_it_may(way: str, server: str, tiny_bundle: Bundle) -> None:
+    images = pictures(64 * 8)
+    dead = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+    with proxied(server) as (proxy, survivor):
+        under_way, most, lock, crowd = 0, 0, threading.Lock(), threading.Event()
+
+        def count(path: str, body: bytes) -> bytes:
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+                if under_way > 2:
+                    crowd.set()
+            crowd.wait(0.2)  # time enough for the others to come too
+            with lock:
+                under_way -= 1
+            return body
+
+        proxy.edit = count
+        if way == "threads":
+            with Client([*dead, survivor], connections=2) as client:
+                result = client.embed(images)
+        else:
+
+            async def run() -> EmbeddingResult:
+                async with AsyncClient([*dead, survivor], connections=2) as client:
+                    return await client.embed(images)
+
+            result = asyncio.run(run())
+    assert_same(result, oracle(tiny_bundle, images))
+    assert most == 2
 
 
 def test_none_left_is_an_error(server: str, impatient: None) -> None:
