@@ -15,11 +15,12 @@ from starlette.responses import Response
 
 import vssl
 from vssl_server import inference_rest, metrics, repository, schema
-from vssl_server.access import OPEN_PATHS, AccessMiddleware, AdminKeys, Keys
+from vssl_server.access import OPEN_PATHS, AccessMiddleware
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
 from vssl_server.inference_protocol import Catalogue
+from vssl_server.keys import Keys
 from vssl_server.model import Model
 from vssl_server.openai_api import create_embeddings
 from vssl_server.repository import Open, Repository
@@ -82,8 +83,8 @@ def create_app(
         app.state.repository = Repository(service, open_model, locations)
         repository.add_routes(app, app.state.repository)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
-    keys, admin_keys = Keys(settings.api_keys_file), AdminKeys(settings.admin_keys_file)
-    app.add_middleware(AccessMiddleware, keys=keys, admin_keys=admin_keys, settings=settings)
+    keys = Keys(settings.api_keys_file, settings.admin_keys_file)
+    app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     return app
 
 

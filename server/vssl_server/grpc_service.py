@@ -15,11 +15,12 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from vssl.errors import VsslError
 from vssl_server import metrics
-from vssl_server.access import AdminKeys, Keys, log, name_of, record
+from vssl_server.access import log, name_of, record
 from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.grpc_limits import ReceiveLimit, channel_options
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.keys import ADMIN, EMBED, Keys
 from vssl_server.repository import Parameters, Repository
 from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid
@@ -41,7 +42,8 @@ OPEN_METHODS = ("ServerLive", "ServerReady")
 """These answer without a key, as the health service does."""
 
 ADMIN_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
-"""These need an administrator's key, and no other will do."""
+SCOPES = {"ModelInfer": EMBED} | dict.fromkeys(ADMIN_METHODS, ADMIN)
+"""What a key must be for; where nothing stands, any key will do."""
 
 WATCH_SECONDS = 1.0
 """Between two looks at the state on behalf of a client that watches it."""
@@ -66,9 +68,9 @@ async def start(
     """
     host, port = settings.host, settings.grpc_port
     server = grpc.aio.server(interceptors=[ReceiveLimit(catalogue.service)], options=channel_options(settings))
-    service = InferenceService(catalogue, keys, AdminKeys(settings.admin_keys_file))
+    service = InferenceService(catalogue, keys)
     if repository is not None:
-        service = Administration(catalogue, keys, AdminKeys(settings.admin_keys_file), repository)
+        service = Administration(catalogue, keys, repository)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(Health(catalogue), server)
     try:
@@ -95,10 +97,8 @@ def rpc(handler: Handler) -> Handler:
         request_id = name_of(metadata.get(REQUEST_ID))
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
-            if handler.__name__ in ADMIN_METHODS:
-                self.admin_keys.check(metadata.get("authorization"))
-            elif handler.__name__ not in OPEN_METHODS:
-                self.keys.check(metadata.get("authorization"))
+            if handler.__name__ not in OPEN_METHODS:
+                self.keys.check(metadata.get("authorization"), SCOPES.get(handler.__name__))
             with nullcontext() if handler.__name__ in OPEN_METHODS else called(path, metadata):
                 answer = await handler(self, request, context)
             status = grpc.StatusCode.OK
@@ -122,8 +122,8 @@ def rpc(handler: Handler) -> Handler:
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
 
-    def __init__(self, catalogue: Catalogue, keys: Keys, admin_keys: AdminKeys) -> None:
-        self.catalogue, self.service, self.keys, self.admin_keys = catalogue, catalogue.service, keys, admin_keys
+    def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
+        self.catalogue, self.service, self.keys = catalogue, catalogue.service, keys
 
     @rpc
     async def ServerLive(self, request: Message, context: Context) -> Message:  # noqa: N802
@@ -186,8 +186,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
 class Administration(InferenceService):
     """With Triton's repository extension: what is served can be changed."""
 
-    def __init__(self, catalogue: Catalogue, keys: Keys, admin_keys: AdminKeys, repository: Repository) -> None:
-        super().__init__(catalogue, keys, admin_keys)
+    def __init__(self, catalogue: Catalogue, keys: Keys, repository: Repository) -> None:
+        super().__init__(catalogue, keys)
         self.repository = repository
 
     @rpc

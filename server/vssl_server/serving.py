@@ -23,10 +23,10 @@ from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.memory import cores
-from vssl_server.access import Keys
 from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError, Infer
 from vssl_server.inference_protocol import Catalogue
+from vssl_server.keys import Keys
 from vssl_server.model import Model
 from vssl_server.pool import Pool
 from vssl_server.protocol import IDLE_SECONDS, Protocol
@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
         settings = self.service.settings
         if settings.grpc_port is not None:
-            keys = Keys(settings.api_keys_file)
+            keys = Keys(settings.api_keys_file, settings.admin_keys_file)
             starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
         await super().startup(sockets)

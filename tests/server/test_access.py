@@ -16,7 +16,7 @@ from vssl.bundle import Bundle
 from vssl_client import Client
 
 PNG = {"Content-Type": "image/png"}
-FILE = "# two keys\n\n  first-key  \nsecond key\n"
+FILE = "# two keys\n\n  first-key  \nsecond-key name=two\n"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_other_protocols_shapes(guarded: Served) -> None:
     assert guarded.client.get("/openapi.json").status_code == 401
 
 
-@pytest.mark.parametrize("header", ["Bearer first-key", "bearer  first-key", "Bearer second key"])
+@pytest.mark.parametrize("header", ["Bearer first-key", "bearer  first-key", "Bearer second-key"])
 def test_each_key_opens(guarded: Served, header: str) -> None:
     headers = PNG | {"Authorization": header}
     assert guarded.client.post("/v1/embed", content=png(1), headers=headers).status_code == 200
@@ -92,7 +92,20 @@ def test_grpc_with_and_without_a_key(guarded: Served) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "No such file"), (b"\n# none\n", "holds no key"), (b"\xff", "can't be read"), ("é".encode(), "not ASCII")],
+    [
+        (None, "No such file"),
+        (b"\n# none\n", "holds no key"),
+        (b"\xff", "can't be read"),
+        ("é".encode(), "line 1: a key is not ASCII"),
+        (b"a\nsecret word", "line 2: a key has no spaces"),
+        (b"secret name=a/b", "line 1: name= is not valid"),
+        (b"secret name=a name=b", "name= is there twice"),
+        (b"secret scopes=embed,", "scopes are embed, search:GALLERY"),
+        (b"secret scopes=search", "scopes are embed"),
+        (b"secret filter=[1]", "filter= is not a JSON object"),
+        (b'secret filter={"a": 1} name=b', "filter= is not a JSON object"),
+        (b"secret\nsecret name=b", "line 2: this key stands on another line too"),
+    ],
 )
 def test_a_file_without_keys_is_one_line(tmp_path: Path, tiny_bundle: Bundle, content: bytes | None, why: str) -> None:
     file = tmp_path / "keys"
@@ -102,6 +115,7 @@ def test_a_file_without_keys_is_one_line(tmp_path: Path, tiny_bundle: Bundle, co
     assert status == 2
     assert f"--api-keys-file {file}" in written
     assert why in written
+    assert "secret" not in written
 
 
 def test_a_requests_name_is_echoed_and_logged(tiny_bundle: Bundle) -> None:

@@ -29,9 +29,9 @@ from tests.server.test_process import failed, running
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings
 from vssl.preprocessing import decode
-from vssl_server.access import Keys
 from vssl_server.grpc_service import SERVICE, start
 from vssl_server.inference_protocol import Catalogue
+from vssl_server.keys import Keys
 from vssl_server.service import Service
 
 FILES = [png(shade) for shade in (10, 120, 250)]
@@ -46,7 +46,7 @@ def over_grpc(served: Served) -> Iterator[str]:
     thread.start()
     service: Service = served.client.app.state.service  # type: ignore[attr-defined]
     settings = service.settings.model_copy(update={"grpc_port": 0})
-    starting = start(Catalogue(service), Keys(settings.api_keys_file), settings)
+    starting = start(Catalogue(service), Keys(settings.api_keys_file, settings.admin_keys_file), settings)
     server, port = asyncio.run_coroutine_threadsafe(starting, loop).result(60)
     try:
         yield f"127.0.0.1:{port}"

@@ -172,8 +172,8 @@ def test_the_same_over_grpc(folder: Path) -> None:
         address = server.line.partition("grpc://")[2].strip()
         with triton_grpc.InferenceServerClient(address) as client, grpc.insecure_channel(address) as channel:
             admin, user = {"authorization": "Bearer admin"}, {"authorization": "Bearer user"}
-            for headers in ({}, user):
-                with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+            for headers, code in (({}, "UNAUTHENTICATED"), (user, "PERMISSION_DENIED.*lacks the scope admin")):
+                with pytest.raises(InferenceServerException, match=code):
                     client.load_model("one", headers=headers)
             asked = service_pb2.RepositoryModelLoadRequest(model_name="two")
             asked.parameters["bundle"].string_param = str(folder / "two")
