@@ -16,6 +16,7 @@ from starlette.responses import Response
 import vssl
 from vssl_server import inference_rest, metrics, repository, schema
 from vssl_server.access import OPEN_PATHS, AccessMiddleware
+from vssl_server.admission import AdmissionMiddleware
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
@@ -83,6 +84,7 @@ def create_app(
         app.state.repository = Repository(service, open_model, locations)
         repository.add_routes(app, app.state.repository)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
+    app.add_middleware(AdmissionMiddleware, pending=service.pending, max_body_bytes=settings.max_body_bytes)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     return app

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vssl.engine import OUTPUTS, Embeddings
-from vssl_server.decoding import Encoded, from_base64
+from vssl_server.data_uri import from_base64
+from vssl_server.decoding import Encoded
 
 OVERHEAD = 1024
 """Bytes that an entry takes beside its numbers: the key, three array heads, its place in the order."""

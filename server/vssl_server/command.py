@@ -21,6 +21,12 @@ def serve(
     grpc_streams: Annotated[int | None, typer.Option(help="Requests of a gRPC connection at a time (100).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes behind the port (1).")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
+    max_json_bytes: Annotated[
+        int | None, typer.Option(help="Largest body of a request without images or tensors (1048576).")
+    ] = None,
+    max_pending_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of all bodies in memory at once (1073741824).")
+    ] = None,
     max_images: Annotated[int | None, typer.Option(help="Most images in one request (256).")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of one image (64000000).")] = None,
     max_request_pixels: Annotated[int | None, typer.Option(help="Most pixels of one request (256000000).")] = None,

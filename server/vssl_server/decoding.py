@@ -5,7 +5,6 @@ as much as decoding a small image. So one small image is decoded in the loop's o
 computes without Python's lock, would wait for it once an image.
 """
 
-import base64
 import binascii
 import threading
 import time
@@ -28,6 +27,8 @@ from vssl.preprocessing import (
     to_pixels,
 )
 from vssl_server.batcher import Answer, Pixels, settle
+from vssl_server.data_uri import from_base64
+from vssl_server.errors import clipped
 from vssl_server.pool import Line, Pool
 
 Encoded = bytes | str
@@ -55,10 +56,16 @@ Queue = Callable[[Sequence[Pixels], "Future[Answer]", float], object]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why one image has no embedding. `type` is a stable word: those of ImageError, and `invalid_base64`."""
+    """Why one image has no embedding. `type` is a stable word: those of ImageError, and `invalid_base64`.
+
+    An answer may hold as many of these as images, so each says little: 200 characters.
+    """
 
     type: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clipped(self.message, 200))
 
 
 class BadImagesError(Exception):
@@ -241,19 +248,3 @@ def _refusal(error: ImageError | binascii.Error) -> Refusal:
     if isinstance(error, ImageError):
         return Refusal(error.type, str(error))
     return Refusal("invalid_base64", f"the data are not base64: {error}")
-
-
-def from_base64(text: str) -> bytes:
-    """Decode base64, bare or as a data URI, in the standard alphabet with its padding.
-
-    Raises:
-        binascii.Error: it is something else.
-    """
-    if text.startswith("data:"):
-        head, _, text = text.partition(",")
-        if not head.endswith(";base64"):
-            raise binascii.Error("a data URI must look like data:image/png;base64,…")
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:  # characters outside ASCII
-        raise binascii.Error(str(error)) from error

@@ -21,14 +21,26 @@ REQUEST_ID = "x-request-id"
 """The header, and the scope's key, with the request's name in the logs."""
 
 
+MAX_MESSAGE, MAX_PARAM = 2000, 200
+"""Bytes of UTF-8. What is wrong may be as long as the request; gRPC's clients take 8 KiB of metadata and no more."""
+
+MAX_PROBLEMS = 5
+"""Of one request that an answer tells of."""
+
+
 class ApiError(Exception):
-    """An answer other than the one asked for. `code` is a stable word to branch on, `param` the field at fault."""
+    """An answer other than the one asked for. `code` is a stable word to branch on, `param` the field at fault.
+
+    A message or a parameter that is too long ends in `…`.
+    """
 
     def __init__(
         self, status: int, code: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
+        message = clipped(message, MAX_MESSAGE)
         super().__init__(message)
-        self.status, self.code, self.message, self.param, self.headers = status, code, message, param, headers
+        self.status, self.code, self.message, self.headers = status, code, message, headers
+        self.param = None if param is None else clipped(param, MAX_PARAM)
 
     def response(self, path: str) -> Response:
         """The error, counted, in the shape of the protocol that the path belongs to."""
@@ -44,11 +56,35 @@ def busy(status: int, code: str, message: str) -> ApiError:
     return ApiError(status, code, message, headers={"Retry-After": "1"})
 
 
-def invalid_options(problems: Sequence[Any]) -> ApiError:
-    """422 from pydantic's list of errors in the query or in the JSON's options."""
-    names = [next((str(part) for part in problem["loc"] if part != "query"), "body") for problem in problems]
-    texts = [f"{name}: {problem['msg']}" for name, problem in zip(names, problems, strict=True)]
-    return ApiError(422, "invalid_option", "; ".join(texts), param=names[0])
+def clipped(text: str, most: int) -> str:
+    """At most so many bytes of UTF-8; where something was left out, it ends in `…`."""
+    if len(text) * 4 <= most:
+        return text
+    data = text[:most].encode(errors="replace")  # a surrogate is no text
+    if len(data) <= most and len(text) <= most:
+        return data.decode()
+    return data[: most - 3].decode(errors="ignore") + "…"
+
+
+def several(problems: Sequence[str]) -> str:
+    """The first of them, and how many there are beyond."""
+    told = [clipped(problem, MAX_MESSAGE // MAX_PROBLEMS - 20) for problem in problems[:MAX_PROBLEMS]]
+    more = len(problems) - len(told)
+    return "; ".join(told) + (f"; and {more:,} more" if more else "")
+
+
+def invalid_option(message: str, param: str) -> ApiError:
+    """422: a value in the query or in the JSON that is not what it must be."""
+    return ApiError(422, "invalid_option", message, param)
+
+
+def described(problems: Sequence[Any]) -> tuple[str, str]:
+    """A message and the first field at fault, from pydantic's list of errors."""
+    places = [[str(part) for part in problem["loc"] if part != "query"] or ["body"] for problem in problems]
+    texts = [
+        f"{clipped('.'.join(place), 100)}: {problem['msg']}" for place, problem in zip(places, problems, strict=True)
+    ]
+    return several(texts), places[0][0]
 
 
 def _type(status: int) -> str:
@@ -69,7 +105,7 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
-    return invalid_options(error.errors()).response(request.url.path)
+    return invalid_option(*described(error.errors())).response(request.url.path)
 
 
 async def _disconnected(_: Request, error: ClientDisconnect) -> Response:

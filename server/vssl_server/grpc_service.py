@@ -20,6 +20,7 @@ from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.grpc_limits import ReceiveLimit, channel_options
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.json_body import MANY
 from vssl_server.keys import ADMIN, EMBED, Keys
 from vssl_server.repository import Parameters, Repository
 from vssl_server.settings import Settings
@@ -172,7 +173,9 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         model = self.catalogue.find(request.model_name, request.model_version)
         async with self.service.receiving():
             outputs = chosen([output.name for output in request.outputs])
-        result = await self.service.answer(model.infer(_tensors(request)), INPUT)
+        with self.service.pending.request() as held:
+            held.reach(request.ByteSize())
+            result = await self.service.answer(model.infer(_tensors(request)), INPUT)
         with model.model.metrics.encode_seconds.time():
             answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
             for name, array in arrays(outputs, result):
@@ -219,7 +222,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(self, request: Message, context: Context) -> Message:  # noqa: N802
         """SERVING while every model can answer."""
         if request.service not in ("", SERVICE):
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}; there is {SERVICE}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service[:100]!r}; there is {SERVICE}")
         return self._status()
 
     async def Watch(self, request: Message, context: Context) -> AsyncIterator[Message]:  # noqa: N802
@@ -249,6 +252,8 @@ def _tensors(request: Message) -> list[Tensor]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise invalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
+    if len(request.inputs) > MANY or any(len(given.shape) > MANY for given in request.inputs):
+        raise invalid(f"over {MANY} inputs, or an input of over {MANY} dimensions")
     tensors = []
     for index, given in enumerate(request.inputs):
         values = given.contents.bytes_contents if given.datatype == "BYTES" else given.contents.uint_contents

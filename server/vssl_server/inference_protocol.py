@@ -166,7 +166,7 @@ class Catalogue:
 
 
 def chosen(names: Sequence[str]) -> Sequence[str]:
-    """The outputs that were asked for; all of them where none was.
+    """The outputs that were asked for, each once; all of them where none was.
 
     Raises:
         ApiError: 400, an output that no model has.
@@ -174,7 +174,7 @@ def chosen(names: Sequence[str]) -> Sequence[str]:
     for name in names:
         if name not in OUTPUTS:
             raise invalid(f"no output {name!r}; there are {', '.join(OUTPUTS)}")
-    return names or OUTPUTS
+    return list(dict.fromkeys(names)) or OUTPUTS
 
 
 def arrays(names: Sequence[str], result: Result) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

@@ -1,25 +1,30 @@
 """The Open Inference Protocol v2 over HTTP, with the binary tensor extension; `/config` and `/stats` are Triton's."""
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl_server import inference_schema as schema
+from vssl_server.body import read_body
 from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, busy
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, InferenceModel, arrays, chosen
+from vssl_server.json_body import bounded, check, parse_object, without_nulls
 from vssl_server.model import Result
-from vssl_server.request import read_decompressed
 from vssl_server.service import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
 from vssl_server.tensors import Tensor, invalid
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+MAX_DIGITS = 18
+"""Of a length in a header; Python's own limit ends in an error of another kind."""
 
 Dimension = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -117,12 +122,12 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     service: Service = catalogue.service
     model = catalogue.find(name, version)
     async with service.receiving():
-        body = await read_decompressed(request, service.settings.max_body_bytes)
-    header_length = request.headers.get(HEADER_LENGTH)
-    if header_length == "0":
+        json_bytes = _whole_number(request.headers.get(HEADER_LENGTH))
+        body = await read_body(request, service.settings.max_body_bytes, json_bytes)
+    if json_bytes == 0:
         tensors, asked, outputs = _raw(model, body)
     else:
-        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, header_length)
+        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes)
     result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT)
     large = len(result.answer.embeddings) > LARGE_ANSWER
     with model.model.metrics.encode_seconds.time():
@@ -140,17 +145,11 @@ def _raw(model: InferenceModel, body: bytes) -> Parsed:
     return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], asked, asked.binary()
 
 
-def _parse(body: bytes, header_length: str | None) -> Parsed:
-    length = len(body) if header_length is None else _whole_number(header_length)
+def _parse(body: bytes, json_bytes: int | None) -> Parsed:
+    length = len(body) if json_bytes is None else json_bytes
     if length > len(body):
         raise invalid(f"{HEADER_LENGTH} is {length:,}, the body has {len(body):,} bytes")
-    try:
-        asked = InferenceRequest.model_validate(orjson.loads(body[:length]))
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"the request is not valid JSON: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise invalid(f"{'.'.join(map(str, problem['loc'])) or 'the request'}: {problem['msg']}") from None
+    asked = _asked(parse_object(memoryview(body)[:length], refuse=_refuse))
     tensors, rest = [], memoryview(body)[length:]
     for tensor in asked.inputs:
         size = tensor.parameters.get("binary_data_size")
@@ -168,10 +167,26 @@ def _parse(body: bytes, header_length: str | None) -> Parsed:
     return tensors, asked, asked.binary()
 
 
-def _whole_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+def _asked(fields: dict[str, Any]) -> InferenceRequest:
+    """The request; of its lists only `data` may be long."""
+    bounded(fields, refuse=_refuse)
+    for key in ("inputs", "outputs"):
+        if isinstance(tensors := fields.get(key), list):
+            fields[key] = [without_nulls(tensor) if isinstance(tensor, dict) else tensor for tensor in tensors]
+            for tensor in fields[key]:
+                if isinstance(tensor, dict):
+                    bounded(tensor, {"data": sys.maxsize}, _refuse)
+    return check(InferenceRequest, fields, _refuse)
+
+
+def _refuse(message: str, field: str) -> ApiError:
+    return invalid(message)
+
+
+def _whole_number(text: str | None) -> int | None:
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS):
         raise invalid(f"{HEADER_LENGTH} is {text!r}, not a number of bytes")
-    return int(text)
+    return None if text is None else int(text)
 
 
 def _write(

@@ -5,17 +5,20 @@ import time
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl.bundle import Manifest
 from vssl_server.answer import trust
+from vssl_server.body import read_json
 from vssl_server.embed_api import timing
-from vssl_server.errors import ApiError, invalid_options
+from vssl_server.errors import ApiError, invalid_option
+from vssl_server.json_body import bounded, check, parse_object
 from vssl_server.model import Result
-from vssl_server.request import check_count, read_json
+from vssl_server.request import check_count, most_values
 from vssl_server.service import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
+from vssl_server.settings import Settings
 
 
 class EmbeddingRequest(BaseModel):
@@ -37,27 +40,30 @@ async def create_embeddings(request: Request) -> Response:
     started = time.monotonic()
     service: Service = request.app.state.service
     async with service.receiving():
-        data = await read_json(request, service.settings)
-        asked = await apart(len(data) > LARGE_BODY, _parse, data)
+        data = await read_json(request, service.settings.max_body_bytes)
+        asked = await apart(len(data) > LARGE_BODY, _parse, data, service.settings)
     model = service.model(asked.model)
     dimension = model.manifest.outputs.dimension
     if asked.dimensions not in (None, dimension):
         raise ApiError(422, "invalid_option", f"dimensions: {asked.model} has {dimension}, no other", "dimensions")
     images = [asked.input] if isinstance(asked.input, str) else asked.input
-    check_count(len(images), service.settings, "input")
     result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
     with model.metrics.encode_seconds.time():
         body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
     return Response(body, media_type="application/json", headers=timing(started, result))
 
 
-def _parse(body: bytes) -> EmbeddingRequest:
-    try:
-        return EmbeddingRequest.model_validate(orjson.loads(body))
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
-    except ValidationError as error:
-        raise invalid_options(error.errors()) from None
+def _parse(body: bytes, settings: Settings) -> EmbeddingRequest:
+    fields = parse_object(body, most_values(settings))
+    images = fields.get("input", "")
+    for image in images if isinstance(images, list) else [images]:
+        if not isinstance(image, str):
+            message = "input: images are wanted, each as base64 or as a data URI, and no tokens of a text"
+            raise invalid_option(message, "input")
+    if isinstance(images, list):
+        check_count(len(images), settings, "input")
+    bounded(fields, {"input": settings.max_images})
+    return check(EmbeddingRequest, fields)
 
 
 def _write(asked: EmbeddingRequest, manifest: Manifest, result: Result) -> bytes:

@@ -7,22 +7,20 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl.errors import UsageError, VsslError
 from vssl_server import inference_schema as schema
 from vssl_server.batcher import EngineStoppedError
-from vssl_server.errors import ApiError, busy, invalid_options
+from vssl_server.body import read_body
+from vssl_server.errors import ApiError, busy
+from vssl_server.json_body import bounded, check, parse_object
 from vssl_server.model import Model
-from vssl_server.request import read_decompressed
 from vssl_server.service import Service
 
 Open = Callable[[Path], Model]
-MAX_LOAD_BYTES = 2**20
-"""Of the body of a load."""
-
 IDLE_SECONDS = 0.1
 """Between two looks at whether a model that was replaced still has work."""
 
@@ -175,14 +173,12 @@ def add_routes(app: FastAPI, repository: Repository) -> None:
 
     async def load(request: Request, name: str) -> Response:
         """Load a bundle, or load a served model again, without dropping a request."""
+        settings = repository.service.settings
         async with repository.service.receiving(administration=True):
-            body = await read_decompressed(request, MAX_LOAD_BYTES)
-        try:
-            asked = LoadRequest.model_validate(orjson.loads(body or b"{}"))
-        except orjson.JSONDecodeError as error:
-            raise ApiError(400, "invalid_json", f"the request is not valid JSON: {error}") from None
-        except ValidationError as error:
-            raise invalid_options(error.errors()) from None
+            body = await read_body(request, min(settings.max_json_bytes, settings.max_body_bytes), None)
+            fields = parse_object(body or b"{}")
+        bounded(fields)
+        asked = check(LoadRequest, fields)
         await repository.load(name, asked.parameters.bundle)
         return Response()
 

@@ -1,22 +1,19 @@
 """The body of `POST /v1/embed` in its three forms → images and options."""
 
-import asyncio
-import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
+from vssl_server.body import media_type, read_body, read_json
 from vssl_server.decoding import Encoded
-from vssl_server.errors import ApiError, invalid_options
-from vssl_server.multipart import cut
+from vssl_server.errors import ApiError, invalid_option
+from vssl_server.json_body import MANY, bounded, check, parse_object, without_nulls
+from vssl_server.multipart import Part, cut
 from vssl_server.service import LARGE_BODY, apart
 from vssl_server.settings import Settings
 
@@ -25,19 +22,12 @@ ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "pe
 MAX_NAME = 1024
 
 
-def _split(value: Any) -> Any:  # noqa: ANN401 — whatever the request holds, pydantic judges it afterwards
-    """`fields=embedding,variance` in a query is the same as `fields=embedding&fields=variance`."""
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return [name for part in value for name in part.split(",")]
-    return value
-
-
 class Options(BaseModel):
     """What to answer and how. In the JSON body or in the query; the body wins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fields: Annotated[list[FieldName], BeforeValidator(_split)] = Field(
+    fields: list[FieldName] = Field(
         list(ALL_FIELDS), min_length=1, description="What to answer for each image; in a query separated by commas."
     )
     encoding: Literal["float", "base64", "float16"] = Field(
@@ -57,12 +47,19 @@ def options_of(query: bytes) -> Options:
     Raises:
         ApiError: 422, an option or value that is not known.
     """
-    values = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    given = {name: them if name == "fields" else them[-1] for name, them in values.items()}
     try:
-        return Options.model_validate(given)
-    except ValidationError as error:
-        raise invalid_options(error.errors()) from None
+        values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MANY)
+    except ValueError:
+        raise invalid_option(f"the query has over {MANY} parameters", "query") from None
+    given: dict[str, Any] = {name: them[-1] for name, them in values.items()}
+    if "fields" in values:  # fields=embedding,variance is the same as fields=embedding&fields=variance
+        given["fields"] = ",".join(values["fields"]).split(",")
+    return _options(given)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    bounded(given)
+    return check(Options, given)
 
 
 @dataclass(frozen=True)
@@ -73,49 +70,28 @@ class Image:
     data: Encoded
 
 
-class InMemoryParser(MultiPartParser):
-    """The body is bounded already: parts needn't go through temporary files."""
-
-    spool_max_size = 2**62
-
-
 async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image], Options]:
     """Read and check the body; `options` are those of the query.
 
     Raises:
-        ApiError: 400, 413, 415 or 422.
+        ApiError: 400, 413, 415, 422 or 429.
         ClientDisconnect: the client went away while sending.
     """
-    kind = _kind(request)
+    kind = media_type(request)
     if kind == "application/json":
-        body = await read_decompressed(request, settings.max_body_bytes)
-        images, options = await apart(len(body) > LARGE_BODY, _from_json, body, options)
-    elif kind == "multipart/form-data":
-        images = await _from_multipart(request, settings)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
-        images = [Image(None, await read_decompressed(request, settings.max_body_bytes))]
-    else:
-        raise ApiError(
-            415,
-            "unsupported_media_type",
-            f"Content-Type {kind or 'is missing'}: send image/… or application/octet-stream for one image as it is, "
-            "multipart/form-data with parts named images, or application/json",
-        )
-    check_count(len(images), settings, "images")
-    return images, options
-
-
-async def read_json(request: Request, settings: Settings) -> bytes:
-    """A whole body that says that it is JSON, not parsed yet.
-
-    Raises:
-        ApiError: 400, 413 or 415.
-    """
-    if _kind(request) != "application/json":
-        raise ApiError(
-            415, "unsupported_media_type", f"Content-Type {_kind(request) or 'is missing'}: send application/json"
-        )
-    return await read_decompressed(request, settings.max_body_bytes)
+        body = await read_json(request, settings.max_body_bytes)
+        return await apart(len(body) > LARGE_BODY, _from_json, body, options, settings)
+    if kind == "multipart/form-data":
+        body = await read_body(request, settings.max_body_bytes)
+        return _from_multipart(request.headers["content-type"], body, settings), options
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return [Image(None, await read_body(request, settings.max_body_bytes))], options
+    raise ApiError(
+        415,
+        "unsupported_media_type",
+        f"Content-Type {kind or 'is missing'}: send image/… or application/octet-stream for one image as it is, "
+        "multipart/form-data with parts named images, or application/json",
+    )
 
 
 def check_count(images: int, settings: Settings, field: str) -> None:
@@ -123,130 +99,46 @@ def check_count(images: int, settings: Settings, field: str) -> None:
     if images == 0:
         raise ApiError(422, "no_images", "the request holds no images", param=field)
     if images > settings.max_images:
-        raise _too_many(images, settings, field)
+        raise _too_many(f"{images:,}", settings, field)
 
 
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def most_values(settings: Settings) -> int:
+    """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
+    return settings.max_images * (MAX_NAME + MANY) + 8 * MANY
 
 
-def _encoding(request: Request) -> str:
-    encoding: str = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "deflate"):
-        raise ApiError(415, "unsupported_encoding", f"Content-Encoding {encoding}: send gzip, deflate or none")
-    return encoding
+def _from_multipart(content_type: str, body: bytes, settings: Settings) -> list[Image]:
+    parts = cut(content_type, body, settings.max_images)
+    if parts is None:
+        raise _too_many("more", settings, "images")
+    check_count(len(parts), settings, "images")
+    return [_file(index, part) for index, part in enumerate(parts)]
 
 
-async def read_decompressed(request: Request, max_bytes: int) -> bytes:
-    """The whole body, unpacked where it is compressed; the limit is for both forms.
-
-    Raises:
-        ApiError: 400, 413 or 415.
-    """
-    encoding = _encoding(request)
-    body = await read_body(request, max_bytes)
-    if encoding == "identity":
-        return body
-    return await asyncio.to_thread(_decompress, body, encoding, max_bytes)
-
-
-def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    # Both are deflate inside; 15 + 32: the header says which. No more is unpacked than what shows that it is too long.
-    stream = zlib.decompressobj(15 + 32)
-    try:
-        unpacked = stream.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise ApiError(400, "invalid_encoding", f"the body is not {encoding}: {error}") from None
-    if len(unpacked) > max_bytes:
-        raise _too_long(max_bytes)
-    if not stream.eof or stream.unused_data:
-        raise ApiError(400, "invalid_encoding", f"the {encoding} body is cut short, or goes on after its end")
-    return unpacked
-
-
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body; ApiError 413 as soon as it is known to be too long: a chunked one has no length to believe."""
-    if int(request.headers.get("content-length", 0)) > max_bytes:
-        raise _too_long(max_bytes)
-    chunks: list[bytes] = []
-    total, more = 0, True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        total += len(chunk)
-        if total > max_bytes:
-            raise _too_long(max_bytes)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_long(max_bytes: int) -> ApiError:
-    return ApiError(413, "body_too_large", f"the body is over the limit of {max_bytes:,} bytes")
-
-
-async def _from_multipart(request: Request, settings: Settings) -> list[Image]:
-    body = await read_decompressed(request, settings.max_body_bytes)
-    files = cut(request.headers["content-type"], body, settings.max_images)
-    if files is None:
-        return await _from_unusual_multipart(request, body, settings)
-    return [_part(index, file.name, file.filename, file.data) for index, file in enumerate(files)]
-
-
-async def _from_unusual_multipart(request: Request, body: bytes, settings: Settings) -> list[Image]:
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    # One file more than allowed, so that our own message tells of too many.
-    parser = InMemoryParser(request.headers, whole(), max_files=settings.max_images + 1, max_fields=16)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise _too_many(None, settings) from None
-        raise ApiError(400, "invalid_multipart", f"the multipart body can't be read: {error.message}") from None
-    try:
-        return [
-            _part(index, name, part.filename, await part.read())
-            if isinstance(part, UploadFile)
-            else _part(index, name, None, b"")
-            for index, (name, part) in enumerate(form.multi_items())
-        ]
-    finally:
-        await form.close()
-
-
-def _part(index: int, name: str, filename: str | None, data: bytes) -> Image:
-    if name != "images":
-        raise ApiError(
-            422, "unknown_part", f"part {name!r}: parts are named images, options go into the query", param=name
-        )
-    if filename is None:
+def _file(index: int, part: Part) -> Image:
+    if part.name != "images":
+        message = f"part {part.name[:MAX_NAME]!r}: parts are named images, options go into the query"
+        raise ApiError(422, "unknown_part", message, param=part.name)
+    if part.filename is None:
         raise ApiError(422, "not_a_file", f"images[{index}] has no filename, so it is no file", param="images")
-    return Image(_name(filename or None, index), data)
+    return Image(_name(part.filename or None, index), part.data)
 
 
-def _from_json(body: bytes, query: Options) -> tuple[list[Image], Options]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("images"), list):
+def _from_json(body: bytes, query: Options, settings: Settings) -> tuple[list[Image], Options]:
+    fields = parse_object(body, most_values(settings))
+    images = fields.pop("images", None)
+    if not isinstance(images, list):
         raise ApiError(422, "invalid_images", 'the body must be an object with a list "images"', param="images")
-    images = [_image(index, value) for index, value in enumerate(fields.pop("images"))]
-    try:
-        return images, Options.model_validate({**query.model_dump(exclude_unset=True), **fields})
-    except ValidationError as error:
-        raise invalid_options(error.errors()) from None
+    check_count(len(images), settings, "images")
+    options = _options({**query.model_dump(exclude_unset=True), **fields})
+    return [_image(index, value) for index, value in enumerate(images)], options
 
 
 def _image(index: int, value: object) -> Image:
     if isinstance(value, str):
         return Image(None, value)
-    if isinstance(value, dict) and value.keys() <= {"name", "data"}:
-        name, data = value.get("name"), value.get("data")
+    if isinstance(value, dict) and (given := without_nulls(value)).keys() <= {"name", "data"}:
+        name, data = given.get("name"), given.get("data")
         if isinstance(data, str) and (name is None or isinstance(name, str)):
             return Image(_name(name, index), data)
     raise ApiError(
@@ -263,11 +155,6 @@ def _name(name: str | None, index: int) -> str | None:
     return name
 
 
-def _too_many(images: int | None, settings: Settings, field: str = "images") -> ApiError:
-    count = "more" if images is None else f"{images}"
-    return ApiError(
-        413,
-        "too_many_images",
-        f"the request holds {count} images, over the limit of {settings.max_images}; send several requests",
-        param=field,
-    )
+def _too_many(images: str, settings: Settings, field: str) -> ApiError:
+    message = f"the request holds {images} images, over the limit of {settings.max_images}; send several requests"
+    return ApiError(413, "too_many_images", message, param=field)

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from vssl_server.admission import Pending
 from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedError
 from vssl_server.decoding import BadImagesError, Refusal, TooManyPixelsError
-from vssl_server.errors import ApiError, busy
+from vssl_server.errors import ApiError, busy, clipped, several
 from vssl_server.model import Model, Result
 from vssl_server.settings import Settings
 
@@ -32,6 +33,11 @@ class Service:
     settings: Settings
     models: Sequence[Model]
     draining: bool = False
+    pending: Pending = field(init=False)
+    """The bodies in memory."""
+
+    def __post_init__(self) -> None:
+        self.pending = Pending(self.settings.max_pending_bytes)
 
     @property
     def state(self) -> str:
@@ -138,6 +144,6 @@ def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: 
     reasons = []
     for index, refusal in refused.items():
         name = names[index] if names else None
-        reasons.append(f"{field}[{index}]{f' ({name})' if name else ''}: {refusal.message}")
-    message = f"{len(reasons)} of {images} images can't be embedded: " + "; ".join(reasons)
+        reasons.append(f"{field}[{index}]{f' ({clipped(name, 100)})' if name else ''}: {refusal.message}")
+    message = f"{len(reasons)} of {images} images can't be embedded: {several(reasons)}"
     return ApiError(422, "invalid_image", message, param=f"{field}[{next(iter(refused))}]")

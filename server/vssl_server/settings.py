@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """Largest request body in bytes, and so the largest image; more is answered 413."""
 
+    max_json_bytes: int = Field(2**20, ge=1)
+    """Largest body in bytes of the routes that take neither images nor tensors; more is answered 413."""
+
+    max_pending_bytes: int = Field(2**30, ge=1)
+    """Bytes of all bodies that may be in memory at once, counted as they are announced; more is answered 429."""
+
     max_images: int = Field(256, ge=1)
     """Most images in one request; more is answered 413."""
 
@@ -108,6 +114,15 @@ class Settings(BaseSettings):
     def _workers_serve_the_same(self) -> Self:
         if self.workers > 1 and self.admin_keys_file is not None:
             raise ValueError("--workers and --admin-keys-file don't go together: a load would reach one worker only")
+        return self
+
+    @model_validator(mode="after")
+    def _a_full_body_fits(self) -> Self:
+        if self.max_body_bytes > self.max_pending_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) is over max_pending_bytes ({self.max_pending_bytes}): "
+                "a body of that length would never be admitted"
+            )
         return self
 
     @model_validator(mode="after")

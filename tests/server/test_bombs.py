@@ -30,8 +30,11 @@ ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def server(tiny_bundle: Bundle) -> Iterator[Server]:
-    with running(tiny_bundle.location, "--max-body-bytes", str(LIMIT)) as server:
+def server(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    keys = tmp_path_factory.mktemp("keys") / "admin"
+    keys.write_text("admin\n")
+    flags = ("--max-body-bytes", str(LIMIT), "--admin-keys-file", str(keys))
+    with running(tiny_bundle.location, *flags) as server:
         for _ in range(20):  # so that what it needs anyway is there
             assert post(server, "/v1/embed", "image/png", png(9, 300, 300)).status_code == 200
             assert post(server, "/v1/embed", "image/png", bytes(LIMIT)).status_code == 422
@@ -70,6 +73,86 @@ def test_packed_bodies(server: Server, path: str, kind: str, encoding: str) -> N
     assert len(packed) < LIMIT
     assert post(server, path, kind, packed, Content_Encoding=encoding).status_code == 413
     assert peak(server) < before + GROWTH
+
+
+def lists(items: str, name: str) -> bytes:
+    return gzip.compress(f'{{"model": "tiny", "images": [""], "{name}": [{items}]}}'.encode(), 9)
+
+
+def tiny() -> dict[str, tuple[str, bytes]]:
+    """A few hundred bytes each, and as much as JSON may unpack to or more: elements that a model refuses one by one."""
+    many = {
+        "bad": "1," * 400_000 + "1",
+        "some": "1," * 30_000 + "1",
+        "empty": "[]," * 300_000 + "[]",
+        "few": "{}," * 21_000 + "{}",
+    }
+    keys = gzip.compress(("{" + ",".join(f'"{number:05d}":1' for number in range(7000)) + "}").encode(), 9)
+    places = {
+        "/v1/embed": ["images", "fields"],
+        "/v1/embeddings": ["input"],
+        "/v2/models/tiny/infer": ["inputs", "outputs"],
+        "/v2/models/tiny_image/infer": ["inputs"],
+        "/v2/repository/models/tiny/load": ["parameters"],
+    }
+    attacks = {
+        f"{path} {name} {kind}": (path, lists(items, name))
+        for path, names in places.items()
+        for name in names
+        for kind, items in many.items()
+    }
+    return attacks | {f"{path} keys": (path, keys) for path in places}
+
+
+def test_a_few_hundred_bytes_of_json_at_every_door(server: Server) -> None:
+    before = peak(server)
+    for name, (path, body) in tiny().items():
+        admin = {"Authorization": "Bearer admin"}
+        answer = post(server, path, "application/json", body, Content_Encoding="gzip", **admin)
+        assert answer.status_code in (400, 413, 422), name
+        assert len(answer.content) < 2400, name
+    assert peak(server) < before + GROWTH
+    query = "&".join(f"a{number}=1" for number in range(6000))
+    for path in (f"/v1/embed?{query}", "/v1/embed?fields=" + "a," * 20_000):
+        assert post(server, path, "image/png", b"").status_code == 422
+    assert peak(server) < before + GROWTH
+
+
+def test_json_that_is_not_packed_is_bounded_in_its_values(server: Server) -> None:
+    """`[],` is three bytes, and an object of Python's of sixty."""
+    before = peak(server)
+    for path, name in (("/v1/embed", "images"), ("/v1/embeddings", "input")):
+        body = b'{"model": "tiny", "%s": [%s[]]}' % (name.encode(), b"[]," * 1_600_000)
+        assert post(server, path, "application/json", body).status_code == 413
+    assert peak(server) < before + GROWTH
+
+
+def test_a_message_of_many_tensors_over_grpc(tiny_bundle: Bundle) -> None:
+    grpc = pytest.importorskip("grpc")
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    with running(tiny_bundle.location, "--grpc-port", "0") as server:
+        target = server.line.partition("grpc://")[2].strip()
+        with grpc.insecure_channel(target, compression=grpc.Compression.Gzip) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
+            before = peak(server)
+            shape = [1, 1] + [1] * 100_000
+            one = {"name": "n" * 100, "datatype": "BYTES", "shape": [1]}
+            for inputs in ([one] * 20_000, [one | {"shape": shape}], [one | {"name": "n" * 500_000}]):
+                asked = service_pb2.ModelInferRequest(model_name="tiny", inputs=inputs)
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.ModelInfer(asked)
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert len(refused.value.details().encode()) <= 2000
+            # an answer of so many outputs would be a thousand times the request
+            image = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
+            outputs = [{"name": "embedding"}] * 20_000
+            asked = service_pb2.ModelInferRequest(
+                model_name="tiny", inputs=[image], outputs=outputs, raw_input_contents=[bytes(3072)]
+            )
+            assert [output.name for output in stub.ModelInfer(asked).outputs] == ["embedding"]
+            assert peak(server) < before + GROWTH
 
 
 def test_over_grpc(tiny_bundle: Bundle) -> None:

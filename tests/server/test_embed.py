@@ -7,11 +7,12 @@ import json
 import zlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
@@ -20,6 +21,7 @@ from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, expected, png
 from vssl.bundle import Bundle
 from vssl_server.answer import ARROW, JSON, NPY, NPZ
+from vssl_server.data_uri import from_base64
 from vssl_server.decoding import SMALL
 
 FILES = [png(shade) for shade in (10, 120, 250)]
@@ -88,7 +90,17 @@ def test_a_body_in_chunks_without_a_length(client: TestClient, tiny_bundle: Bund
     check(answer.json(), tiny_bundle, FILES[:1], [None])
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def in_members(data: bytes) -> bytes:
+    return gzip.compress(data[:100]) + gzip.compress(b"") + gzip.compress(data[100:])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        *(("gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", in_members), ("x-gzip", gzip.compress)),
+        *(("gzip, identity", gzip.compress), ("identity", bytes), ("identity,deflate", zlib.compress)),
+    ],
+)
 def test_packed_bodies(client: TestClient, tiny_bundle: Bundle, encoding: str, pack: Any) -> None:
     asked = [
         client.build_request("POST", "/v1/embed", content=FILES[0], headers={"Content-Type": "image/png"}),
@@ -167,10 +179,28 @@ def test_partial_results_put_each_error_in_its_place(client: TestClient, wanted:
 
 
 def test_bad_base64_is_an_error_of_its_image_alone(client: TestClient) -> None:
-    broken = ["*", "data:image/png,abc", "data:text", text(FILES[0])[:-1], "é", " " + text(FILES[0])]
+    broken = ["*", "data:image/png,abc", "data:text", "é", "AA=A", "A", "http://127.0.0.1/a.png", "file:///etc/passwd"]
     answer = client.post("/v1/embed", json={"images": [text(FILES[0]), *broken], "on_error": "return"})
     kinds = [item.get("error", {}).get("type") for item in answer.json()["data"]]
     assert kinds == [None] + ["invalid_base64"] * len(broken)
+    for item in answer.json()["data"][-2:]:
+        assert "addresses are never opened" in item["error"]["message"]
+
+
+@given(data=st.binary(max_size=200), head=st.sampled_from(["", "data:image/png;base64,", "DATA:;BASE64,"]))
+@example(data=bytes(range(256)), head="")
+def test_base64_in_each_form_that_clients_write(data: bytes, head: str) -> None:
+    plain, safe = text(data), base64.urlsafe_b64encode(data).decode()
+    forms = [plain, safe, plain.rstrip("="), safe.rstrip("="), base64.encodebytes(data).decode(), f" {plain}\r\n"]
+    forms += [quote(plain)] if head else []
+    assert [from_base64(head + form) for form in forms] == [data] * len(forms)
+
+
+def test_null_is_absent_and_a_byte_order_mark_is_none_of_the_json(client: TestClient) -> None:
+    asked = {"images": [{"name": None, "data": text(FILES[0])}], "fields": None, "encoding": None, "on_error": None}
+    body = b"\xef\xbb\xbf" + json.dumps(asked | {"model": None, "colour": None}).encode()
+    answer = client.post("/v1/embed", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
+    assert list(answer.json()["data"][0]) == ["index", "name", *ALL]
 
 
 @pytest.mark.parametrize(("encoding", "kind"), [("float", np.float32), ("float16", np.float16)])
@@ -292,7 +322,7 @@ def test_the_examples_of_every_body_in_the_document_work(client: TestClient) -> 
     bodies = {path: of["post"]["requestBody"]["content"].get(JSON) for path, of in paths.items() if "post" in of}
     assert len(bodies) == 4
     for path, body in bodies.items():
-        for example in body["examples"].values():
+        for shown in body["examples"].values():
             place = path.replace("{name}", "tiny_image").replace("{version}", "1")
-            asked = json.loads(json.dumps(example["value"]).replace('"NAME"', '"tiny"'))
+            asked = json.loads(json.dumps(shown["value"]).replace('"NAME"', '"tiny"'))
             assert client.post(place, json=asked).status_code == 200, (path, asked)

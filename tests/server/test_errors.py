@@ -54,10 +54,48 @@ def test_each_bad_file_is_refused_by_name_and_reason(client: TestClient, name: s
     assert raw["message"].startswith("1 of 1 images can't be embedded: images[0]: ")
 
 
-def test_all_bad_images_of_a_request_are_named(client: TestClient) -> None:
-    files = [("images", (name, data)) for name, data in bad_files().items()]
+def test_the_first_five_bad_images_of_a_request_are_named_and_all_are_counted(client: TestClient) -> None:
+    bad = list(bad_files().items()) * 2
+    names = [name + "n" * (1000 if long else 0) for long in (False, True) for name, _ in bad]
+    files = [("images", (name, data)) for name, (_, data) in zip(names, bad * 2, strict=True)]
     message = error(client.post("/v1/embed", files=files), 422, "invalid_image")["message"]
-    assert all(f"images[{index}] ({name}): " in message for index, name in enumerate(bad_files()))
+    assert message.startswith(f"{len(files)} of {len(files)} images can't be embedded: ")
+    for index, name in enumerate(names):
+        assert (f"images[{index}] ({name}): " in message) == (index < 5)
+    assert message.endswith(f"; and {len(files) - 5} more")
+    longest = error(client.post("/v1/embed", files=files[len(bad) :]), 422, "invalid_image")["message"]
+    assert longest.count("nnn…") == 5
+    assert len(longest.encode()) <= 2000
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/" + "a" * 9000,
+        "/v2/models/" + "%C3%A4" * 3000,
+        "/v1/embed?" + "a" * 9000 + "=1",
+        "/v1/models/" + "a" * 9000,
+    ],
+)
+def test_an_error_says_little_whatever_the_request_is_like(client: TestClient, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = client.request(method, path, content=b"{}", headers={"Content-Type": "application/json"})
+        assert 400 <= answer.status_code < 500
+        assert len(answer.content) < 2400
+    huge = "ä" * 100_000
+    asked: list[tuple[str, object]] = [
+        ("/v1/embed", {huge: 1, "images": [""]}),
+        ("/v1/embed", {"images": [""], "model": huge}),
+        ("/v1/embed", {"images": [{huge: 1}]}),
+        ("/v1/embeddings", {"model": huge, "input": ""}),
+        ("/v1/embeddings", {huge: [1] * 100}),
+        ("/v2/models/tiny/infer", {"inputs": [], "outputs": [{"name": huge}]}),
+        ("/v2/models/tiny/infer", {"inputs": [{"name": huge, "shape": [1] * 64, "datatype": huge, "data": []}] * 64}),
+    ]
+    for place, body in asked:
+        answer = client.post(place, json=body)
+        assert answer.status_code in (400, 404, 422)
+        assert len(answer.content) < 2400
 
 
 def test_bad_base64_is_named_too(client: TestClient) -> None:
@@ -186,8 +224,8 @@ def test_json_that_is_none(client: TestClient, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ([], "images"),
         ({}, "images"),
+        ({"images": None}, "images"),
         ({"images": "text"}, "images"),
         ({"images": [5]}, "images[0]"),
         ({"images": ["", {"name": "a"}]}, "images[1]"),
@@ -215,7 +253,8 @@ def test_a_request_without_images(client: TestClient) -> None:
         ({"fields": []}, "fields"),
         ({"fields": "embedding"}, "fields"),
         ({"encoding": "float64"}, "encoding"),
-        ({"on_error": None}, "on_error"),
+        ({"on_error": 1}, "on_error"),
+        ({"fields": ["embedding"] * 65}, "fields"),
         ({"feilds": ["embedding"]}, "feilds"),
     ],
 )
@@ -223,12 +262,15 @@ def test_options_that_are_not_known(client: TestClient, options: dict[str, Any],
     images = [base64.b64encode(GOOD).decode()]
     failed = error(client.post("/v1/embed", json={"images": images, **options}), 422, "invalid_option")
     assert failed["param"] == param
-    assert failed["message"].startswith(f"{param}: ")
+    assert failed["message"].startswith(param)
 
 
 @pytest.mark.parametrize(
     ("query", "param"),
-    [("fields=", "fields"), ("encoding=hex", "encoding"), ("on_error=", "on_error"), ("colour=1", "colour")],
+    [
+        *(("fields=", "fields"), ("encoding=hex", "encoding"), ("on_error=", "on_error"), ("colour=1", "colour")),
+        *(("fields=" + "a," * 65, "fields"), ("a=1&" * 65, "query")),
+    ],
 )
 def test_options_in_the_query_that_are_not_known(client: TestClient, query: str, param: str) -> None:
     answer = client.post(f"/v1/embed?{query}", content=GOOD, headers={"Content-Type": "image/png"})

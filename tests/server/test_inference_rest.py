@@ -243,12 +243,14 @@ IMAGE = {"name": "image", "shape": [1, 32, 32, 3], "datatype": "UINT8"}
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ([], "the request: "),
+        ([], "a JSON object"),
         ({}, "inputs: "),
         ({"inputs": []}, "has one input, image; the request has none"),
         ({"inputs": [IMAGE | {"data": []}] * 2}, "one input"),
         ({"inputs": [IMAGE | {"name": "pixels", "data": []}]}, "the request has pixels"),
         ({"inputs": [IMAGE]}, "neither data nor binary_data_size"),
+        ({"inputs": [IMAGE] * 65}, "inputs: 65 elements; 64 are the most"),
+        ({"inputs": [IMAGE | {"shape": [1] * 65}]}, "shape: 65 elements"),
         ({"inputs": [IMAGE | {"shape": "1"}]}, "inputs.0.shape: "),
         ({"inputs": [IMAGE | {"shape": [-1, 32, 32, 3], "data": []}]}, "inputs.0.shape.0: "),
         ({"inputs": [IMAGE | {"data": [1, 2]}]}, "has 2 values"),
