@@ -5,7 +5,6 @@ import binascii
 import re
 from urllib.parse import unquote
 
-_WHITE = dict.fromkeys(map(ord, " \t\r\n\f\v"))
 _URL_SAFE = str.maketrans("-_", "+/")
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}:)?//")
 
@@ -29,7 +28,9 @@ def from_base64(text: str) -> bytes:
 
 def _unusual(text: str) -> bytes:
     """What the strict decoder, which is fast, did not take."""
-    bare = (unquote(text) if "%" in text else text).translate(_WHITE).translate(_URL_SAFE).rstrip("=")
+    # A space inside of a line is none of base64's: it is a text of words, or a + that was lost in a form.
+    lines = (unquote(text) if "%" in text else text).splitlines()
+    bare = "".join(line.strip(" \t") for line in lines).translate(_URL_SAFE).rstrip("=")
     try:
         return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except ValueError as error:  # characters outside ASCII are no binascii.Error

@@ -179,7 +179,17 @@ def test_partial_results_put_each_error_in_its_place(client: TestClient, wanted:
 
 
 def test_bad_base64_is_an_error_of_its_image_alone(client: TestClient) -> None:
-    broken = ["*", "data:image/png,abc", "data:text", "é", "AA=A", "A", "http://127.0.0.1/a.png", "file:///etc/passwd"]
+    broken = [
+        "*",
+        "data:image/png,abc",
+        "data:text",
+        "é",
+        "AA=A",
+        "no base64",
+        "A",
+        "http://127.0.0.1/a.png",
+        "file:///etc/passwd",
+    ]
     answer = client.post("/v1/embed", json={"images": [text(FILES[0]), *broken], "on_error": "return"})
     kinds = [item.get("error", {}).get("type") for item in answer.json()["data"]]
     assert kinds == [None] + ["invalid_base64"] * len(broken)
@@ -192,6 +202,7 @@ def test_bad_base64_is_an_error_of_its_image_alone(client: TestClient) -> None:
 def test_base64_in_each_form_that_clients_write(data: bytes, head: str) -> None:
     plain, safe = text(data), base64.urlsafe_b64encode(data).decode()
     forms = [plain, safe, plain.rstrip("="), safe.rstrip("="), base64.encodebytes(data).decode(), f" {plain}\r\n"]
+    forms += ["\n".join(f"    {plain[at : at + 76]}" for at in range(0, len(plain), 76))]
     forms += [quote(plain)] if head else []
     assert [from_base64(head + form) for form in forms] == [data] * len(forms)
 
