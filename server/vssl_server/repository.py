@@ -77,7 +77,7 @@ class Repository:
             except VsslError as error:
                 raise ApiError(400, "invalid_bundle", str(error), "bundle") from None
             except OSError as error:
-                raise ApiError(400, "invalid_bundle", f"{location}: {error.strerror}", "bundle") from None
+                raise ApiError(400, "invalid_bundle", f"{error.strerror}: {location}", "bundle") from None
             if model.manifest.name != name:
                 message = f"{location} holds {model.manifest.name!r}, not {name!r}"
                 raise ApiError(400, "invalid_bundle", message, "bundle")

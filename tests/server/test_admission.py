@@ -19,8 +19,10 @@ LIMIT, LARGEST = 100_000, 60_000
 
 @pytest.fixture(scope="module")
 def limited(tiny_bundle: Bundle) -> Iterator[tuple[Served, tuple[str, int]]]:
-    settings = {"max_body_bytes": LARGEST, "max_pending_bytes": LIMIT}
-    with serving(tiny_bundle, name="limited bytes", **settings) as running, over_tcp(running.client.app) as address:
+    with (
+        serving(tiny_bundle, name="limited bytes", max_body_bytes=LARGEST, max_pending_bytes=LIMIT) as running,
+        over_tcp(running.client.app) as address,
+    ):
         yield running, address
 
 

@@ -125,7 +125,7 @@ def test_without_admin_keys_nobody_may(tiny_bundle: Bundle) -> None:
         ("models/one/load", '{"parameters": {"bundle": "pipe"}}', 400, "neither a folder nor a file"),
         ("models/one/load", '{"parameters": {"bundle": "a\\u0000b"}}', 400, "bundle is no path"),
         ("models/one/load", '{"parameters": {"bundle": "circle"}}', 400, "bundle"),
-        ("models/one/load", '{"parameters": {"bundle": "' + "x" * 5000 + '"}}', 400, "too long"),
+        ("models/one/load", '{"parameters": {"bundle": "' + "x" * 5000 + '"}}', 400, "File name too long"),
         ("models/one/load", '{"parameters": {"bundle": 7}}', 422, "valid string"),
         ("models/one/load", "{", 400, "not valid JSON"),
         ("models/one/load", '{"parameters": 7}', 422, "parameters"),
