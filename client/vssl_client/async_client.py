@@ -18,7 +18,8 @@ from vssl_client.http import AsyncHttpTransport
 from vssl_client.inputs import ImageInput, check_list, decode_all, snapshot, weight
 from vssl_client.pipeline import Chunks, ordered_async
 from vssl_client.result import EmbeddingResult, ModelInfo, joined
-from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Step, Steps
+from vssl_client.splitting import split
+from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
 
 R = TypeVar("R")
 AnyIterable = Iterable[ImageInput] | AsyncIterable[ImageInput]
@@ -80,7 +81,8 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         return await self._run(self._max_bytes_steps())
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What is asked of the client after that is a UsageError."""
+        self._closed = True
         for transport in self._transports:
             await transport.close()
 
@@ -129,6 +131,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
 
     async def _run(self, steps: Steps[R]) -> R:
         """Do one step after another to the end."""
+        self._check_open()
         with closing(steps):
             try:
                 step = next(steps)
@@ -155,6 +158,8 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
             case Decode(images, preprocessing):
                 most = max(self._max_bytes_here, *map(len, images))
                 return await asyncio.to_thread(decode_all, images, preprocessing, most)
+            case Split(images, model):
+                return await asyncio.to_thread(split, images, model)
 
 
 async def _chunks(images: AnyIterable) -> AsyncGenerator[list[ImageInput], None]:

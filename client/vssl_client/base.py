@@ -109,6 +109,7 @@ class ClientBase(ABC, Generic[T, H]):
         alone = len(self._transports) == 1
         self._rooms = [nullcontext() if alone else self._room() for _ in self._transports]
         self._known: ModelInfo | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -138,6 +139,10 @@ class ClientBase(ABC, Generic[T, H]):
     def _room(self) -> Any:  # noqa: ANN401 — a context manager, asynchronous or not
         """Room for so many requests at once at a server, for the time of a `with` block each."""
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this client is closed: make a new one")
+
     @property
     def _max_bytes_here(self) -> int:
         return self._options.max_image_bytes or DEFAULT_LIMITS.max_bytes
@@ -158,7 +163,9 @@ class ClientBase(ABC, Generic[T, H]):
         return self._max_bytes_here if told is None else max(1, told - ENVELOPE_BYTES)
 
     def _embed_steps(self, images: Sequence[bytes]) -> steps.Steps[EmbeddingResult]:
-        if not self._options.resize_locally:
+        if not self._options.resize_locally and not self._servers.crowded:
             return (yield from steps.embeddings(self._servers, self._options.retries, images))
         known = yield from self._known_steps()
+        if not self._options.resize_locally:
+            return (yield from steps.within_limits(self._servers, self._options.retries, images, known))
         return (yield from steps.resized(self._servers, self._options.retries, images, known))

@@ -16,7 +16,8 @@ from vssl_client.errors import ClientError
 from vssl_client.http import HttpTransport
 from vssl_client.inputs import ImageInput, decode_all
 from vssl_client.result import EmbeddingResult, ModelInfo
-from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Step, Steps
+from vssl_client.splitting import split
+from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
 
 R = TypeVar("R")
 
@@ -111,7 +112,8 @@ class Client(ClientBase[Transport, httpx2.Client]):
         return self._run(self._max_bytes_steps())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What is asked of the client after that is a UsageError."""
+        self._closed = True
         for transport in self._transports:
             transport.close()
 
@@ -141,6 +143,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
 
     def _run(self, steps: Steps[R]) -> R:
         """Do one step after another to the end."""
+        self._check_open()
         with closing(steps):
             try:
                 step = next(steps)
@@ -166,3 +169,5 @@ class Client(ClientBase[Transport, httpx2.Client]):
                     return self._transports[server].embed(batch)
             case Decode(images, preprocessing):
                 return decode_all(images, preprocessing, max(self._max_bytes_here, *map(len, images)))
+            case Split(images, model):
+                return split(images, model)

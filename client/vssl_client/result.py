@@ -28,8 +28,8 @@ Rows = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bo
 class ModelInfo:
     """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
 
-    `preprocessing` is how an image becomes these pixels. `max_body_bytes` is the server's largest request, and
-    `max_request_pixels` the most pixels of all the images of one. None is what the server does not tell.
+    `preprocessing` is how an image becomes these pixels. `max_images`, `max_body_bytes` and `max_request_pixels` are
+    the most that the server takes in one request. None is what it does not tell.
     """
 
     name: str
@@ -39,6 +39,7 @@ class ModelInfo:
     size: int
     preprocessing: Preprocessing | None = None
     # Servers of one model may differ in these.
+    max_images: int | None = field(default=None, compare=False)
     max_body_bytes: int | None = field(default=None, compare=False)
     max_request_pixels: int | None = field(default=None, compare=False)
 

@@ -22,6 +22,8 @@ class Servers:
     def __init__(self, count: int) -> None:
         self._loads = [_Load() for _ in range(count)]
         self._lock = threading.Lock()
+        self.crowded = False
+        """Whether one of them has found a request of several images too large."""
 
     def __len__(self) -> int:
         return len(self._loads)

@@ -80,7 +80,15 @@ class Decode:
     preprocessing: Preprocessing
 
 
-Step = Pause | AskModel | AskEmbeddings | Decode
+@dataclass(frozen=True)
+class Split:
+    """Make requests of images that are within the limits of a model; the answer is what `splitting.split` gives."""
+
+    images: Sequence[bytes]
+    model: ModelInfo
+
+
+Step = Pause | AskModel | AskEmbeddings | Decode | Split
 Steps = Generator[Step, Any, R]
 
 
@@ -134,11 +142,24 @@ def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingR
         found = yield from model(servers, retries)
         return all_failed(result.errors, result.model, result.version, found.dimension, result.bundle_id)
     if len(batch) > 1:
+        servers.crowded = True
         half = len(batch) // 2
         first = yield from embeddings(servers, retries, batch[:half])
         return joined([first, (yield from embeddings(servers, retries, batch[half:]))])
     found = yield from model(servers, retries)
     return all_failed([refused], found.name, found.version, found.dimension, found.id)
+
+
+def within_limits(servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo) -> Steps[EmbeddingResult]:
+    """The same in requests that should not be found too large, by the limits that the server tells.
+
+    Raises:
+        ClientError: as for `embeddings`.
+    """
+    results = []
+    for batch in (yield Split(images, known)):
+        results.append((yield from embeddings(servers, retries, batch)))
+    return joined(results)
 
 
 def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: ModelInfo) -> Steps[EmbeddingResult]:

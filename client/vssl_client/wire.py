@@ -22,6 +22,7 @@ from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_fa
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"
+LIMITS = ("max_images", "max_body_bytes", "max_request_pixels")
 BUNDLE = "vssl_bundle"
 """The parameter of an answer, or of a model's configuration, that names the bundle."""
 OUTPUTS = ("embedding", "variance", "uncertainty")
@@ -115,7 +116,7 @@ def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         told = row.get("preprocessing")
         preprocessing = None if told is None else Preprocessing(**told)
-        most = (None if row.get(key) is None else int(row[key]) for key in ("max_body_bytes", "max_request_pixels"))
+        most = (None if row.get(key) is None else int(row[key]) for key in LIMITS)
         return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing, *most)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(MODELS, error) from error

@@ -290,6 +290,15 @@ def test_a_bundle_runs_in_this_process(tiny_bundle: Bundle, tmp_path: Path) -> N
         Client("http://127.0.0.1:9", bundle=tiny_bundle.location)
 
 
+def test_a_closed_client_says_so(server: str, tiny_bundle: Bundle) -> None:
+    for client in (Client(server), Client(bundle=tiny_bundle.location)):
+        with client:
+            client.model()
+        client.close()
+        with pytest.raises(UsageError, match="closed"):
+            client.embed(pictures(1))
+
+
 def test_public_names_are_listed_and_there() -> None:
     assert set(vssl_client.__all__) <= set(dir(vssl_client))
     for name in vssl_client.__all__:
