@@ -7,6 +7,7 @@ nothing it says can change unnoticed. Nothing in a bundle is executable.
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,13 +48,14 @@ class Bundle:
         return data
 
 
-def open_bundle(location: Path) -> Bundle:
+def open_bundle(location: str | os.PathLike[str]) -> Bundle:
     """Read and verify a bundle.
 
     Raises:
         UsageError: there is no bundle at `location`.
         BundleError: a file is missing, has changed or is not listed, or this version does not read the schema.
     """
+    location = Path(location)
     if not location.exists():
         raise UsageError(f"{location}: no such bundle; `vssl export RUN --out {location}` makes one")
     if not (location.is_dir() or location.is_file()):  # to open a pipe would wait for its other end

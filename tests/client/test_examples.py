@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.client.conftest import pictures
+from vssl.bundle import Bundle
 from vssl_client import AsyncClient, Client
 
 PAGES = [Path(__file__).parents[2] / "docs" / "python-client.md"]
@@ -15,13 +16,20 @@ MODULES = ["client", "async_client"]
 
 
 @pytest.fixture
-def names(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def names(server: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What the examples take for granted: a server, and images in the working directory."""
     for name, data in zip(("cat.png", "dog.png"), pictures(2), strict=True):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "notes.txt").write_text("bread, milk, two apples")
     monkeypatch.chdir(tmp_path)
-    return {"url": server, "other_url": server, "Client": Client, "AsyncClient": AsyncClient, "np": np}
+    return {
+        "bundle": tiny_bundle.location,
+        "url": server,
+        "other_url": server,
+        "Client": Client,
+        "AsyncClient": AsyncClient,
+        "np": np,
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
