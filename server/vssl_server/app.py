@@ -36,20 +36,20 @@ def create_app(
 
     With `open_model` models can be loaded later; `locations` are the bundles of `models`, in their order.
     """
+    service = Service(settings, models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model in models:
-            model.batcher.start()
+        # No name of this function may hold a model: it would keep one that is unloaded in memory.
+        service.start()
         if settings.workers > 1:
             # This one listens when it can answer: the others serve meanwhile.
-            await asyncio.wait([asyncio.wrap_future(model.batcher.warm) for model in models])
+            await asyncio.wait([asyncio.wrap_future(model.batcher.warm) for model in service.models])
         counting = asyncio.create_task(_publish(service)) if settings.workers > 1 else None
         yield
         if counting is not None:
             counting.cancel()
-        for model in service.models:
-            await asyncio.to_thread(model.batcher.close, settings.deadline_seconds)
+        await service.close()
 
     app = FastAPI(
         title="VSSL",
@@ -71,7 +71,7 @@ def create_app(
             "exclude": lambda scope: scope["path"] in OPEN_PATHS,
         },
     )
-    app.state.service = service = Service(settings, models)
+    app.state.service = service
     app.post("/v1/embed", **schema.EMBED)(embed)
     app.post("/v1/embeddings", **schema.EMBEDDINGS)(create_embeddings)
     app.get("/v1/models", **schema.MODELS)(list_models)
@@ -121,9 +121,11 @@ async def healthz() -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Every model can answer; 503 while loading, while draining, and when an engine has ended."""
+    """Some model can answer; 503 while loading, while draining, and when all fail. Names those that fail."""
     service: Service = request.app.state.service
-    return _json({"status": service.state}, 200 if service.state == "ready" else 503)
+    failed = [f"{model.manifest.name} {model.manifest.version}" for model in service.failed]
+    answer = {"status": service.state} | ({"failed": failed} if failed else {})
+    return _json(answer, 200 if service.state == "ready" else 503)
 
 
 async def show_metrics() -> Response:
@@ -135,8 +137,7 @@ async def _publish(service: Service) -> None:
     """Other workers can't ask this one's gauges: it writes them down, once a second."""
     while True:
         for model in service.models:
-            metrics.QUEUE_IMAGES.labels(model.manifest.name).set(model.batcher.held)
-            metrics.READY.labels(model.manifest.name).set(model.batcher.ready)
+            model.publish()
         await asyncio.sleep(1)
 
 

@@ -10,10 +10,11 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,15 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.engine import Embeddings, concatenate
+from vssl_server import health
+from vssl_server.health import Health, checked
+from vssl_server.places import Places
 
 Pixels = npt.NDArray[np.uint8]
 Infer = Callable[[Pixels], Embeddings]
 
+FAILS = "the engine fails; it is tried again from time to time"
+
 logger = logging.getLogger("vssl.server")
-
-
-class OverloadedError(Exception):
-    """The queue has no place for so many images."""
 
 
 class InferenceError(Exception):
@@ -37,7 +39,7 @@ class InferenceError(Exception):
 
 
 class EngineStoppedError(Exception):
-    """The engine's thread has ended; nothing will be answered any more."""
+    """The engine answers nothing: it has ended, fails, or hangs."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Batcher:
         observe: called after each batch with its images and its seconds.
         max_wait: seconds that a free engine waits for a batch to fill, from when it finds work; 0: it never waits.
         stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
+        probe: what every engine can answer. One that fails on it, after a few calls that failed, is not `ready`, and
+            all requests fail until it answers; without a probe only the requests are ever at fault.
     """
 
     def __init__(
@@ -116,39 +120,36 @@ class Batcher:
         observe: Callable[[int, float], None] = lambda images, seconds: None,
         stall_seconds: float = math.inf,
         max_wait: float = 0.0,
+        probe: Pixels | None = None,
     ) -> None:
-        self._infer, self._max_batch, self._capacity, self._max_wait = infer, max_batch, capacity, max_wait
-        self._warm_up, self._observe, self._stall_seconds = warm_up, observe, stall_seconds
-        self._called: float | None = None
+        self._infer, self._max_batch, self._max_wait = infer, max_batch, max_wait
+        self._warm_up, self._observe, self._probe = warm_up, observe, probe
+        self.health = Health(stall_seconds)
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._places = threading.Lock()
+        self._places = Places(capacity)
         self._batch: list[_Part] = []
-        self._held = 0
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
         """Done when the engine is warm, or holds an EngineStoppedError that says why it never will be."""
         self.warm.set_running_or_notify_cancel()  # nobody who waits for it may cancel it for the others
-        # A daemon: an engine that hangs must not keep a process from ending that was told twice to end.
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is warm, its thread alive, and the call that it is in not hung."""
-        return self.warm.done() and not self._stopped and not self._closing and not self._hangs
-
-    @property
-    def _hangs(self) -> bool:
-        called = self._called
-        return called is not None and time.monotonic() - called > self._stall_seconds
+        """Whether the engine is warm, its thread alive, and it neither fails nor hangs."""
+        alive = self.warm.done() and not self._stopped and not self._closing
+        return alive and not self.health.failed and not self.health.hangs
 
     @property
     def held(self) -> int:
         """Images that hold a place now."""
-        return self._held
+        return self._places.held
 
     def start(self) -> None:
         """Start the engine's thread."""
+        # A daemon: an engine that hangs must not keep a process from ending that was told twice to end.
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def close(self, timeout: float | None = None) -> None:
@@ -156,24 +157,12 @@ class Batcher:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
-    @contextmanager
-    def places(self, images: int) -> Iterator[None]:
-        """Hold a place for each image of a request, from before it is decoded until it is answered.
-
-        Raises:
-            OverloadedError: too few places are free.
-        """
-        with self._places:
-            if self._held + images > self._capacity:
-                raise OverloadedError(f"{self._held} of {self._capacity} places are taken, the request needs {images}")
-            self._held += images
-        try:
-            yield
-        finally:
-            with self._places:
-                self._held -= images
+    def places(self, images: int) -> AbstractContextManager[None]:
+        """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
+        return self._places.hold(images)
 
     def submit(
         self, images: Sequence[Pixels], future: "Future[Answer] | None" = None, waited: float = 0.0
@@ -186,7 +175,7 @@ class Batcher:
         The future's errors are InferenceError and EngineStoppedError.
 
         Raises:
-            EngineStoppedError: at once, if the engine has ended.
+            EngineStoppedError: at once, if the engine has ended or fails.
         """
         if not images:
             raise ValueError("a request needs at least one image")
@@ -194,41 +183,64 @@ class Batcher:
         with self._changed:
             if self._closing or self._stopped:
                 raise EngineStoppedError("the engine has stopped")
+            if self.health.failed:
+                raise EngineStoppedError(FAILS)
             self._jobs.append(job)
             self._changed.notify()
-        job.future.add_done_callback(partial(self._forget, job))
+        # By weak references: a future keeps its callbacks, and so the job's pixels and the engine in a cycle with it.
+        job.future.add_done_callback(partial(_forget, weakref.ref(self), weakref.ref(job)))
         return job.future
-
-    def _forget(self, job: _Job, _: "Future[Answer]") -> None:
-        # Cancelled or failed with images still waiting: they must not be computed, nor their pixels stay in memory.
-        if job.taken < len(job.images):
-            with self._changed, suppress(ValueError):
-                self._jobs.remove(job)
 
     def _run(self) -> None:
         try:
             self._warm_up()
         except BaseException as error:
             self._stop()
-            failure = EngineStoppedError(f"the engine could not be warmed up: {error}")
-            failure.__cause__ = error
-            self.warm.set_exception(failure)
+            # Without the error itself: its traceback would keep the engine in memory.
+            self.warm.set_exception(EngineStoppedError(f"the engine could not be warmed up: {error}"))
             return
         self.warm.set_result(None)
         try:
             while self._take():
                 self._compute(self._batch)
+                if self.health.suspect and self._probe is not None:
+                    self._recover(self._probe)
         except BaseException as error:
             logger.critical("the engine's thread has ended", exc_info=error)
         finally:
             self._stop()
 
+    def _recover(self, probe: Pixels) -> None:
+        """Ask for what every engine can answer, until it does or the batcher closes; fail all requests meanwhile."""
+        while True:
+            try:
+                with self.health.call():
+                    checked(self._infer(probe), len(probe))
+            except Exception as error:
+                if not self.health.failed:
+                    logger.error("the engine fails, on a blank image too", exc_info=error)
+                self.health.condemn()
+                self._lose(FAILS)
+            else:
+                logger.warning("the engine answers a blank image")
+                return
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closing, health.PROBE_SECONDS):
+                    return
+
     def _stop(self) -> None:
+        if not self._closing:
+            self.health.condemn()
+        self._stopped = True
+        self._lose("the engine has stopped")
+
+    def _lose(self, why: str) -> None:
+        """Fail all requests that wait or are in the engine."""
         with self._changed:
-            self._stopped = True
             lost = {*self._jobs, *(part.job for part in self._batch)}
+            self._jobs.clear()
         for job in lost:
-            job.fail(EngineStoppedError("the engine has stopped"))
+            job.fail(EngineStoppedError(why))
 
     def _take(self) -> bool:
         """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
@@ -273,21 +285,17 @@ class Batcher:
             start = stop
 
     def _timed(self, images: Pixels) -> tuple[Embeddings, float]:
-        started = self._called = time.monotonic()
-        try:
-            embeddings = _checked(self._infer(images), len(images))
-        finally:
-            self._called = None
+        started = time.monotonic()
+        with self.health.call():
+            embeddings = checked(self._infer(images), len(images))
         seconds = time.monotonic() - started
         self._observe(len(images), seconds)
         return embeddings, seconds
 
 
-def _checked(embeddings: Embeddings, images: int) -> Embeddings:
-    """An answer of another length would give rows to the wrong images; a NaN would reach the client as null."""
-    arrays = (embeddings.embedding, embeddings.variance, embeddings.uncertainty)
-    if any(len(array) != images for array in arrays):
-        raise ValueError(f"the model answered {[len(array) for array in arrays]} rows for {images} images")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("the model's answer holds numbers that are not finite")
-    return embeddings
+def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[_Job]", _: "Future[Answer]") -> None:
+    """Drop what has not been taken of a job that is cancelled or failed, and its pixels."""
+    owner, waiting = batcher(), job()
+    if owner is not None and waiting is not None and waiting.taken < len(waiting.images):
+        with owner._changed, suppress(ValueError):
+            owner._jobs.remove(waiting)

@@ -2,6 +2,7 @@
 `{"error": message}`, as the Open Inference Protocol has it.
 """
 
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -51,9 +52,9 @@ class ApiError(Exception):
         return Response(orjson.dumps({"error": error}), self.status, self.headers, "application/json")
 
 
-def busy(status: int, code: str, message: str) -> ApiError:
-    """429 or 503: the same request can succeed in a moment."""
-    return ApiError(status, code, message, headers={"Retry-After": "1"})
+def busy(status: int, code: str, message: str, seconds: float = 1) -> ApiError:
+    """429 or 503: the same request can succeed in about so many seconds."""
+    return ApiError(status, code, message, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def clipped(text: str, most: int) -> str:

@@ -133,7 +133,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
 
     @rpc
     async def ServerReady(self, request: Message, context: Context) -> Message:  # noqa: N802
-        """Whether every model can answer."""
+        """Whether some model can answer."""
         return service_pb2.ServerReadyResponse(ready=self.service.state == "ready")
 
     @rpc
@@ -220,7 +220,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._watches = 0
 
     async def Check(self, request: Message, context: Context) -> Message:  # noqa: N802
-        """SERVING while every model can answer."""
+        """SERVING while some model can answer."""
         if request.service not in ("", SERVICE):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service[:100]!r}; there is {SERVICE}")
         return self._status()

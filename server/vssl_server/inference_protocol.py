@@ -162,7 +162,7 @@ class Catalogue:
 
     def ready(self, name: str, version: str = "") -> bool:
         """Whether that model can answer; ApiError 404 if there is none."""
-        return self.find(name, version).model.batcher.ready and not self.service.draining
+        return self.find(name, version).model.ready and not self.service.draining
 
 
 def chosen(names: Sequence[str]) -> Sequence[str]:

@@ -86,7 +86,7 @@ async def live() -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Every model can answer."""
+    """Some model can answer."""
     service = _catalogue(request).service
     if service.state != "ready":
         raise busy(503, "not_ready", f"the server is {service.state}")

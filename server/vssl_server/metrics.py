@@ -54,12 +54,13 @@ IMAGES = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 QUEUE_IMAGES = Gauge(
-    "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model"], registry=REGISTRY,
-    multiprocess_mode="livesum",
+    "vssl_queue_images", "Images that are decoding, waiting or in the engine now.", ["model", "version"],
+    registry=REGISTRY, multiprocess_mode="livesum",
 )  # fmt: skip
 READY = Gauge(
-    "vssl_ready", "1 if the model can answer, else 0.", ["model"], registry=REGISTRY, multiprocess_mode="livemin"
-)
+    "vssl_ready", "1 if the model can answer, else 0.", ["model", "version"], registry=REGISTRY,
+    multiprocess_mode="livemin",
+)  # fmt: skip
 
 
 def exposition() -> bytes:

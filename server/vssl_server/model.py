@@ -1,11 +1,14 @@
 """One served model: encoded images in, embeddings and refusals out."""
 
 import asyncio
+import os
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from vssl.bundle import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.preprocessing import Limits
 from vssl_server import metrics
-from vssl_server.batcher import Answer, Batcher, Infer, Pixels, settle
+from vssl_server.batcher import Answer, Batcher, EngineStoppedError, Infer, Pixels, settle
 from vssl_server.cache import Cache, keys_of
 from vssl_server.decoding import BadImagesError, Decoding, Encoded, Refusal
 from vssl_server.pool import Pool
@@ -44,27 +47,58 @@ class Model:
     """
 
     def __init__(self, manifest: Manifest, infer: Infer, settings: Settings, pool: Pool) -> None:
-        self.manifest, self._infer, self._pool = manifest, infer, pool
+        self.manifest, self._pool = manifest, pool
+        self._labels = (manifest.name, manifest.version)
         self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
         self._max_pixels = settings.max_request_pixels
-        # On a GPU each power of two is a size of its own (`vssl.engine.bucket`).
-        powers = [2**power for power in range(settings.batch_size.bit_length())]
-        self._warm_sizes = sorted({*powers, settings.batch_size})
+        self.statistics = Statistics()
+        self.metrics = metrics.ModelMetrics(manifest.name)
+        size = manifest.preprocessing.size
+        # What the engine's thread calls knows nothing of this model: a cycle would keep an unloaded engine in memory.
         self.batcher = Batcher(
             infer,
             settings.batch_size,
             settings.queue_images,
-            warm_up=self._warm_up,
-            observe=self._observe,
+            warm_up=partial(_warm_up, infer, size, settings.batch_size),
+            observe=partial(_observe, self.statistics, self.metrics),
             stall_seconds=2 * settings.deadline_seconds,
             max_wait=settings.max_wait_seconds,
+            probe=_blank(1, size),
         )
         self._cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
-        self.statistics = Statistics()
-        self._none = Answer(infer(self._blank(0)), 0.0, 0.0)
-        self.metrics = metrics.ModelMetrics(manifest.name)
-        metrics.QUEUE_IMAGES.labels(manifest.name).set_function(lambda: self.batcher.held)
-        metrics.READY.labels(manifest.name).set_function(lambda: self.batcher.ready)
+        self._none = Answer(infer(_blank(0, size)), 0.0, 0.0)
+
+    def show(self) -> None:
+        """Let the gauges of its name and version tell of this model, as long as it is there."""
+        me = weakref.ref(self)
+        metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.held if (model := me()) else 0)
+        metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
+
+    def publish(self) -> None:
+        """Write down what the gauges tell, for other processes can't ask."""
+        metrics.QUEUE_IMAGES.labels(*self._labels).set(self.held)
+        metrics.READY.labels(*self._labels).set(self.ready)
+
+    def hide(self) -> None:
+        """Remove the gauges of its name and version; a worker's end with it."""
+        if metrics.FOLDER in os.environ:
+            return
+        for gauge in (metrics.QUEUE_IMAGES, metrics.READY):
+            gauge.remove(*self._labels)
+
+    @property
+    def held(self) -> int:
+        """Images that are decoding, waiting or in the engine now."""
+        return self.batcher.held
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer: there are threads that decode, and the engine is warm and neither fails nor hangs."""
+        return self.batcher.ready and self._pool.alive
+
+    def _check(self) -> None:
+        if not self.ready:
+            raise EngineStoppedError(f"{self.manifest.name} can't answer now")
 
     async def embed(self, images: Sequence[Encoded], partial: bool) -> Result:
         """Decode and embed. Cancelling drops whatever has not been computed yet.
@@ -78,7 +112,7 @@ class Model:
             TooManyPixelsError: the images have too many pixels in all.
             OverloadedError: the queue has no place for so many images, or too many pixels are pending.
             InferenceError: the model failed on these images.
-            EngineStoppedError: the engine has ended.
+            EngineStoppedError: the engine has ended, fails or hangs.
         """
         if self._cache is None:
             return await self._embed(images, partial)
@@ -101,6 +135,7 @@ class Model:
         return Result(replace(result.answer, embeddings=embeddings), refused)
 
     async def _embed(self, images: Sequence[Encoded], partial: bool) -> Result:
+        self._check()
         started = time.monotonic()
         with self._failures(started), self.batcher.places(len(images)):
             work = Decoding(
@@ -126,6 +161,7 @@ class Model:
 
     async def embed_pixels(self, pixels: Pixels) -> Result:
         """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""
+        self._check()
         started = time.monotonic()
         with self._failures(started), self.batcher.places(len(pixels)):
             answer = await asyncio.wrap_future(self.batcher.submit(list(pixels)))
@@ -160,18 +196,22 @@ class Model:
             self.statistics.fail.add(time.monotonic() - started)
             raise
 
-    def _warm_up(self) -> None:
-        for images in self._warm_sizes:
-            self._infer(self._blank(images))
 
-    def _blank(self, images: int) -> Pixels:
-        size = self.manifest.preprocessing.size
-        return np.zeros((images, size, size, 3), np.uint8)
+def _warm_up(infer: Infer, size: int, batch_size: int) -> None:
+    # On a GPU each power of two is a size of its own (`vssl.engine.bucket`).
+    powers = [2**power for power in range(batch_size.bit_length())]
+    for images in sorted({*powers, batch_size}):
+        infer(_blank(images, size))
 
-    def _observe(self, images: int, seconds: float) -> None:
-        self.statistics.execution_count += 1
-        self.metrics.batch_images.observe(images)
-        self.metrics.inference_seconds.observe(seconds)
+
+def _blank(images: int, size: int) -> Pixels:
+    return np.zeros((images, size, size, 3), np.uint8)
+
+
+def _observe(statistics: Statistics, series: metrics.ModelMetrics, images: int, seconds: float) -> None:
+    statistics.execution_count += 1
+    series.batch_images.observe(images)
+    series.inference_seconds.observe(seconds)
 
 
 def _placed(refused: Mapping[int, Refusal], places: Sequence[int]) -> dict[int, Refusal]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from vssl_server.batcher import OverloadedError
+from vssl_server.places import OverloadedError
 
 Task = Callable[[], object]
 
@@ -86,10 +86,8 @@ class Pool:
         """
         with self._changed:
             if self.pending_pixels + pixels > self.max_pending_pixels:
-                raise OverloadedError(
-                    f"{self.pending_pixels:,} of {self.max_pending_pixels:,} pixels are pending, "
-                    f"the request has {pixels:,}"
-                )
+                taken = f"{self.pending_pixels:,} of {self.max_pending_pixels:,} pixels are pending"
+                raise OverloadedError(f"{taken}, the request has {pixels:,}", pixels / max(1, self.pending_pixels))
             self.pending_pixels += pixels
 
     def release(self, pixels: int) -> None:
@@ -119,6 +117,7 @@ class Pool:
                 line.running -= 1
                 self._running -= 1
                 self._heavy -= heavy
+            del found, line, task  # a thread that waits keeps no request's images
 
     def _take(self) -> tuple[Line, Task, bool] | None:
         """Wait for a task that may begin; None when the pool is closed and nothing waits."""

@@ -88,6 +88,7 @@ class Repository:
             except BaseException as error:  # a caller that went away too
                 await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
                 if isinstance(error, EngineStoppedError):
+                    del model  # it holds the error, whose traceback holds this function's names
                     raise ApiError(400, "invalid_bundle", f"{location}: {error}", "bundle") from None
                 raise
             self._swap(model)
@@ -134,6 +135,7 @@ class Repository:
         now = [*(one for one in served if one not in same), model]
         names = list(dict.fromkeys(one.manifest.name for one in (*served, model)))
         self.service.models = sorted(now, key=lambda one: names.index(one.manifest.name))
+        model.show()
         self._retire(same)
 
     def index(self, ready: bool = False) -> list[dict[str, str]]:
@@ -142,11 +144,11 @@ class Repository:
             {
                 "name": name,
                 "version": model.manifest.version,
-                "state": "READY" if model.batcher.ready else "UNAVAILABLE",
+                "state": "READY" if model.ready else "UNAVAILABLE",
                 "reason": "",
             }
             for model in self.service.models
-            if model.batcher.ready or not ready
+            if model.ready or not ready
             for name in (model.manifest.name, f"{model.manifest.name}_image")
         ]
 
@@ -162,6 +164,9 @@ class Repository:
         while model.batcher.held:
             await asyncio.sleep(IDLE_SECONDS)
         await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
+        released = [(one.manifest.name, one.manifest.version) for one in self.service.models]
+        if (model.manifest.name, model.manifest.version) not in released:
+            model.hide()
 
 
 def add_routes(app: FastAPI, repository: Repository) -> None:

@@ -102,9 +102,10 @@ class ModelList(BaseModel):
 
 
 class State(BaseModel):
-    """One word."""
+    """One word, and the models that fail, if any do."""
 
     status: str
+    failed: list[str] | None = None
 
 
 class OpenAIEmbedding(BaseModel):
@@ -329,11 +330,11 @@ HEALTHZ: dict[str, Any] = {
     "responses": {200: {"description": "It is", "model": State}},
 }
 READYZ: dict[str, Any] = {
-    "summary": "Every model can answer",
+    "summary": "Some model can answer",
     "tags": ["operation"],
     "responses": {
-        200: {"description": "They can", "model": State},
-        503: {"description": "Loading, draining, or an engine has ended", "model": State},
+        200: {"description": "One can; `failed` names those that can't", "model": State},
+        503: {"description": "Loading, draining, or none can", "model": State},
     },
 }
 METRICS: dict[str, Any] = {

@@ -9,10 +9,12 @@ from typing import ParamSpec, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from vssl_server.admission import Pending
-from vssl_server.batcher import EngineStoppedError, InferenceError, OverloadedError
+from vssl_server.batcher import EngineStoppedError, InferenceError
 from vssl_server.decoding import BadImagesError, Refusal, TooManyPixelsError
 from vssl_server.errors import ApiError, busy, clipped, several
+from vssl_server.health import PROBE_SECONDS
 from vssl_server.model import Model, Result
+from vssl_server.places import OverloadedError
 from vssl_server.settings import Settings
 
 P = ParamSpec("P")
@@ -39,12 +41,36 @@ class Service:
     def __post_init__(self) -> None:
         self.pending = Pending(self.settings.max_pending_bytes)
 
+    def start(self) -> None:
+        """Start the engines, and show in the metrics whether they are warm."""
+        for model in self.models:
+            model.show()
+            model.batcher.start()
+
+    async def close(self) -> None:
+        """End the engines when they have answered what waits."""
+        for model in self.models:
+            await asyncio.to_thread(model.batcher.close, self.settings.deadline_seconds)
+            model.hide()
+
     @property
     def state(self) -> str:
-        """`ready`, `draining`, or `unavailable`: a model is still warming up, or its engine has ended."""
+        """`ready`: some model can answer; `draining`; or `unavailable`: none can, or one is still warming up."""
         if self.draining:
             return "draining"
-        return "ready" if all(model.batcher.ready for model in self.models) else "unavailable"
+        if any(not model.batcher.warm.done() for model in self.models):
+            return "unavailable"
+        return "ready" if any(model.ready for model in self.models) else "unavailable"
+
+    @property
+    def failed(self) -> list[Model]:
+        """The models that could answer once and can't now."""
+        return [model for model in self.models if model.batcher.warm.done() and not model.ready]
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds for which no model has answered, though asked."""
+        return min(model.batcher.health.unanswered for model in self.models)
 
     def model(self, name: str | None) -> Model:
         """The served model of that name, or of the first one's; the version that was loaded last.
@@ -96,11 +122,11 @@ class Service:
         except TooManyPixelsError as error:
             raise ApiError(413, "too_many_pixels", str(error), param=field) from None
         except OverloadedError as error:
-            raise busy(429, "queue_full", f"the server is busy: {error}") from None
+            raise busy(429, "queue_full", f"the server is busy: {error}", error.seconds) from None
         except InferenceError as error:
             raise ApiError(500, "inference_failed", str(error)) from None
         except EngineStoppedError as error:
-            raise busy(503, "not_ready", str(error)) from None
+            raise busy(503, "not_ready", str(error), PROBE_SECONDS) from None
         except TimeoutError:
             raise ApiError(504, "deadline_exceeded", f"no answer within {limit:g} seconds") from None
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from vssl.cli import INTERRUPTED
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.memory import cores
+from vssl_server import health
 from vssl_server.app import create_app
 from vssl_server.batcher import EngineStoppedError, Infer
 from vssl_server.inference_protocol import Catalogue
@@ -36,6 +38,12 @@ from vssl_server.settings import Settings
 
 SMALL_MODEL_SECONDS = 0.0005
 """Of one thread for one image: what HTTP and decoding take of a request is about as much."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks at whether a model answers."""
+
+LAST_SECONDS = 5.0
+"""In which a process ends whose models have all failed."""
 
 
 def say(line: str) -> None:
@@ -69,6 +77,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
         app = create_app(settings, models, open_model, locations)
+        del models  # who unloads one wants its memory back
         if settings.log_requests:
             logging.getLogger("vssl.requests").addHandler(logging.StreamHandler())
             logging.getLogger("vssl.requests").setLevel(logging.INFO)
@@ -133,6 +142,21 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
         self.drain(sig, frame)
 
+    async def _watch(self) -> None:
+        """End the process when no model has answered for long, for only another start can help; a worker sooner, since
+        the others can answer in its place.
+        """
+        alone = self.service.settings.workers == 1
+        while self.service.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
+            await asyncio.sleep(LOOK_SECONDS)
+        if self.should_exit:
+            return
+        self.failure = VsslError(f"no model has answered for {self.service.unanswered:.0f} seconds; see the log")
+        self.should_exit = self.force_exit = True
+        last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # should anything that hangs hold up the end
+        last.daemon = True
+        last.start()
+
     async def _announce(self) -> None:
         for model in self.service.models:
             try:
@@ -143,6 +167,7 @@ class Server(uvicorn.Server):
                 return
         if self.should_exit:
             return
+        self._watching = asyncio.create_task(self._watch())
         spare_collector()
         share_lock()
         names = ", ".join(model.manifest.name for model in self.service.models)

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -90,6 +91,9 @@ class _Workers:
         except (EOFError, OSError):
             self.ended(pipe)
             return
+        if not ready and pipe in self.ready:
+            logger.error("a worker: %s", text)
+            return
         if not ready:
             self.failure = self.failure or text
             return
@@ -128,6 +132,7 @@ def _work(pipe: Connection, locations: Sequence[Path], settings: Settings) -> No
         run(locations, settings, lambda line: pipe.send((True, line)))
     except VsslError as error:
         pipe.send((False, str(error)))
+        sys.exit(1)
 
 
 def _end_with_parent(pipe: Connection) -> None:

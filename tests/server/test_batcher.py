@@ -1,6 +1,7 @@
 """The batcher with real threads and without HTTP: a plain function stands where the engine goes."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vssl.engine import Embeddings
-from vssl_server.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError, OverloadedError, Pixels
+from vssl_server import health
+from vssl_server.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError, Pixels
+from vssl_server.health import FAILED_BATCHES
+from vssl_server.places import OverloadedError, Places
 
 POISON = 255
 
@@ -55,8 +59,9 @@ def running(
     max_batch: int = 4,
     warm_up: Callable[[], object] = lambda: None,
     observe: Callable[[int, float], None] = lambda images, seconds: None,
+    probe: Pixels | None = None,
 ) -> Iterator[Batcher]:
-    batcher = Batcher(infer, max_batch, 1000, warm_up, observe)
+    batcher = Batcher(infer, max_batch, 1000, warm_up, observe, probe=probe)
     batcher.start()
     try:
         yield batcher
@@ -268,6 +273,69 @@ def test_readiness_waits_for_the_warm_up_and_a_failed_one_says_why() -> None:
         assert not batcher.ready
         with pytest.raises(EngineStoppedError):
             batcher.submit([image(0)]).result(60)
+
+
+def test_an_engine_that_fails_on_a_blank_image_answers_nothing_until_it_works_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.01)
+    sick, calls, answered = threading.Event(), list[int](), threading.Event()
+
+    def infer(images: Pixels) -> Embeddings:
+        calls.append(int(images[0, 0, 0, 0]))
+        if sick.is_set():
+            raise RuntimeError("an illegal memory access was encountered")
+        answered.set()
+        return echo(images)
+
+    with running(infer, probe=image(77)[None]) as batcher:
+        sick.set()
+        for _ in range(FAILED_BATCHES):
+            with pytest.raises(InferenceError):
+                batcher.submit([image(1)]).result(60)
+        while not batcher.health.failed:
+            calls.index(1)
+        assert not batcher.ready
+        assert batcher.health.unanswered > 0
+        with pytest.raises(EngineStoppedError, match="fails"):
+            batcher.submit([image(1)])
+        sick.clear()
+        assert answered.wait(60)
+        while batcher.health.failed:
+            calls.index(77)
+        assert batcher.ready
+        assert batcher.health.unanswered == 0
+        assert values(batcher.submit([image(2)]).result(60)) == [2]
+    assert calls[: FAILED_BATCHES + 1] == [1] * FAILED_BATCHES + [77]
+
+
+def test_poison_again_and_again_is_no_fault_of_the_engine() -> None:
+    with running(poisonous, probe=image(0)[None]) as batcher:
+        for _ in range(3 * FAILED_BATCHES):
+            with pytest.raises(InferenceError):
+                batcher.submit([image(POISON)]).result(60)
+            assert not batcher.health.failed
+        assert values(batcher.submit([image(1)]).result(60)) == [1]
+
+
+def test_a_request_without_a_place_hears_how_long_others_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    places = Places(8)
+    with pytest.raises(OverloadedError) as unknown, places.hold(9):
+        pass
+    with places.hold(1):
+        now[0] += 12.0
+    with places.hold(8):
+        for count, seconds in ((2, 3.0), (8, 12.0)):
+            with pytest.raises(OverloadedError) as found, places.hold(count):
+                pass
+            assert found.value.seconds == pytest.approx(seconds)
+    with pytest.raises(OverloadedError) as other, places.hold(1):
+        raise OverloadedError("of who decodes", share=0.5)
+    assert unknown.value.seconds == 0
+    assert 0 < other.value.seconds < 12
+    assert places.held == 0
 
 
 def test_an_empty_request_is_refused() -> None:

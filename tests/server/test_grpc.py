@@ -209,7 +209,7 @@ def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> Non
         refused(lambda: remote.infer("loaded_image", asked), "DEADLINE_EXCEEDED", "no answer within 1 seconds")
         engine.entered.acquire()
         refused(lambda: remote.infer("loaded_image", asked, client_timeout=0.1), "DEADLINE_EXCEEDED", "Deadline")
-        wait_for_metric(served, 'vssl_queue_images{model="loaded"} 0.0')
+        wait_for_metric(served, 'vssl_queue_images{model="loaded",version="1"} 0.0')
         engine.let.release(100)
         served.client.app.state.service.draining = True  # type: ignore[attr-defined]
         assert remote.is_server_live()

@@ -40,13 +40,13 @@ def test_a_full_queue_answers_429_and_counts_images_not_requests(tiny_bundle: Bu
         assert "queue_full" in refusals(running)
         assert refused.headers["retry-after"] == "1"
         one = pool.submit(running.client.post, "/v1/embed", content=png(3), headers=PNG)
-        wait_for_metric(running, 'vssl_queue_images{model="full"} 3.0')
+        wait_for_metric(running, 'vssl_queue_images{model="full",version="1"} 3.0')
         alone = running.client.post("/v1/embed", content=png(4), headers=PNG)
         assert error(alone, 429, "queue_full")["message"].startswith("the server is busy: 3 of 3 places")
         assert alone.headers["retry-after"] == "1"
         engine.let.release(2)
         assert (two.result(60).status_code, one.result(60).status_code) == (200, 200)
-        wait_for_metric(running, 'vssl_queue_images{model="full"} 0.0')
+        wait_for_metric(running, 'vssl_queue_images{model="full",version="1"} 0.0')
         assert running.client.get("/readyz").status_code == 200
 
 
@@ -57,7 +57,7 @@ def test_requests_under_load_share_batches_and_get_their_own_answers(tiny_bundle
         first = pool.submit(running.client.post, "/v1/embed", content=png(1), headers=PNG)
         engine.entered.acquire()
         rest = [pool.submit(running.client.post, "/v1/embed", content=png(shade), headers=PNG) for shade in shades]
-        wait_for_metric(running, 'vssl_queue_images{model="shared"} 21.0')
+        wait_for_metric(running, 'vssl_queue_images{model="shared",version="1"} 21.0')
         engine.let.release(100)
         assert first.result(60).status_code == 200
         answers = [future.result(60).json()["data"][0]["embedding"] for future in rest]
@@ -90,12 +90,12 @@ def test_a_request_whose_client_went_away_is_not_computed(tiny_bundle: Bundle) -
         engine.entered.acquire()
         abandoned = http.client.HTTPConnection(*address)
         abandoned.request("POST", "/v1/embed", png(2), PNG)
-        wait_for_metric(running, 'vssl_queue_images{model="gone"} 2.0')
+        wait_for_metric(running, 'vssl_queue_images{model="gone",version="1"} 2.0')
         abandoned.close()
         wait_for_metric(running, 'vssl_requests_total{path="/v1/embed",status="499"} 1.0')
-        wait_for_metric(running, 'vssl_queue_images{model="gone"} 1.0')
+        wait_for_metric(running, 'vssl_queue_images{model="gone",version="1"} 1.0')
         last = pool.submit(post, address, png(3))
-        wait_for_metric(running, 'vssl_queue_images{model="gone"} 2.0')
+        wait_for_metric(running, 'vssl_queue_images{model="gone",version="1"} 2.0')
         engine.let.release(100)
         assert (first.result(60).status_code, last.result(60).status_code) == (200, 200)
     assert sum(map(len, engine.batches)) == 2
@@ -113,12 +113,12 @@ def test_a_dead_engine_turns_readiness_red_and_nobody_waits_for_it(tiny_bundle: 
         assert running.client.get("/readyz").status_code == 200
         error(running.client.post("/v1/embed", content=png(1), headers=PNG), 503, "not_ready")
         ready = running.client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+        assert (ready.status_code, ready.json()) == (503, {"status": "unavailable", "failed": ["dead 1"]})
         assert running.client.get("/healthz").json() == {"status": "ok"}
         answer = running.client.post("/v1/embed", content=png(1), headers=PNG)
         error(answer, 503, "not_ready")
         assert answer.headers["retry-after"] == "1"
-        assert 'vssl_ready{model="dead"} 0.0' in running.client.get("/metrics").text
+        assert 'vssl_ready{model="dead",version="1"} 0.0' in running.client.get("/metrics").text
 
 
 def test_draining_turns_readiness_red_and_takes_no_more(tiny_bundle: Bundle) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vssl_server.batcher import OverloadedError
+from vssl_server.places import OverloadedError
 from vssl_server.pool import Line, Pool
 
 

@@ -51,8 +51,8 @@ def test_answers_and_counts_of_both_and_the_end_of_all(tiny_bundle: Bundle) -> N
         shown = httpx2.get(f"{server.url}/metrics").text
         assert 'vssl_images_total{model="tiny",outcome="embedded"} 24.0' in shown
         assert 'vssl_requests_total{path="/v1/embed",status="200"} 24.0' in shown
-        assert 'vssl_ready{model="tiny"} 1.0' in shown
-        assert len(set(re.findall(r'vssl_queue_images\{model="tiny"\} (\S+)', shown))) == 1
+        assert 'vssl_ready{model="tiny",version="1"} 1.0' in shown
+        assert len(set(re.findall(r'vssl_queue_images\{model="tiny",version="1"\} (\S+)', shown))) == 1
         data = png(9)
         head = f"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(data)}\r\n"
         with socket.create_connection(server.address, timeout=60) as connection:

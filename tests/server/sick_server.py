@@ -1,0 +1,46 @@
+"""`vssl serve` with engines that fail when a file says so, and with all waits short.
+
+$SICK/NAME holds `raise` or `hang`, and perhaps the process that is meant. A module of its own, so that workers, which
+start by importing it, are like that too.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+from vssl.bundle import Bundle
+from vssl.cli import main
+from vssl.engine import Embeddings, Engine
+from vssl_server import health, serving
+from vssl_server.batcher import Infer, Pixels
+
+FOLDER = Path(os.environ["SICK"])
+health.PROBE_SECONDS = 0.3
+health.END_SECONDS = 1.0
+serving.LOOK_SECONDS = 0.1
+
+
+class Sick:
+    """A real engine that may fall ill."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.engine, self.file = Engine(bundle, 1), FOLDER / bundle.manifest.name
+
+    def __call__(self, images: Pixels) -> Embeddings:
+        what, _, process = self.file.read_text().partition(" ") if self.file.exists() else ("", "", "")
+        if process in ("", str(os.getpid())):
+            if what == "raise":
+                raise RuntimeError("an illegal memory access was encountered")
+            if what == "hang":
+                threading.Event().wait()
+        return self.engine(images)
+
+
+def open_sick(bundle: Bundle, threads: int, full: int) -> Infer:
+    return Sick(bundle)
+
+
+serving.open_engine = open_sick
+
+if __name__ == "__main__":
+    main()
