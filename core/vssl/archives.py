@@ -1,19 +1,23 @@
 """Archives of images read in place: a zip, a tar, and a set of tar shards as WebDataset has them.
 
-Every image is found by an index that is made when the archive is opened, so any of them can be read at any time.
+Nothing is held open: an index (`vssl.indexes`) says where each file lies, so that any of them can be read at any time.
 """
 
+import errno
 import os
 import posixpath
 import re
-import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
-from vssl.names import decode_name, encode_name
-from vssl.passed_over import hidden, is_image
+from vssl.indexes import HELD, Index, Stamp, stamp_of
+from vssl.members import TAR, ZIP, Draft, clean, read_tar, read_zip
+from vssl.names import encode_name
+from vssl.passed_over import OTHER, PassedOver, hidden, is_image, kind_of
+from vssl.patience import exactly, patiently, read_at
 from vssl.sources import Source, within
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
@@ -21,101 +25,156 @@ COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
+LOCAL_HEADER = 30
+"""Bytes of the fixed part of what precedes a zip's member."""
 
-class ZipFolder(Source):
-    """A folder inside a zip archive, read without unpacking."""
 
-    def __init__(self, archive: Path, folder: str) -> None:
-        super().__init__(_shown(archive, folder))
-        try:
-            self._archive = zipfile.ZipFile(archive)
-        except OSError:
-            raise
-        except Exception as error:
-            # zipfile raises whatever the broken bytes lead to: BadZipFile, UnicodeDecodeError, NotImplementedError, …
-            raise UsageError(f"{archive}: neither a folder nor a readable zip or tar archive ({error})") from error
-        self._file, self._process = archive, os.getpid()
-        self._prefix = _prefix(folder)
-        try:
-            self._paths = _inside(archive, folder, self._archive.namelist())
-        except UsageError:
-            self._archive.close()
-            raise
+class Archive(Source):
+    """A folder inside an archive. Its index is made when first asked for."""
+
+    def __init__(self, archive: Path, folder: str = "") -> None:
+        inside = folder.strip("/")
+        super().__init__(f"{archive.name}::{inside}" if inside else archive.name)
+        self._file, self._folder = archive, encode_name(clean(inside)) if inside else ""
+        self._stamp: Stamp | None = None
+
+    def index(self) -> Index:
+        """Where each file of the whole archive lies.
+
+        Raises:
+            UsageError: it is no such archive, or a damaged one.
+            OSError: it can't be read, or has changed since it was opened.
+        """
+        if self._stamp is None:
+            self._stamp = patiently(lambda: stamp_of(self._file))
+        stamp = self._stamp
+        return patiently(lambda: HELD.get(self._file, stamp, self.members))
+
+    def check(self) -> None:
+        """Make sure of the folder.
+
+        Raises:
+            UsageError: there is none of that name, or `index`.
+        """
+        index = self.index()
+        if self._folder and not index.within(self._folder):
+            tops = ", ".join(index.tops(10)) or "none"
+            raise UsageError(f"{self._file}: no folder {self._folder!r} inside; its top folders are {tops}")
 
     def paths(self) -> Iterator[str]:
         """In the order of the folder that was archived."""
-        yield from self._paths
+        index, passed = self.index(), PassedOver()
+        for path, kind in index.files(self._folder):
+            if kind is None:
+                yield path
+            else:
+                passed.add(kind)
+        if index.damage is not None:
+            passed.unreadable[self.name] = index.damage
+        self.passed_over = passed
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The member's bytes, unpacked no further than `max_bytes`."""
-        if self._process != os.getpid():
-            # A forked worker shares the open file, and its position, with all the others: it opens one of its own.
-            self._archive.fp, self._process = self._file.open("rb"), os.getpid()
-        try:
-            with self._archive.open(self._prefix + decode_name(path)) as member:
-                data = member.read(max_bytes + 1)
-        except Exception as error:
-            raise OSError(f"can't be read from the archive: {error}") from error
-        return within(data, max_bytes)
+        return within(self.unpack(self.entry(self.inside(path)), max_bytes + 1), max_bytes)
+
+    def inside(self, path: str) -> str:
+        """A path in the folder as one in the archive."""
+        return f"{self._folder}/{path}" if self._folder else path
+
+    def entry(self, name: str) -> bytes:
+        """Where a file lies."""
+        found = self.index().find(name)
+        if found is None:
+            raise FileNotFoundError(f"can't be read from the archive: no item named {name!r}")
+        return found
+
+    @abstractmethod
+    def members(self) -> Draft:
+        """Its members, searched for.
+
+        Raises:
+            UsageError, OSError: see `index`.
+        """
+
+    @abstractmethod
+    def unpack(self, entry: bytes, most: int) -> bytes:
+        """At most `most` bytes of a file.
+
+        Raises:
+            OSError: it can't be read.
+        """
+
+
+class ZipFolder(Archive):
+    """A folder inside a zip archive, read without unpacking."""
+
+    def members(self) -> Draft:
+        """Its members, searched for."""
+        return read_zip(self._file)
 
     def size(self, path: str) -> int:
         """The member's bytes, unpacked."""
+        entry = self.entry(self.inside(path))
+        return int(ZIP.unpack(entry)[2]) if len(entry) == ZIP.size else 0
+
+    def unpack(self, entry: bytes, most: int) -> bytes:
+        """At most `most` bytes of a file."""
+        if len(entry) != ZIP.size:
+            raise OSError("can't be read from the archive: a link to nothing")
         try:
-            return self._archive.getinfo(self._prefix + decode_name(path)).file_size
-        except KeyError as error:
-            raise FileNotFoundError(str(error)) from error
+            return patiently(lambda: self._unpack(entry, most))
+        except Exception as error:
+            raise OSError(f"can't be read from the archive: {error}") from error
 
-    def close(self) -> None:
-        """Close the archive."""
-        self._archive.close()
+    def _unpack(self, entry: bytes, most: int) -> bytes:
+        offset, packed, size, crc, method, flags = ZIP.unpack(entry)
+        if flags & 0x41:
+            raise OSError("it is encrypted")
+        member = zipfile.ZipInfo()
+        member.compress_type, member.compress_size, member.file_size, member.CRC = method, packed, size, crc
+        with self._file.open("rb") as file:
+            file.seek(offset)
+            head = exactly(file, LOCAL_HEADER, LOCAL_HEADER)
+            if not head.startswith(b"PK\x03\x04"):
+                raise OSError("damaged: no file begins where its directory says")
+            file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), os.SEEK_CUR)
+            try:
+                with zipfile.ZipExtFile(file, "r", member) as unpacked:
+                    return exactly(unpacked, min(size, most), most)
+            except EOFError as error:
+                raise OSError(errno.EIO, "it ends too early") from error
 
 
-class TarFolder(Source):
-    """A folder inside an uncompressed tar archive. Nothing is held open: the index says where each image begins."""
+class TarFolder(Archive):
+    """A folder inside an uncompressed tar archive."""
 
-    def __init__(self, archive: Path, folder: str = "") -> None:
-        super().__init__(_shown(archive, folder))
-        self._file, self._prefix = archive, _prefix(folder)
-        self.members = index_tar(archive)
-        self._paths = _inside(archive, folder, self.members)
-
-    def paths(self) -> Iterator[str]:
-        """In the order of the folder that was archived."""
-        yield from self._paths
-
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """The member's bytes."""
-        return within(self.member(self._prefix + decode_name(path), max_bytes + 1), max_bytes)
+    def members(self) -> Draft:
+        """Its members, searched for."""
+        return read_tar(self._file)
 
     def size(self, path: str) -> int:
         """The member's bytes."""
-        name = self._prefix + decode_name(path)
-        if name not in self.members:
-            raise FileNotFoundError(f"no item named {name!r}")
-        return self.members[name][1]
+        entry = self.entry(self.inside(path))
+        return int(TAR.unpack(entry)[1]) if len(entry) == TAR.size else 0
 
     def label(self, path: str) -> str | None:
         """What `NAME.cls` beside `NAME.jpg` says, as WebDataset has it, else the top folder."""
         # WebDataset's key ends at the first dot of the file name.
-        folder, name = posixpath.split(self._prefix + decode_name(path))
-        key = posixpath.join(folder, name.partition(".")[0] + ".cls")
-        if key in self.members:
-            return self.member(key, 100).decode(errors="replace").strip()
+        folder, name = posixpath.split(self.inside(path))
+        entry = self.index().find(posixpath.join(folder, name.partition(".")[0] + ".cls"))
+        if entry is not None and len(entry) == TAR.size:
+            return self.unpack(entry, 100).decode(errors="replace").strip()
         return super().label(path)
 
-    def member(self, name: str, most: int) -> bytes:
-        """At most `most` bytes of any member, by its name in the archive."""
-        if name not in self.members:
-            raise OSError(f"can't be read from the archive: no item named {name!r}")
-        offset, size = self.members[name]
-        if offset < 0:
+    def unpack(self, entry: bytes, most: int) -> bytes:
+        """At most `most` bytes of a file."""
+        if len(entry) != TAR.size:
             raise OSError("can't be read from the archive: a link to nothing, or a sparse file")
-        with self._file.open("rb", buffering=0) as file:
-            file.seek(offset)
-            data = file.read(min(size, most))
-        if len(data) < min(size, most):
-            raise OSError("can't be read from the archive: it ends too early")
-        return data
+        offset, size = TAR.unpack(entry)
+        try:
+            return read_at(self._file, offset, min(size, most))
+        except OSError as error:
+            raise OSError(error.errno, f"can't be read from the archive: {error.strerror or error}") from error
 
 
 class Shards(Source):
@@ -127,17 +186,32 @@ class Shards(Source):
     Args:
         name: of the set.
         archives: the shards in their order, and the path of each, all of one depth; no two are equal.
+        beside: other files, which are passed over.
     """
 
-    def __init__(self, name: str, archives: Mapping[str, Path]) -> None:
+    def __init__(self, name: str, archives: Mapping[str, Path], beside: Sequence[str] = ()) -> None:
         super().__init__(name)
+        self._beside = beside
         self._shards = {encode_name(shard): TarFolder(path) for shard, path in archives.items()}
         self._depth = next(iter(archives)).count("/") + 1
 
     def paths(self) -> Iterator[str]:
-        """Shard after shard."""
+        """Shard after shard; one that can't be read is noted."""
+        passed = PassedOver()
+        for file in self._beside:
+            passed.add(kind_of(file) or OTHER)
         for name, shard in self._shards.items():
-            yield from (f"{name}/{path}" for path in shard.paths())
+            try:
+                for path in shard.paths():
+                    yield f"{name}/{path}"
+            except (UsageError, OSError) as error:
+                passed.unreadable[name] = str(error)
+                continue
+            for kind, count in shard.passed_over.counts.items():
+                passed.add(kind, count)
+            for reason in shard.passed_over.unreadable.values():
+                passed.unreadable[name] = reason
+        self.passed_over = passed
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The member's bytes."""
@@ -173,49 +247,10 @@ def open_archive(path: Path, folder: str) -> Source:
     for magic, tool in COMPRESSED.items():
         if start.startswith(magic):
             raise UsageError(f"{path}: compressed, so its images can't be found in place; {tool} it first")
-    if start[257:262] == b"ustar" or path.suffix == ".tar":
-        return TarFolder(path, folder)
-    return ZipFolder(path, folder)
-
-
-def index_tar(archive: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of a tar lies: name → (offset, size in bytes); the offset of one that can't be read is -1.
-
-    A name that is there twice means its last file, as it does when a tar is unpacked.
-
-    Raises:
-        UsageError: the file is no uncompressed tar, or damaged on the way to its end.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    links: dict[str, str] = {}
-    try:
-        with tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as tar:
-            while (member := tar.next()) is not None:
-                name = _clean(member.name)
-                if member.isreg():
-                    found[name] = (-1 if member.issparse() else member.offset_data, member.size)
-                    links.pop(name, None)
-                elif member.islnk() or member.issym():
-                    beside = posixpath.dirname(name) if member.issym() else ""
-                    links[name] = _clean(posixpath.join(beside, member.linkname))
-                tar.members.clear()  # type: ignore[attr-defined]  # a million of them would take a gigabyte
-            end = tar.offset
-    except OSError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{archive}: no tar archive, or a damaged one ({error})") from error
-    with archive.open("rb") as file:
-        file.seek(end)
-        rest = file.read(tarfile.BLOCKSIZE)
-    if rest.strip(b"\0"):
-        # tarfile takes a damaged header for the end, and would lose whatever follows without a word.
-        raise UsageError(f"{archive}: damaged at byte {end:,}, after {len(found):,} files; make it again")
-    for name in links:
-        target = name
-        for _ in range(40):  # as many links in a row as Linux follows
-            target = links.get(target, target)
-        found[name] = found.get(target, (-1, 0))
-    return found
+    kind = TarFolder if start[257:262] == b"ustar" or path.suffix.lower() == ".tar" else ZipFolder
+    source = kind(path, folder)
+    source.check()
+    return source
 
 
 def shards_of(location: str) -> dict[str, Path]:
@@ -246,40 +281,21 @@ def _expanded(location: str) -> Iterator[str]:
             yield f"{location[: match.start()]}{number:0{len(match[1])}}{rest}"
 
 
-def shards_in(folder: Path) -> dict[str, Path]:
-    """The tar archives in a folder of shards, by name; empty for a folder that holds images or other folders."""
+def shards_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The tar archives in a folder of shards, by name, and its other files; none for one that holds images or folders.
+
+    Raises:
+        OSError: it can't be read.
+    """
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not hidden(entry.name)]
-    if any(entry.is_dir() or is_image(entry.name) for entry in shown):
-        return {}
-    names = sorted(entry.name for entry in shown if PurePosixPath(entry.name).suffix.lower() == ".tar")
-    return {name: folder / name for name in names}
+        found = list(entries)
+    if any(not hidden(entry.name) and (entry.is_dir() or is_image(entry.name)) for entry in found):
+        return {}, []
+    names = sorted(entry.name for entry in found)
+    shards = [name for name in names if not hidden(name) and PurePosixPath(name).suffix.lower() == ".tar"]
+    return {name: folder / name for name in shards}, [name for name in names if name not in set(shards)]
 
 
-def _shown(archive: Path, folder: str) -> str:
-    inside = folder.strip("/")
-    return f"{archive.name}::{inside}" if inside else archive.name
-
-
-def _prefix(folder: str) -> str:
-    inside = folder.strip("/")
-    return f"{inside}/" if inside else ""
-
-
-def _clean(name: str) -> str:
-    """`./a//b` and `/a/b` as `a/b`."""
-    return posixpath.normpath(name).lstrip("/")
-
-
-def _inside(archive: Path, folder: str, members: Iterable[str]) -> list[str]:
-    """Images below a folder of an archive, relative to it, in the order of the folder that was archived."""
-    prefix, everything = _prefix(folder), set(members)
-    names = {name for name in everything if name.startswith(prefix)}
-    if prefix and not names:
-        tops = sorted({name.split("/")[0] for name in everything if "/" in name})
-        raise UsageError(
-            f"{archive}: no folder {prefix[:-1]!r} inside; its top folders are {', '.join(tops[:10]) or 'none'}"
-        )
-    inner = (name[len(prefix) :] for name in names if not name.endswith("/"))
-    shown = (encode_name(name) for name in inner if is_image(name) and not hidden(name))
-    return sorted(shown, key=lambda name: name.split("/"))
+def is_archive(name: str) -> bool:
+    """Whether a file name is that of an archive."""
+    return PurePosixPath(name).suffix.lower() in (".zip", ".tar")

@@ -18,6 +18,7 @@ HIDDEN_FOLDERS = "hidden folders"
 SPECIAL = "pipes, sockets and devices"
 BARE = "files without an extension"
 OTHER = "other files"
+FOLDER_LINK = "links to folders"
 REPLACED = "files replaced by a later one of their name"
 REPEATED = "named again in the list"
 
@@ -29,6 +30,7 @@ ONE = {
     SPECIAL: "pipe, socket or device",
     BARE: "file without an extension",
     OTHER: "other file",
+    FOLDER_LINK: "link to a folder",
     REPLACED: "file replaced by a later one of its name",
 }
 """What one of a kind is called."""

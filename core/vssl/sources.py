@@ -124,12 +124,18 @@ def open_source(location: str) -> Source:
         UsageError: nothing is there, or it is neither a folder nor such an archive.
         OSError: it can't be read.
     """
-    from vssl.archives import Shards, open_archive, shards_in, shards_of  # they are sources, and need this module
+    from vssl.archives import (
+        Shards,
+        is_archive,
+        open_archive,
+        shards_in,
+        shards_of,
+    )  # they are sources, and need this module
     from vssl.selections import MAGIC, Matching
 
     if Path(location).is_dir():
-        shards = shards_in(Path(location))
-        return Shards(Path(location).resolve().name, shards) if shards else Folder(Path(location))
+        shards, beside = shards_in(Path(location))
+        return Shards(Path(location).resolve().name, shards, beside) if shards else Folder(Path(location))
     archive, _, inside = location.partition("::")
     path = Path(archive)
     if path.is_dir():
@@ -139,9 +145,10 @@ def open_source(location: str) -> Source:
     shards = shards_of(location)
     if shards:
         return Shards("/".join(Path(location).parts[-1 - next(iter(shards)).count("/") :]), shards)
-    if MAGIC.search(location):
+    if MAGIC.search(archive) and not is_archive(path.name):
         return Matching(location)
-    raise UsageError(f"{archive}: no such file or folder")
+    hint = "; a pattern names images, not archives" if MAGIC.search(archive) else ""
+    raise UsageError(f"{archive}: no such file or folder{hint}")
 
 
 def splits_of(location: str) -> dict[str, str]:
