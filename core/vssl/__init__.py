@@ -1,3 +1,3 @@
 """What every part of VSSL shares: the bundle, preprocessing, the engine, the measures, and the `vssl` command."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

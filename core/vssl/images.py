@@ -39,6 +39,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def all_equal(self) -> bool:
+        """Whether all of the images, at least one, are the same picture."""
+        return all(np.array_equal(image, self.pixels[0]) for image in self.pixels)
+
 
 def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[str] | None = None) -> ImageSet:
     """Decode every image of a source (or those named by `paths`) on all cores; bad files are listed, not fatal.

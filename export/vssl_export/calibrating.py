@@ -37,6 +37,8 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     images = load_images(open_source(data), bundle.manifest.preprocessing)
     if len(images) < LEAST_IMAGES:
         raise UsageError(f"{data}: {len(images)} images are too few to calibrate on: at least {LEAST_IMAGES}")
+    if images.all_equal:
+        raise UsageError(f"{data}: all of its images are the same picture; name images as different as those to come")
     labels = images.labels if use_labels else None
     if use_labels and labels is None:
         raise UsageError(f"{data}: no labels; --labels wants every image in one of at least two class folders")

@@ -30,6 +30,7 @@ from vssl_training.train import train
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(24)
+ORDER = Order(seed=0, phase=0, count=40, batch=16)
 
 
 def silent(_: str) -> None:
@@ -249,3 +250,57 @@ def test_a_class_of_a_list_without_images_is_named(fashion_folder: Path, tmp_pat
     for location in (fashion_folder, fashion_folder / "coat"):
         with pytest.raises(UsageError, match=r"no images of . of the 2 classes in .*list, such as (hat|coat)"):
             paths_of(open_source(str(location)), str(tmp_path / "list"))
+
+
+@pytest.mark.usefixtures("streaming")
+def test_batches_go_through_pipes_where_shared_memory_is_small(
+    fashion_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = take(load(fashion_folder).images, ORDER, 0)
+    monkeypatch.setattr("vssl_training.data.free_shared_memory", lambda: 1000)
+    said: list[str] = []
+    images = load_data(str(fashion_folder), None, PREPROCESSING, CPU, 0.1, said.append).images
+    torch.testing.assert_close(take(images, ORDER, 0), wanted, rtol=0, atol=0)
+    assert any("--shm-size" in line for line in said)
+
+
+SMALL_SHARED_MEMORY = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=256k none /dev/shm && exec "$@"', "sh"]
+
+
+@pytest.mark.skipif(
+    subprocess.run([*SMALL_SHARED_MEMORY, "true"], check=False, capture_output=True).returncode != 0,
+    reason="a small /dev/shm needs root's mounts",
+)
+@pytest.mark.parametrize("known", [True, False], ids=["seen to be small", "full when it is too late"])
+def test_a_run_in_dockers_shared_memory_ends(
+    fashion_folder: Path, tmp_path: Path, small_flags: list[str], known: bool
+) -> None:
+    """Where the batches do not fit and nobody noticed, no batch ever comes: the run ends with one line."""
+    patches = "import sys; from vssl_training import data; data.SHARE_OF_MEMORY = 0; data.PATIENCE = 5.0; "
+    if not known:
+        patches += "data.free_shared_memory = lambda: 2**40; "
+    flags = ["train", "--data", str(fashion_folder), "--out", str(tmp_path / "run"), *small_flags, "--steps", "6"]
+    program = [sys.executable, "-c", patches + "from vssl.cli import main; main()", *flags, "--set", "image.size=128"]
+    done = subprocess.run([*SMALL_SHARED_MEMORY, *program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == (0 if known else 1), done.stderr
+    if not known:
+        assert "vssl: a process that decodes images failed: " in done.stderr
+
+
+@pytest.mark.usefixtures("streaming")
+def test_what_fails_in_a_worker_is_one_line(fashion_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError("no memory left")
+
+    images = load(fashion_folder).images
+    monkeypatch.setattr("vssl_training.data.decode", broken)  # workers are forked
+    with pytest.raises(VsslError, match=r"^a process that decodes images failed: no memory left$"):
+        take(images, ORDER, 0)
+
+
+def test_one_picture_many_times_is_refused_as_data(fashion_folder: Path, tmp_path: Path) -> None:
+    picture = next(fashion_folder.rglob("*.png"))
+    for number in range(12):
+        shutil.copy(picture, tmp_path / f"{number}.png")
+    with pytest.raises(UsageError, match="all of its images are the same picture"):
+        load(tmp_path)

@@ -44,6 +44,27 @@ def test_a_whole_run_in_two_processes(fashion_folder: Path, tmp_path: Path, smal
     assert Run(tmp_path / "run").finished
 
 
+def test_a_run_that_not_every_process_sees_is_refused(
+    fashion_folder: Path, tmp_path: Path, small_flags: list[str]
+) -> None:
+    """As on two nodes without a shared file system: the second process looks elsewhere."""
+    elsewhere = "import os; os.environ['RANK'] == '1' and os.chdir(os.environ['ELSEWHERE']); "
+    program = elsewhere + "from vssl.cli import main; main()"
+    flags = ["train", "--data", str(fashion_folder), "--out", "run", *small_flags, "--steps", "4"]
+    (tmp_path / "elsewhere").mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ELSEWHERE": str(tmp_path / "elsewhere")}
+    done = subprocess.run(
+        [*TORCHRUN, "--no-python", sys.executable, "-c", program, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    assert "vssl: run: not every process sees this folder" in done.stderr
+
+
 def test_a_batch_is_shared_equally_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "size", lambda: 4)
     monkeypatch.setattr(distributed, "rank", lambda: 2)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vssl.engine import Embeddings
 from vssl_training.drawing import chart, fitted, on_scale, picture
-from vssl_training.report import write_report
+from vssl_training.report import KNN_OF_TRAINING, write_report
 from vssl_training.run import Run
 
 
@@ -24,7 +24,7 @@ def test_the_page_of_a_run_holds_every_part_and_fetches_nothing(finished_run: Pa
         "Least certain",
     ):
         assert f"<h2>{title}" in page
-    for name in ("loss", "kNN accuracy", "effective rank", "squared error of spoilt views"):
+    for name in ("loss", KNN_OF_TRAINING, "linear probe accuracy", "effective rank", "squared error of degraded views"):
         assert f"<span>{name}</span>" in page
     assert "bag</span>" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -57,6 +57,9 @@ def test_a_run_without_labels_has_one_map_and_no_frames(finished_run: Path, tmp_
     page = run.report_path.read_text()
     assert len([svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "<circle" in svg]) == 1
     assert 'class="same"' not in page
+    assert KNN_OF_TRAINING in page
+    write_report(run, rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8), answer, None, held_out=True)
+    assert KNN_OF_TRAINING not in run.report_path.read_text()
     assert "$" not in page
 
 

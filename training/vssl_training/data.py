@@ -7,13 +7,16 @@ import ctypes
 import hashlib
 import itertools
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -41,6 +44,14 @@ MAX_UNREADABLE = 0.1
 """Part of the files that may be damaged before a run stops; the default of `--max-unreadable`."""
 
 JUDGES = ("val", "valid", "validation")
+
+PREFETCH = 2
+"""Batches that each worker decodes ahead."""
+
+SHARED_MEMORY = Path("/dev/shm")
+
+PATIENCE = 600.0
+"""Seconds in which the workers must bring the next batch: a process that died without a word brings none."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Stream:
         self._files = _Files(source, paths, preprocessing)
         self._most, self._say = max_unreadable * len(paths), say
         self._next: tuple[Order, int] | None = None
-        self._batches: Iterator[tuple[Tensor, dict[str, str]]] = iter(())
+        self._batches: Iterator[_Batch] = iter(())
 
     def __len__(self) -> int:
         return len(self._files.paths)
@@ -88,44 +99,93 @@ class Stream:
         """Images of one step, uint8 [B, S, S, 3] on the device.
 
         Raises:
-            VsslError: too many of the files can't be read.
+            VsslError: too many of the files can't be read, or a process that decodes them failed.
         """
         if self._next != (order, step):
             self._batches = self._decode_ahead(order, step)
-        batch, failures = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except RuntimeError as error:  # DataLoader's word for a worker that was killed, or that brings nothing
+            raise VsslError(f"a process that decodes images failed: {str(error).splitlines()[0]}") from error
+        if batch.error is not None:
+            raise VsslError(f"a process that decodes images failed: {batch.error}")
         self._next = (order, step + 1)
-        for path, reason in failures.items():
+        for path, reason in batch.failures.items():
             if path not in self.failures and len(self.failures) < SHOWN:
                 self._say(f"skipped {path}: {reason}")
             self.failures[path] = reason
         if len(self.failures) > self._most:
             raise too_many(len(self.failures), len(self), *next(iter(self.failures.items())))
-        return batch.to(self.device, non_blocking=True)
+        return torch.as_tensor(batch.pixels).to(self.device, non_blocking=True)
 
-    def _decode_ahead(self, order: Order, step: int) -> Iterator[tuple[Tensor, dict[str, str]]]:
+    def _decode_ahead(self, order: Order, step: int) -> "Iterator[_Batch]":
         workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        side = self._files.preprocessing.size
+        ahead = (workers * PREFETCH + 1) * len(order(step)) * side**2 * 3
+        shared = free_shared_memory()
+        if ahead > shared:
+            self._say(
+                f"{SHARED_MEMORY} has {shared / 2**20:.0f} MiB free and batches want {ahead / 2**20:.0f}: they go "
+                "through pipes, which is slower; in Docker give more with --shm-size"
+            )
         return iter(
             DataLoader(
                 self._files,
                 sampler=_Steps(order, step),
                 batch_size=None,  # an index is a whole batch
                 num_workers=workers,
+                prefetch_factor=PREFETCH,
                 worker_init_fn=_follow_parent,
+                collate_fn=_as_it_is if ahead > shared else _as_tensor,
                 pin_memory=self.device.type == "cuda",
+                timeout=PATIENCE,
             )
         )
 
 
-class _Files(Dataset[tuple[Tensor, dict[str, str]]]):
+def free_shared_memory() -> int:
+    """Bytes that processes may still share: Docker gives 64 MiB by default."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return sys.maxsize  # not Linux: there is no such limit
+
+
+class _Batch(NamedTuple):
+    """What a worker brings of a batch.
+
+    Attributes:
+        pixels: uint8 [B, S, S, 3]; an array goes through a pipe, a tensor through shared memory.
+        failures: why files that were replaced could not be read.
+        error: why there are no pixels.
+    """
+
+    pixels: Tensor | npt.NDArray[np.uint8]
+    failures: dict[str, str]
+    error: str | None = None
+
+
+def _as_it_is(batch: _Batch) -> _Batch:
+    return batch
+
+
+def _as_tensor(batch: _Batch) -> _Batch:
+    return batch._replace(pixels=torch.as_tensor(batch.pixels))
+
+
+class _Files(Dataset[_Batch]):
     """Decodes a batch in a worker process."""
 
     def __init__(self, source: Source, paths: list[str], preprocessing: Preprocessing) -> None:
         self.source, self.paths, self.preprocessing = source, paths, preprocessing
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, dict[str, str]]:
+    def __getitem__(self, indices: list[int]) -> _Batch:
         """Pixels uint8 [B, S, S, 3], and why files that were replaced could not be read."""
         failures: dict[str, str] = {}
-        return torch.from_numpy(np.stack([self._decoded(index, failures) for index in indices])), failures
+        try:
+            return _Batch(np.stack([self._decoded(index, failures) for index in indices]), failures)
+        except Exception as error:  # an exception that leaves a worker brings its whole traceback along
+            return _Batch(np.empty(0, np.uint8), failures, str(error) or type(error).__name__)
 
     def _decoded(self, index: int, failures: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         for candidate in range(index, index + len(self.paths)):
@@ -244,6 +304,8 @@ def load_data(
         raise too_many(len(sample.failures), tried, *sample.failures[0])
     if len(sample) < 2:
         raise UsageError(f"{location}: one image is not enough to train on")
+    if sample.all_equal:
+        raise UsageError(f"{location}: all of its images are the same picture; there is nothing to learn from them")
     judges = None if val is None else load_classes(open_data(val), preprocessing, classes)
     if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
         raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")

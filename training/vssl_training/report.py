@@ -2,7 +2,7 @@
 
 import html
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -22,14 +22,13 @@ SMALL = 64
 PHASES = {"encoder": "First phase: the encoder", "variance": "Second phase: its variance"}
 NAMES = {
     "knn": "kNN accuracy",
-    "linear": "linear accuracy",
     "rank": "effective rank",
     "rankme": "RankMe",
     "std": "√D · std of the mean",
     "loss": "loss",
     "agreement": "agreement of the views",
     "images_per_second": "images per second",
-    "residual": "squared error of spoilt views",
+    "residual": "squared error of degraded views",
     "spread": "spread of log σ²",
     "rho": "rank correlation ρ(σ², error)",
     "clamped": "part of log σ² at the clamp's ends",
@@ -38,7 +37,13 @@ NAMES = {
 """What figures are called in the page, in its order; others follow under the names that they are logged by."""
 
 
-def write_report(run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[str] | None) -> None:
+KNN_OF_TRAINING = "kNN accuracy among training images"
+"""What `knn` is called where no other images judge."""
+
+
+def write_report(
+    run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[str] | None, held_out: bool = False
+) -> None:
     """Write the page from the run's metrics and the embeddings of some of its images.
 
     Args:
@@ -46,16 +51,18 @@ def write_report(run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[
         pixels: uint8 [N, S, S, 3].
         answer: the embedder's answer for them.
         labels: class name of each image, if there are any.
+        held_out: whether the figures were judged by images that are not trained on.
     """
+    names = NAMES if held_out else NAMES | {"knn": KNN_OF_TRAINING}
     record, metrics = run.record(), run.metrics()
     order = np.argsort(answer.uncertainty)
-    facts = tiles(record, metrics)
+    facts = tiles(record, metrics, names)
     places, explained = main_directions(answer.embedding)
     page = string.Template((files("vssl_training") / "report_page.html").read_text()).substitute(
         name=html.escape(run.path.resolve().name),
         facts=html.escape(f"Recipe {record.recipe.name}, seed {record.seed}, trained on {record.data.location}"),
         tiles="".join(f'<div class="card"><b>{value}</b><span>{name}</span></div>' for name, value in facts),
-        curves="".join(curves(metrics)),
+        curves="".join(curves(metrics, names)),
         rendering="pixelated" if pixels.shape[1] <= SMALL else "auto",
         count=f"{len(pixels):,}",
         explained=f"{100 * explained:.0f}",
@@ -71,7 +78,7 @@ def write_report(run: Run, pixels: Pixels, answer: Embeddings, labels: Sequence[
         file.write(page.encode())
 
 
-def tiles(record: RunRecord, metrics: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def tiles(record: RunRecord, metrics: list[dict[str, Any]], names: Mapping[str, str]) -> list[tuple[str, str]]:
     """What the run was and where it ended: (name, value)."""
     shown = [
         ("images", f"{record.data.images:,}"),
@@ -79,14 +86,14 @@ def tiles(record: RunRecord, metrics: list[dict[str, Any]]) -> list[tuple[str, s
         ("steps of the variance", f"{record.schedule.variance:,}"),
     ]
     encoder = [line for line in metrics if line["phase"] == "encoder"]
-    for name in ("knn", "linear", "rank", "std", "images_per_second"):
+    for name in ("knn", "probe", "rank", "std", "images_per_second"):
         values = [line[name] for line in encoder if name in line]
         if values:
-            shown.append((NAMES[name], number(values[-1])))
+            shown.append((names[name], number(values[-1])))
     return shown
 
 
-def curves(metrics: list[dict[str, Any]]) -> list[str]:
+def curves(metrics: list[dict[str, Any]], titles: Mapping[str, str]) -> list[str]:
     """A heading for each phase, and one chart for each of its figures."""
     parts = []
     for phase, heading in PHASES.items():
@@ -94,7 +101,7 @@ def curves(metrics: list[dict[str, Any]]) -> list[str]:
         found = dict.fromkeys(name for line in lines for name in line if name not in ("phase", "step"))
         names = [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
         series = {name: [(line["step"], line[name]) for line in lines if name in line] for name in names}
-        charts = [chart(NAMES.get(name, name), np.array(points, float)) for name, points in series.items()]
+        charts = [chart(titles.get(name, name), np.array(points, float)) for name, points in series.items()]
         if charts:
             parts.append(f'<h2>{heading}</h2><div class="charts">{"".join(charts)}</div>')
     return parts

@@ -18,7 +18,6 @@ import numpy as np
 
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
-from vssl.images import ImageSet
 from vssl_training import distributed
 from vssl_training.autotune import autotune
 from vssl_training.data import MAX_UNREADABLE, TrainingData, load_data
@@ -105,6 +104,11 @@ def train(
             if distributed.rank() == 0:
                 run.start(record, data.sample)
         distributed.from_first(None)  # nobody goes on before the run exists
+        if distributed.any_of(not run.record_path.exists(), device):
+            raise UsageError(
+                f"{path}: not every process sees this folder; on several nodes a run must lie on a file system that "
+                "all of them share"
+            )
         if run.finished:
             progress.say(f"{path}: this run is finished")
             return data.failures
@@ -165,15 +169,16 @@ def go_on(
     else:
         embedder = build_embedder(recipe, encoder)
     if distributed.rank() == 0:
-        report(run, record, data.sample, embedder.eval())
+        report(run, record, data, embedder.eval())
         run.save_weights(embedder)
 
 
-def report(run: Run, record: RunRecord, images: ImageSet, embedder: Embedder) -> None:
+def report(run: Run, record: RunRecord, data: TrainingData, embedder: Embedder) -> None:
     """Write `report.html` from some random images of the run."""
+    images = data.sample
     picked = np.random.default_rng(record.seed).permutation(len(images))[:SHOWN]
     labels = None if images.labels is None else [images.classes[label] for label in images.labels[picked]]
-    write_report(run, images.pixels[picked], embed(embedder, images.pixels[picked]), labels)
+    write_report(run, images.pixels[picked], embed(embedder, images.pixels[picked]), labels, data.val is not None)
 
 
 def run_phase(
