@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,13 +20,14 @@ from vssl_server.request import Image, Options
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 NPZ, NPY = "application/x-npz", "application/x-npy"
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 VECTORS = ("embedding", "variance")
 
 Writer = Callable[[Manifest, Sequence[Image], Options, Result], bytes]
 
 
 def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
-    """`{"model", "version", "data": […]}`, one item for each image, in the order of the request."""
+    """`{"model", "version", "bundle_id", "data": […]}`, one item for each image, in the order of the request."""
     columns = {name: _json_column(column, options) for name, column in _columns(manifest, options, result).items()}
     data: list[dict[str, Any]] = []
     row = 0
@@ -37,8 +39,13 @@ def to_json(manifest: Manifest, images: Sequence[Image], options: Options, resul
             item.update({name: None if column is None else column[row] for name, column in columns.items()})
             row += 1
         data.append(item)
-    answer = {"model": manifest.name, "version": manifest.version, "data": data}
+    answer = {**_origin(manifest), "data": data}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    """What made the numbers: a client must not mix those of two bundles."""
+    return {"model": manifest.name, "version": manifest.version, "bundle_id": manifest.id}
 
 
 def trust(manifest: Manifest, result: Result) -> dict[str, Any]:
@@ -68,9 +75,10 @@ def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows
 def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
     and `uncertainty` [N]; of `percentile`, `confidence` [N] and `flags_NAME` bool [N] those that the bundle's
-    calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`.
+    calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
+    `bundle_id`.
     """
-    arrays: dict[str, Any] = {"model": manifest.name, "version": manifest.version}
+    arrays: dict[str, Any] = dict(_origin(manifest))
     for key, column in _texts(images, result).items():
         arrays[key] = np.array([text or "" for text in column], np.str_)
     arrays |= _arrays(manifest, len(images), options, result)
@@ -105,7 +113,7 @@ def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, resu
             columns[key] = pa.array(array, mask=refused)
         else:
             columns[key] = pa.FixedSizeListArray.from_arrays(values, array.shape[1], mask=pa.array(refused))
-    table = pa.table(columns).replace_schema_metadata({"model": manifest.name, "version": manifest.version})
+    table = pa.table(columns).replace_schema_metadata(_origin(manifest))
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -141,24 +149,32 @@ WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, NPY: to_npy, ARROW: to
 
 @lru_cache(256)
 def negotiate(accept: str | None) -> str:
-    """The media type to answer in: the one that `Accept` wants most, JSON if it does not say.
+    """The media type to answer in: the one that `Accept` wants most; JSON if it does not say.
+
+    For each of ours the most specific range that fits it counts, as RFC 9110 has it: `application/json;q=0, */*` wants
+    all but JSON. Of those that are wanted alike the one that is named most precisely, then first, is answered.
 
     Raises:
         ApiError: 406, none of ours is accepted.
     """
-    wanted = [_preference(part) for part in (accept or "*/*").split(",") if part.strip()]
-    for kind, quality in sorted(wanted, key=lambda pair: -pair[1]):
-        if quality > 0:
-            for ours in WRITERS:
-                if kind in (ours, "*/*", ours.partition("/")[0] + "/*"):
-                    return ours
-    raise ApiError(406, "not_acceptable", f"Accept {accept}: this server answers {', '.join(WRITERS)}")
+    ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
+
+    def wanted(ours: str) -> tuple[float, int, int]:
+        group = ours.partition("/")[0]
+        for precise, pattern in ((2, ours), (1, f"{group}/*"), (0, "*/*")):
+            for place, (kind, quality) in enumerate(ranges):
+                if kind == pattern:
+                    return quality, precise, -place
+        return 0.0, 0, 0
+
+    best = max(WRITERS, key=wanted)  # the first of several
+    if wanted(best)[0] == 0:
+        raise ApiError(406, "not_acceptable", f"this server answers {', '.join(WRITERS)}; Accept is {accept}")
+    return best
 
 
-def _preference(part: str) -> tuple[str, float]:
+def _range(part: str) -> tuple[str, float]:
+    """A media range and its quality; 0 where that is not from 0 to 1 with three digits."""
     kind, *parameters = (text.strip().lower() for text in part.split(";"))
     quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-    try:
-        return kind, float(quality)
-    except ValueError:
-        return kind, 0.0
+    return kind, float(quality) if _QUALITY.fullmatch(quality) else 0.0

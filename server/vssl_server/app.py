@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -23,6 +21,7 @@ from vssl_server.errors import HANDLERS
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.keys import Keys
 from vssl_server.model import Model
+from vssl_server.models_api import list_models, retrieve_model
 from vssl_server.openai_api import create_embeddings
 from vssl_server.repository import Open, Repository
 from vssl_server.service import Service
@@ -75,6 +74,7 @@ def create_app(
     app.post("/v1/embed", **schema.EMBED)(embed)
     app.post("/v1/embeddings", **schema.EMBEDDINGS)(create_embeddings)
     app.get("/v1/models", **schema.MODELS)(list_models)
+    app.get("/v1/models/{name}", **schema.MODEL)(retrieve_model)
     app.get("/healthz", **schema.HEALTHZ)(healthz)
     app.get("/readyz", **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
@@ -88,31 +88,6 @@ def create_app(
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     return app
-
-
-async def list_models(request: Request) -> Response:
-    """The served models, in the shape of OpenAI's list, with what a client needs to prepare images for them."""
-    service: Service = request.app.state.service
-    data = [
-        {
-            "id": model.manifest.name,
-            "object": "model",
-            "created": _unix_time(model.manifest.provenance.created),
-            "owned_by": "vssl",
-            "version": model.manifest.version,
-            "bundle_id": model.manifest.id,
-            "dimension": model.manifest.outputs.dimension,
-            "image_size": model.manifest.preprocessing.size,
-            "preprocessing": asdict(model.manifest.preprocessing),
-            "max_images": service.settings.max_images,
-            "max_pixels": service.settings.max_pixels,
-            "max_request_pixels": service.settings.max_request_pixels,
-            "max_pending_pixels": service.settings.max_pending_pixels,
-            "max_body_bytes": service.settings.max_body_bytes,
-        }
-        for model in service.models
-    ]
-    return _json({"object": "list", "data": data})
 
 
 async def healthz() -> Response:
@@ -139,13 +114,6 @@ async def _publish(service: Service) -> None:
         for model in service.models:
             model.publish()
         await asyncio.sleep(1)
-
-
-def _unix_time(created: str) -> int:
-    try:
-        return int(datetime.fromisoformat(created).timestamp())
-    except ValueError:
-        return 0
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -84,5 +84,5 @@ def _write(asked: EmbeddingRequest, manifest: Manifest, result: Result) -> bytes
         for index in range(len(rows))
     ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    answer = {"object": "list", "model": asked.model, "data": data, "usage": usage}
+    answer = {"object": "list", "model": asked.model, "bundle_id": manifest.id, "data": data, "usage": usage}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -33,6 +33,7 @@ class ImageRefusal(BaseModel):
     message: str
 
 
+BUNDLE = "Of the weights and all else that the numbers come from: embeddings of two bundles can't be compared"
 PERCENTILE = "Reference images that are at most as uncertain, in per cent; null without a calibration"
 CONFIDENCE = "Probability that the nearest neighbour has the same label; null unless calibrated with labels"
 
@@ -72,6 +73,7 @@ class EmbedAnswer(BaseModel):
 
     model: str
     version: str
+    bundle_id: str = Field(description=BUNDLE)
     data: list[Embedded | Refused]
 
 
@@ -92,6 +94,7 @@ class ModelCard(BaseModel):
     max_request_pixels: int
     max_pending_pixels: int
     max_body_bytes: int
+    max_pending_bytes: int
 
 
 class ModelList(BaseModel):
@@ -133,6 +136,7 @@ class OpenAIEmbeddings(BaseModel):
 
     object: Literal["list"]
     model: str
+    bundle_id: str = Field(description=BUNDLE)
     data: list[OpenAIEmbedding]
     usage: Usage
 
@@ -240,6 +244,7 @@ _REQUEST = {
 _ANSWER = {
     "model": "quick",
     "version": "1",
+    "bundle_id": "8a5f0c7d",
     "data": [
         {
             "index": 0,
@@ -323,6 +328,11 @@ MODELS: dict[str, Any] = {
     "summary": "List the served models",
     "tags": ["embedding"],
     "responses": {200: {"description": "The served models", "model": ModelList}, **_errors(401)},
+}
+MODEL: dict[str, Any] = {
+    "summary": "Show a served model",
+    "tags": ["embedding"],
+    "responses": {200: {"description": "The model", "model": ModelCard}, **_errors(401, 404)},
 }
 HEALTHZ: dict[str, Any] = {
     "summary": "The process is alive",

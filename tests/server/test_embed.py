@@ -38,8 +38,8 @@ def parts(files: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
 
 def check(body: dict[str, Any], bundle: Bundle, files: list[bytes], names: list[str | None]) -> None:
     """The answer has its whole shape, and the engine's numbers but for rounding, which may depend on the batch."""
-    assert list(body) == ["model", "version", "data"]
-    assert (body["model"], body["version"]) == ("tiny", "1")
+    assert list(body) == ["model", "version", "bundle_id", "data"]
+    assert (body["model"], body["version"], body["bundle_id"]) == ("tiny", "1", bundle.manifest.id)
     truth = expected(bundle, files)
     assert [item["name"] for item in body["data"]] == names
     for index, item in enumerate(body["data"]):
@@ -226,7 +226,8 @@ def test_npz(client: TestClient, tiny_bundle: Bundle, encoding: str, kind: type)
         assert arrays[name].dtype == values.dtype
         np.testing.assert_array_equal(arrays[name][[0, 2]], values)
         assert np.isnan(arrays[name][1]).all()
-    assert (str(arrays["model"]), str(arrays["version"])) == ("tiny", "1")
+    origin = tuple(str(arrays[name]) for name in ("model", "version", "bundle_id"))
+    assert origin == ("tiny", "1", tiny_bundle.manifest.id)
     assert list(arrays["name"]) == ["0.png", "1.png", "2.png"]
     assert list(arrays["error_type"]) == ["", "not_an_image", ""]
     assert list(map(bool, arrays["error_message"])) == [False, True, False]
@@ -252,7 +253,8 @@ def test_arrow_stream(client: TestClient, tiny_bundle: Bundle) -> None:
     assert answer.headers["content-type"] == ARROW
     table = pa.ipc.open_stream(answer.content).read_all()
     assert table.column_names == ["name", "error_type", "error_message", "embedding", "uncertainty"]
-    assert table.schema.metadata == {b"model": b"tiny", b"version": b"1"}
+    bundle_id = tiny_bundle.manifest.id.encode()
+    assert table.schema.metadata == {b"model": b"tiny", b"version": b"1", b"bundle_id": bundle_id}
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 16)
     truth = expected(tiny_bundle, [FILES[0], FILES[1]])
     rows = table["embedding"].to_pylist()
@@ -279,6 +281,14 @@ def test_all_images_bad_is_still_a_whole_answer(client: TestClient) -> None:
         (f"{NPZ};q=0.5, {JSON};q=0.9", JSON),
         (f"text/html, {NPZ}, */*;q=0.1", NPZ),
         ("", JSON),
+        (f"{JSON};q=0, */*", NPZ),
+        (f"*/*, {JSON};q=0, {NPZ};q=0.0", NPY),
+        (f"application/*;q=0.5, {NPY};q=0.4, */*;q=0", JSON),
+        (f"application/*;q=0.5, {ARROW};Q=0.6", ARROW),
+        (f"{NPZ}, {JSON}", NPZ),
+        (f"*/*, {NPY}", NPY),
+        (f"{NPZ};q=nan, {NPY};q=2, {ARROW};q=0.0001, {JSON};q=0.001", JSON),
+        ("application/json, text/plain, */*", JSON),
     ],
 )
 def test_accept_chooses_the_form_of_the_answer(client: TestClient, accept: str, kind: str) -> None:
@@ -302,7 +312,11 @@ def test_models_say_what_a_client_needs(served: Served, tiny_bundle: Bundle) -> 
     assert card["bundle_id"] == tiny_bundle.manifest.id
     assert (card["version"], card["dimension"], card["image_size"]) == ("1", 16, 32)
     assert card["preprocessing"] == {"size": 32, "crop": 1.0, "interpolation": "bicubic"}
-    assert (card["max_images"], card["max_body_bytes"]) == (256, 64 * 2**20)
+    assert (card["max_images"], card["max_body_bytes"], card["max_pending_bytes"]) == (256, 64 * 2**20, 2**30)
+    assert card["max_request_pixels"] == 256_000_000
+    assert served.client.get("/v1/models/tiny").json() == card
+    missing = served.client.get("/v1/models/clip")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_openapi_describes_every_route_and_its_examples_work(client: TestClient) -> None:
@@ -310,7 +324,7 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
     inference = {path for path in document["paths"] if path.startswith("/v2")}
     assert len(inference) == 13
     assert set(document["paths"]) - inference == {
-        *("/v1/embed", "/v1/embeddings", "/v1/models", "/healthz", "/readyz", "/metrics"),
+        *("/v1/embed", "/v1/embeddings", "/v1/models", "/v1/models/{name}", "/healthz", "/readyz", "/metrics"),
     }
     operation = document["paths"]["/v1/embed"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"fields", "encoding", "on_error", "model"}

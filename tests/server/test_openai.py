@@ -41,6 +41,7 @@ def test_a_list_of_images(sdk: openai.OpenAI, tiny_bundle: Bundle, asked: dict[s
     answer = sdk.embeddings.create(model="tiny", input=images, **asked)
     truth = expected(tiny_bundle, FILES)
     assert (answer.object, answer.model, answer.usage.total_tokens) == ("list", "tiny", 0)
+    assert answer.bundle_id == tiny_bundle.manifest.id  # type: ignore[attr-defined]
     assert [(item.object, item.index) for item in answer.data] == [("embedding", index) for index in range(3)]
     np.testing.assert_allclose([item.embedding for item in answer.data], truth.embedding, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(extra(answer.data, "variance"), truth.variance, rtol=1e-5)
@@ -56,6 +57,8 @@ def test_base64_is_little_endian_float32(sdk: openai.OpenAI, tiny_bundle: Bundle
 
 def test_one_image_alone_and_the_list_of_models(sdk: openai.OpenAI, tiny_bundle: Bundle) -> None:
     [name] = [card.id for card in sdk.models.list()]
+    card: Any = sdk.models.retrieve(name)
+    assert (card.id, card.bundle_id) == ("tiny", tiny_bundle.manifest.id)
     answer = sdk.embeddings.create(model=name, input=f"data:image/png;base64,{text(FILES[0])}")
     np.testing.assert_allclose(answer.data[0].embedding, expected(tiny_bundle, FILES[:1]).embedding[0], atol=1e-6)
 
@@ -73,9 +76,24 @@ def test_the_sdks_own_asyncio(address: tuple[str, int], tiny_bundle: Bundle) -> 
 
 
 def test_a_model_that_is_not_served(sdk: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="no model 'clip'; served here: tiny") as raised:
-        sdk.embeddings.create(model="clip", input=text(FILES[0]))
-    assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
+    for ask in (sdk.models.retrieve, lambda model: sdk.embeddings.create(model=model, input=text(FILES[0]))):
+        with pytest.raises(openai.NotFoundError, match="no model 'clip'; served here: tiny") as raised:
+            ask("clip")
+        assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
+
+
+def test_null_is_absent(client: TestClient, tiny_bundle: Bundle) -> None:
+    """Some gateways write each option that nobody gave as null."""
+    asked = {"model": "tiny", "input": text(FILES[0]), "encoding_format": None, "dimensions": None, "user": None}
+    answer = client.post("/v1/embeddings", json=asked | {"timeout": None})
+    truth = expected(tiny_bundle, FILES[:1])
+    np.testing.assert_allclose(answer.json()["data"][0]["embedding"], truth.embedding[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [[1, 2], [[1, 2], [3]], [1] * 1000, 5, {"text": "a cat"}, [{"text": "a cat"}]])
+def test_tokens_are_answered_with_what_is_wanted(client: TestClient, tokens: Any) -> None:
+    failed = error(client.post("/v1/embeddings", json={"model": "tiny", "input": tokens}), 422, "invalid_option")
+    assert (failed["param"], "images are wanted" in failed["message"]) == ("input", True)
 
 
 @pytest.mark.parametrize("name", sorted(bad_files()))
