@@ -6,7 +6,7 @@ import zlib
 from starlette.requests import ClientDisconnect, Request
 
 from vssl_server.admission import HELD, Held
-from vssl_server.errors import ApiError
+from vssl_server.errors import ApiError, clipped
 
 FREE_BYTES = 64 * 1024
 RATIO = 20
@@ -33,7 +33,8 @@ async def read_json(request: Request, max_bytes: int) -> bytes:
     """
     kind = media_type(request)
     if kind != "application/json":
-        raise ApiError(415, "unsupported_media_type", f"Content-Type {kind or 'is missing'}: send application/json")
+        message = f"Content-Type {clipped(kind, 100) or 'is missing'}: send application/json"
+        raise ApiError(415, "unsupported_media_type", message)
     return await read_body(request, max_bytes, None)
 
 
@@ -70,7 +71,7 @@ def _encoding(request: Request) -> str | None:
         return "gzip"
     if steps == ["deflate"]:
         return "deflate"
-    raise ApiError(415, "unsupported_encoding", f"Content-Encoding {given}: send gzip, deflate or none")
+    raise ApiError(415, "unsupported_encoding", f"Content-Encoding {clipped(given, 100)}: send gzip, deflate or none")
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

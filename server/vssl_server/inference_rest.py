@@ -172,11 +172,19 @@ def _asked(fields: dict[str, Any]) -> InferenceRequest:
     bounded(fields, refuse=_refuse)
     for key in ("inputs", "outputs"):
         if isinstance(tensors := fields.get(key), list):
-            fields[key] = [without_nulls(tensor) if isinstance(tensor, dict) else tensor for tensor in tensors]
-            for tensor in fields[key]:
-                if isinstance(tensor, dict):
-                    bounded(tensor, {"data": sys.maxsize}, _refuse)
-    return check(InferenceRequest, fields, _refuse)
+            fields[key] = [_tensor(tensor) if isinstance(tensor, dict) else tensor for tensor in tensors]
+    return check(InferenceRequest, _parameters(fields), _refuse)
+
+
+def _tensor(fields: dict[str, Any]) -> dict[str, Any]:
+    found = _parameters(without_nulls(fields))
+    bounded(found, {"data": sys.maxsize}, _refuse)
+    return found
+
+
+def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
+    parameters = fields.get("parameters")
+    return fields | {"parameters": without_nulls(parameters)} if isinstance(parameters, dict) else fields
 
 
 def _refuse(message: str, field: str) -> ApiError:
@@ -185,7 +193,7 @@ def _refuse(message: str, field: str) -> ApiError:
 
 def _whole_number(text: str | None) -> int | None:
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS):
-        raise invalid(f"{HEADER_LENGTH} is {text!r}, not a number of bytes")
+        raise invalid(f"{HEADER_LENGTH} is not a number of bytes: {text!r}")
     return None if text is None else int(text)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from vssl_server.schema import PIXEL, TIMING
+from vssl_server.schema import PIXEL, TIMING, nullable
 
 TAGS = ["open inference protocol"]
 
@@ -123,8 +123,8 @@ _BODY = {
     "properties": {
         "id": {"type": "string"},
         "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
-        "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": _TENSOR},
-        "outputs": {"type": "array", "items": _OUTPUT},
+        "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": nullable(_TENSOR)},
+        "outputs": {"type": "array", "items": nullable(_OUTPUT)},
     },
 }
 INFER["openapi_extra"] = {
@@ -140,7 +140,7 @@ INFER["openapi_extra"] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": _BODY,
+                "schema": nullable(_BODY),
                 "examples": {
                     "image": {
                         "summary": "One image in base64, for NAME_image",
@@ -156,25 +156,18 @@ INFER["openapi_extra"] = {
         },
     },
 }
+_PARAMETERS = {
+    "type": "object",
+    "properties": {"bundle": {"type": "string", "description": "A path on the server; by default the model's own"}},
+}
 LOAD = REPOSITORY | {
     "openapi_extra": {
         "requestBody": {
             "content": {
                 "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "parameters": {
-                                "type": "object",
-                                "properties": {
-                                    "bundle": {
-                                        "type": ["string", "null"],
-                                        "description": "A path on the server; by default the model's own",
-                                    }
-                                },
-                            }
-                        },
-                    },
+                    "schema": nullable(
+                        {"type": "object", "properties": {"parameters": nullable(_PARAMETERS)}},
+                    ),
                     "examples": {"again": {"summary": "From where it came", "value": {}}},
                 }
             }

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from vssl_server.body import media_type, read_body, read_json
 from vssl_server.decoding import Encoded
-from vssl_server.errors import ApiError, invalid_option
+from vssl_server.errors import ApiError, clipped, invalid_option
 from vssl_server.json_body import MANY, bounded, check, parse_object, without_nulls
 from vssl_server.multipart import Part, cut
 from vssl_server.service import LARGE_BODY, apart
@@ -89,8 +89,8 @@ async def read_request(request: Request, options: Options, settings: Settings) -
     raise ApiError(
         415,
         "unsupported_media_type",
-        f"Content-Type {kind or 'is missing'}: send image/… or application/octet-stream for one image as it is, "
-        "multipart/form-data with parts named images, or application/json",
+        f"Content-Type {clipped(kind, 100) or 'is missing'}: send image/… or application/octet-stream for one image "
+        "as it is, multipart/form-data with parts named images, or application/json",
     )
 
 

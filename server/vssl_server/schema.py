@@ -159,6 +159,17 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": reasons[status], "model": ErrorBody} for status in statuses}
 
 
+def nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """An object in which null is absent: all but what is required may be null, and so may a key that is not known."""
+    required, found = schema.get("required", ()), dict(schema)
+    found["properties"] = {
+        name: of if name in required else {"anyOf": [of, {"type": "null"}]} for name, of in schema["properties"].items()
+    }
+    if schema.get("additionalProperties") is False:
+        found["additionalProperties"] = {"type": "null"}
+    return found
+
+
 _OPTIONS: dict[str, dict[str, Any]] = {
     "fields": {
         "type": "array",
@@ -179,24 +190,28 @@ _QUERY = [
 _ONE_IMAGE = {
     "anyOf": [
         {"type": "string", "description": "Base64, or a data URI"},
-        {
-            "type": "object",
-            "required": ["data"],
-            "properties": {"name": {"type": ["string", "null"], "maxLength": 1024}, "data": {"type": "string"}},
-            "additionalProperties": False,
-        },
+        nullable(
+            {
+                "type": "object",
+                "required": ["data"],
+                "properties": {"name": {"type": "string", "maxLength": 1024}, "data": {"type": "string"}},
+                "additionalProperties": False,
+            }
+        ),
     ]
 }
 _REQUEST = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {"images": {"type": "array", "minItems": 1, "items": _ONE_IMAGE}, **_OPTIONS},
-                "additionalProperties": False,
-            },
+            "schema": nullable(
+                {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array", "minItems": 1, "items": _ONE_IMAGE}, **_OPTIONS},
+                    "additionalProperties": False,
+                }
+            ),
             "examples": {
                 "bare": {"summary": "Base64 alone", "value": {"images": [PIXEL]}},
                 "named": {
@@ -299,7 +314,7 @@ EMBEDDINGS: dict[str, Any] = {
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": EmbeddingRequest.model_json_schema(),
+                    "schema": nullable(EmbeddingRequest.model_json_schema()),
                     "examples": {
                         "one": {"summary": "One image", "value": {"model": "NAME", "input": PIXEL}},
                         "two": {

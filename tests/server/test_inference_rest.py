@@ -330,6 +330,43 @@ def test_a_packed_body_is_bounded_when_it_is_unpacked(tiny_bundle: Bundle, kind:
             assert kind in refused(post(running.client, broken, "packed", **raw), 400)
 
 
+@pytest.mark.parametrize("form", ["json", "head"])
+def test_json_that_unpacks_to_a_lot_is_refused_and_tensors_are_not(client: TestClient, form: str) -> None:
+    parameters = {"padding": " " * 100_000 if form == "json" else ""}
+    pixels = {"inputs": [IMAGE | {"shape": [100, 32, 32, 3], "parameters": {"binary_data_size": 307_200}}]}
+    head = json.dumps(pixels | {"parameters": parameters}).encode()
+    packed = gzip.compress(head + bytes(307_200))
+    assert 20 * len(packed) < 100_000
+    named = {"Content_Encoding": "gzip", "Inference_Header_Content_Length": str(len(head))}
+    answer = post(client, packed, **named)
+    if form == "head":
+        assert [output["shape"][0] for output in answer.json()["outputs"]] == [100] * 3
+    else:
+        assert "20 times" in refused(answer, 413)
+        assert "20 times" in refused(post(client, packed, Content_Encoding="gzip"), 413)
+
+
+def test_null_is_absent_and_a_byte_order_mark_is_none_of_the_json(client: TestClient, tiny_bundle: Bundle) -> None:
+    image = IMAGE | {"data": decoded(tiny_bundle, FILES[:1]).ravel().tolist()}
+    image["parameters"] = {"binary_data_size": None}
+    outputs = [{"name": "embedding", "parameters": {"binary_data": None}}, {"name": "variance", "parameters": None}]
+    asked = {"inputs": [image], "outputs": outputs, "id": None, "parameters": {"binary_data_output": True}}
+    answer = post(client, b"\xef\xbb\xbf" + json.dumps(asked).encode())
+    assert {name: array.shape for name, array in outputs_of(answer).items()} == {
+        "embedding": (1, 16),
+        "variance": (1, 16),
+    }
+    plain = client.post("/v2/models/tiny/infer", json=asked | {"outputs": None, "parameters": None}).json()
+    assert ("id" in plain, len(plain["outputs"])) == (False, 3)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1.0", "\u00b2", ""])
+def test_a_length_of_the_head_that_is_no_number(client: TestClient, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length.encode("latin-1")}
+    answer = client.post("/v2/models/tiny/infer", content=b"{}", headers=headers)  # type: ignore[arg-type]
+    assert "not a number of bytes" in refused(answer, 400)
+
+
 def test_other_compressions_are_refused(client: TestClient) -> None:
     assert "br" in refused(post(client, b"x", Content_Encoding="br"), 415)
 
