@@ -347,8 +347,8 @@ def test_json_that_unpacks_to_a_lot_is_refused_and_tensors_are_not(client: TestC
 
 
 def test_null_is_absent_and_a_byte_order_mark_is_none_of_the_json(client: TestClient, tiny_bundle: Bundle) -> None:
-    image = IMAGE | {"data": decoded(tiny_bundle, FILES[:1]).ravel().tolist()}
-    image["parameters"] = {"binary_data_size": None}
+    data = decoded(tiny_bundle, FILES[:1]).ravel().tolist()
+    image = {**IMAGE, "data": data, "parameters": {"binary_data_size": None}}
     outputs = [{"name": "embedding", "parameters": {"binary_data": None}}, {"name": "variance", "parameters": None}]
     asked = {"inputs": [image], "outputs": outputs, "id": None, "parameters": {"binary_data_output": True}}
     answer = post(client, b"\xef\xbb\xbf" + json.dumps(asked).encode())
