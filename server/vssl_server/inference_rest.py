@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from vssl_server import inference_schema as schema
 from vssl_server.body import read_body
+from vssl_server.deadline import timeout_of
 from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, busy
 from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, InferenceModel, arrays, chosen
@@ -120,6 +121,7 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     started = time.monotonic()
     catalogue = _catalogue(request)
     service: Service = catalogue.service
+    timeout = timeout_of(request.headers)
     model = catalogue.find(name, version)
     async with service.receiving():
         json_bytes = _whole_number(request.headers.get(HEADER_LENGTH))
@@ -128,7 +130,7 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
         tensors, asked, outputs = _raw(model, body)
     else:
         tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes)
-    result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT)
+    result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT, timeout=timeout)
     large = len(result.answer.embeddings) > LARGE_ANSWER
     with model.model.metrics.encode_seconds.time():
         content, headers = await apart(large, _write, model, asked.id, outputs, result)

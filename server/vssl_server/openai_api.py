@@ -12,6 +12,7 @@ from starlette.responses import Response
 from vssl.bundle import Manifest
 from vssl_server.answer import trust
 from vssl_server.body import read_json
+from vssl_server.deadline import timeout_of
 from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, invalid_option
 from vssl_server.json_body import bounded, check, parse_object
@@ -39,6 +40,7 @@ async def create_embeddings(request: Request) -> Response:
     """Embed images. Beside `embedding`, each item has `variance`, numbers always, and all that `/v1/embed` says."""
     started = time.monotonic()
     service: Service = request.app.state.service
+    timeout = timeout_of(request.headers)
     async with service.receiving():
         data = await read_json(request, service.settings.max_body_bytes)
         asked = await apart(len(data) > LARGE_BODY, _parse, data, service.settings)
@@ -47,7 +49,8 @@ async def create_embeddings(request: Request) -> Response:
     if asked.dimensions not in (None, dimension):
         raise ApiError(422, "invalid_option", f"dimensions: {asked.model} has {dimension}, no other", "dimensions")
     images = [asked.input] if isinstance(asked.input, str) else asked.input
-    result = await service.answer(unless_disconnected(request, model.embed(images, partial=False)), "input")
+    work = unless_disconnected(request, model.embed(images, partial=False))
+    result = await service.answer(work, "input", timeout=timeout)
     with model.metrics.encode_seconds.time():
         body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
     return Response(body, media_type="application/json", headers=timing(started, result))

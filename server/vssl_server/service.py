@@ -1,6 +1,7 @@
 """What every protocol shares: the served models, readiness, the deadline, and errors that clients understand."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -107,13 +108,16 @@ class Service:
                 raise busy(503, "not_ready", "the server is stopping") from None
             raise
 
-    async def answer(self, work: Awaitable[Result], field: str, names: Sequence[str | None] = ()) -> Result:
-        """The work's result within the deadline. `field` and `names` say what the request calls its images.
+    async def answer(
+        self, work: Awaitable[Result], field: str, names: Sequence[str | None] = (), timeout: float | None = None
+    ) -> Result:
+        """The work's result within the deadline, which is the server's own or the request's `timeout` in seconds, if
+        that is less. `field` and `names` say what the request calls its images.
 
         Raises:
             ApiError: 413, 422, 429, 500, 503 or 504.
         """
-        limit = self.settings.deadline_seconds
+        limit = min(self.settings.deadline_seconds, math.inf if timeout is None else timeout)
         try:
             async with asyncio.timeout(limit):
                 return await work

@@ -1,5 +1,6 @@
 """Overload, deadlines, abandoned requests, a dead engine: with an engine that waits for the test, over real TCP."""
 
+import base64
 import http.client
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -77,6 +78,39 @@ def test_past_the_deadline_comes_504_and_the_place_is_free_again(tiny_bundle: Bu
         assert "deadline_exceeded" in refusals(running)
         assert running.model.batcher.held == 0
         engine.let.release(100)
+
+
+BASE64 = base64.b64encode(png(1)).decode()
+TENSOR = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [BASE64]}
+DOORS: dict[str, dict[str, Any]] = {
+    "/v1/embed": {"content": png(1), "headers": PNG},
+    "/v1/embeddings": {"json": {"model": "hurried", "input": BASE64}},
+    "/v2/models/hurried_image/infer": {"json": {"inputs": [TENSOR]}},
+}
+
+
+def test_a_request_may_have_a_deadline_of_its_own_that_only_shortens_the_servers(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+
+    def answer(path: str, seconds: str) -> tuple[int, str]:
+        request = DOORS[path]
+        headers = request.get("headers", {}) | {"VSSL-Timeout": seconds}
+        answer = running.client.post(path, **(request | {"headers": headers}))
+        return answer.status_code, answer.text
+
+    with serving(tiny_bundle, engine, "hurried", deadline_seconds=0.5) as running:
+        for path in DOORS:
+            for seconds, limit in (("0.25", "0.25 seconds"), ("60", "0.5 seconds")):
+                status, text = answer(path, seconds)
+                assert (status, limit in text) == (504, True)
+                assert engine.entered.acquire(timeout=60)
+                engine.let.release()  # what was given up is in the engine still
+            for wrong in ("soon", "0", "-1", "nan", "inf", ""):
+                status, text = answer(path, wrong)
+                assert (status, "VSSL-Timeout must be a number of seconds over 0" in text) == (400, True)
+        assert running.model.batcher.held == 0
+        engine.let.release(100)
+        assert [answer(path, "60")[0] for path in DOORS] == [200] * len(DOORS)
 
 
 def test_a_request_whose_client_went_away_is_not_computed(tiny_bundle: Bundle) -> None:
