@@ -9,6 +9,7 @@ one antialiased resize of the centred square → uint8. ICC profiles are not app
 import contextlib
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -27,6 +28,13 @@ MOST_SCANS = 16
 
 MOST_STRIPS = 2**16
 """Strips or tiles of a TIFF: pillow makes objects of 300 bytes of each, and lets no other thread run meanwhile."""
+
+JPEG_SIGNATURE = b"\xff\xd8"
+SCAN = 0xDA
+MOST_SEGMENTS = 4096
+"""Segments, and bytes that fill up between them, before a JPEG's first scan; 32 MB of metadata are 500 segments."""
+ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
+"""JPEG's markers without a segment behind them."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -104,6 +112,8 @@ def open_guarded(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
     if data[:4] in TiffImagePlugin.PREFIXES:
         check_tiff(data, limits)
+    elif data[:2] == JPEG_SIGNATURE and len(data) > MOST_SEGMENTS:  # fewer bytes hold fewer segments
+        check_jpeg(data)
     image = open_image(data)
     check_header(image, data, limits)
     return image
@@ -124,6 +134,30 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
     except Exception as error:
         # Pillow's decoders raise whatever the broken bytes lead to: OSError, SyntaxError, struct.error, …
         raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
+
+
+def check_jpeg(data: bytes) -> None:
+    """Refuse a JPEG whose header has too many segments: pillow goes over each in Python."""
+    if sum(1 for _ in jpeg_segments(data)) == MOST_SEGMENTS:
+        raise ImageError(
+            "damaged", f"the JPEG's header has over {MOST_SEGMENTS:,} segments and fill bytes; save it anew"
+        )
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment and fill byte before the first scan's data; at most `MOST_SEGMENTS`."""
+    place = 2
+    for _ in range(MOST_SEGMENTS):
+        head = data[place : place + 4]
+        if len(head) < 4 or head[0] != 0xFF:
+            return
+        marker, stop = head[1], place + 2 + int.from_bytes(head[2:])
+        if marker == 0xFF or marker in ALONE:  # a fill byte, or a marker without a segment
+            stop = place + (1 if marker == 0xFF else 2)
+        yield marker, place, stop
+        if marker == SCAN:
+            return
+        place = stop
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -114,7 +114,6 @@ def test_what_is_refused_by_its_header_costs_no_memory() -> None:
     script = """
 import json, resource, sys
 from vssl.preprocessing import ImageError, Preprocessing, decode
-from PIL import Image
 Image.init()
 reasons, before = {}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, data in json.load(sys.stdin).items():
@@ -176,3 +175,16 @@ def test_png_chunks_with_right_checksums(place: int, body: bytes, kind: int) -> 
     names = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"zTXt", b"iTXt", b"pHYs")
     data = STILL["palette"]
     assert outcome(data[:33] + png_chunk(names[kind], body) + data[33:]) is not None
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe5\x00\x02", b"\xff\x01"])
+def test_a_header_of_a_million_segments_is_refused_at_once(filler: bytes) -> None:
+    data = b"\xff\xd8" + filler * 1_000_000 + STILL["jpeg"][2:]
+
+    assert refusal(data) == "damaged"
+
+
+def test_a_header_of_a_thousand_segments_is_read() -> None:
+    data = b"\xff\xd8" + b"\xff\xff\xe5\x00\x02" * 1000 + STILL["jpeg"][2:]
+
+    assert isinstance(outcome(data), np.ndarray)
