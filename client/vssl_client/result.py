@@ -23,6 +23,8 @@ Indices = npt.NDArray[np.int64]
 Flags = dict[str, Mask]
 Rows = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bool]
 
+NOT_FINITE = "the model's answer for this image holds numbers that are not finite"
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -221,7 +223,17 @@ def filled(
     flags: Flags | None = None,
     bundle_id: str | None = None,
 ) -> EmbeddingResult:
-    """A result of N = `len(errors)` rows, from arrays that have rows only for the images without an error."""
+    """A result of N = `len(errors)` rows, from arrays that have rows only for the images without an error.
+
+    A row that holds numbers that are not finite has an error in their place.
+    """
+    finite = np.isfinite(embedding).all(1) & np.isfinite(variance).all(1) & np.isfinite(uncertainty)
+    if not finite.all():
+        percentile, confidence = (None if values is None else values[finite] for values in (percentile, confidence))
+        kept = None if flags is None else {name: values[finite] for name, values in flags.items()}
+        broken = [None if fine else ImageRejected("not_finite", NOT_FINITE) for fine in finite]
+        numbers = (embedding[finite], variance[finite], uncertainty[finite])
+        return spread(filled(broken, model, version, *numbers, percentile, confidence, kept, bundle_id), errors)
     good = len(embedding)
     without = EmbeddingResult(
         embedding,

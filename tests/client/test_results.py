@@ -30,6 +30,7 @@ from vssl_client import (
 from vssl_client.embedder import Embedder, stream_images
 from vssl_client.formats import open_format
 from vssl_client.local import LocalEmbedder
+from vssl_client.result import filled
 
 
 @pytest.fixture(params=["http", "in process"])
@@ -70,6 +71,22 @@ def test_the_default_models_rows_keep_their_calibration_when_resized() -> None:
     assert result.percentile is not None
     np.testing.assert_allclose(result.percentile[:3], expected.percentile, atol=1e-3)
     assert result.ok.tolist() == [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("name", ["embedding", "variance", "uncertainty"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_never_told_as_good(name: str, value: float) -> None:
+    rows = {"embedding": np.eye(3, 4), "variance": np.ones((3, 4)), "uncertainty": np.arange(3)}
+    arrays = {key: of.astype(np.float32) for key, of in rows.items()}
+    arrays[name][1, ..., None] = value
+    flags = {"ood": np.array([True, True, False])}
+    empty = ImageRejected("empty", "0 bytes")
+    embedding, variance, uncertainty = arrays.values()
+    result = filled([None, empty, None, None], "m", "1", embedding, variance, uncertainty, uncertainty, None, flags)
+    assert [error and error.type for error in result.errors] == [None, "empty", "not_finite", None]
+    np.testing.assert_array_equal(np.isnan(result.embedding).all(1), ~result.ok)
+    assert result.flags is not None
+    assert result.flags["ood"].tolist() == [True, False, False, False]
 
 
 def test_a_stream_keeps_its_shape_when_a_whole_batch_fails(embedder: Embedder, tiny_bundle: Bundle) -> None:
