@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from vssl.sources import Source
     from vssl_client.embedder import Embedder
-    from vssl_client.job import Summary
+    from vssl_client.job import Plan, Summary
+    from vssl_client.options import Options
 
 
 class OutputFormat(StrEnum):
@@ -58,6 +59,17 @@ def embed(
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,
     format: Annotated[OutputFormat, typer.Option(help="What the parts are written in.")] = OutputFormat.PARQUET,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="First delete the embeddings that OUT holds.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also embed again what has failed, in the parts that hold it.")
+    ] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Also embed again what has changed since; reads every file.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Embed so many images at most, then end.")] = None,
+    no_variance: Annotated[bool, typer.Option("--no-variance", help="Leave the variance out: half the size.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be embedded.")] = False,
+    connections: Annotated[int, typer.Option(min=1, help="Requests under way at once to each server.")] = 4,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer of a server.")] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail (status 1) if any file was passed over.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as a line of JSON; no progress bar.")] = False,
@@ -69,19 +81,25 @@ def embed(
     from vssl.cli import INTERRUPTED
     from vssl.errors import UsageError, VsslError
     from vssl_client.errors import ClientError
-    from vssl_client.job import SILENT, embed_source
+    from vssl_client.job import SILENT, Choice, embed_source, plan
+    from vssl_client.options import Options
     from vssl_client.progress import ProgressBar
 
     if (engine is EngineChoice.RAY and bundle is None) or (ray_address and engine is not EngineChoice.RAY):
         raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
     begun = time.monotonic()
+    choice = Choice(retry_failed, changed, limit, variance=not no_variance)
+    options = Options(transport.value, model, timeout, api_key=api_key, connections=connections)
     again = f"finished parts stay in {out}; run the same command again to go on"
     try:
         with ExitStack() as stack:
             images = stack.enter_context(closing(_open_source(source)))
-            embedder = stack.enter_context(_open_embedder(url, bundle, transport, model, api_key))
+            embedder = stack.enter_context(_open_embedder(url, bundle, options))
             if not (url or bundle or quiet or json):
                 typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
+            if dry_run:
+                _tell_plan(plan(images, out, embedder, format=format.value, choice=choice), out, json)
+                return
             work = None
             if engine is EngineChoice.RAY and bundle is not None:
                 from vssl_client.ray_engine import RayWork
@@ -90,7 +108,14 @@ def embed(
             reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
             try:
                 summary = embed_source(
-                    images, out, embedder, work=work, format=format.value, overwrite=overwrite, reporter=reporter
+                    images,
+                    out,
+                    embedder,
+                    work=work,
+                    format=format.value,
+                    overwrite=overwrite,
+                    choice=choice,
+                    reporter=reporter,
                 )
             except ClientError as error:
                 raise VsslError(f"{error}\n{again}") from error
@@ -107,7 +132,7 @@ def embed(
     passed = images.passed_over.told()
     if passed and not (json or quiet or strict):
         typer.echo(passed)
-    wrong = [_failures(summary, out) if summary.failed else None, images.passed_over.told_unreadable()]
+    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.told_unreadable()]
     if any(wrong) or (strict and passed):
         raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
 
@@ -131,8 +156,10 @@ def _open_source(names: list[str]) -> "Source":
 
 
 def _open_embedder(
-    urls: list[str] | None, bundle: Path | None, transport: TransportChoice, model: str | None, api_key: str | None
+    urls: list[str] | None, bundle: Path | None, options: "Options"
 ) -> "AbstractContextManager[Embedder]":
+    from functools import partial
+
     from vssl.bundle import open_bundle
     from vssl.default import default_bundle
     from vssl.errors import UsageError
@@ -140,10 +167,19 @@ def _open_embedder(
     from vssl_client.local import LocalEmbedder
 
     if urls and bundle is None:
+        client = partial(
+            Client,
+            urls,
+            transport=options.transport,
+            model=options.model,
+            timeout=options.timeout,
+            connections=options.connections,
+            api_key=options.api_key,
+        )
         # A wrong address is told at once, not after minutes of retries; but of several one may be away.
-        with Client(urls, transport=transport.value, model=model, retries=0, api_key=api_key) as probe:
+        with client(retries=0) as probe:
             probe.model()
-        return Client(urls, transport=transport.value, model=model, retries=RETRIES, api_key=api_key)
+        return client(retries=RETRIES)
     if urls:
         raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
     return LocalEmbedder(open_bundle(bundle or default_bundle()))
@@ -163,9 +199,35 @@ def _as_json(summary: "Summary", out: Path, seconds: float, nodes: dict[str, int
     return json.dumps(fields if nodes is None else {**fields, "nodes": nodes}, ensure_ascii=False)
 
 
-def _failures(summary: "Summary", out: Path) -> str:
+def _tell_plan(plan: "Plan", out: Path, json: bool) -> None:
+    import os
+    from dataclasses import asdict
+    from json import dumps
+
+    if json:
+        typer.echo(dumps({"out": os.fsencode(out).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
+    else:
+        typer.echo(
+            f"{out}: {plan.images:,} images in the source, {plan.done:,} rows, {plan.failed:,} of them failed; "
+            f"{plan.to_embed:,} to embed; nothing was done"
+        )
+
+
+def _failures(summary: "Summary", out: Path) -> list[str]:
+    if not summary.failed:
+        return []
     lines = [f"  {path}: {reason}" for path, reason in summary.failures]
     more = summary.failed - len(lines)
     if more:
         lines.append(f"  … and {more:,} more; the column `error` in {out} has them all")
-    return "\n".join([f"{summary.failed:,} images could not be embedded:", *lines])
+    return [f"{summary.failed:,} images could not be embedded:", *lines, "  --retry-failed tries them again"]
+
+
+def _changes(summary: "Summary") -> list[str]:
+    if not summary.changed:
+        return []
+    lines = [f"  {path}" for path in summary.changes]
+    more = summary.changed - len(lines)
+    if more:
+        lines.append(f"  … and {more:,} more")
+    return [f"{summary.changed:,} images have changed since they were embedded (--changed embeds them again):", *lines]

@@ -1,23 +1,33 @@
 """Which images have a row already."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
+
+BLOCK = 4096
+"""Paths that are looked up at once: one at a time costs ten times as much."""
 
 
 class DonePaths:
     """A set of paths in 16 bytes each: ten million take 160 MB, a set of texts would take more than a gigabyte."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._digests = np.sort(np.fromiter(map(_digest, paths), "S16"))
+        self._digests = np.fromiter(map(_digest, paths), "S16")
+        self._digests.sort()
 
-    def __contains__(self, path: str) -> bool:
+    def missing(self, paths: Iterable[str]) -> Iterator[str]:
+        """Those of `paths` that are not in the set, in order, lazily."""
         if not len(self._digests):
-            return False
-        digest = np.bytes_(_digest(path))
-        place = np.searchsorted(self._digests, digest)
-        return bool(place < len(self._digests) and self._digests[place] == digest)
+            yield from paths
+            return
+        rest = iter(paths)
+        while block := list(islice(rest, BLOCK)):
+            asked = np.fromiter(map(_digest, block), "S16", len(block))
+            places = np.searchsorted(self._digests, asked)
+            known = self._digests[np.minimum(places, len(self._digests) - 1)] == asked
+            yield from (block[row] for row in np.flatnonzero(~known))
 
 
 def _digest(path: str) -> bytes:

@@ -4,21 +4,26 @@ Rows are collected in the order of the source and written part by part, each par
 hold is done; everything else is done again. So nothing is lost and nothing is there twice, whenever the job ends.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from vssl.errors import UsageError
 from vssl.files import locked
 from vssl.sources import Source, no_images
 from vssl_client.done import DonePaths
-from vssl_client.embedder import MAX_IMAGES, Embedder, embed_each
+from vssl_client.earlier import Earlier
+from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, Embedder, explained
 from vssl_client.errors import ModelChanged
-from vssl_client.formats import Format, FormatName, open_format, parts_of
+from vssl_client.formats import Format, FormatName, open_format, parts_of, strangers_in
 from vssl_client.parts import PartWriter
 from vssl_client.pipeline import chunked, ordered
+from vssl_client.reading import ImageFile, Reader
 from vssl_client.rows import Origin, Rows, all_rows
 
 SHOWN_FAILURES = 10
@@ -31,23 +36,53 @@ Work = Callable[[Iterator[list[str]]], AbstractContextManager[Iterator[Rows]]]
 class Summary:
     """Images with a row in the whole folder, those of earlier runs included; `new` counts those of this run.
 
-    `failures` are the first few, as (path, reason). `passed_over` counts the source's other files by kind, and
-    `unreadable` has the reason for each of its folders or shards that could not be read.
+    `failures` are the first few, as (path, reason). `changed` counts files, of those that were looked at, that are not
+    what was embedded under their name, and `changes` names the first few. `passed_over` counts the source's other files
+    by kind, and `unreadable` has the reason for each of its folders or shards that could not be read.
     """
 
     embedded: int = 0
     failed: int = 0
     new: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    changed: int = 0
+    changes: list[str] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, paths: Sequence[str], reasons: Sequence[str | None]) -> None:
         """Count rows, each with the reason why it failed, or None."""
-        bad = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None]
+        bad = [(paths[row], reason) for row, reason in enumerate(reasons) if reason is not None]
         self.failed += len(bad)
         self.embedded += len(paths) - len(bad)
         self.failures += bad[: SHOWN_FAILURES - len(self.failures)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job would do: images of the source, those with a row, those that failed, those to embed now."""
+
+    images: int
+    done: int
+    failed: int
+    to_embed: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a source is embedded, beside what has no row yet.
+
+    Attributes:
+        retry_failed: what failed, once more.
+        changed: what has another content than it had; every file is read.
+        limit: so many images at most.
+        variance: False leaves it out.
+    """
+
+    retry_failed: bool = False
+    changed: bool = False
+    limit: int | None = None
+    variance: bool = True
 
 
 class Reporter:
@@ -61,6 +96,7 @@ class Reporter:
 
 
 SILENT = Reporter()
+EVERYTHING = Choice()
 
 
 def embed_source(
@@ -71,6 +107,7 @@ def embed_source(
     work: Work | None = None,
     format: FormatName = "parquet",
     overwrite: bool = False,
+    choice: Choice = EVERYTHING,
     reporter: Reporter = SILENT,
 ) -> Summary:
     """Embed what `out` does not hold yet, in memory that does not grow with the images.
@@ -82,6 +119,7 @@ def embed_source(
         work: embeds with the embedder's model elsewhere, in place of the threads.
         format: what new parts are written in.
         overwrite: first delete the parts that `out` holds.
+        choice: what else to embed, and how much.
         reporter: hears how far the job is.
 
     Raises:
@@ -91,60 +129,142 @@ def embed_source(
         VsslError: a part of an earlier run can't be read.
         OSError: the source can't be listed, or `out` can't be written to.
     """
-    if next(source.paths(), None) is None:
-        raise no_images(source)
-    model = embedder.model()
-    origin = Origin(model.name, model.version, model.id, source.name, model.dimension)
+    origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
-
-    def in_threads(todo: Iterator[list[str]]) -> AbstractContextManager[Iterator[Rows]]:
-        return ordered(lambda paths: embed_files(source, embedder, paths), todo, embedder.in_flight)
-
+    work = work or in_threads(source, embedder)
     with _opened(out, written, origin, overwrite) as parts:
-        done = DonePaths(_finished(parts, written, summary))
+        earlier = _earlier(parts, written, source, summary, choice)
+        done = DonePaths(earlier.paths())
+        summary.changed, summary.changes = earlier.difference.count, earlier.difference.paths
         reporter.begin(summary.embedded + summary.failed, summary.failed)
         writer = PartWriter(out, written, origin, parts)
-        todo = chunked((path for path in source.paths() if path not in done), MAX_IMAGES)
-        with (work or in_threads)(todo) as batches:
+        finish = partial(_finish, writer, embedder, origin, summary, choice)
+        _embed_again(earlier, origin, work, reporter, finish)
+        left = None if choice.limit is None else choice.limit - summary.new
+        todo = chunked(islice(done.missing(source.paths()), left), MAX_IMAGES)
+        with work(todo) as batches:
             for rows in batches:
-                reporter.advance(len(rows), len(rows) - int(rows.result.ok.sum()))
+                _tell(reporter, rows)
                 if writer.add(rows):
-                    _finish_part(writer, embedder, origin, summary)
-            _finish_part(writer, embedder, origin, summary)
+                    finish(all_rows(writer.collected))
+            if writer.collected:
+                finish(all_rows(writer.collected))
     summary.passed_over = dict(source.passed_over.counts.most_common())
     summary.unreadable = dict(source.passed_over.unreadable)
     return summary
 
 
-def embed_files(source: Source, embedder: Embedder, paths: list[str]) -> Rows:
-    """Read and embed some files of a source, at least one.
+def plan(
+    source: Source, out: Path, embedder: Embedder, *, format: FormatName = "parquet", choice: Choice = EVERYTHING
+) -> Plan:
+    """What `embed_source` would do; nothing is written.
+
+    Raises:
+        UsageError: as there.
+        VsslError: a part of an earlier run can't be read.
+    """
+    origin = _origin(source, embedder)
+    summary, written = Summary(), open_format(format)
+    parts = _checked_parts(out, written, origin) if out.exists() else []
+    earlier = _earlier(parts, written, source, summary, choice)
+    done = DonePaths(earlier.paths())
+    images = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal images
+        for path in source.paths():
+            images += 1
+            yield path
+
+    again = sum(len(some.rows) for some in earlier.again)
+    to_embed = again + sum(1 for _ in done.missing(counted()))
+    if choice.limit is not None:
+        to_embed = min(to_embed, choice.limit)
+    return Plan(images, summary.embedded + summary.failed + again, summary.failed, to_embed)
+
+
+def in_threads(source: Source, embedder: Embedder) -> Work:
+    """The work done here: as many batches at once as keep the embedder busy."""
+    reader = Reader(source, embedder.max_image_bytes())
+    return lambda todo: ordered(lambda paths: embed_files(reader, embedder, paths), todo, embedder.in_flight)
+
+
+def embed_files(reader: Reader, embedder: Embedder, paths: list[str]) -> Rows:
+    """Read and embed some files of a source, at least one, holding about `MAX_BYTES` of them at a time.
 
     Raises:
         ClientError: they could not be embedded as a whole.
     """
-    files: dict[str, tuple[str, int]] = {}
-    most = embedder.max_image_bytes()
 
-    def read(path: str) -> bytes:
-        data = source.read(path, most)
-        files[path] = hashlib.sha256(data).hexdigest(), len(data)
-        return data
+    def embed(files: list[ImageFile]) -> Rows:
+        images = [(file.data, file.problem) for file in files]
+        return Rows(
+            [file.path for file in files],
+            [file.sha256 for file in files],
+            [file.size for file in files],
+            explained(embedder.embed_batch([data for data, _ in images]), images),
+            [file.label for file in files],
+        )
 
-    result = embed_each(embedder, paths, read)
-    known = [files.get(path, (None, None)) for path in paths]
-    return Rows(paths, [sha256 for sha256, _ in known], [size for _, size in known], result)
+    with closing(reader.read(paths)) as files:
+        return all_rows([embed(batch) for batch in chunked(files, MAX_IMAGES, lambda file: len(file.data), MAX_BYTES)])
 
 
-def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary: Summary) -> None:
-    """Write what is collected, if the model is still the one that the folder belongs to.
+def _origin(source: Source, embedder: Embedder) -> Origin:
+    if next(source.paths(), None) is None:
+        raise no_images(source)
+    model = embedder.model()
+    return Origin(model.name, model.version, model.id, source.name, model.dimension)
+
+
+def _earlier(parts: list[Path], format: Format, source: Source, summary: Summary, choice: Choice) -> Earlier:
+    return Earlier(parts, format, source, summary.add, choice.retry_failed, choice.changed, choice.limit)
+
+
+def _embed_again(
+    earlier: Earlier, origin: Origin, work: Work, reporter: Reporter, finish: Callable[[Rows, Path, list[int]], None]
+) -> None:
+    """Embed rows that are there once more, and write their parts anew, each whole or as it was."""
+
+    def paths() -> Iterator[list[str]]:
+        for again in earlier.again:
+            found = earlier.format.read_part(again.part, ["path"])["path"]
+            yield from chunked((found[row] for row in again.rows), MAX_IMAGES)
+
+    if not earlier.again:
+        return
+    with work(paths()) as batches:
+        waiting: list[Rows] = []
+        for again in earlier.again:
+            while sum(map(len, waiting)) < len(again.rows):
+                waiting.append(next(batches))
+                _tell(reporter, waiting[-1])
+            together = all_rows(waiting)
+            fresh, rest = together[: len(again.rows)], together[len(again.rows) :]
+            finish(fresh, again.part, again.rows)
+            waiting = [rest] if len(rest) else []
+
+
+def _tell(reporter: Reporter, rows: Rows) -> None:
+    reporter.advance(len(rows), len(rows) - int(rows.result.ok.sum()))
+
+
+def _finish(
+    writer: PartWriter,
+    embedder: Embedder,
+    origin: Origin,
+    summary: Summary,
+    choice: Choice,
+    rows: Rows,
+    part: Path | None = None,
+    places: list[int] | None = None,
+) -> None:
+    """Write rows as the next part, or in their places in an earlier one, if the model is still the folder's.
 
     The model is asked for before the first image and after the last one of each part, for there are servers whose
     answers carry its name and version, but not the id of its bundle.
     """
-    if not writer.collected:
-        return
     model = embedder.model()
-    rows = all_rows(writer.collected)
     dimension = rows.result.embedding.shape[1] or origin.dimension
     bundle = rows.result.bundle_id or model.id
     found = (rows.result.model, rows.result.version, dimension, model.id, bundle)
@@ -153,7 +273,13 @@ def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary
             f"the server changed its model from {origin.model} version {origin.version} to {rows.result.model} version "
             f"{rows.result.version} (id {bundle[:12]}); start the old one again, or embed everything with --overwrite"
         )
-    writer.write(rows)
+    if not choice.variance:
+        blank = np.full_like(rows.result.variance, np.nan)
+        rows = replace(rows, result=replace(rows.result, variance=blank))
+    if part is None or places is None:
+        writer.write(rows)
+    else:
+        writer.rewrite(part, places, rows)
     summary.new += len(rows)
     summary.add(rows.paths, rows.reasons)
 
@@ -161,23 +287,33 @@ def _finish_part(writer: PartWriter, embedder: Embedder, origin: Origin, summary
 @contextmanager
 def _opened(out: Path, format: Format, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
     """Make `out` ours for a while, and give the parts that it holds already."""
+    _check_folder(out, format)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        for draft in out.glob(".part-*.tmp"):  # of a run that was killed
+            draft.unlink()
+        if overwrite:
+            for old in [*parts_of(out, format.SUFFIX), *out.glob(".part-*.heads")]:
+                old.unlink()
+        yield _checked_parts(out, format, origin)
+
+
+def _check_folder(out: Path, format: Format) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    ours = f"part-*{format.SUFFIX}"
-    foreign = [entry.name for entry in out.iterdir() if not entry.match(ours) and entry.name[0] not in "._"]
-    if foreign:
-        raise UsageError(f"{out}: holds something else ({min(foreign)}); name a new folder")
-    with locked(out):
-        for draft in out.glob(f".{ours}.*.tmp"):  # of a run that was killed
-            draft.unlink()
-        parts = parts_of(out, format.SUFFIX)
-        for part in parts:
-            if overwrite:
-                part.unlink()
-            else:
-                _check_origin(part, format.read_origin(part), origin)
-        yield [] if overwrite else parts
+    strangers = strangers_in(out, format.SUFFIX) if out.exists() else []
+    if strangers:
+        advice = "move it away" if strangers[0].startswith("part-") else "name a new folder"
+        raise UsageError(f"{out}: holds something else ({strangers[0]}); {advice}")
+
+
+def _checked_parts(out: Path, format: Format, origin: Origin) -> list[Path]:
+    """The parts of a folder, which must be of this model and source."""
+    _check_folder(out, format)
+    parts = parts_of(out, format.SUFFIX)
+    for part in parts:
+        _check_origin(part, format.read_origin(part), origin)
+    return parts
 
 
 def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
@@ -192,10 +328,3 @@ def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
             f"{part.parent}: holds embeddings of {found.source}, and this is {origin.source}; name a new folder, or "
             "--overwrite deletes them first"
         )
-
-
-def _finished(parts: list[Path], format: Format, summary: Summary) -> Iterator[str]:
-    for part in parts:
-        paths, reasons = format.read_done(part)
-        summary.add(paths, reasons)
-        yield from paths

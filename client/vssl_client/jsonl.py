@@ -1,19 +1,25 @@
 """Parts as JSON Lines: one object an image, with the columns of `vssl_client.table` and what the rows come from.
 
-`path`, `sha256`, `size`, `uncertainty`, `percentile`, `confidence`, `flags`, `error`, `model`, `version`, `id`,
-`source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
+`path`, `sha256`, `size`, `label`, `uncertainty`, `percentile`, `confidence`, `flags`, `error`, `model`, `version`,
+`id`, `source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
+
+Most of a part is vectors, and to learn what is done already nobody needs them: `.part-000000.heads` holds the lines of
+`part-000000.jsonl` without. It may be deleted.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vssl.calibration import FLAGS
 from vssl.files import atomic_write
+from vssl_client.formats import PART
 from vssl_client.result import Floats
-from vssl_client.rows import ABOUT, Origin, Rows, unreadable
+from vssl_client.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
 
 SUFFIX = ".jsonl"
 VECTORS = b', "embedding": '
@@ -21,13 +27,20 @@ VECTORS = b', "embedding": '
 
 
 def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part, whole or not at all.
+    """Write one part, whole or not at all, and beside it, out of sight, its lines without their vectors.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
+    heads = []
     with atomic_write(file) as sink:
-        sink.writelines(_lines(origin, rows))
+        for head, vectors in _lines(origin, rows):
+            heads.append(head + b"}\n")
+            sink.write(head + vectors)
+    if PART.fullmatch(file.name):
+        with suppress(OSError), atomic_write(_beside(file)) as sink:  # without it the part itself is read
+            sink.write(_stamp(file))
+            sink.writelines(heads)
 
 
 def read_origin(part: Path) -> Origin:
@@ -36,33 +49,62 @@ def read_origin(part: Path) -> Origin:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    head = next(_heads(part), None)
-    if head is None:
-        raise unreadable(part, ValueError("it is empty"))
-    return Origin(**{key: str(head[key]) for key in ABOUT}, dimension=head["dimension"])
+    with reading(part), closing(_heads(part)) as heads:
+        head = next(heads, None)
+        if head is None:
+            raise ValueError("it is empty")
+        dimension = head["dimension"]
+        if not isinstance(dimension, int):
+            raise ValueError("its dimension is no number")
+        return Origin(**{key: str(head[key]) for key in ABOUT}, dimension=dimension)
 
 
-def read_done(part: Path) -> tuple[list[str], list[str | None]]:
-    """The paths in a part, and for each the reason why it has no embedding, or None.
+def read_part(part: Path, columns: Collection[str]) -> Columns:
+    """Some columns of all rows of a part; its vectors are read only where they are among them.
 
     Raises:
         VsslError: it is not a part that can be read.
     """
-    heads = list(_heads(part))
-    return [head["path"] for head in heads], [head["error"] for head in heads]
+    with reading(part):
+        whole = not {"embedding", "variance"}.isdisjoint(columns)
+        kept: dict[str, list[Any]] = {name: [] for name in columns}
+        dimension = 0
+        for row in _whole(part) if whole else _heads(part):
+            dimension = row["dimension"]
+            for name, values in kept.items():
+                values.append(row.get("label") if name == "label" else row[name])
+        return checked({name: _column(values, name, dimension) for name, values in kept.items()}, columns)
 
 
-def _lines(origin: Origin, rows: Rows) -> Iterator[bytes]:
+def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
+    if name in TEXTS:
+        return values
+    if name == "size":
+        return np.array([-1 if size is None else size for size in values], np.int64)
+    if name in ("embedding", "variance"):
+        blank = [np.nan] * dimension
+        return np.array([blank if of is None else of for of in values], np.float32).reshape(-1, dimension)
+    missing = all(of is None for of in values)
+    if name == "flags":
+        found = {flag: np.array([of is not None and of[flag] for of in values], np.bool_) for flag in FLAGS}
+        return None if missing else found
+    return None if missing and name != "uncertainty" else np.array(values, np.float32)
+
+
+def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[bytes, bytes]]:
+    """Each line in two pieces: up to its vectors, and the rest."""
     result, about = rows.result, {key: getattr(origin, key) for key in (*ABOUT, "dimension")}
     flags = result.flags or {}
-    for row, (path, sha256, size, reason) in enumerate(
-        zip(rows.paths, rows.hashes, rows.sizes, rows.reasons, strict=True)
+    variances = ~missing_vectors(result.variance)
+    for row, (path, sha256, size, label, reason) in enumerate(
+        zip(rows.paths, rows.hashes, rows.sizes, rows.classes, rows.reasons, strict=True)
     ):
         good = reason is None
         head = {
             "path": path,
             "sha256": sha256,
             "size": size,
+            "label": label,
             "uncertainty": _number(result.uncertainty, row),
             "percentile": _number(result.percentile, row),
             "confidence": _number(result.confidence, row),
@@ -70,11 +112,10 @@ def _lines(origin: Origin, rows: Rows) -> Iterator[bytes]:
             "error": reason,
             **about,
         }
-        embedding, variance = (
-            _vector(values[row]) if good else b"null" for values in (result.embedding, result.variance)
-        )
+        embedding = _vector(result.embedding[row]) if good else b"null"
+        variance = _vector(result.variance[row]) if good and variances[row] else b"null"
         text = json.dumps(head, ensure_ascii=False)[:-1].encode()
-        yield b"".join([text, VECTORS, embedding, b', "variance": ', variance, b"}\n"])
+        yield text, b"".join([VECTORS, embedding, b', "variance": ', variance, b"}\n"])
 
 
 def _number(values: Floats | None, row: int) -> float | None:
@@ -86,14 +127,30 @@ def _vector(values: Floats) -> bytes:
     return f"[{', '.join(values.astype(np.str_))}]".encode()
 
 
-def _heads(part: Path) -> Iterator[dict[str, Any]]:
-    """Each line's object without its vectors."""
-    try:
-        with part.open("rb") as file:
-            for line in file:
-                head, found, _ = line.partition(VECTORS)
-                if not found or not line.endswith(b"}\n"):
-                    raise ValueError("a line is no row of embeddings")
-                yield json.loads(head + b"}")
-    except (OSError, ValueError, KeyError) as error:
-        raise unreadable(part, error) from error
+def _heads(part: Path) -> Generator[dict[str, Any], None, None]:
+    """Each line's object without its vectors: from the file beside the part, where that is the part's own."""
+    with suppress(FileNotFoundError), _beside(part).open("rb") as file:
+        if file.readline() == _stamp(part):
+            yield from map(json.loads, file)
+            return
+    with part.open("rb") as file:
+        for line in file:
+            head, found, _ = line.partition(VECTORS)
+            if not found or not line.endswith(b"}\n"):
+                raise ValueError("a line is no row of embeddings")
+            yield json.loads(head + b"}")
+
+
+def _whole(part: Path) -> Iterator[dict[str, Any]]:
+    with part.open("rb") as file:
+        yield from map(json.loads, file)
+
+
+def _beside(part: Path) -> Path:
+    return part.with_name(f".{part.stem}.heads")
+
+
+def _stamp(part: Path) -> bytes:
+    """What a part's heads begin with: they hold for this very file."""
+    found = part.stat()
+    return f"{found.st_size} {found.st_mtime_ns}\n".encode()

@@ -15,8 +15,8 @@ from vssl.fitting import fit_gallery
 from vssl.gallery import Judgement, judge_matches, match
 from vssl.manifest import GalleryCalibration
 from vssl.measures import nearest
-from vssl.sources import labels_of
-from vssl_client.table import StoredEmbeddings, read_embeddings
+from vssl.sources import numbered
+from vssl_client.stored import StoredEmbeddings, read_embeddings
 
 Row = dict[str, Any]
 JUDGED = ("p_correct", "interval", "action", "prediction_set", "alpha")
@@ -50,7 +50,7 @@ def read_pair(queries: Path, gallery: Path) -> tuple[StoredEmbeddings, StoredEmb
 
 
 def read_labels(gallery: StoredEmbeddings, bundle: Path | None) -> Labels:
-    """Labels from the gallery's top folders; their calibration from a bundle, or else fitted on the gallery itself.
+    """Labels that are stored with the gallery; their calibration from a bundle, or else fitted on the gallery itself.
 
     Where the gallery can't be calibrated on, `calibration` is None and `why_not` tells the reason.
 
@@ -58,9 +58,14 @@ def read_labels(gallery: StoredEmbeddings, bundle: Path | None) -> Labels:
         UsageError: no labels; the bundle is not the one that embedded the gallery, or has no such calibration;
             scikit-learn is not installed and no bundle named.
     """
-    found = labels_of(gallery.paths)
+    found = numbered(gallery.labels)
     if found is None:
-        raise UsageError("--labels wants every image of the gallery in one of at least two class folders")
+        missing = gallery.labels.count(None)
+        what = f"{missing:,} of its {len(gallery):,} images have none" if missing else "all have the same one"
+        raise UsageError(
+            f"--labels wants a label for every image of the gallery, and at least two labels; {what}. `vssl embed` "
+            "stores them: of class folders, or of .cls files in tar shards (an old folder has none: embed it again)"
+        )
     numbers, names = np.array(found[0]), found[1]
     if bundle is not None:
         manifest = open_bundle(bundle).manifest

@@ -12,7 +12,7 @@ def neighbours(
     gallery: Annotated[Path, typer.Option(help="Folder that `vssl embed` wrote: the images to find.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each image.")] = 10,
     labels: Annotated[
-        bool, typer.Option("--labels", help="The gallery's top folders are labels: say what each match is worth.")
+        bool, typer.Option("--labels", help="By the gallery's labels, say what each match is worth.")
     ] = False,
     bundle: Annotated[
         Path | None, typer.Option(help="With --labels: its calibration, instead of one fitted on the gallery.")

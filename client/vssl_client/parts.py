@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vssl.errors import VsslError
-from vssl_client.formats import Format
-from vssl_client.rows import Origin, Rows
+from vssl_client.formats import Format, number_of
+from vssl_client.rows import COLUMNS, Origin, Rows, replaced
 
 PART_ROWS = 4096
 PART_SECONDS = 30.0
@@ -26,7 +26,7 @@ class PartWriter:
     def __init__(self, out: Path, format: Format, origin: Origin, parts: Sequence[Path]) -> None:
         self.collected: list[Rows] = []
         self._out, self._format, self._origin = out, format, origin
-        self._number = 1 + max((int(part.stem.removeprefix("part-")) for part in parts), default=-1)
+        self._number = 1 + max((number_of(part) for part in parts), default=-1)
         self._begun = time.monotonic()
 
     def add(self, rows: Rows) -> bool:
@@ -41,13 +41,24 @@ class PartWriter:
         Raises:
             VsslError: the disk is full, or can't be written to; no half part is left.
         """
-        part = self._out / f"part-{self._number:06d}{self._format.SUFFIX}"
+        self._put(self._out / f"part-{self._number:06d}{self._format.SUFFIX}", rows)
+        self._number += 1
+        self.collected, self._begun = [], time.monotonic()
+
+    def rewrite(self, part: Path, places: Sequence[int], fresh: Rows) -> None:
+        """Write an earlier part once more, with other rows in some places.
+
+        Raises:
+            VsslError: the part can't be read, or the disk is full; the part stays as it was.
+        """
+        self._put(part, replaced(self._format.read_part(part, COLUMNS), self._origin, places, fresh))
+
+    def _put(self, part: Path, rows: Rows) -> None:
         try:
             self._format.write_part(part, self._origin, rows)
         except OSError as error:
+            reason = error.strerror or "is the disk full?"
             raise VsslError(
-                f"{part}: can't be written ({error.strerror or error}); the parts before it stay: make room, then run "
-                "the same command again to go on"
+                f"{part}: can't be written ({reason}); the parts that are finished stay: make room, then run the same "
+                "command again to go on"
             ) from error
-        self._number += 1
-        self.collected, self._begun = [], time.monotonic()

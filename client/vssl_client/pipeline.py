@@ -4,7 +4,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -14,12 +14,18 @@ R = TypeVar("R")
 
 
 @contextmanager
-def ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[Iterator[R]]:
+def ordered(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    full: Callable[[Sequence[Future[R]]], bool] = lambda _: False,
+) -> Iterator[Iterator[R]]:
     """Give `work(item)` for each item, in order, computed by up to `workers` threads.
 
-    At most 2 · `workers` items are taken but not given yet. `items` is read by the caller's thread alone. The first
-    error of `work` is raised in its place. On leaving, nothing further begins, and nobody waits for what is under way:
-    the threads are daemons, so that an answer which never comes can't keep the process from ending.
+    At most 2 · `workers` items are taken but not given yet; fewer where these are `full`. `items` is read by the
+    caller's thread alone. The first error of `work` is raised in its place. On leaving, nothing further begins, and
+    nobody waits for what is under way: the threads are daemons, so that an answer which never comes can't keep the
+    process from ending.
     """
     tasks: queue.SimpleQueue[tuple[Future[R], T] | None] = queue.SimpleQueue()
     pending: deque[Future[R]] = deque()
@@ -42,7 +48,7 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterato
             if len(threads) < workers:
                 threads.append(threading.Thread(target=run, daemon=True))
                 threads[-1].start()
-            if len(pending) == 2 * workers:
+            while len(pending) == 2 * workers or (pending and full(pending)):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

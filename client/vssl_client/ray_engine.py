@@ -26,6 +26,7 @@ from vssl.sources import Folder, Source, open_source
 from vssl_client.errors import ClientError
 from vssl_client.job import embed_files
 from vssl_client.local import LocalEmbedder
+from vssl_client.reading import Reader
 from vssl_client.rows import Rows
 
 TASK_CHUNKS = 4
@@ -63,13 +64,14 @@ class EmbedFiles:
     def __init__(self, bundle: CarriedBundle, where: Source | str) -> None:
         import ray
 
-        self._source = open_source(where) if isinstance(where, str) else where
         self._embedder = LocalEmbedder(bundle, threads=1)
+        source = open_source(where) if isinstance(where, str) else where
+        self._reader = Reader(source, self._embedder.max_image_bytes())
         self._node = ray.get_runtime_context().get_node_id()
 
     def __call__(self, task: pa.Table) -> pa.Table:
         """`paths`, a list in each row → `rows`, pickled, and the `node` that made them, in each row."""
-        rows = [embed_files(self._source, self._embedder, paths) for paths in task["paths"].to_pylist()]
+        rows = [embed_files(self._reader, self._embedder, paths) for paths in task["paths"].to_pylist()]
         packed = pa.array([pickle.dumps(each) for each in rows], pa.large_binary())
         return pa.table({"rows": packed, "node": [self._node] * len(rows)})
 
@@ -160,10 +162,17 @@ class RayWork:
             raise ClientError(f"Ray could not go on: {error}") from error
 
 
+class Files(Folder):
+    """Files named by paths from a working directory."""
+
+    def label(self, path: str) -> None:
+        """None: the folders of listed files mean nothing."""
+
+
 def reader(source: Source, location: str) -> Source | str:
     """What reads the same files on another node: a source that can be sent, or the location that opens one there."""
     if isinstance(source, Listed):
-        return Folder(Path.cwd())
+        return Files(Path.cwd())
     if isinstance(source, Folder):
         return Folder(source.root.resolve())
     # Not resolved: a link may lead elsewhere on another node. And a name such as shards-{000..009}.tar is no file.

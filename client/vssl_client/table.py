@@ -5,64 +5,37 @@ One row an image, in the order of the source:
 - `path`: string, relative to the source, with forward slashes (`vssl.sources.encode_name`)
 - `sha256`: string, of the file's bytes, in hexadecimal; null if they can't be read
 - `size`: int64, the file's bytes; null likewise
-- `embedding`, `variance`: fixed_size_list<float32>[D]; null where the image could not be embedded
+- `embedding`, `variance`: fixed_size_list<float32>[D]; null where the image could not be embedded, `variance` also
+  where it is not wanted
 - `uncertainty`: float32; null likewise
 - `percentile`, `confidence`: float32; null also where the model has no calibration
 - `flags`: struct<degraded: bool, ood: bool>; null likewise
 - `error`: string, `type: message`; null where the image was embedded
+- `label`: string, the image's class by its folder or its `.cls` file; null where there is none
 
 The schema's metadata say where the rows come from: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vssl.calibration import FLAGS
-from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
-from vssl_client.formats import parts_of
 from vssl_client.result import Flags, Floats, Mask
-from vssl_client.rows import ABOUT, Origin, Rows, unreadable
+from vssl_client.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
+from vssl_client.stored import StoredEmbeddings, iter_embeddings, read_embeddings
+
+__all__ = ["StoredEmbeddings", "iter_embeddings", "read_columns", "read_embeddings", "read_part", "schema"]
 
 SUFFIX = ".parquet"
-
-
-@dataclass(frozen=True)
-class StoredEmbeddings:
-    """The M embedded images of a folder of parts, in the order of their source.
-
-    Attributes:
-        paths: M paths relative to the source.
-        embedding: float32 [M, D].
-        variance: float32 [M, D].
-        uncertainty: float32 [M].
-        percentile: float32 [M], or None without a calibration.
-        confidence: float32 [M], or None without a calibration.
-        flags: `degraded` and `ood`, bool [M] each, or None without a calibration.
-        failures: (path, reason) of every other image.
-        origin: the model and the source.
-    """
-
-    paths: list[str]
-    embedding: Floats
-    variance: Floats
-    uncertainty: Floats
-    percentile: Floats | None
-    confidence: Floats | None
-    flags: Flags | None
-    failures: list[tuple[str, str]]
-    origin: Origin
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 def schema(origin: Origin) -> pa.Schema:
@@ -79,6 +52,7 @@ def schema(origin: Origin) -> pa.Schema:
         "confidence": pa.float32(),
         "flags": pa.struct([(name, pa.bool_()) for name in FLAGS]),
         "error": pa.string(),
+        "label": pa.string(),
     }
     return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
 
@@ -92,12 +66,13 @@ def as_table(origin: Origin, rows: Rows) -> pa.Table:
         "sha256": rows.hashes,
         "size": rows.sizes,
         "embedding": _vector_column(result.embedding, origin, failed),
-        "variance": _vector_column(result.variance, origin, failed),
+        "variance": _vector_column(result.variance, origin, failed | missing_vectors(result.variance)),
         "uncertainty": pa.array(result.uncertainty, mask=failed),
         "percentile": _optional_column(result.percentile, len(result)),
         "confidence": _optional_column(result.confidence, len(result)),
         "flags": _flags_column(result.flags, failed),
         "error": rows.reasons,
+        "label": rows.classes,
     }
     return pa.table(columns, schema=schema(origin))
 
@@ -110,8 +85,16 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
     """
     table = as_table(origin, rows)
     with atomic_write(file) as sink:
-        # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by.
-        pq.write_table(table, sink, compression="zstd", use_dictionary=["error"], write_statistics=["path"])
+        # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. But the
+        # exponents of their numbers do, once the bytes of all are put side by side.
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            use_dictionary=["error", "label"],
+            write_statistics=["path"],
+            use_byte_stream_split=["embedding.list.element", "variance.list.element"],
+        )
 
 
 def read_origin(part: Path) -> Origin:
@@ -126,14 +109,20 @@ def read_origin(part: Path) -> Origin:
         return Origin(**about, dimension=found.field("embedding").type.list_size)
 
 
-def read_done(part: Path) -> tuple[list[str], list[str | None]]:
-    """The paths in a part, and for each the reason why it has no embedding, or None.
+def read_part(part: Path, columns: Collection[str]) -> Columns:
+    """Some columns of all rows of a part; no others are read.
 
     Raises:
         VsslError: it is not a part that can be read.
     """
-    table = read_columns(part, ["path", "error"])
-    return table["path"].to_pylist(), table["error"].to_pylist()
+    with _opened(part) as file:
+        dimension = file.schema_arrow.field("embedding").type.list_size
+        there = [name for name in columns if name != "label" or name in file.schema_arrow.names]
+        table = file.read(there)
+        found: Columns = {name: _values(table[name], name, dimension) for name in there}
+        if len(there) < len(columns):  # of an older version
+            found["label"] = [None] * file.metadata.num_rows
+        return checked(found, columns, dimension)
 
 
 def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
@@ -144,41 +133,6 @@ def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
     """
     with _opened(part) as file:
         return file.read(columns)
-
-
-def read_embeddings(folder: Path) -> StoredEmbeddings:
-    """Read every part of a folder that `vssl embed` wrote.
-
-    Raises:
-        UsageError: there are none.
-        VsslError: a part can't be read, or comes from another model than the first.
-    """
-    parts = parts_of(folder)
-    if not parts:
-        raise UsageError(f"{folder}: holds no embeddings; `vssl embed SOURCE -o {folder}` writes them")
-    origin = read_origin(parts[0])
-    tables = []
-    failures: list[tuple[str, str]] = []
-    for part in parts:
-        if read_origin(part) != origin:
-            raise VsslError(f"{part}: comes from another model or source than {parts[0].name}")
-        table = read_columns(part)
-        bad = table.filter(table["error"].is_valid())
-        failures += zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
-        tables.append(table.filter(table["error"].is_null()))
-    table = pa.concat_tables(tables)
-    flags = table["flags"].combine_chunks()
-    return StoredEmbeddings(
-        paths=table["path"].to_pylist(),
-        embedding=_vectors(table["embedding"], origin.dimension),
-        variance=_vectors(table["variance"], origin.dimension),
-        uncertainty=table["uncertainty"].to_numpy(),
-        percentile=_optional(table["percentile"]),
-        confidence=_optional(table["confidence"]),
-        flags=None if flags.null_count == len(flags) else {name: _optional(flags.field(name)) for name in FLAGS},
-        failures=failures,
-        origin=origin,
-    )
 
 
 def _vector_column(values: Floats, origin: Origin, failed: Mask) -> pa.Array:
@@ -200,21 +154,34 @@ def _flags_column(flags: Flags | None, failed: Mask) -> pa.Array:
     return pa.StructArray.from_arrays(values, fields=list(kind), mask=pa.array(failed))
 
 
+def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
+    if name in TEXTS:
+        return column.to_pylist()
+    if name in ("embedding", "variance"):
+        return _vectors(column, dimension)
+    if name == "flags":
+        flags = column.combine_chunks()
+        every = {flag: pc.fill_null(flags.field(flag), False).to_numpy(zero_copy_only=False) for flag in FLAGS}
+        return None if flags.null_count == len(flags) else every
+    if name == "size":
+        return pc.fill_null(column, -1).to_numpy()
+    missing = column.null_count == len(column) and name != "uncertainty"
+    return None if missing else column.to_numpy(zero_copy_only=False)
+
+
 def _vectors(column: pa.ChunkedArray, dimension: int) -> Floats:
     flat: Floats = column.combine_chunks().flatten().to_numpy()
-    return flat.reshape(-1, dimension)
-
-
-def _optional(column: pa.ChunkedArray | pa.Array) -> Any:  # noqa: ANN401 — floats or booleans
-    return None if column.null_count == len(column) else column.to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(-1, dimension)
+    if len(vectors) == len(column):
+        return vectors
+    every = np.full((len(column), dimension), np.nan, np.float32)
+    every[column.is_valid().to_numpy()] = vectors
+    return every
 
 
 @contextmanager
 def _opened(part: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        # The path as bytes: pyarrow takes no text that is not valid UTF-8. And not as a Python file: pyarrow's threads
-        # would still hold it while the process ends, and abort it.
-        with pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
-            yield file
-    except (pa.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
-        raise unreadable(part, error) from error
+    # The path as bytes: pyarrow takes no text that is not valid UTF-8. And not as a Python file: pyarrow's threads
+    # would still hold it while the process ends, and abort it.
+    with reading(part), pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
+        yield file

@@ -32,6 +32,8 @@ LOCAL_HEADER = 30
 class Archive(Source):
     """A folder inside an archive. Its index is made when first asked for."""
 
+    lists_sizes = True
+
     def __init__(self, archive: Path, folder: str = "") -> None:
         inside = folder.strip("/")
         super().__init__(f"{archive.name}::{inside}" if inside else archive.name)
@@ -188,6 +190,8 @@ class Shards(Source):
         archives: the shards in their order, and the path of each, all of one depth; no two are equal.
         beside: other files, which are passed over.
     """
+
+    lists_sizes = True
 
     def __init__(self, name: str, archives: Mapping[str, Path], beside: Sequence[str] = ()) -> None:
         super().__init__(name)

@@ -57,18 +57,23 @@ def write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder/_lock`. The kernel lets go of it when the process ends, however it ends; the empty file stays.
+    """Hold `folder/_lock`. The system lets go of it when the process ends, however it ends; the empty file stays.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or the file system has no locks.
     """
-    import fcntl  # POSIX alone has it, and everything else here runs without
+    from filelock import FileLock, Timeout
 
-    with (folder / "_lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"{folder}: another vssl process is writing to it; wait for it or name another folder"
-            ) from None
+    lock = FileLock(folder / "_lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"{folder}: another vssl process is writing to it; wait for it or name another folder"
+        ) from None
+    except NotImplementedError as error:
+        raise UsageError(f"{folder}: its file system has no locks; name a folder on another one") from error
+    try:
         yield
+    finally:
+        lock.release()

@@ -38,7 +38,10 @@ class Source(ABC):
     """A set of image files, named by paths relative to it with forward slashes, in a fixed order.
 
     A folder and a zip archive of it have the same paths in the same order; `encode_name` makes them valid text.
+    Where it `lists_sizes`, `size` asks no disk.
     """
+
+    lists_sizes = False
 
     def __init__(self, name: str) -> None:
         self.name = encode_name(name)

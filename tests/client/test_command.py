@@ -82,6 +82,38 @@ def test_failures_are_listed_and_end_with_status_1_every_time(folder: Path, tmp_
             assert f"  {name}: " in done.stderr
 
 
+def test_what_failed_and_what_changed_is_embedded_again_if_asked(folder: Path, tmp_path: Path, bundle: Path) -> None:
+    line: list[str | Path] = ["embed", folder, "--bundle", bundle, "-o", tmp_path / "out"]
+    images = pictures(20)
+    (folder / "03.png").write_bytes(b"")
+    assert "--retry-failed tries them again" in vssl(*line, status=1).stderr
+    (folder / "03.png").write_bytes(images[3])
+    (folder / "04.png").write_bytes(images[4] + b"\0")
+    told = vssl(*line, "--retry-failed", status=1)
+    assert "20 images embedded, 0 failed (1 in this run)" in told.stdout
+    assert told.stderr == (
+        "vssl: 1 images have changed since they were embedded (--changed embeds them again):\n  04.png\n"
+    )
+    counted = json.loads(vssl(*line, "--json", status=1).stdout)
+    assert (counted["changed"], counted["changes"], counted["new"]) == (1, ["04.png"], 0)
+    assert "20 images embedded, 0 failed (1 in this run)" in vssl(*line, "--changed").stdout
+    assert vssl(*line).stderr == ""
+
+
+def test_a_dry_run_and_a_limit(folder: Path, tmp_path: Path, bundle: Path, server: str) -> None:
+    out = tmp_path / "out"
+    line: list[str | Path] = ["embed", folder, "-o", out, "--bundle", bundle]
+    told = vssl(*line, "--dry-run").stdout
+    assert told.endswith("20 images in the source, 0 rows, 0 of them failed; 20 to embed; nothing was done\n")
+    assert not out.exists()
+    flags = ["--connections", "2", "--timeout", "30", "--limit", "7", "--no-variance"]
+    assert "(7 in this run)" in vssl("embed", folder, "-o", out, "--url", server, *flags).stdout
+    plan = json.loads(vssl(*line, "--dry-run", "--json").stdout)
+    assert plan == {"out": str(out), "images": 20, "done": 7, "failed": 0, "to_embed": 13}
+    assert "(13 in this run)" in vssl(*line).stdout
+    assert read_embeddings(out).paths == [f"{number:02d}.png" for number in range(20)]
+
+
 def test_only_the_first_of_many_failures_are_listed(tmp_path: Path, bundle: Path) -> None:
     (tmp_path / "data").mkdir()
     for number in range(13):

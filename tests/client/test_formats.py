@@ -58,7 +58,7 @@ def rows_of(out: Path, format: FormatName) -> list[dict[str, object]]:
 
 def from_arrays(arrays: "np.lib.npyio.NpzFile", row: int) -> dict[str, object]:
     good = not arrays["error"][row]
-    found: dict[str, object] = {name: arrays[name][row].item() or None for name in ("path", "sha256", "error")}
+    found: dict[str, object] = {name: arrays[name][row].item() or None for name in ("path", "sha256", "error", "label")}
     found["size"] = None if arrays["size"][row] < 0 else int(arrays["size"][row])
     for name in ("embedding", "variance", "uncertainty"):
         assert np.isnan(arrays[name][row]).all() == (not good)

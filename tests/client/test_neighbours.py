@@ -1,6 +1,9 @@
 """`vssl neighbours` on folders that `vssl embed` wrote: exact, calibrated where it can be, null where it can't."""
 
+import io
 import json
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,41 @@ def test_a_bundles_own_calibration_takes_no_fitting(folders: tuple[Path, Path], 
     assert "pip install 'vssl[calibrate]'" in refused.stderr
 
 
+@pytest.mark.parametrize("labelled", ["cls", "folders", "not at all"])
+def test_labels_of_shards_are_not_the_shards_names(
+    labelled: str, folders: tuple[Path, Path], bundle: Bundle, tmp_path: Path
+) -> None:
+    wanted = write_shards(tmp_path / "set", labelled)
+    vssl("embed", tmp_path / "set", "-o", tmp_path / "gallery", "--bundle", bundle.location, "-q")
+    line: list[str | Path] = ["neighbours", folders[0], "--gallery", tmp_path / "gallery", "--labels", "--json"]
+    if labelled == "not at all":
+        assert "400 of its 400 images have none" in vssl(*line, status=2).stderr
+        return
+    for line_of_query in vssl(*line).stdout.splitlines():
+        row = json.loads(line_of_query)
+        assert row["label"] == row["neighbours"][0]["label"] == wanted[row["neighbours"][0]["path"]]
+
+
+def write_shards(folder: Path, labelled: str) -> dict[str, str]:
+    """Four shards of 100 images each, and each image's label by its path."""
+    folder.mkdir()
+    found = {}
+    with zipfile.ZipFile(FASHION) as archive:
+        names = [name for name in archive.namelist() if name.startswith(("test/bag/", "test/coat/"))][:400]
+        names += [name for name in archive.namelist() if name.startswith("train/sandal/")][: 400 - len(names)]
+        for number, name in enumerate(names):
+            label, key = name.split("/")[1], f"{number:05d}"
+            inside = f"{label}/{key}.png" if labelled == "folders" else f"{key}.png"
+            found[f"set-{number % 4}.tar/{inside}"] = label
+            with tarfile.open(folder / f"set-{number % 4}.tar", "a") as tar:
+                files = {inside: archive.read(name)} | ({f"{key}.cls": label.encode()} if labelled == "cls" else {})
+                for place, data in files.items():
+                    member = tarfile.TarInfo(place)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    return found
+
+
 def test_for_a_person(folders: tuple[Path, Path]) -> None:
     queries, gallery = folders
     lines = vssl("neighbours", queries, "--gallery", gallery, "--labels", "-k", "3").stdout.splitlines()
@@ -125,7 +163,7 @@ def test_what_makes_no_sense_is_refused(
 
     assert "--alpha 0.3: choose one of" in complaint("--alpha", "0.3")
     assert "that needs --labels" in complaint("--bundle", bundle.location)
-    assert "class folders" in complaint("--labels", gallery=queries)
+    assert "400 of its 400 images have none" in complaint("--labels", gallery=queries)
     assert "not calibrated with labels" in complaint("--labels", "--bundle", bundle.location)
     assert "calibrate first" in complaint("--labels", "--bundle", tiny_bundle.location)
     assert "holds no embeddings" in complaint(queries=tmp_path)

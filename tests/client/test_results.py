@@ -182,8 +182,9 @@ def test_a_result_is_saved_like_a_part(suffix: str, client: Client, tmp_path: Pa
     result.save(str(file))
     result.save(file)
     format = open_format(file.suffix[1:])  # type: ignore[arg-type]
-    paths, reasons = format.read_done(file)
-    assert (paths, [bool(reason) for reason in reasons]) == ([str(tmp_path / "a.png"), "1"], [False, True])
+    part = format.read_part(file, ["path", "error"])
+    assert (part["path"], [bool(error) for error in part["error"]]) == ([str(tmp_path / "a.png"), "1"], [False, True])
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.png", file.name, ".part-000000.heads"}
     assert (format.read_origin(file).model, format.read_origin(file).dimension) == ("tiny", 16)
     with pytest.raises(UsageError, match=r"must end in \.parquet"):
         result.save(tmp_path / "rows.csv")

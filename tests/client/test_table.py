@@ -32,7 +32,8 @@ confidence: float
 flags: struct<degraded: bool, ood: bool>
   child 0, degraded: bool
   child 1, ood: bool
-error: string"""
+error: string
+label: string"""
 
 
 def rows(good: list[bool], calibrated: bool = False, seed: int = 0) -> EmbeddingResult:

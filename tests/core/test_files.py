@@ -96,3 +96,30 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> 
         os.umask(before)
 
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+HELD = """
+import sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+if sys.argv[2] == "without fcntl":
+    sys.modules["fcntl"] = None
+from vssl.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("system", ["as it is", "without fcntl"])
+def test_a_folder_is_locked_on_any_system_until_its_process_ends(system: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", HELD, str(tmp_path), system]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for _ in range(2):
+        with subprocess.Popen(line, text=True, **pipes) as holder:  # type: ignore[call-overload]
+            assert holder.stdout.readline() == "held\n"
+            second = subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            assert "another vssl process is writing to it" in second.stderr
+            if system == "as it is":
+                holder.kill()
+            holder.communicate(timeout=60)
