@@ -27,6 +27,7 @@ class Earlier:
         parts: of one folder.
         format: what they are written in.
         source: the images.
+        reader: reads them.
         count: is told the paths of the rows that stay, and for each the reason why it failed, or None.
         failed: embed again what failed.
         changed: embed again what has another content now; every file is read.
@@ -36,6 +37,7 @@ class Earlier:
     parts: Sequence[Path]
     format: Format
     source: Source
+    reader: Reader
     count: Callable[[Sequence[str], Sequence[str | None]], None]
     failed: bool = False
     changed: bool = False
@@ -70,14 +72,15 @@ class Earlier:
         if self.failed:
             rows |= {row for row, error in enumerate(found["error"]) if error is not None}
         if self.changed:
-            rows |= set(_changed(self.source, found))
+            rows |= set(_changed(self.reader, found))
         left = sum(len(again.rows) for again in self.again)
         return sorted(rows)[: None if self.limit is None else self.limit - left]
 
 
-def _changed(source: Source, found: Columns) -> Iterator[int]:
+def _changed(reader: Reader, found: Columns) -> Iterator[int]:
     rows = [row for row, sha256 in enumerate(found["sha256"]) if sha256 is not None]
-    files = Reader(source).read(found["path"][row] for row in rows)
+    files = reader.read(found["path"][row] for row in rows)
     for row, file in zip(rows, files, strict=True):
-        if file.sha256 not in (None, found["sha256"][row]):
+        gone = file.problem is not None and file.problem.type == "unreadable"
+        if not gone and file.sha256 != found["sha256"][row]:
             yield row

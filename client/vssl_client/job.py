@@ -133,7 +133,7 @@ def embed_source(
     summary, written = Summary(), open_format(format)
     work = work or in_threads(source, embedder)
     with _opened(out, written, origin, overwrite) as parts:
-        earlier = _earlier(parts, written, source, summary, choice)
+        earlier = _earlier(parts, written, source, embedder, summary, choice)
         done = DonePaths(earlier.paths())
         summary.changed, summary.changes = earlier.difference.count, earlier.difference.paths
         reporter.begin(summary.embedded + summary.failed, summary.failed)
@@ -166,7 +166,7 @@ def plan(
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
     parts = _checked_parts(out, written, origin) if out.exists() else []
-    earlier = _earlier(parts, written, source, summary, choice)
+    earlier = _earlier(parts, written, source, embedder, summary, choice)
     done = DonePaths(earlier.paths())
     images = 0
 
@@ -217,8 +217,11 @@ def _origin(source: Source, embedder: Embedder) -> Origin:
     return Origin(model.name, model.version, model.id, source.name, model.dimension)
 
 
-def _earlier(parts: list[Path], format: Format, source: Source, summary: Summary, choice: Choice) -> Earlier:
-    return Earlier(parts, format, source, summary.add, choice.retry_failed, choice.changed, choice.limit)
+def _earlier(
+    parts: list[Path], format: Format, source: Source, embedder: Embedder, summary: Summary, choice: Choice
+) -> Earlier:
+    reader = Reader(source, embedder.max_image_bytes())
+    return Earlier(parts, format, source, reader, summary.add, choice.retry_failed, choice.changed, choice.limit)
 
 
 def _embed_again(

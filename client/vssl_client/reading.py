@@ -2,7 +2,6 @@
 
 import hashlib
 import statistics
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -52,10 +51,11 @@ def read_file(source: Source, path: str, max_bytes: int) -> ImageFile:
 class Reader:
     """Reads files of one source: one after the other while that is fast, many at once where each takes long.
 
-    Many threads for files of this machine would only hinder those that decode. May be used from many threads.
+    Many threads for files of this machine would only hinder those that decode. May be used from many threads. A file
+    over `max_bytes` is refused.
     """
 
-    def __init__(self, source: Source, max_bytes: int = sys.maxsize - 1) -> None:
+    def __init__(self, source: Source, max_bytes: int) -> None:
         self._source, self._max_bytes = source, max_bytes
         self._seconds: deque[float] = deque([0.0] * RECENT, RECENT)
 

@@ -1,7 +1,6 @@
 """Images where they lie: a folder, an archive of one read in place (`vssl.archives`), or `archive.zip::folder`."""
 
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -67,7 +66,7 @@ class Source(ABC):
         Raises:
             OSError: there is no such file.
         """
-        return len(self.read(path, sys.maxsize - 1))
+        return len(self.read(path, 2**31))
 
     def label(self, path: str) -> str | None:
         """Class of one image: its top folder; None where it lies in none."""
