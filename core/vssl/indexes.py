@@ -8,9 +8,11 @@ import hashlib
 import json
 import mmap
 import os
+import sys
 import threading
 import time
 import zlib
+from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +22,6 @@ from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, overload
-
-import numpy as np
 
 from vssl.caches import cache_folder
 from vssl.files import atomic_write
@@ -65,8 +65,8 @@ class Index(Sequence[bytes]):
 
     def __init__(self, data: bytes | mmap.mmap, begin: int, records: int, damage: str | None) -> None:
         self._data, self.damage = data, damage
-        self._starts = np.frombuffer(data, "<u8", records + 1, begin)
-        self._begin = begin + self._starts.nbytes
+        self._begin = begin + (records + 1) * 8
+        self._starts = memoryview(data)[begin : self._begin].cast("Q")
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +84,8 @@ class Index(Sequence[bytes]):
         """A record."""
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
-        return self._data[self._begin + int(self._starts[number]) : self._begin + int(self._starts[number + 1])]
+        begin = self._begin
+        return self._data[begin + self._starts[number] : begin + self._starts[number + 1]]
 
     def find(self, path: str) -> bytes | None:
         """Where a file lies, the last of that name; None if there is none."""
@@ -104,13 +105,13 @@ class Index(Sequence[bytes]):
     def files(self, folder: str) -> Iterator[tuple[str, str | None]]:
         """Files in and under a folder: the path in it, and what it is passed over as, or None for an image."""
         skip = len(key_of(folder)) + 2 if folder else 0
-        place = self.within(folder)
-        following = (self[number] for number in place[1:])
-        for number in place:
-            key, _, rest = self[number].partition(b"\0\0")
-            later = next(following, b"")
+        records = map(self.__getitem__, self.within(folder))
+        record = next(records, b"")
+        while record:
+            key, _, rest = record.partition(b"\0\0")
+            record = next(records, b"")
             path, entry = name_of(key[skip:]), rest[8:]
-            if later.startswith(key + b"\0\0"):
+            if record.startswith(key + b"\0\0"):
                 yield path, REPLACED
             elif entry in CODES:
                 yield path, kind_of(path) if is_image(path) and CODES[entry] == NOTHING else CODES[entry]
@@ -189,7 +190,7 @@ def _new(archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
 
 def _write(file: IO[bytes], archive: Path, stamp: Stamp, draft: Draft) -> int:
     """Write a line of JSON, where each record begins, and the records; gives the length of the line."""
-    starts = np.fromiter(accumulate(map(len, draft.records), initial=0), "<u8", len(draft.records) + 1).tobytes()
+    starts = array("Q", accumulate(map(len, draft.records), initial=0)).tobytes()
     checksum = zlib.crc32(starts)
     for record in draft.records:
         checksum = zlib.crc32(record, checksum)
@@ -219,7 +220,7 @@ def _kept(archive: Path, stamp: Stamp) -> Index | None:
 
 
 def _about(archive: Path, stamp: Stamp) -> list[str | int]:
-    return [FORMAT, os.fsencode(archive.absolute()).hex(), stamp.size, stamp.mtime_ns, stamp.ctime_ns]
+    return [FORMAT, sys.byteorder, os.fsencode(archive.absolute()).hex(), stamp.size, stamp.mtime_ns, stamp.ctime_ns]
 
 
 def _place(archive: Path) -> Path:

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -83,7 +82,7 @@ def kind_of(path: str) -> str | None:
     """What a file is passed over as, by its path; None for an image."""
     if hidden(path):
         return HIDDEN
-    extension = PurePosixPath(path).suffix.lower()
+    extension = _extension(path)
     if extension in EXTENSIONS:
         return None
     if not extension:
@@ -93,9 +92,16 @@ def kind_of(path: str) -> str | None:
 
 def is_image(name: str) -> bool:
     """Whether the file's extension is one of an image."""
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+    return _extension(name) in EXTENSIONS
 
 
 def hidden(name: str) -> bool:
     """Files that systems leave behind: dot files, and macOS's `__MACOSX` folders in archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return name.startswith(".") or "/." in name or ("__MACOSX" in name and "__MACOSX" in name.split("/"))
+
+
+def _extension(path: str) -> str:
+    """As `PurePath.suffix` has it, which takes ten times as long."""
+    name = path[path.rfind("/") + 1 :]
+    place = name.rfind(".")
+    return name[place:].lower() if 0 < place < len(name) - 1 else ""
