@@ -17,7 +17,8 @@ from vssl.indexes import HELD, Index, Stamp, stamp_of
 from vssl.members import TAR, ZIP, Draft, clean, read_tar, read_zip
 from vssl.names import encode_name
 from vssl.passed_over import OTHER, PassedOver, hidden, is_image, kind_of
-from vssl.patience import exactly, patiently, read_at
+from vssl.patience import exactly, patiently, read_at, read_file
+from vssl.search import is_folder
 from vssl.sources import Source, within
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
@@ -126,7 +127,8 @@ class ZipFolder(Archive):
         try:
             return patiently(lambda: self._unpack(entry, most))
         except Exception as error:
-            raise OSError(f"can't be read from the archive: {error}") from error
+            # zipfile raises whatever broken bytes and foreign methods lead to.
+            raise _explained(error) from error
 
     def _unpack(self, entry: bytes, most: int) -> bytes:
         offset, packed, size, crc, method, flags = ZIP.unpack(entry)
@@ -176,7 +178,7 @@ class TarFolder(Archive):
         try:
             return read_at(self._file, offset, min(size, most))
         except OSError as error:
-            raise OSError(error.errno, f"can't be read from the archive: {error.strerror or error}") from error
+            raise _explained(error) from error
 
 
 class Shards(Source):
@@ -246,8 +248,7 @@ def open_archive(path: Path, folder: str) -> Source:
         UsageError: it is neither, it is compressed as a whole, or there is no such folder in it.
         OSError: it can't be read.
     """
-    with path.open("rb") as file:
-        start = file.read(512)
+    start = read_file(path, 512)
     for magic, tool in COMPRESSED.items():
         if start.startswith(magic):
             raise UsageError(f"{path}: compressed, so its images can't be found in place; {tool} it first")
@@ -291,15 +292,28 @@ def shards_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
     Raises:
         OSError: it can't be read.
     """
+    return patiently(lambda: _shards_in(folder))
+
+
+def _shards_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    names = []
     with os.scandir(folder) as entries:
-        found = list(entries)
-    if any(not hidden(entry.name) and (entry.is_dir() or is_image(entry.name)) for entry in found):
-        return {}, []
-    names = sorted(entry.name for entry in found)
-    shards = [name for name in names if not hidden(name) and PurePosixPath(name).suffix.lower() == ".tar"]
-    return {name: folder / name for name in shards}, [name for name in names if name not in set(shards)]
+        for entry in entries:
+            if not hidden(entry.name) and (is_image(entry.name) or is_folder(entry)):
+                return {}, []  # at once: there may be millions
+            names.append(entry.name)
+    names.sort()
+    shards = {name: folder / name for name in names if not hidden(name) and is_archive(name, (".tar",))}
+    return shards, [name for name in names if name not in shards]
 
 
-def is_archive(name: str) -> bool:
+def is_archive(name: str, kinds: Sequence[str] = (".zip", ".tar")) -> bool:
     """Whether a file name is that of an archive."""
-    return PurePosixPath(name).suffix.lower() in (".zip", ".tar")
+    return PurePosixPath(name).suffix.lower() in kinds
+
+
+def _explained(error: Exception) -> OSError:
+    """An error with where it happened, and with its number, if it has one."""
+    number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+    told = f"can't be read from the archive: {reason or error}"
+    return OSError(told) if number is None else OSError(number, told)

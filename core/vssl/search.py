@@ -113,3 +113,11 @@ class Search:
     def _unreadable(self, name: str, error: OSError) -> None:
         self._listing.leave()
         self._passed.unreadable[name] = error.strerror or str(error)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that can't be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -25,7 +25,7 @@ from vssl.errors import UsageError
 from vssl.passed_over import EXTENSIONS, PassedOver
 from vssl.preprocessing import FORMATS, ImageError
 from vssl.selections import Listed
-from vssl.sources import decode_name, encode_name, labels_of, open_source
+from vssl.sources import decode_name, encode_name, labels_of, open_source, splits_of
 
 TREE = (
     "b/2.png",
@@ -197,6 +197,7 @@ def test_links(tree: Path, tmp_path: Path) -> None:
     (tree / "folder.png").symlink_to(".")
     (tree / "nothing.png").symlink_to("missing.png")
     (tree / "nothing").symlink_to("missing")
+    (tree / "itself").symlink_to("itself")
     os.mkfifo(tree / "pipe.png")
     source = open_source(str(tree))
 
@@ -211,7 +212,7 @@ def test_links(tree: Path, tmp_path: Path) -> None:
         "parent/elsewhere/deep/2.png",
         "real.png",
     ]
-    counts = {"links in a loop": 5, "links to nothing": 1, "pipes, sockets and devices": 1}
+    counts = {"links in a loop": 6, "links to nothing": 1, "pipes, sockets and devices": 1}
     assert source.passed_over.counts == counts
     assert len(found) + sum(counts.values()) == seen_by_find(tree)
     assert [source.read(path, LIMIT) for path in images] == [b"1.png", b"deep/2.png"]
@@ -255,6 +256,16 @@ def test_extensions_are_those_of_what_is_decoded() -> None:
     known = {end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")}
     assert known - EXTENSIONS == {".apng", ".avifs", ".pfm"}
     assert known > EXTENSIONS
+
+
+def test_a_link_to_itself_is_no_folder(tree: Path) -> None:
+    shutil.rmtree(tree)
+    tree.mkdir()
+    (tree / "itself").symlink_to("itself")
+    write_tar(tree / "0.tar", {"1.png": b"1"})
+    assert list(open_source(str(tree)).paths()) == ["0.tar/1.png"]
+    (tree / "train").mkdir()
+    assert splits_of(str(tree)) == {"train": f"{tree}/train"}
 
 
 def test_a_kind_a_file_is_no_kind() -> None:
