@@ -20,6 +20,9 @@ from vssl_server.request import Image, Options
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 NPZ, NPY = "application/x-npz", "application/x-npy"
+MAX_ACCEPT = 1000
+"""Characters of the header that are read."""
+
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 VECTORS = ("embedding", "variance")
 
@@ -147,7 +150,6 @@ def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -
 WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, NPY: to_npy, ARROW: to_arrow}
 
 
-@lru_cache(256)
 def negotiate(accept: str | None) -> str:
     """The media type to answer in: the one that `Accept` wants most; JSON if it does not say.
 
@@ -157,14 +159,21 @@ def negotiate(accept: str | None) -> str:
     Raises:
         ApiError: 406, none of ours is accepted.
     """
-    ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
+    return _negotiated((accept or "*/*")[:MAX_ACCEPT])
+
+
+@lru_cache(256)
+def _negotiated(accept: str) -> str:
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.split(",")):
+        kind, quality = _range(part)
+        ranges.setdefault(kind, (quality, -place))
 
     def wanted(ours: str) -> tuple[float, int, int]:
-        group = ours.partition("/")[0]
-        for precise, pattern in ((2, ours), (1, f"{group}/*"), (0, "*/*")):
-            for place, (kind, quality) in enumerate(ranges):
-                if kind == pattern:
-                    return quality, precise, -place
+        for precise, pattern in ((2, ours), (1, f"{ours.partition('/')[0]}/*"), (0, "*/*")):
+            if pattern in ranges:
+                quality, place = ranges[pattern]
+                return quality, precise, place
         return 0.0, 0, 0
 
     best = max(WRITERS, key=wanted)  # the first of several

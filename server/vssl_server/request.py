@@ -20,6 +20,8 @@ from vssl_server.settings import Settings
 FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
 ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
 MAX_NAME = 1024
+MAX_QUERY = 2048
+"""Characters; the last queries are kept, with what they mean."""
 
 
 class Options(BaseModel):
@@ -47,6 +49,8 @@ def options_of(query: bytes) -> Options:
     Raises:
         ApiError: 422, an option or value that is not known.
     """
+    if len(query) > MAX_QUERY:
+        raise invalid_option(f"the query is over {MAX_QUERY:,} characters", "query")
     try:
         values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MANY)
     except ValueError:

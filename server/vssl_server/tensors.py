@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,16 @@ def split(name: str, data: bytes | memoryview) -> list[bytes]:
 
 
 def _from_lists(tensor: Tensor) -> Pixels:
+    # NumPy would make each text as long as the longest: a few hundred bytes of gzip would fill the memory.
+    values = list(tensor.data)
+    while any(isinstance(value, list) for value in values):
+        if len({len(value) if isinstance(value, list) else -1 for value in values}) > 1:
+            raise invalid(f"{tensor.name}: the lists of its data are not of one shape")
+        values = list(chain.from_iterable(values))
     try:
-        values = np.asarray(tensor.data)
-    except ValueError:  # lists of different lengths
-        raise invalid(f"{tensor.name}: the lists of its data are not of one shape") from None
-    if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255):
-        raise invalid(f"{tensor.name}: UINT8 data are whole numbers from 0 to 255")
-    return values.astype(np.uint8).ravel()
+        return np.frombuffer(bytes(values), np.uint8)
+    except (TypeError, ValueError):
+        raise invalid(f"{tensor.name}: UINT8 data are whole numbers from 0 to 255") from None
 
 
 def _check_count(tensor: Tensor, found: int) -> None:

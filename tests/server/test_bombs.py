@@ -127,6 +127,18 @@ def test_json_that_is_not_packed_is_bounded_in_its_values(server: Server) -> Non
     assert peak(server) < before + GROWTH
 
 
+def test_one_long_text_among_many_numbers(server: Server) -> None:
+    """As an array of texts each would take as much as the longest."""
+    before = peak(server)
+    data = '"' + "x" * 30_000 + '"' + ",1" * 10_000
+    body = f'{{"inputs": [{{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [{data}]}}]}}'
+    packed = gzip.compress(body.encode(), 9)
+    assert len(packed) < 500
+    answer = post(server, "/v2/models/tiny/infer", "application/json", packed, Content_Encoding="gzip")
+    assert (answer.status_code, "whole numbers" in answer.json()["error"]) == (400, True)
+    assert peak(server) < before + GROWTH
+
+
 def test_a_message_of_many_tensors_over_grpc(tiny_bundle: Bundle) -> None:
     grpc = pytest.importorskip("grpc")
     from tritonclient.grpc import service_pb2, service_pb2_grpc

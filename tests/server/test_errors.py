@@ -269,7 +269,7 @@ def test_options_that_are_not_known(client: TestClient, options: dict[str, Any],
     ("query", "param"),
     [
         *(("fields=", "fields"), ("encoding=hex", "encoding"), ("on_error=", "on_error"), ("colour=1", "colour")),
-        *(("fields=" + "a," * 65, "fields"), ("a=1&" * 65, "query")),
+        *(("fields=" + "a," * 65, "fields"), ("a=1&" * 65, "query"), ("model=" + "a" * 2048, "query")),
     ],
 )
 def test_options_in_the_query_that_are_not_known(client: TestClient, query: str, param: str) -> None:
