@@ -42,6 +42,9 @@ def serve(
     engine_threads: Annotated[
         int | None, typer.Option(help="Threads in one call of the engine (by the model).")
     ] = None,
+    small_model: Annotated[
+        bool | None, typer.Option(help="Half of the cores for batches that are not full (by a timing).")
+    ] = None,
     cache_bytes: Annotated[
         int | None, typer.Option(help="Bytes of memory for answers by an image's content (0).")
     ] = None,

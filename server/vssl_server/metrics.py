@@ -1,6 +1,7 @@
 """What `/metrics` shows, for Prometheus: base units, requests and batches counted apart."""
 
 import os
+import platform
 from collections.abc import Sequence
 
 from prometheus_client import (
@@ -14,6 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+import vssl
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with the folder where several workers keep their counts, so that each can tell those of all."""
@@ -36,13 +39,15 @@ def _histogram(name: str, text: str, label: str, buckets: Sequence[float] = _SEC
 
 REQUESTS = Counter("vssl_requests", "HTTP requests answered.", ["path", "status"], registry=REGISTRY)
 REFUSALS = Counter("vssl_refusals", "Requests answered with an error, by its code.", ["cause"], registry=REGISTRY)
-REQUEST_SECONDS = _histogram("request_seconds", "Time from a request's headers to the end of its answer.", "path")
-DECODE_SECONDS = _histogram("decode_seconds", "Time in which the images of a request were decoded.", "model")
-QUEUE_SECONDS = _histogram(
-    "queue_seconds", "Time that requests waited for a thread to decode them and for the engine.", "model"
+REQUEST_SECONDS = _histogram(
+    "request_duration_seconds", "Time from a request's headers to the end of its answer.", "path"
 )
-INFERENCE_SECONDS = _histogram("inference_seconds", "Time of one call of the engine.", "model")
-ENCODE_SECONDS = _histogram("encode_seconds", "Time in which an answer was written.", "model")
+DECODE_SECONDS = _histogram("decode_duration_seconds", "Time in which the images of a request were decoded.", "model")
+QUEUE_SECONDS = _histogram(
+    "queue_duration_seconds", "Time that requests waited for a thread to decode them and for the engine.", "model"
+)
+INFERENCE_SECONDS = _histogram("inference_duration_seconds", "Time of one call of the engine.", "model")
+ENCODE_SECONDS = _histogram("encode_duration_seconds", "Time in which an answer was written.", "model")
 BATCH_IMAGES = _histogram(
     "batch_images", "Images in one call of the engine: sum / count is the mean batch.", "model", _IMAGES
 )
@@ -61,6 +66,33 @@ READY = Gauge(
     "vssl_ready", "1 if the model can answer, else 0.", ["model", "version"], registry=REGISTRY,
     multiprocess_mode="livemin",
 )  # fmt: skip
+MODEL = Gauge(
+    "vssl_model_info", "What runs a model; always 1.", ["model", "version", "provider", "precision"],
+    registry=REGISTRY, multiprocess_mode="livemax",
+)  # fmt: skip
+ENGINE_THREADS = Gauge(
+    "vssl_engine_threads", "Threads of a call of the engine, by whether its batch is full.",
+    ["model", "version", "batch"], registry=REGISTRY, multiprocess_mode="livemax",
+)  # fmt: skip
+DECODE_QUEUE_TASKS = Gauge(
+    "vssl_decode_queue_tasks", "Tasks that wait for a thread that decodes.", registry=REGISTRY,
+    multiprocess_mode="livesum",
+)  # fmt: skip
+PENDING_PIXELS = Gauge(
+    "vssl_pending_pixels", "Pixels of the images in flight, by their headers.", registry=REGISTRY,
+    multiprocess_mode="livesum",
+)  # fmt: skip
+BUILD = Gauge(
+    "vssl_build_info", "Versions of this server; always 1.", ["version", "python", "onnxruntime"], registry=REGISTRY,
+    multiprocess_mode="livemax",
+)  # fmt: skip
+
+
+def show_build() -> None:
+    """Let `vssl_build_info` say which versions run."""
+    import onnxruntime
+
+    BUILD.labels(vssl.__version__, platform.python_version(), onnxruntime.__version__).set(1)
 
 
 def exposition() -> bytes:

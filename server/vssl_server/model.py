@@ -19,6 +19,7 @@ from vssl_server import metrics
 from vssl_server.batcher import Answer, Batcher, EngineStoppedError, Infer, Pixels, settle
 from vssl_server.cache import Cache, keys_of
 from vssl_server.decoding import BadImagesError, Decoding, Encoded, Refusal
+from vssl_server.engines import ServedEngine
 from vssl_server.pool import Pool
 from vssl_server.settings import Settings
 from vssl_server.statistics import Statistics
@@ -49,6 +50,9 @@ class Model:
     def __init__(self, manifest: Manifest, infer: Infer, settings: Settings, pool: Pool) -> None:
         self.manifest, self._pool = manifest, pool
         self._labels = (manifest.name, manifest.version)
+        self.why = infer.why if isinstance(infer, ServedEngine) else ""
+        """What was decided about the engine's threads, where anything was."""
+        self._engine = (infer.provider, infer.precision, infer.threads) if isinstance(infer, ServedEngine) else None
         self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
         self._max_pixels = settings.max_request_pixels
         self.statistics = Statistics()
@@ -73,11 +77,17 @@ class Model:
         me = weakref.ref(self)
         metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.held if (model := me()) else 0)
         metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
+        if self._engine is not None:
+            provider, precision, threads = self._engine
+            metrics.MODEL.labels(*self._labels, provider, precision).set(1)
+            for batch, count in threads.items():
+                metrics.ENGINE_THREADS.labels(*self._labels, batch).set(count)
 
     def publish(self) -> None:
         """Write down what the gauges tell, for other processes can't ask."""
         metrics.QUEUE_IMAGES.labels(*self._labels).set(self.held)
         metrics.READY.labels(*self._labels).set(self.ready)
+        self._pool.publish()
 
     def hide(self) -> None:
         """Remove the gauges of its name and version; a worker's end with it."""
@@ -85,6 +95,11 @@ class Model:
             return
         for gauge in (metrics.QUEUE_IMAGES, metrics.READY):
             gauge.remove(*self._labels)
+        if self._engine is not None:
+            provider, precision, threads = self._engine
+            metrics.MODEL.remove(*self._labels, provider, precision)
+            for batch in threads:
+                metrics.ENGINE_THREADS.remove(*self._labels, batch)
 
     @property
     def held(self) -> int:

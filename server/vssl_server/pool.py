@@ -2,12 +2,14 @@
 
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from vssl_server import metrics
 from vssl_server.places import OverloadedError
 
 Task = Callable[[], object]
@@ -50,6 +52,9 @@ class Pool:
         ]
 
     def __enter__(self) -> Self:
+        me = weakref.ref(self)
+        metrics.DECODE_QUEUE_TASKS.set_function(lambda: pool.waiting if (pool := me()) else 0)
+        metrics.PENDING_PIXELS.set_function(lambda: pool.pending_pixels if (pool := me()) else 0)
         for thread in self._threads:
             thread.start()
         return self
@@ -67,6 +72,11 @@ class Pool:
     def alive(self) -> bool:
         """Whether a thread is there to decode."""
         return any(thread.is_alive() for thread in self._threads)
+
+    def publish(self) -> None:
+        """Write down what the gauges tell, for other processes can't ask."""
+        metrics.DECODE_QUEUE_TASKS.set(self.waiting)
+        metrics.PENDING_PIXELS.set(self.pending_pixels)
 
     def submit(self, line: Line, task: Task, heavy: bool = False) -> None:
         """Queue a task of the request that the line stands for. It keeps its result and its errors to itself."""

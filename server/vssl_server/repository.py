@@ -135,6 +135,8 @@ class Repository:
         now = [*(one for one in served if one not in same), model]
         names = list(dict.fromkeys(one.manifest.name for one in (*served, model)))
         self.service.models = sorted(now, key=lambda one: names.index(one.manifest.name))
+        for one in same:
+            one.hide()
         model.show()
         self._retire(same)
 

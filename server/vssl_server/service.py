@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from vssl_server import metrics
 from vssl_server.admission import Pending
 from vssl_server.batcher import EngineStoppedError, InferenceError
 from vssl_server.decoding import BadImagesError, Refusal, TooManyPixelsError
@@ -44,6 +45,7 @@ class Service:
 
     def start(self) -> None:
         """Start the engines, and show in the metrics whether they are warm."""
+        metrics.show_build()
         for model in self.models:
             model.show()
             model.batcher.start()

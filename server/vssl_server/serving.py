@@ -10,23 +10,20 @@ import socket
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
-import numpy as np
 import typer
 import uvicorn
 
-from vssl.bundle import Bundle, open_bundle
+from vssl.bundle import open_bundle
 from vssl.cli import INTERRUPTED
-from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
-from vssl.memory import cores
 from vssl_server import health
 from vssl_server.app import create_app
-from vssl_server.batcher import EngineStoppedError, Infer
+from vssl_server.batcher import EngineStoppedError
+from vssl_server.engines import open_engine
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.keys import Keys
 from vssl_server.model import Model
@@ -35,9 +32,6 @@ from vssl_server.protocol import IDLE_SECONDS, Protocol
 from vssl_server.repository import Repository
 from vssl_server.service import Service
 from vssl_server.settings import Settings
-
-SMALL_MODEL_SECONDS = 0.0005
-"""Of one thread for one image: what HTTP and decoding take of a request is about as much."""
 
 LOOK_SECONDS = 0.5
 """Between two looks at whether a model answers."""
@@ -67,9 +61,8 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
-            return Model(
-                bundle.manifest, open_engine(bundle, settings.engine_threads, settings.batch_size), settings, pool
-            )
+            engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+            return Model(bundle.manifest, engine, settings, pool)
 
         check_tls(settings)
         models = [open_model(location) for location in locations]
@@ -170,50 +163,15 @@ class Server(uvicorn.Server):
         self._watching = asyncio.create_task(self._watch())
         spare_collector()
         share_lock()
+        for model in self.service.models:
+            if model.why:
+                say(f"vssl: {model.why}; --small-model and --no-small-model settle it")
         names = ", ".join(model.manifest.name for model in self.service.models)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         scheme = "http" if self.service.settings.tls_certificate is None else "https"
         self.announce(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}")
-
-
-def open_engine(bundle: Bundle, threads: int, full: int) -> Infer:
-    """The bundle's engine with so many threads; 0 chooses by the model: all cores for a large one.
-
-    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core: so
-    half of the cores, but for a batch of `full` images. That shows that the engine is what the others wait for.
-    """
-    if threads:
-        return Engine(bundle, threads)
-    engine = Engine(bundle, 1)  # which works in the thread that calls it, so that this thread's time is all
-    if cores() == 1 or engine.providers != ["CPUExecutionProvider"]:
-        return engine
-    every = Engine(bundle)
-    if not is_small(engine):
-        return every
-    half = cores() // 2
-    some = engine if half == 1 else Engine(bundle, half)
-    return lambda images: (some if len(images) < full else every)(images)
-
-
-def is_small(engine: Engine) -> bool:
-    """Whether a thread computes an image in about the time that the rest of a request for it takes."""
-    image = np.zeros((1, engine.size, engine.size, 3), np.uint8)
-
-    def seconds() -> float:
-        started = time.thread_time()
-        engine(image)
-        return time.thread_time() - started
-
-    try:
-        for _ in range(10):  # the first are slow, and on a busy machine others
-            taken = seconds()
-            if taken < SMALL_MODEL_SECONDS or taken > 10 * SMALL_MODEL_SECONDS:
-                return taken < SMALL_MODEL_SECONDS
-        return False
-    except VsslError:
-        return True  # it can't run: the warm-up will say so
 
 
 def share_lock() -> None:

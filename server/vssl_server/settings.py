@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     """Threads inside one call of the engine; 0 takes all cores, but half of them for the batches of a small model (0.5
     ms an image) that are not full; and several workers share the cores out."""
 
+    small_model: bool | None = None
+    """Whether a batch that is not full gets half of the cores only, as suits a model that is small beside the rest of
+    a request's work. By default a timing at the start decides, and a line on standard error says how."""
+
     cache_bytes: int = Field(0, ge=0)
     """Memory for answers by the content of the image file, for each model; 0 keeps none."""
 

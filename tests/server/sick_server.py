@@ -12,7 +12,8 @@ from vssl.bundle import Bundle
 from vssl.cli import main
 from vssl.engine import Embeddings, Engine
 from vssl_server import health, serving
-from vssl_server.batcher import Infer, Pixels
+from vssl_server.batcher import Pixels
+from vssl_server.engines import ServedEngine
 
 FOLDER = Path(os.environ["SICK"])
 health.PROBE_SECONDS = 0.3
@@ -20,11 +21,13 @@ health.END_SECONDS = 1.0
 serving.LOOK_SECONDS = 0.1
 
 
-class Sick:
+class Sick(ServedEngine):
     """A real engine that may fall ill."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.engine, self.file = Engine(bundle, 1), FOLDER / bundle.manifest.name
+        engine = Engine(bundle, 1)
+        super().__init__(engine, 1, engine, (1, 1))
+        self.file = FOLDER / bundle.manifest.name
 
     def __call__(self, images: Pixels) -> Embeddings:
         what, _, process = self.file.read_text().partition(" ") if self.file.exists() else ("", "", "")
@@ -33,14 +36,14 @@ class Sick:
                 raise RuntimeError("an illegal memory access was encountered")
             if what == "hang":
                 threading.Event().wait()
-        return self.engine(images)
+        return super().__call__(images)
 
 
-def open_sick(bundle: Bundle, threads: int, full: int) -> Infer:
+def open_sick(bundle: Bundle, threads: int, full: int, small: bool | None) -> ServedEngine:
     return Sick(bundle)
 
 
-serving.open_engine = open_sick
+vars(serving)["open_engine"] = open_sick
 
 if __name__ == "__main__":
     main()

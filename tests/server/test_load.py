@@ -235,7 +235,14 @@ def test_metrics_are_in_base_units(served: Served) -> None:
     text = served.client.get("/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE vssl_")}
     assert names == {
-        *("vssl_requests_total", "vssl_request_seconds", "vssl_queue_seconds", "vssl_inference_seconds"),
+        *(
+            "vssl_requests_total",
+            "vssl_request_duration_seconds",
+            "vssl_queue_duration_seconds",
+            "vssl_inference_duration_seconds",
+        ),
         *("vssl_batch_images", "vssl_images_total", "vssl_queue_images", "vssl_ready"),
-        *("vssl_decode_seconds", "vssl_encode_seconds", "vssl_uncertainty", "vssl_refusals_total"),
+        *("vssl_decode_duration_seconds", "vssl_encode_duration_seconds", "vssl_uncertainty", "vssl_refusals_total"),
+        *("vssl_model_info", "vssl_engine_threads", "vssl_build_info"),
+        *("vssl_decode_queue_tasks", "vssl_pending_pixels"),
     }

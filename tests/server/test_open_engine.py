@@ -7,9 +7,9 @@ import pytest
 
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl_server import serving
+from vssl_server import engines
 from vssl_server.batcher import Pixels
-from vssl_server.serving import open_engine
+from vssl_server.engines import SMALL_MODEL_SECONDS, open_engine
 
 FULL = 4
 
@@ -29,22 +29,36 @@ class Watched(Engine):
 
 
 @pytest.mark.parametrize(
-    ("threads", "cores", "small", "expected"),
+    ("threads", "cores", "small", "told", "expected", "why"),
     [
-        (0, 8, True, [4, 0]),
-        (0, 2, True, [1, 0]),
-        (0, 1, True, [1, 1]),
-        (0, 8, False, [0, 0]),
-        (3, 8, True, [3, 3]),
+        (0, 8, True, None, [4, 0], "tiny is a small model (0.25 ms an image with one thread): 4 of 8 cores"),
+        (0, 2, True, None, [1, 0], "tiny is a small model (0.25 ms an image with one thread): 1 of 2 cores"),
+        (0, 1, True, None, [1, 1], ""),
+        (0, 8, False, None, [0, 0], "tiny is no small model (1 ms an image with one thread): all 8 cores"),
+        (0, 8, False, True, [4, 0], "tiny is a small model: 4 of 8 cores"),
+        (0, 8, True, False, [0, 0], "tiny is no small model: all 8 cores"),
+        (3, 8, True, None, [3, 3], ""),
     ],
 )
 def test_threads_follow_the_model_the_cores_and_the_batch(
-    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, threads: int, cores: int, small: bool, expected: list[int]
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    cores: int,
+    small: bool,
+    told: bool | None,
+    expected: list[int],
+    why: str,
 ) -> None:
-    monkeypatch.setattr(serving, "Engine", Watched)
-    monkeypatch.setattr(serving, "cores", lambda: cores)
-    monkeypatch.setattr(serving, "is_small", lambda _: small)
-    infer = open_engine(tiny_bundle, threads, FULL)
+    monkeypatch.setattr(engines, "Engine", Watched)
+    monkeypatch.setattr(engines, "cores", lambda: cores)
+    seconds = SMALL_MODEL_SECONDS * (0.5 if small else 2)
+    monkeypatch.setattr(engines, "seconds_an_image", lambda _: seconds)
+    infer = open_engine(tiny_bundle, threads, FULL, told)
+    assert infer.why.startswith(why)
+    assert bool(infer.why) == bool(why)
+    assert infer.provider == "cpu"
+    assert [infer.threads["part"], infer.threads["full"]] == [threads or cores for threads in expected]
     Watched.calls = []
     size = tiny_bundle.manifest.preprocessing.size
     images = np.random.default_rng(0).integers(0, 256, (FULL, size, size, 3), np.uint8)

@@ -13,11 +13,13 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from tests.server.conftest import expected, png
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle, write_bundle
+from vssl.memory import cores
 
 PNG = {"Content-Type": "image/png"}
 
@@ -52,9 +54,25 @@ def running(bundle: Path, *flags: str) -> Iterator[Server]:
     with vssl_serve(bundle, "--port", "0", *flags) as process:
         assert process.stderr is not None
         try:
-            yield Server(process, process.stderr.readline())
+            # Before it stands what was decided about the engine's threads.
+            yield Server(
+                process, next(line for line in iter(process.stderr.readline, "") if " small model" not in line)
+            )
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(cores() == 1, reason="one core can't be shared out")
+def test_what_was_decided_about_the_threads_is_told(tiny_bundle: Bundle) -> None:
+    with vssl_serve(tiny_bundle.location, "--port", "0", "--small-model") as process:
+        assert process.stderr is not None
+        told, line = process.stderr.readline(), process.stderr.readline()
+        shown = httpx2.get(f"{Server(process, line).url}/metrics").text
+        process.kill()
+    assert told.startswith(f"vssl: tiny is a small model: {cores() // 2} of {cores()} cores for a batch")
+    threads = {"part": cores() // 2, "full": cores()}
+    for batch, count in threads.items():
+        assert f'vssl_engine_threads{{batch="{batch}",model="tiny",version="1"}} {count}.0' in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -63,6 +81,9 @@ def test_start_ready_embed_and_stop(tiny_bundle: Bundle, number: int) -> None:
         assert server.line == f"vssl: serving tiny on {server.url}\n"
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
         assert httpx2.get(f"{server.url}/healthz").status_code == 200
+        shown = httpx2.get(f"{server.url}/metrics").text
+        assert 'vssl_model_info{model="tiny",precision="fp32",provider="cpu",version="1"} 1.0' in shown
+        assert f'vssl_build_info{{onnxruntime="{onnxruntime.__version__}",python="' in shown
         answer = httpx2.post(f"{server.url}/v1/embed", content=png(9), headers=PNG)
         assert answer.status_code == 200
         truth = expected(tiny_bundle, [png(9)])

@@ -29,7 +29,7 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
-    words = {"engine_threads": "by the model", "grpc_port": "off", "log_requests": "off"}
+    words = {"engine_threads": "by the model", "small_model": "by a timing", "grpc_port": "off", "log_requests": "off"}
     words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "model_root", "tls_certificate", "tls_key"), "none")
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
 
