@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from vssl_client.inputs import ImageInput
     from vssl_client.result import EmbeddingResult, ImageEmbedding, ModelInfo
-    from vssl_client.table import StoredEmbeddings, read_embeddings
+    from vssl_client.stored import StoredEmbeddings, iter_embeddings, read_embeddings
 
 __all__ = [
     "AsyncClient",
@@ -38,6 +38,7 @@ __all__ = [
     "ServerFailed",
     "StoredEmbeddings",
     "UsageError",
+    "iter_embeddings",
     "read_embeddings",
 ]
 
@@ -48,9 +49,10 @@ _HOMES = {
     "ImageEmbedding": "vssl_client.result",
     "ImageInput": "vssl_client.inputs",
     "ModelInfo": "vssl_client.result",
-    "StoredEmbeddings": "vssl_client.table",
+    "StoredEmbeddings": "vssl_client.stored",
     "UsageError": "vssl.errors",
-    "read_embeddings": "vssl_client.table",
+    "iter_embeddings": "vssl_client.stored",
+    "read_embeddings": "vssl_client.stored",
 }
 
 
