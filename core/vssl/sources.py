@@ -12,7 +12,7 @@ from vssl.names import decode_name, encode_name
 from vssl.passed_over import EXTENSIONS, PassedOver, hidden, is_image
 from vssl.patience import patiently, read_file
 from vssl.preprocessing import ImageError
-from vssl.search import Search
+from vssl.search import Search, is_folder
 
 __all__ = [
     "EXTENSIONS",
@@ -161,7 +161,7 @@ def splits_of(location: str) -> dict[str, str]:
     if root.is_dir():
         with os.scandir(root) as found:
             tops = {
-                entry.name for entry in found if not hidden(entry.name) and (entry.is_dir() or is_image(entry.name))
+                entry.name for entry in found if not hidden(entry.name) and (is_folder(entry) or is_image(entry.name))
             }
         join = "/"
         if "train" not in map(str.lower, tops):
