@@ -178,6 +178,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             result = await self.service.answer(model.infer(_tensors(request)), INPUT)
         with model.model.metrics.encode_seconds.time():
             answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+            for key, value in model.parameters.items():
+                answer.parameters[key].string_param = value
             for name, array in arrays(outputs, result):
                 answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
                 answer.raw_output_contents.append(array.tobytes())

@@ -25,6 +25,8 @@ from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid, to_files, to_pixels
 
 INPUT = "image"
+BUNDLE = "vssl_bundle"
+"""The parameter of an answer with the id of the bundle that made it, as in a model's configuration."""
 PLATFORM = "onnxruntime_onnx"
 SERVER = {
     "name": "vssl",
@@ -48,6 +50,11 @@ class InferenceModel:
     def version(self) -> str:
         """The bundle's version."""
         return self.model.manifest.version
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What each answer says beside its tensors."""
+        return {BUNDLE: self.model.manifest.id}
 
     @property
     def datatype(self) -> str:

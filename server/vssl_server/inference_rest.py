@@ -211,7 +211,12 @@ def _write(
         else:
             output["data"] = array.ravel()
         described.append(output)
-    answer: dict[str, Any] = {"model_name": model.name, "model_version": model.version, "outputs": described}
+    answer: dict[str, Any] = {
+        "model_name": model.name,
+        "model_version": model.version,
+        "parameters": model.parameters,
+        "outputs": described,
+    }
     if request_id is not None:
         answer["id"] = request_id
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -58,6 +58,7 @@ class InferenceAnswer(BaseModel):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: dict[str, str]
     outputs: list[Output]
 
 

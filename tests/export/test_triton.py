@@ -75,6 +75,8 @@ def test_configurations_are_valid_and_say_what_the_bundle_says(tiny_bundle: Bund
     assert [accelerator.name for accelerator in accelerators] == (["tensorrt"] if gpu else [])
     if gpu:
         assert accelerators[0].parameters["trt_profile_max_shapes"] == f"image:{encoder.max_batch_size}x32x32x3"
+    for told in (encoder, image):
+        assert told.parameters["vssl_bundle"].string_value == tiny_bundle.manifest.id
     assert [step.model_name for step in image.ensemble_scheduling.step] == ["tiny_preprocessing", "tiny"]
 
 

@@ -113,6 +113,9 @@ def test_pixels_and_image_files(remote: triton.InferenceServerClient, tiny_bundl
         check(result, expected(tiny_bundle, FILES))
         answer = result.get_response()
         assert (answer.model_name, answer.model_version, answer.id) == (name, "1", "seven")
+        assert answer.parameters["vssl_bundle"].string_param == tiny_bundle.manifest.id
+        config = remote.get_model_config(name).config
+        assert config.parameters["vssl_bundle"].string_value == tiny_bundle.manifest.id
         assert [output.name for output in answer.outputs] == list(NAMES)
 
 

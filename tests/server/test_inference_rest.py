@@ -90,6 +90,9 @@ def test_pixels(
     check(result, expected(tiny_bundle, FILES))
     answer = result.get_response()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("tiny", "1", "seven")
+    assert answer["parameters"] == {"vssl_bundle": tiny_bundle.manifest.id}
+    config = client_of.get_model_config("tiny")["parameters"]
+    assert config["vssl_bundle"] == {"string_value": tiny_bundle.manifest.id}
     wanted = NAMES if binary_out is None else tuple(reversed(NAMES))
     assert tuple(output["name"] for output in answer["outputs"]) == wanted
 
