@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
@@ -16,10 +16,19 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from vssl.errors import VsslError
 from vssl_server import metrics
 from vssl_server.access import log, name_of, record
+from vssl_server.deadline import from_microseconds, least
 from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
 from vssl_server.grpc_limits import ReceiveLimit, channel_options
-from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, arrays, chosen
+from vssl_server.inference_protocol import (
+    INPUT,
+    NO_SHARED_MEMORY,
+    SERVER,
+    Catalogue,
+    arrays,
+    check_parameters,
+    chosen,
+)
 from vssl_server.json_body import MANY
 from vssl_server.keys import ADMIN, EMBED, Keys
 from vssl_server.repository import Parameters, Repository
@@ -120,6 +129,16 @@ def rpc(handler: Handler) -> Handler:
     return call
 
 
+def unsupported(name: str) -> Handler:
+    """A method of Triton's that this server has not."""
+    why = NO_SHARED_MEMORY if "SharedMemory" in name else f"{name} is not supported"
+
+    async def call(self: "InferenceService", request: Message, context: Context) -> Message:
+        return await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
+
+    return call
+
+
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
 
@@ -143,8 +162,12 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
 
     @rpc
     async def ModelReady(self, request: Message, context: Context) -> Message:  # noqa: N802
-        """Whether this model can answer."""
-        return service_pb2.ModelReadyResponse(ready=self.catalogue.ready(request.name, request.version))
+        """Whether this model can answer; one that is not there can't."""
+        try:
+            ready = self.catalogue.ready(request.name, request.version)
+        except ApiError:
+            ready = False
+        return service_pb2.ModelReadyResponse(ready=ready)
 
     @rpc
     async def ModelMetadata(self, request: Message, context: Context) -> Message:  # noqa: N802
@@ -172,10 +195,11 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         started = time.monotonic()
         model = self.catalogue.find(request.model_name, request.model_version)
         async with self.service.receiving():
-            outputs = chosen([output.name for output in request.outputs])
+            outputs = _outputs(request)
         with self.service.pending.request() as held:
             held.reach(request.ByteSize())
-            result = await self.service.answer(model.infer(_tensors(request)), INPUT)
+            timeout = least(context.time_remaining(), _timeout(request))
+            result = await self.service.answer(model.infer(_tensors(request)), INPUT, timeout=timeout)
         with model.model.metrics.encode_seconds.time():
             answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
             for key, value in model.parameters.items():
@@ -186,6 +210,11 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         spent = [(name.lower(), value) for name, value in timing(started, result).items()]
         context.set_trailing_metadata((*context.trailing_metadata(), *spent))
         return answer
+
+
+for _name in vars(service_pb2_grpc.GRPCInferenceServiceServicer):
+    if not _name.startswith("_") and _name not in vars(InferenceService):
+        setattr(InferenceService, _name, unsupported(_name))
 
 
 class Administration(InferenceService):
@@ -250,6 +279,21 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return health_pb2.HealthCheckResponse(status=serving)
 
 
+def _timeout(request: Message) -> float | None:
+    if "timeout" not in request.parameters:
+        return None
+    value = request.parameters["timeout"]
+    return from_microseconds(getattr(value, value.WhichOneof("parameter_choice") or "int64_param"))
+
+
+def _outputs(request: Message) -> Sequence[str]:
+    if len(request.outputs) > MANY:
+        raise invalid(f"over {MANY} outputs")
+    for output in request.outputs:
+        check_parameters(output.name, output.parameters)
+    return chosen([output.name for output in request.outputs])
+
+
 def _tensors(request: Message) -> list[Tensor]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
@@ -258,7 +302,8 @@ def _tensors(request: Message) -> list[Tensor]:
         raise invalid(f"over {MANY} inputs, or an input of over {MANY} dimensions")
     tensors = []
     for index, given in enumerate(request.inputs):
+        check_parameters(given.name, given.parameters)
         values = given.contents.bytes_contents if given.datatype == "BYTES" else given.contents.uint_contents
-        data = raw[index] if raw else list(values)
+        data = raw[index] if raw else values
         tensors.append(Tensor(given.name, given.datatype, list(given.shape), data))
     return tensors

@@ -5,7 +5,8 @@ Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as i
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,12 +23,13 @@ from vssl_server.model import Model, Result
 from vssl_server.request import check_count
 from vssl_server.service import Service
 from vssl_server.settings import Settings
-from vssl_server.tensors import Tensor, invalid, to_files, to_pixels
+from vssl_server.tensors import Tensor, images_in, invalid, to_files, to_pixels
 
 INPUT = "image"
 BUNDLE = "vssl_bundle"
 """The parameter of an answer with the id of the bundle that made it, as in a model's configuration."""
 PLATFORM = "onnxruntime_onnx"
+NO_SHARED_MEMORY = "shared memory is not supported; send tensors in the request"
 SERVER = {
     "name": "vssl",
     "version": vssl.__version__,
@@ -66,6 +68,11 @@ class InferenceModel:
         """The input's shape without the batch."""
         size = self.model.manifest.preprocessing.size
         return [1] if self.encoded else [size, size, 3]
+
+    @property
+    def most_values(self) -> int:
+        """An upper bound on the values in the JSON of a request, its lists among them."""
+        return 2 * self.settings.max_images * math.prod(self.dims) + 1000
 
     def metadata(self) -> dict[str, Any]:
         """Inputs and outputs; −1 is the number of images."""
@@ -114,12 +121,12 @@ class InferenceModel:
             names = [tensor.name for tensor in inputs]
             raise invalid(f"{self.name} has one input, {INPUT}; the request has {', '.join(names) or 'none'}")
         [tensor] = inputs
+        check_count(images_in(tensor, self.datatype, self.dims), self.settings, INPUT)
         # Bytes become an array without a copy; lists of numbers take a while, in which the loop can serve others.
         if isinstance(tensor.data, bytes | memoryview):
             images = self._read(tensor)
         else:
             images = await asyncio.to_thread(self._read, tensor)
-        check_count(len(images), self.settings, INPUT)
         if isinstance(images, list):
             return await self.model.embed(images, partial=False)
         return await self.model.embed_pixels(images)
@@ -182,6 +189,18 @@ def chosen(names: Sequence[str]) -> Sequence[str]:
         if name not in OUTPUTS:
             raise invalid(f"no output {name!r}; there are {', '.join(OUTPUTS)}")
     return list(dict.fromkeys(names)) or OUTPUTS
+
+
+def check_parameters(place: str, names: Collection[str]) -> None:
+    """Refuse what Triton can do with an input or output of that name, and this server can't.
+
+    Raises:
+        ApiError: 400.
+    """
+    if any(name.startswith("shared_memory_") for name in names):
+        raise invalid(f"{place}: {NO_SHARED_MEMORY}")
+    if "classification" in names:
+        raise invalid(f"{place}: classification is not supported, for outputs are no classes; ask for the numbers")
 
 
 def arrays(names: Sequence[str], result: Result) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

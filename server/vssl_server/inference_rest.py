@@ -13,10 +13,19 @@ from starlette.responses import Response
 
 from vssl_server import inference_schema as schema
 from vssl_server.body import read_body
-from vssl_server.deadline import timeout_of
+from vssl_server.deadline import from_microseconds, least, timeout_of
 from vssl_server.embed_api import timing
 from vssl_server.errors import ApiError, busy
-from vssl_server.inference_protocol import INPUT, SERVER, Catalogue, InferenceModel, arrays, chosen
+from vssl_server.inference_protocol import (
+    INPUT,
+    NO_SHARED_MEMORY,
+    SERVER,
+    Catalogue,
+    InferenceModel,
+    arrays,
+    check_parameters,
+    chosen,
+)
 from vssl_server.json_body import bounded, check, parse_object, without_nulls
 from vssl_server.model import Result
 from vssl_server.service import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
@@ -68,6 +77,11 @@ def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
     app.get("/v2", **schema.SERVER)(server_metadata)
     app.get("/v2/health/live", **schema.LIVE)(live)
     app.get("/v2/health/ready", **schema.READY)(ready)
+    app.get("/v2/models/stats", **schema.STATISTICS)(all_statistics)  # before the model of that name, as Triton has it
+    for kind in ("system", "cuda"):
+        app.add_api_route(
+            f"/v2/{kind}sharedmemory/{{rest:path}}", no_shared_memory, methods=["GET", "POST"], include_in_schema=False
+        )
     for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         app.get(place, **schema.METADATA)(model_metadata)
         app.get(f"{place}/ready", **schema.MODEL_READY)(model_ready)
@@ -116,6 +130,16 @@ async def model_statistics(request: Request, name: str, version: str = "") -> Re
     return _json({"model_stats": [_catalogue(request).find(name, version).statistics()]})
 
 
+async def all_statistics(request: Request) -> Response:
+    """Triton's extension: the counts and times of every model."""
+    return _json({"model_stats": [model.statistics() for model in _catalogue(request).models]})
+
+
+async def no_shared_memory() -> Response:
+    """Triton's extension that this server has not."""
+    raise ApiError(404, "not_supported", NO_SHARED_MEMORY)
+
+
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
     started = time.monotonic()
@@ -129,7 +153,8 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     if json_bytes == 0:
         tensors, asked, outputs = _raw(model, body)
     else:
-        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes)
+        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes, model.most_values)
+    timeout = least(timeout, from_microseconds(asked.parameters.get("timeout")))
     result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT, timeout=timeout)
     large = len(result.answer.embeddings) > LARGE_ANSWER
     with model.model.metrics.encode_seconds.time():
@@ -147,13 +172,16 @@ def _raw(model: InferenceModel, body: bytes) -> Parsed:
     return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], asked, asked.binary()
 
 
-def _parse(body: bytes, json_bytes: int | None) -> Parsed:
+def _parse(body: bytes, json_bytes: int | None, most_values: int) -> Parsed:
     length = len(body) if json_bytes is None else json_bytes
     if length > len(body):
         raise invalid(f"{HEADER_LENGTH} is {length:,}, the body has {len(body):,} bytes")
-    asked = _asked(parse_object(memoryview(body)[:length], refuse=_refuse))
+    asked = _asked(parse_object(memoryview(body)[:length], most_values, _refuse))
     tensors, rest = [], memoryview(body)[length:]
+    for wanted in asked.outputs:
+        check_parameters(wanted.name, wanted.parameters)
     for tensor in asked.inputs:
+        check_parameters(tensor.name, tensor.parameters)
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             if tensor.data is None:

@@ -1,10 +1,9 @@
 """Tensors of the Open Inference Protocol, as JSON lists or as little-endian bytes, ↔ arrays and image files."""
 
-import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -29,21 +28,35 @@ def invalid(message: str) -> ApiError:
     return ApiError(400, "invalid_tensor", message)
 
 
+def images_in(tensor: Tensor, datatype: str, dims: Sequence[int]) -> int:
+    """How many images a tensor says it has: the first number of its shape, which must be [N, *dims].
+
+    Raises:
+        ApiError: 400, another type or shape.
+    """
+    shape = list(tensor.shape)
+    # A list of texts may stand for a column of them.
+    fits = shape[1:] == list(dims) or (datatype == "BYTES" and len(shape) == 1)
+    if tensor.datatype != datatype or not fits or shape[0] < 0:
+        wanted = ", ".join(map(str, ["N", *dims]))
+        raise invalid(f"{tensor.name} is {tensor.datatype} {shape}, not {datatype} [{wanted}]")
+    return int(shape[0])
+
+
 def to_pixels(tensor: Tensor, size: int) -> Pixels:
     """UINT8 [N, size, size, 3] → an array of that shape.
 
     Raises:
         ApiError: 400, another type or shape, or not as many values as the shape says.
     """
-    shape = list(tensor.shape)
-    if tensor.datatype != "UINT8" or len(shape) != 4 or shape[1:] != [size, size, 3]:
-        raise invalid(f"{tensor.name} is {tensor.datatype} {shape}, not UINT8 [N, {size}, {size}, 3]")
+    images = images_in(tensor, "UINT8", [size, size, 3])
     if isinstance(tensor.data, bytes | memoryview):
         values = np.frombuffer(tensor.data, np.uint8)
     else:
         values = _from_lists(tensor)
-    _check_count(tensor, values.size)
-    return values.reshape(shape)
+    if values.size != images * size * size * 3:
+        raise _miscounted(tensor, values.size)
+    return values.reshape(images, size, size, 3)
 
 
 def to_files(tensor: Tensor) -> list[Encoded]:
@@ -52,40 +65,37 @@ def to_files(tensor: Tensor) -> list[Encoded]:
     Raises:
         ApiError: 400, another type or shape, or not as many elements as the shape says.
     """
-    shape = list(tensor.shape)
-    if tensor.datatype != "BYTES" or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise invalid(f"{tensor.name} is {tensor.datatype} {shape}, not BYTES [N, 1]")
+    images = images_in(tensor, "BYTES", [1])
+    found: Iterator[Any]
     if isinstance(tensor.data, bytes | memoryview):
-        files: list[Encoded] = list(split(tensor.name, tensor.data))
+        found = split(tensor.name, tensor.data)
     else:
-        values: list[Any] = []
-        for row in tensor.data:
-            values += row if isinstance(row, list) else [row]
-        files = [value for value in values if isinstance(value, str | bytes)]
-        if len(files) < len(values):
-            raise invalid(f"{tensor.name}: BYTES in JSON are texts, base64 or data URIs")
-    _check_count(tensor, len(files))
+        found = (value for row in tensor.data for value in (row if isinstance(row, list) else [row]))
+    # One more than there should be shows that there are too many, however many there are.
+    files = list(islice(found, images + 1))
+    if not all(isinstance(file, str | bytes) for file in files):
+        raise invalid(f"{tensor.name}: BYTES in JSON are texts, base64 or data URIs")
+    if len(files) != images:
+        raise _miscounted(tensor, len(files))
     return files
 
 
-def split(name: str, data: bytes | memoryview) -> list[bytes]:
+def split(name: str, data: bytes | memoryview) -> Iterator[bytes]:
     """The elements of a BYTES tensor, of which each comes after its length in four bytes.
 
     Raises:
         ApiError: 400, the lengths don't add up.
     """
-    elements: list[bytes] = []
-    start = 0
+    start, count = 0, 0
     while start < len(data):
         stop = start + 4
         if stop <= len(data):
             (length,) = struct.unpack_from("<I", data, start)
             start, stop = stop, stop + length
         if stop > len(data):
-            raise invalid(f"{name}: its {len(data):,} bytes end inside element {len(elements)}")
-        elements.append(bytes(data[start:stop]))
-        start = stop
-    return elements
+            raise invalid(f"{name}: its {len(data):,} bytes end inside element {count}")
+        yield bytes(data[start:stop])
+        start, count = stop, count + 1
 
 
 def _from_lists(tensor: Tensor) -> Pixels:
@@ -101,6 +111,5 @@ def _from_lists(tensor: Tensor) -> Pixels:
         raise invalid(f"{tensor.name}: UINT8 data are whole numbers from 0 to 255") from None
 
 
-def _check_count(tensor: Tensor, found: int) -> None:
-    if found != math.prod(tensor.shape):
-        raise invalid(f"{tensor.name} has {found:,} values, its shape {list(tensor.shape)} asks for another number")
+def _miscounted(tensor: Tensor, found: int) -> ApiError:
+    return invalid(f"{tensor.name} has {found:,} values, its shape {list(tensor.shape)} asks for another number")

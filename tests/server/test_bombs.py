@@ -159,11 +159,17 @@ def test_a_message_of_many_tensors_over_grpc(tiny_bundle: Bundle) -> None:
                 assert len(refused.value.details().encode()) <= 2000
             # an answer of so many outputs would be a thousand times the request
             image = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
-            outputs = [{"name": "embedding"}] * 20_000
             asked = service_pb2.ModelInferRequest(
-                model_name="tiny", inputs=[image], outputs=outputs, raw_input_contents=[bytes(3072)]
+                model_name="tiny",
+                inputs=[image],
+                outputs=[{"name": "embedding"}] * 64,
+                raw_input_contents=[bytes(3072)],
             )
             assert [output.name for output in stub.ModelInfer(asked).outputs] == ["embedding"]
+            asked.outputs.extend(asked.outputs[0] for _ in range(20_000))
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ModelInfer(asked)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert peak(server) < before + GROWTH
 
 

@@ -174,7 +174,44 @@ def test_errors_have_grpcs_codes_and_our_messages(remote: triton.InferenceServer
     refused(lambda: remote.infer("tiny_image", [objects(FILES * 86)]), "INVALID_ARGUMENT", "258 images, over the limit")
     none = tensor(np.zeros((0, 32, 32, 3), np.uint8), "UINT8")
     refused(lambda: remote.infer("tiny", [none]), "INVALID_ARGUMENT", "no images")
-    refused(lambda: remote.get_model_repository_index(), "UNIMPLEMENTED", "implemented")
+    refused(lambda: remote.get_model_repository_index(), "UNIMPLEMENTED", "RepositoryIndex is not supported")
+    refused(lambda: remote.get_system_shared_memory_status(), "UNIMPLEMENTED", "shared memory is not supported")
+    refused(lambda: remote.get_trace_settings(), "UNIMPLEMENTED", "TraceSetting is not supported")
+    classes = [triton.InferRequestedOutput("embedding", class_count=3)]
+    refused(lambda: remote.infer("tiny", [good], outputs=classes), "INVALID_ARGUMENT", "classification is not")
+    shared = triton.InferRequestedOutput("embedding")
+    shared.set_shared_memory("region", 128)
+    refused(lambda: remote.infer("tiny", [good], outputs=[shared]), "INVALID_ARGUMENT", "embedding: shared memory is")
+    given = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
+    given.set_shared_memory("region", 3072)
+    refused(lambda: remote.infer("tiny", [given]), "INVALID_ARGUMENT", "image: shared memory is not supported")
+    assert not remote.is_model_ready("none")
+    assert not remote.is_model_ready("tiny", "2")
+
+
+def test_an_error_however_long_is_the_error(address: str) -> None:
+    """Of more than 8 KiB of metadata a client makes RESOURCE_EXHAUSTED, which says: try again."""
+    long = "\u732b" * 100_000  # nine bytes each in metadata
+    asked = [
+        service_pb2.ModelInferRequest(model_name=long),
+        service_pb2.ModelInferRequest(model_name="tiny", model_version=long),
+        service_pb2.ModelInferRequest(model_name="tiny", inputs=[{"name": long}]),
+        service_pb2.ModelInferRequest(model_name="tiny", inputs=[{"name": "image", "datatype": long}]),
+        service_pb2.ModelInferRequest(model_name="tiny", outputs=[{"name": long}]),
+        service_pb2.ModelInferRequest(model_name="tiny", outputs=[{"name": "embedding"}] * 100_000),
+        service_pb2.ModelInferRequest(model_name="tiny", inputs=[{"name": "image", "shape": [1] * 100_000}]),
+    ]
+    bad = {"name": "image", "shape": [256, 1], "datatype": "BYTES", "contents": {"bytes_contents": [b"text"] * 256}}
+    asked.append(service_pb2.ModelInferRequest(model_name="tiny_image", inputs=[bad]))
+    with grpc.insecure_channel(address) as channel:
+        for one in asked:
+            with pytest.raises(grpc.RpcError) as raised:
+                service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(one)
+            assert raised.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+            assert 0 < len(raised.value.details().encode()) <= 2000
+        with pytest.raises(grpc.RpcError) as raised:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=long))
+        assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("shape", [[1, 32, 32, 3], [-1, 32, 32, 3], [2**62, 32, 32, 3], []])
@@ -220,6 +257,32 @@ def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> Non
         assert not remote.is_model_ready("loaded")
         refused(lambda: remote.infer("loaded_image", asked), "UNAVAILABLE", "draining")
     assert sum(map(len, engine.batches)) == 3
+
+
+def test_deadlines_of_the_requests_own(tiny_bundle: Bundle) -> None:
+    engine = GatedEngine(tiny_bundle)
+    with (
+        serving(tiny_bundle, engine, "hurry too") as served,
+        over_grpc(served) as address,
+        triton.InferenceServerClient(address) as remote,
+        grpc.insecure_channel(address) as channel,
+    ):
+        asked = [objects(FILES)]
+        late = "no answer within 0.05 seconds"
+        refused(lambda: remote.infer("hurry too_image", asked, timeout=50_000), "DEADLINE_EXCEEDED", late)
+        wait_for_metric(served, 'vssl_queue_images{model="hurry too",version="1"} 0.0')
+        refused(lambda: remote.infer("hurry too_image", asked, client_timeout=0.1), "DEADLINE_EXCEEDED", "Deadline")
+        wait_for_metric(served, 'vssl_queue_images{model="hurry too",version="1"} 0.0')
+        engine.let.release(100)
+        check(
+            remote.infer("hurry too_image", asked, timeout=60_000_000, client_timeout=60), expected(tiny_bundle, FILES)
+        )
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for wrong in ({"int64_param": -1}, {"string_param": "soon"}, {"bool_param": True}):
+            wanted = service_pb2.ModelInferRequest(model_name="hurry too", parameters={"timeout": wrong})
+            with pytest.raises(grpc.RpcError, match="microseconds") as raised:
+                stub.ModelInfer(wanted)
+            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_dead_engine_is_unavailable(tiny_bundle: Bundle) -> None:

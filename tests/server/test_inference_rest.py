@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gzip
 import json
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,8 @@ from tests.server.conftest import GatedEngine, Served, expected, over_tcp, png, 
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings
 from vssl.preprocessing import decode
+from vssl_server.errors import ApiError
+from vssl_server.tensors import Tensor, to_files
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 NAMES = ("embedding", "variance", "uncertainty")
@@ -175,6 +178,28 @@ def test_a_full_queue_a_late_answer_and_a_server_that_stops(tiny_bundle: Bundle)
         assert raised.value.status() == "503"
 
 
+def test_a_timeout_of_the_requests_own(tiny_bundle: Bundle) -> None:
+    """In microseconds; the least of it, of the header's and of the server's counts, and 0 is none."""
+    engine = GatedEngine(tiny_bundle)
+    with (
+        serving(tiny_bundle, engine, "hurry") as running,
+        over_tcp(running.client.app) as address,
+        triton.InferenceServerClient(f"{address[0]}:{address[1]}") as client,
+    ):
+        pixels = tensor(decoded(tiny_bundle, FILES), "UINT8")
+        for timeout, header in ((50_000, {}), (60_000_000, {"VSSL-Timeout": "0.05"}), (50_000, {"VSSL-Timeout": "60"})):
+            with pytest.raises(InferenceServerException, match=r"no answer within 0\.05 seconds") as raised:
+                client.infer("hurry", [pixels], timeout=timeout, headers=header)
+            assert raised.value.status() == "504"
+        engine.let.release(100)
+        for timeout in (0, 60_000_000, 10**18):
+            asked = {"inputs": [IMAGE | {"data": [7] * 3072}], "parameters": {"timeout": timeout}}
+            assert running.client.post("/v2/models/hurry/infer", json=asked).status_code == 200
+        for wrong in (-1, "soon", 1.5, True, [1]):
+            asked = {"inputs": [IMAGE | {"data": [7] * 3072}], "parameters": {"timeout": wrong}}
+            assert "microseconds" in refused(running.client.post("/v2/models/hurry/infer", json=asked), 400)
+
+
 def test_statistics_grow_with_the_requests(tiny_bundle: Bundle) -> None:
     with (
         serving(tiny_bundle, name="counted") as running,
@@ -192,6 +217,44 @@ def test_statistics_grow_with_the_requests(tiny_bundle: Bundle) -> None:
     assert [times[name]["count"] for name in ("success", "fail", "queue", "compute_infer")] == [2, 1, 2, 2]
     parts = sum(times[name]["ns"] for name in ("queue", "compute_input", "compute_infer"))
     assert 0 < parts <= times["success"]["ns"] + 10
+
+
+def test_the_statistics_of_all(client: TestClient) -> None:
+    found = client.get("/v2/models/stats").json()["model_stats"]
+    assert [(stats["name"], stats["version"]) for stats in found] == [("tiny", "1"), ("tiny_image", "1")]
+
+
+@pytest.mark.parametrize("path", ["systemsharedmemory/status", "cudasharedmemory/region/r/register"])
+def test_shared_memory_is_told_to_be_absent(client: TestClient, path: str) -> None:
+    for answer in (client.get(f"/v2/{path}"), client.post(f"/v2/{path}", json={})):
+        assert "shared memory is not supported" in refused(answer, 404)
+
+
+def test_elements_beyond_the_shape_are_not_made() -> None:
+    """Four bytes of zeros are an element, and compress to nothing."""
+    zeros = bytes(2**22)
+    for shape, data in (([1, 1], zeros), ([3], zeros), ([2, 1], [[]] * 2**19 + [[b"", b"", b""]])):
+        tracemalloc.start()
+        try:
+            with pytest.raises(ApiError, match="asks for another number"):
+                to_files(Tensor("image", "BYTES", shape, data))
+            assert tracemalloc.get_traced_memory()[1] < 100_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_shape_of_too_many_images_is_refused_before_they_are_read(client: TestClient) -> None:
+    for name, shape, datatype in (("tiny", [257, 32, 32, 3], "UINT8"), ("tiny_image", [10**9, 1], "BYTES")):
+        image = {"name": "image", "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": 2**20}}
+        head = json.dumps({"inputs": [image]}).encode()
+        body = gzip.compress(head + bytes(2**20))
+        answer = post(client, body, name, Inference_Header_Content_Length=str(len(head)), Content_Encoding="gzip")
+        assert "over the limit of 256" in refused(answer, 413)
+
+
+def test_more_values_than_any_request_has(client: TestClient) -> None:
+    body = b'{"inputs": [{"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [' + b"[]," * 2**16 + b"[]]}]}"
+    assert "values" in refused(post(client, body, "tiny_image"), 413)
 
 
 def post(client: TestClient, body: bytes, name: str = "tiny", **headers: str) -> Response:
@@ -267,6 +330,15 @@ IMAGE = {"name": "image", "shape": [1, 32, 32, 3], "datatype": "UINT8"}
         ({"inputs": [IMAGE | {"parameters": {"binary_data_size": -1}}]}, "binary_data_size is -1"),
         ({"inputs": [IMAGE | {"parameters": {"binary_data_size": "1"}}]}, "binary_data_size is 1"),
         ({"inputs": [IMAGE | {"data": []}], "outputs": [{"name": "logits"}]}, "no output 'logits'"),
+        ({"inputs": [IMAGE | {"parameters": {"shared_memory_region": "r"}}]}, "image: shared memory is not supported"),
+        (
+            {"inputs": [IMAGE], "outputs": [{"name": "variance", "parameters": {"shared_memory_region": "r"}}]},
+            "variance: shared memory is not supported",
+        ),
+        (
+            {"inputs": [IMAGE], "outputs": [{"name": "variance", "parameters": {"classification": 1}}]},
+            "variance: classification is not supported",
+        ),
     ],
 )
 def test_requests_that_are_not_the_protocol(client: TestClient, asked: Any, why: str) -> None:
