@@ -66,7 +66,7 @@ def _route(summary: str, answer: type[BaseModel] | None, *errors: int) -> dict[s
     reasons = {
         400: "The request is not what the protocol or the model's metadata say",
         401: "No API key, or another one, where the server has some",
-        403: "Administration is off: the server has no admin keys",
+        403: "The key may not do this, or nobody may: the server has no admin keys",
         404: "No such model",
         408: "The body did not come in time",
         413: "The body, packed or unpacked, or the number of images or of their pixels, is over the limit",
@@ -92,10 +92,12 @@ METADATA = _route("A model's inputs and outputs", ModelMetadata, 401, 404)
 MODEL_READY = _route("This model can answer", None, 401, 404, 503) | {"response_class": Response}
 CONFIG = _route("A model's configuration, as Triton writes it", None, 401, 404)
 STATISTICS = _route("A model's counts and times, as Triton writes them", None, 401, 404)
-INFER = _route("Embed one tensor of images", InferenceAnswer, 400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+INFER = _route(
+    "Embed one tensor of images", InferenceAnswer, 400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504
+)
 INFER["responses"][200] |= {"headers": TIMING, "content": {"application/octet-stream": {}}}
 
-REPOSITORY = _route("", None, 400, 401, 403, 404, 408, 413, 422) | {"tags": ["administration"]}
+REPOSITORY = _route("", None, 400, 401, 403, 404, 408, 413, 422, 503) | {"tags": ["administration"]}
 del REPOSITORY["summary"]
 REPOSITORY["responses"][200]["description"] = "It is done"
 
@@ -123,7 +125,13 @@ _BODY = {
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string"},
-        "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "binary_data_output": {"type": "boolean"},
+                "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds for the answer; 0: no limit"},
+            },
+        },
         "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": nullable(_TENSOR)},
         "outputs": {"type": "array", "items": nullable(_OUTPUT)},
     },

@@ -145,6 +145,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     reasons = {
         400: "The body is not valid JSON or multipart, or not packed as it says",
         401: "No API key, or another one, where the server has some",
+        403: "The key may not do this",
         404: "No such model",
         406: "No media type of `Accept` is one that this server writes",
         408: "The body did not come in time",
@@ -303,7 +304,7 @@ EMBED: dict[str, Any] = {
             },
             "headers": TIMING,
         },
-        **_errors(400, 401, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 EMBEDDINGS: dict[str, Any] = {
@@ -336,7 +337,7 @@ EMBEDDINGS: dict[str, Any] = {
             "model": OpenAIEmbeddings,
             "headers": TIMING,
         },
-        **_errors(400, 401, 404, 408, 413, 415, 422, 429, 500, 503, 504),
+        **_errors(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504),
     },
 }
 MODELS: dict[str, Any] = {
