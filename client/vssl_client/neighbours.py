@@ -24,19 +24,34 @@ def neighbours(
     """Find the nearest images of a gallery, exactly; with labels, classify each image or abstain."""
     from vssl.errors import UsageError
     from vssl.fitting import ALPHAS, RISKS
-    from vssl_client.look_up import read_labels, read_pair, rows, told
+    from vssl_client.look_up import looked_up, open_gallery, read_labels, told
 
     for name, value, known in (("alpha", alpha, ALPHAS), ("risk", risk, RISKS)):
         if value not in known:
             raise UsageError(f"--{name} {value:g}: choose one of {', '.join(map(str, known))}")
     if bundle is not None and not labels:
         raise UsageError("--bundle is about what a match is worth: that needs --labels")
-    asked, stored = read_pair(queries, gallery)
+    stored = open_gallery(queries, gallery)
     known_labels = read_labels(stored, bundle) if labels else None
     if known_labels is not None and known_labels.why_not is not None:
         typer.echo(f"vssl: p_correct is null: {known_labels.why_not}", err=True)
-    same = queries.resolve() == gallery.resolve()
-    for row in rows(asked, stored, k, known_labels, f"{alpha:g}", f"{risk:g}", same):
-        typer.echo(json.dumps(row, ensure_ascii=False) if as_json else told(row))
-    if asked.failures:
-        typer.echo(f"vssl: {len(asked.failures):,} images of {queries} have no embedding and no row", err=True)
+    failures: list[int] = []
+    for row in looked_up(queries, stored, k, known_labels, f"{alpha:g}", f"{risk:g}", failures):
+        if not _printed(json.dumps(row, ensure_ascii=False) if as_json else told(row)):
+            return
+    if sum(failures):
+        typer.echo(f"vssl: {sum(failures):,} images of {queries} have no embedding and no row", err=True)
+
+
+def _printed(line: str) -> bool:
+    """Print a line; whether there is still somebody who reads: `head` may have had enough."""
+    import os
+    import sys
+
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from vssl.conformal import coverage_and_size, prediction_sets, quantile
 from vssl.errors import UsageError
-from vssl.gallery import Matches, match
+from vssl.gallery import Matches, matches_of
 from vssl.manifest import Confidence, Curve, GalleryCalibration, Quantile
-from vssl.measures import Floats, Integers
+from vssl.measures import Floats, Integers, Search
 from vssl.uncertainty import calibration_error, error_cut, r_auroc
 
 Array = npt.NDArray[np.float64]
@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 ALPHAS = (0.05, 0.1, 0.2)
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
-LEAST_IMAGES = 100
+LEAST_IMAGES, MOST_IMAGES = 100, 20_000
 SEED = 0
 Z = 1.96
 
@@ -44,21 +44,45 @@ def fit_confidence(uncertainty: Floats, wrong: Mask) -> Confidence:
 
 
 def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, classes: int) -> GalleryCalibration:
-    """Calibrate matches on a labelled gallery [N, D] itself, each image asking all the others.
+    """Calibrate matches on a labelled gallery [N, D] itself, each of its images asking all the others.
+
+    Of a gallery of more than 20,000 images so many ask, drawn at random.
+
+    Raises:
+        UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
+    """
+    rows = asking(len(embeddings))
+    search = Search(embeddings[rows], own=rows)
+    search.add(embeddings)
+    return fit_matches(matches_of(search.found(), uncertainty[rows], labels, classes), labels[rows], classes)
+
+
+def asking(count: int) -> Integers:
+    """Rows of a gallery of so many images that calibrate it: all, or 20,000 drawn at random, always the same.
+
+    Raises:
+        UsageError: too few images.
+    """
+    if count < LEAST_IMAGES:
+        raise UsageError(f"{count} labelled images are too few to calibrate on: at least {LEAST_IMAGES}")
+    if count <= MOST_IMAGES:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(SEED).choice(count, MOST_IMAGES, replace=False))
+
+
+def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
+    """Calibrate matches of images with known labels [N] in a gallery that holds other images of these labels.
 
     Logistic regression on half of the images, isotonic regression, thresholds and conformal quantiles on a quarter,
     and figures on the last quarter.
 
     Raises:
-        UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
+        UsageError: (nearly) all neighbours are right, or all wrong.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if len(embeddings) < LEAST_IMAGES:
-        raise UsageError(f"{len(embeddings)} labelled images are too few to calibrate on: at least {LEAST_IMAGES}")
-    matches = match(embeddings, uncertainty, embeddings, labels, classes, exclude_self=True)
     right = matches.label == labels
     first, second, third = _parts(~right, (0.5, 0.25, 0.25))
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(matches.evidence[first], right[first])

@@ -73,7 +73,18 @@ def match(
     Raises:
         UsageError: the gallery is empty.
     """
-    found = nearest(queries, gallery, max(k, NEIGHBOURS), exclude_self)
+    return matches_of(nearest(queries, gallery, max(k, NEIGHBOURS), exclude_self), uncertainty, labels, classes)
+
+
+def matches_of(found: Neighbours, uncertainty: Floats, labels: Integers, classes: int) -> Matches:
+    """The same of neighbours that are known: at least the 20 nearest (all, in a smaller gallery) of Q queries.
+
+    Args:
+        found: in the gallery.
+        uncertainty: of the queries, [Q].
+        labels: of the gallery, [G], in 0 … classes − 1.
+        classes: how many labels there are.
+    """
     voters = Neighbours(found.rows[:, :NEIGHBOURS], found.similarity[:, :NEIGHBOURS])
     votes = voters.votes(labels, classes)
     every = np.arange(len(votes))

@@ -16,8 +16,8 @@ Integers = npt.NDArray[np.integer]
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.1
-_BLOCK = 2**24
-"""Similarities in a block: bounds memory to about 200 MB."""
+_QUERIES, _TILE = 1024, 4096
+"""Similarities that are computed at once: 16 MB of them, which a core's cache half holds."""
 
 _ROUNDING = 1e-6
 """Embeddings that differ by less than this part of their length differ by the rounding of float32 alone."""
@@ -46,8 +46,66 @@ class Neighbours:
         return shares
 
 
+class Search:
+    """Looks for the k most similar rows of a bank for each of `queries` [Q, D], by cosine; exact.
+
+    The bank comes piece by piece, so that it need not fit into memory: what is held is the queries, k neighbours for
+    each of them, and about 50 MB.
+
+    Args:
+        queries: [Q, D].
+        k: neighbours of each.
+        own: rows of the bank [Q] that are left out, each for its query: where the bank holds the queries too.
+    """
+
+    def __init__(self, queries: Floats, k: int = NEIGHBOURS, own: Integers | None = None) -> None:
+        self._queries = normalised(queries).astype(np.float32)
+        self._own, self._seen = own, 0
+        self._rows = np.full((len(queries), k), -1, np.int64)
+        self._similarity = np.full((len(queries), k), -np.inf, np.float32)
+
+    def add(self, bank: Floats) -> None:
+        """Compare with the next rows of the bank, [B, D]."""
+        for start in range(0, len(bank), _TILE):
+            tile = normalised(bank[start : start + _TILE]).astype(np.float32)
+            for first in range(0, len(self._queries), _QUERIES):
+                self._merge(slice(first, first + _QUERIES), tile)
+            self._seen += len(tile)
+
+    def found(self) -> "Neighbours":
+        """The k nearest of what was added; fewer than k where it has no more.
+
+        Raises:
+            UsageError: there was nothing to compare with.
+        """
+        k = min(self._rows.shape[1], self._seen - (self._own is not None))
+        if k < 1:
+            raise UsageError(f"a bank of {self._seen} images leaves no neighbour to compare an image with")
+        return Neighbours(self._rows[:, :k], self._similarity[:, :k])
+
+    def _merge(self, block: slice, tile: Floats) -> None:
+        found = self._queries[block] @ tile.T
+        if self._own is not None:
+            own = self._own[block] - self._seen
+            inside = np.flatnonzero((own >= 0) & (own < len(tile)))
+            found[inside, own[inside]] = -np.inf
+        rows, similarity = self._rows[block], self._similarity[block]
+        # Once much of a bank is seen, a tile rarely holds a nearer one, and nothing more is done with it.
+        better = np.flatnonzero(found.max(axis=1) > similarity[:, -1])
+        if not len(better):
+            return
+        found, k = found[better], min(rows.shape[1], len(tile))
+        columns = np.sort(np.argpartition(found, len(tile) - k, axis=1)[:, len(tile) - k :], axis=1)
+        nearer = np.hstack([similarity[better], np.take_along_axis(found, columns, axis=1)])
+        every = np.hstack([rows[better], columns + self._seen])
+        # Stable: of equal ones, the first of the bank.
+        order = np.argsort(-nearer, axis=1, kind="stable")[:, : rows.shape[1]]
+        rows[better] = np.take_along_axis(every, order, axis=1)
+        similarity[better] = np.take_along_axis(nearer, order, axis=1)
+
+
 def nearest(queries: Floats, bank: Floats, k: int = NEIGHBOURS, exclude_self: bool = False) -> Neighbours:
-    """The k most similar rows of `bank` [B, D] for each of `queries` [Q, D], by cosine; exact, a block at a time.
+    """The k most similar rows of `bank` [B, D] for each of `queries` [Q, D], by cosine; exact.
 
     Args:
         queries: [Q, D].
@@ -58,23 +116,9 @@ def nearest(queries: Floats, bank: Floats, k: int = NEIGHBOURS, exclude_self: bo
     Raises:
         UsageError: the bank holds no image to compare with.
     """
-    queries, bank = normalised(queries).astype(np.float32), normalised(bank).astype(np.float32)
-    k = min(k, len(bank) - exclude_self)
-    if k < 1:
-        raise UsageError(f"a bank of {len(bank)} images leaves no neighbour to compare an image with")
-    block = max(1, min(256, _BLOCK // len(bank)))
-    rows = np.empty((len(queries), k), np.int64)
-    similarity = np.empty((len(queries), k), np.float32)
-    for start in range(0, len(queries), block):
-        found = queries[start : start + block] @ bank.T
-        here = np.arange(len(found))
-        if exclude_self:
-            found[here, start + here] = -np.inf
-        best = np.argpartition(-found, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(found, best, axis=1), axis=1, kind="stable")
-        rows[start + here] = best = np.take_along_axis(best, order, axis=1)
-        similarity[start + here] = np.take_along_axis(found, best, axis=1)
-    return Neighbours(rows, similarity)
+    search = Search(queries, k, np.arange(len(queries)) if exclude_self else None)
+    search.add(bank)
+    return search.found()
 
 
 def knn_predict(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,15 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.client.processes import vssl
+from tests.client.processes import command, vssl
 from tests.conftest import FASHION
 from tests.tiny_model import tiny_calibration, write_tiny_bundle
+from vssl import fitting
 from vssl.bundle import Bundle
+from vssl.errors import UsageError
 from vssl.fitting import fit_gallery
 from vssl.gallery import judge_matches, match
-from vssl.sources import labels_of
-from vssl_client.look_up import lot_of
-from vssl_client.table import read_embeddings
+from vssl.sources import labels_of, open_source
+from vssl_client import look_up, parts
+from vssl_client.formats import FormatName
+from vssl_client.job import embed_source
+from vssl_client.local import LocalEmbedder
+from vssl_client.look_up import looked_up, lot_of, open_gallery, read_labels
+from vssl_client.stored import read_embeddings
 
 JUDGED = ("p_correct", "interval", "action", "prediction_set", "alpha")
 
@@ -100,18 +107,18 @@ def test_a_bundles_own_calibration_takes_no_fitting(folders: tuple[Path, Path], 
 
 
 @pytest.mark.parametrize("labelled", ["cls", "folders", "not at all"])
-def test_labels_of_shards_are_not_the_shards_names(
-    labelled: str, folders: tuple[Path, Path], bundle: Bundle, tmp_path: Path
-) -> None:
+def test_labels_of_shards_are_not_the_shards_names(labelled: str, local: LocalEmbedder, tmp_path: Path) -> None:
     wanted = write_shards(tmp_path / "set", labelled)
-    vssl("embed", tmp_path / "set", "-o", tmp_path / "gallery", "--bundle", bundle.location, "-q")
-    line: list[str | Path] = ["neighbours", folders[0], "--gallery", tmp_path / "gallery", "--labels", "--json"]
+    source = open_source(str(tmp_path / "set"))
+    embed_source(source, tmp_path / "gallery", local)
+    gallery = open_gallery(tmp_path / "gallery", tmp_path / "gallery")
     if labelled == "not at all":
-        assert "400 of its 400 images have none" in vssl(*line, status=2).stderr
+        with pytest.raises(UsageError, match="400 of its 400 images have none"):
+            read_labels(gallery, None)
         return
-    for line_of_query in vssl(*line).stdout.splitlines():
-        row = json.loads(line_of_query)
-        assert row["label"] == row["neighbours"][0]["label"] == wanted[row["neighbours"][0]["path"]]
+    labels = read_labels(gallery, None)
+    paths = gallery.paths(np.arange(400))
+    assert {paths[row]: labels.names[number] for row, number in enumerate(labels.numbers)} == wanted
 
 
 def write_shards(folder: Path, labelled: str) -> dict[str, str]:
@@ -119,9 +126,9 @@ def write_shards(folder: Path, labelled: str) -> dict[str, str]:
     folder.mkdir()
     found = {}
     with zipfile.ZipFile(FASHION) as archive:
-        names = [name for name in archive.namelist() if name.startswith(("test/bag/", "test/coat/"))][:400]
-        names += [name for name in archive.namelist() if name.startswith("train/sandal/")][: 400 - len(names)]
-        for number, name in enumerate(names):
+        for number, name in enumerate(
+            name for name in archive.namelist() if "train/" in name and int(name[-6:-4]) < 10
+        ):
             label, key = name.split("/")[1], f"{number:05d}"
             inside = f"{label}/{key}.png" if labelled == "folders" else f"{key}.png"
             found[f"set-{number % 4}.tar/{inside}"] = label
@@ -132,6 +139,55 @@ def write_shards(folder: Path, labelled: str) -> dict[str, str]:
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
     return found
+
+
+@pytest.mark.parametrize("format", ["npz", "jsonl"])
+def test_folders_of_every_format_can_be_looked_up(
+    format: FormatName, local: LocalEmbedder, fashion_folder: Path, tmp_path: Path
+) -> None:
+    every: list[FormatName] = ["parquet", format]
+    for kind in every:
+        embed_source(open_source(str(fashion_folder)), tmp_path / kind, local, format=kind)
+    expected, found = (neighbours(tmp_path / kind, tmp_path / kind, "-k", "5") for kind in every)
+    assert len(found) == 40
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [one["path"] for one in ours["neighbours"]] == [one["path"] for one in theirs["neighbours"]]
+        assert ours["path"] not in [one["path"] for one in ours["neighbours"]]
+
+
+def test_a_large_folder_is_looked_up_piece_by_piece(
+    local: LocalEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts, blocks of queries and of votes that end anywhere change nothing."""
+    monkeypatch.setattr(parts, "PART_ROWS", 64)
+    monkeypatch.setattr(look_up, "QUERIES", 100)
+    monkeypatch.setattr(look_up, "JUDGED_AT_ONCE", 30)
+    monkeypatch.setattr(fitting, "MOST_IMAGES", 300)
+    embed_source(open_source(f"{FASHION}::test"), tmp_path / "gallery", local)
+    small = open_gallery(tmp_path / "gallery", tmp_path / "gallery")
+    labels = read_labels(small, None)
+    assert labels.calibration is not None
+    assert labels.calibration.images == 300
+    stored = read_embeddings(tmp_path / "gallery")
+    similarity = stored.embedding @ stored.embedding.T
+    np.fill_diagonal(similarity, -np.inf)
+    rows = list(looked_up(tmp_path / "gallery", small, 3, labels, "0.1", "0.05", []))
+    assert [row["path"] for row in rows] == stored.paths
+    for row, of_query in zip(rows, similarity, strict=True):
+        np.testing.assert_allclose(
+            [one["similarity"] for one in row["neighbours"]], np.sort(of_query)[::-1][:3], atol=1e-5
+        )
+
+
+def test_a_reader_who_has_had_enough_is_no_error(folders: tuple[Path, Path]) -> None:
+    line = command("neighbours", folders[0], "--gallery", folders[1], "--json")
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_for_a_person(folders: tuple[Path, Path]) -> None:

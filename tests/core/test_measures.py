@@ -1,5 +1,7 @@
 """The measures against scikit-learn, closed forms, and the definition written out in loops."""
 
+from unittest.mock import patch
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from vssl import measures
 from vssl.errors import UsageError
 from vssl.measures import (
+    Search,
     auroc,
     effective_rank,
     knn_accuracy,
@@ -55,6 +59,36 @@ def test_knn_leaves_an_image_out_of_its_own_vote() -> None:
 
     assert np.array_equal(knn_predict(points, points, labels, exclude_self=True), wanted)
     assert knn_accuracy(points, labels, points, labels, exclude_self=True) == np.mean(np.array(wanted) == labels)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    pieces=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    k=st.integers(1, 30),
+    tiles=st.tuples(st.integers(1, 7), st.integers(1, 9)),
+    own=st.booleans(),
+)
+def test_a_bank_in_pieces_is_one_bank(seed: int, pieces: list[int], k: int, tiles: tuple[int, int], own: bool) -> None:
+    rng, count = np.random.default_rng(seed), sum(pieces)
+    bank = rng.integers(-2, 3, (count, 3)).astype(np.float32)  # many are equal
+    rows = rng.integers(0, max(count, 1), 5)
+    queries = bank[rows] if own and count else rng.normal(size=(5, 3))
+    with patch.multiple(measures, _QUERIES=tiles[0], _TILE=tiles[1]):
+        search = Search(queries, k, rows if own else None)
+        for start, size in zip(np.cumsum([0, *pieces]), pieces, strict=False):
+            search.add(bank[start : start + size])
+        if count <= own:
+            with pytest.raises(UsageError, match="leaves no neighbour"):
+                search.found()
+            return
+        found = search.found()
+    similarity = normalised(queries).astype(np.float32) @ normalised(bank).T
+    if own:
+        similarity[np.arange(5), rows] = -np.inf
+    wanted = -np.sort(-similarity, axis=1)[:, :k][:, : count - own]
+    np.testing.assert_allclose(found.similarity, wanted, atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(similarity, found.rows, axis=1), wanted, atol=1e-5)
+    assert all(len(set(of_query)) == found.rows.shape[1] for of_query in found.rows.tolist())
 
 
 def test_knn_with_a_bank_smaller_than_k() -> None:
