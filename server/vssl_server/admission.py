@@ -1,5 +1,6 @@
 """How many bytes of requests are in memory at once: counted as they are announced, before one of them is read."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -8,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vssl_server.errors import busy
+from vssl_server.places import Stay
 
 HELD = "vssl.held"
 """The scope's key for the request's `Held`."""
@@ -18,16 +20,19 @@ class Pending:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bytes = limit, 0
+        self.stay = Stay()
         self._lock = Lock()
 
     @contextmanager
     def request(self) -> Iterator["Held"]:
         """One request's share, given back at the end of the block."""
-        held = Held(self)
+        held, started = Held(self), time.monotonic()
         try:
             yield held
         finally:
             self.change(-held.bytes)
+        if held.bytes:
+            self.stay.note(time.monotonic() - started)
 
     def change(self, difference: int) -> bool:
         """Count so many more, or less; False, and nothing, where they are too many. From any thread."""
@@ -54,7 +59,9 @@ class Held:
             return
         if not self.pending.change(total - self.bytes):
             limit = self.pending.limit
-            raise busy(429, "bodies_full", f"the bodies of the requests in flight would be over {limit:,} bytes")
+            seconds = self.pending.stay.until_free((total - self.bytes) / max(1, self.pending.bytes))
+            message = f"the bodies of the requests in flight would be over {limit:,} bytes"
+            raise busy(429, "bodies_full", message, seconds)
         self.bytes = total
 
 

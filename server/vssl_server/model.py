@@ -109,7 +109,7 @@ class Model:
     @property
     def ready(self) -> bool:
         """Whether it can answer: there are threads that decode, and the engine is warm and neither fails nor hangs."""
-        return self.batcher.ready and self._pool.alive
+        return self.batcher.ready and self._pool.alive > 0
 
     def _check(self) -> None:
         if not self.ready:

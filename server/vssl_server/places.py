@@ -14,14 +14,28 @@ class OverloadedError(Exception):
         self.share, self.seconds = share, 0.0
 
 
+class Stay:
+    """How long requests of late have held what they took."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def note(self, seconds: float) -> None:
+        """One more request gave back what it had."""
+        self._seconds += (seconds - self._seconds) / (8 if self._seconds else 1)
+
+    def until_free(self, share: float) -> float:
+        """About the seconds until such a share of all that is taken is given back."""
+        return min(1.0, share) * self._seconds
+
+
 class Places:
     """So many places; `held` of them are taken now."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.held = capacity, 0
         self._lock = threading.Lock()
-        self._stay: float | None = None
-        """Seconds for which requests have held theirs, by those of late."""
+        self._stay = Stay()
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
@@ -41,10 +55,9 @@ class Places:
             finally:
                 self._give_back(count)
         except OverloadedError as error:
-            error.seconds = min(1.0, error.share) * (self._stay or 0.0)
+            error.seconds = self._stay.until_free(error.share)
             raise
-        seconds = time.monotonic() - started
-        self._stay = seconds if self._stay is None else self._stay + (seconds - self._stay) / 8
+        self._stay.note(time.monotonic() - started)
 
     def _take(self, count: int) -> None:
         with self._lock:

@@ -42,6 +42,8 @@ class Pool:
         """Pixels that are admitted now."""
         self.waiting = 0
         """Tasks that no thread has begun."""
+        self.alive = 0
+        """Threads that are there to decode."""
         self._lines: deque[Line] = deque()
         self._running = self._heavy = 0
         self._held_by_one = self._closing = False
@@ -56,6 +58,7 @@ class Pool:
         metrics.DECODE_QUEUE_TASKS.set_function(lambda: pool.waiting if (pool := me()) else 0)
         metrics.PENDING_PIXELS.set_function(lambda: pool.pending_pixels if (pool := me()) else 0)
         for thread in self._threads:
+            self.alive += 1
             thread.start()
         return self
 
@@ -67,11 +70,6 @@ class Pool:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-
-    @property
-    def alive(self) -> bool:
-        """Whether a thread is there to decode."""
-        return any(thread.is_alive() for thread in self._threads)
 
     def publish(self) -> None:
         """Write down what the gauges tell, for other processes can't ask."""
@@ -115,6 +113,13 @@ class Pool:
         return self._heavy == self._most or self._held_by_one
 
     def _work(self) -> None:
+        try:
+            self._run()
+        finally:
+            with self._changed:
+                self.alive -= 1
+
+    def _run(self) -> None:
         while found := self._take():
             line, task, heavy = found
             try:

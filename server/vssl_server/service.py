@@ -61,9 +61,10 @@ class Service:
         """`ready`: some model can answer; `draining`; or `unavailable`: none can, or one is still warming up."""
         if self.draining:
             return "draining"
-        if any(not model.batcher.warm.done() for model in self.models):
-            return "unavailable"
-        return "ready" if any(model.ready for model in self.models) else "unavailable"
+        ready = [model.ready for model in self.models]
+        if all(ready):
+            return "ready"
+        return "ready" if any(ready) and all(model.batcher.warm.done() for model in self.models) else "unavailable"
 
     @property
     def failed(self) -> list[Model]:
@@ -97,7 +98,7 @@ class Service:
         """
         limit = self.settings.receive_seconds
         if self.draining or (self.state != "ready" and not administration):
-            raise busy(503, "not_ready", f"the server is {self.state}")
+            raise busy(503, "not_ready", f"the server is {self.state}", PROBE_SECONDS if self.failed else 1)
         try:
             async with asyncio.timeout(limit):
                 yield

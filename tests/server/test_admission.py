@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
@@ -111,6 +112,20 @@ def test_over_grpc(tiny_bundle: Bundle) -> None:
         with pytest.raises(triton.InferenceServerException, match="over 9,000 bytes") as refused:
             client.infer("grpc bytes", [image])
         assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+
+
+def test_who_finds_no_place_hears_how_long_others_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pending = Pending(100)
+    with pending.request() as held:
+        held.reach(10)
+        now[0] += 12.0
+    with pending.request() as first, pending.request() as second:
+        first.reach(100)
+        with pytest.raises(ApiError) as found:
+            second.reach(25)
+    assert found.value.headers == {"Retry-After": "3"}
 
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=5), max_size=8))
