@@ -14,6 +14,7 @@ from tests.server.test_errors import error
 from vssl.bundle import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.batcher import Pixels
+from vssl_server.health import PROBE_SECONDS
 
 PNG = {"Content-Type": "image/png"}
 
@@ -151,7 +152,7 @@ def test_a_dead_engine_turns_readiness_red_and_nobody_waits_for_it(tiny_bundle: 
         assert running.client.get("/healthz").json() == {"status": "ok"}
         answer = running.client.post("/v1/embed", content=png(1), headers=PNG)
         error(answer, 503, "not_ready")
-        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["retry-after"] == f"{PROBE_SECONDS:.0f}"
         assert 'vssl_ready{model="dead",version="1"} 0.0' in running.client.get("/metrics").text
 
 
