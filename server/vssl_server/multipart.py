@@ -17,12 +17,13 @@ from vssl_server.errors import ApiError
 MAX_HEAD = 16 * 1024
 """Bytes of one part's headers."""
 
+_TYPE = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z'()+_,./:=?-]{1,70})")
 _BREAKS = re.compile(rb"[\r\n]*")
 _LINE_END = re.compile(rb"[ \t]*\r\n")
 _CLOSED = re.compile(rb"--[ \t]*(\r\n|\Z)")
 _TEXT = rb"([ !#-\[\]-~]{0,1000})"  # ASCII without quotes and backslashes
 _HEAD = re.compile(
-    rb'Content-Disposition: form-data; name="' + _TEXT + rb'"; filename="' + _TEXT + rb'"'
+    rb'\r\nContent-Disposition: form-data; name="' + _TEXT + rb'"; filename="' + _TEXT + rb'"'
     rb"(?:\r\nContent-Type: [ -~]{0,200})?\r\n\r\n"
 )  # fmt: skip
 """What clients write; any other head takes the parser of e-mails, and twenty times as long."""
@@ -48,29 +49,30 @@ def cut(content_type: str, body: bytes, most: int) -> list[Part] | None:
         raise _invalid("it does not begin with its boundary")
     at += len(delimiter) - 2
     parts: list[Part] = []
+    filename: str | None
     while not body.startswith(b"--", at):
         if len(parts) == most:
             return None
-        line = _LINE_END.match(body, at)
-        if line is None:
-            raise _invalid(f"no line ends after boundary {len(parts) + 1}")
-        name, filename, start = _head(body, line.end(), delimiter)
+        if plain := _HEAD.match(body, at):
+            name, filename, start = plain[1].decode(), _decoded(plain[2].decode()), plain.end()
+        else:
+            name, filename, start = _head(body, at, delimiter)
         end = body.find(delimiter, start)
         if end < 0:
             raise _invalid(f"part {len(parts) + 1} has no end: the body is cut short, or lacks its closing boundary")
         parts.append(Part(name, filename, body[start:end]))
         at = end + len(delimiter)
-    if not _CLOSED.match(body, at) or delimiter in body[at:]:
+    if not _CLOSED.match(body, at) or body.find(delimiter, at) >= 0:
         raise _invalid("it goes on after its closing boundary")
     return parts
 
 
-def _head(body: bytes, start: int, delimiter: bytes) -> tuple[str, str | None, int]:
-    """The two names of the part whose headers begin at `start`, and where its data do."""
-    if plain := _HEAD.match(body, start):
-        return plain[1].decode(), _decoded(plain[2].decode()), plain.end()
+def _head(body: bytes, at: int, delimiter: bytes) -> tuple[str, str | None, int]:
+    """The two names of the part whose boundary ends at `at`, and where its data begin."""
+    line = _LINE_END.match(body, at)
+    start = line.end() if line else at
     end = body.find(b"\r\n\r\n", start, start + MAX_HEAD)
-    if end < 0 or body.find(delimiter, start, end) >= 0:
+    if line is None or end < 0 or body.find(delimiter, start, end) >= 0:
         raise _invalid("the headers of a part have no end")
     head = body[start:end]
     try:
@@ -85,20 +87,22 @@ def _head(body: bytes, start: int, delimiter: bytes) -> tuple[str, str | None, i
 
 
 def _boundary(content_type: str) -> bytes:
+    if plain := _TYPE.fullmatch(content_type):
+        return plain[1].encode()
     message = Message()
     message["content-type"] = content_type
-    found = message.get_param("boundary")
-    if not isinstance(found, str) or not 0 < len(found) <= 200 or not found.isascii():
+    found = _parameter(message, "boundary", "content-type")
+    if found is None or not 0 < len(found) <= 200 or not found.isascii():
         raise _invalid("Content-Type names no boundary")
     return found.encode()
 
 
-def _parameter(message: Message, name: str) -> str | None:
-    """Of the disposition, also where it is written as RFC 2231 has it: `filename*=UTF-8''%c3%a4.png`."""
+def _parameter(message: Message, name: str, header: str = "content-disposition") -> str | None:
+    """Of a header, also where it is written as RFC 2231 has it: `filename*=UTF-8''%c3%a4.png`."""
     try:
-        found = message.get_param(name, header="content-disposition")
+        found = message.get_param(name, header=header)
     except (ValueError, IndexError):
-        raise _invalid("a part's Content-Disposition can't be read") from None
+        raise _invalid(f"{header} can't be read") from None
     return None if found is None else _text(collapse_rfc2231_value(found))
 
 
