@@ -5,11 +5,10 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, closing
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx2
 
-from vssl.manifest import Precision
 from vssl_client import embedder
 from vssl_client.base import ClientBase
 from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
@@ -20,6 +19,9 @@ from vssl_client.pipeline import Chunks, ordered_async
 from vssl_client.result import EmbeddingResult, ModelInfo, joined
 from vssl_client.splitting import split
 from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+
+if TYPE_CHECKING:
+    from vssl.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
 AnyIterable = Iterable[ImageInput] | AsyncIterable[ImageInput]
@@ -94,7 +96,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
     ) -> None:
         await self.close()
 
-    def _in_process(self, precision: Precision) -> AsyncTransport:
+    def _in_process(self, precision: "Precision") -> AsyncTransport:
         from vssl_client.local import AsyncInProcess
 
         return AsyncInProcess(self._bundle, precision, self._max_bytes_here)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from html import escape
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vssl.errors import UsageError
-from vssl.manifest import Precision
 from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS
 from vssl_client import steps
@@ -17,6 +16,9 @@ from vssl_client.network import without_secrets
 from vssl_client.options import Compression, Options, TransportName
 from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.servers import Servers
+
+if TYPE_CHECKING:
+    from vssl.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -39,7 +41,7 @@ class ClientBase(ABC, Generic[T, H]):
         url: str | Sequence[str] | None = None,
         *,
         bundle: str | os.PathLike[str] | None = None,
-        precision: Precision = "fp32",
+        precision: "Precision" = "fp32",
         transport: TransportName = "http",
         model: str | None = None,
         timeout: float = 60.0,
@@ -128,7 +130,7 @@ class ClientBase(ABC, Generic[T, H]):
         return self._options.connections * len(self.urls) or cores() + 1
 
     @abstractmethod
-    def _in_process(self, precision: Precision) -> T:
+    def _in_process(self, precision: "Precision") -> T:
         """The bundle in this process, as if it were a server."""
 
     @abstractmethod

@@ -5,11 +5,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx2
 
-from vssl.manifest import Precision
 from vssl_client.base import ClientBase
 from vssl_client.embedder import OnError, embed_images, stream_images
 from vssl_client.errors import ClientError
@@ -18,6 +17,9 @@ from vssl_client.inputs import ImageInput, decode_all
 from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.splitting import split
 from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+
+if TYPE_CHECKING:
+    from vssl.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
 
@@ -112,7 +114,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
         return self._run(self._max_bytes_steps())
 
     def close(self) -> None:
-        """Close the connections. What is asked of the client after that is a UsageError."""
+        """Close the connections. What is under way gets its answer; what is asked after that is a UsageError."""
         self._closed = True
         for transport in self._transports:
             transport.close()
@@ -125,7 +127,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
     ) -> None:
         self.close()
 
-    def _in_process(self, precision: Precision) -> Transport:
+    def _in_process(self, precision: "Precision") -> Transport:
         from vssl_client.local import InProcess
 
         return InProcess(self._bundle, precision, self._max_bytes_here)

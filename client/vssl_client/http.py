@@ -17,6 +17,7 @@ from vssl_client.options import USER_AGENT, Options
 from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.steps import Batch, Pixels
 from vssl_client.tracing import REQUEST_ID, traced
+from vssl_client.under_way import UnderWay
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class HttpTransport:
 
     def __init__(self, url: str, options: Options, http_client: httpx2.Client | None = None) -> None:
         self._requests = _Requests(url, options)
-        self._owned = http_client is None
         self._http: httpx2.Client = http_client or self._requests.connected(httpx2.Client)
+        # A connection that another thread opens while they are closed would stay open.
+        self._under_way = UnderWay(self._http.close if http_client is None else lambda: None)
 
     def model(self) -> ModelInfo:
         """The model that answers.
@@ -65,13 +67,12 @@ class HttpTransport:
             return self._requests.read(self._send(self._requests.embed(batch), request_id), batch, request_id)
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._owned:
-            self._http.close()
+        """Close the connections; those with a request under way when it ends."""
+        self._under_way.end()
 
     def _send(self, asked: _Asked, request_id: str) -> httpx2.Response:
         request = self._requests.built(self._http, asked, request_id)
-        with self._requests.failures(request):
+        with self._under_way, self._requests.failures(request):
             return self._requests.checked(self._http.send(request))
 
 

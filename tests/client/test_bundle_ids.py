@@ -1,10 +1,13 @@
 """Rows of two models of one name and version are never put together, whichever way they came."""
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import Proxy, proxied, serving
@@ -71,6 +74,17 @@ def test_a_job_refuses_a_part_with_a_row_of_another_model(
             embed_source(open_source(str(tmp_path / "photos")), tmp_path / "out", client)
         assert client.model().id == tiny_bundle.manifest.id
     assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_so_it_is_of_pixels(server: str, other: str, tiny_bundle: Bundle) -> None:
+    photograph = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photograph, "PNG")
+    with proxied(server) as (proxy, url), Client(url, resize_locally=True, connections=1) as client:
+        assert client.embed([photograph.getvalue()] * 3).bundle_id == tiny_bundle.manifest.id
+        proxy.edit = after("/infer", switch(proxy, other))
+        with pytest.raises(ModelChanged):
+            client.embed([photograph.getvalue()] * 150)
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["answers name it", "only its configuration does"])

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 import vssl_client
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import serving
+from tests.client.processes import proxied, serving
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle
 from vssl.engine import Engine
@@ -297,6 +299,24 @@ def test_a_closed_client_says_so(server: str, tiny_bundle: Bundle) -> None:
         client.close()
         with pytest.raises(UsageError, match="closed"):
             client.embed(pictures(1))
+
+
+def test_what_is_under_way_when_a_client_is_closed_gets_its_answer(server: str, tiny_bundle: Bundle) -> None:
+    images = pictures(3)
+    with proxied(server) as (proxy, url), ThreadPoolExecutor(1) as pool:
+        closed = threading.Event()
+
+        def edit(_: str, body: bytes) -> bytes:
+            closed.wait(10)
+            return body
+
+        proxy.edit = edit
+        client = Client(url)
+        waiting = pool.submit(client.embed, images)
+        proxy.seen.get()
+        client.close()
+        closed.set()
+        assert_same(waiting.result(), oracle(tiny_bundle, images))
 
 
 def test_public_names_are_listed_and_there() -> None:
