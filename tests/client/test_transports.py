@@ -68,6 +68,7 @@ def test_rows_are_the_engines_whatever_carries_them(
 def test_they_tell_the_same_model(way: str, addresses: Addresses, client: Client) -> None:
     with connected(way, addresses) as over_protocol:
         assert over_protocol.model() == client.model()
+        assert over_protocol.embed(pictures(2)).bundle_id == client.model().id
 
 
 @pytest.mark.parametrize("way", WAYS)
