@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         RequestRejected,
         ServerFailed,
     )
+    from vssl_client.folder import embed_folder
     from vssl_client.inputs import ImageInput
     from vssl_client.result import EmbeddingResult, ImageEmbedding, ModelInfo
     from vssl_client.stored import StoredEmbeddings, iter_embeddings, read_embeddings
@@ -38,6 +39,7 @@ __all__ = [
     "ServerFailed",
     "StoredEmbeddings",
     "UsageError",
+    "embed_folder",
     "iter_embeddings",
     "read_embeddings",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "ModelInfo": "vssl_client.result",
     "StoredEmbeddings": "vssl_client.stored",
     "UsageError": "vssl.errors",
+    "embed_folder": "vssl_client.folder",
     "iter_embeddings": "vssl_client.stored",
     "read_embeddings": "vssl_client.stored",
 }

@@ -19,7 +19,7 @@ from vssl.bundle import Bundle
 from vssl.errors import UsageError, VsslError
 from vssl.selections import Listed
 from vssl.sources import Folder, Source, open_source
-from vssl_client import parts, same_source
+from vssl_client import Client, embed_folder, parts, same_source
 from vssl_client.formats import FormatName, open_format, parts_of
 from vssl_client.job import Choice, Plan, Summary, embed_source, plan
 from vssl_client.local import LocalEmbedder
@@ -307,6 +307,24 @@ def test_json_lines_are_read_whole_where_what_lies_beside_is_not_theirs(
             os.utime(part, ns=(0, 0))
             beside.write_text(beside.read_text().replace("a/000.png", "a/zzz.png"))
     assert embed(folder, out, local, "jsonl").new == 0
+
+
+def test_a_folder_from_python(tmp_path: Path, client: Client) -> None:
+    folder, out, told = write(tmp_path / "data", pictures(40)), tmp_path / "out", list[tuple[int, int]]()
+    (folder / "a" / "bad.png").touch()
+    done = embed_folder(str(folder), str(out), client, progress=lambda *seen: told.append(seen), limit=35)
+    assert (done.new, told[0], told[-1][0]) == (35, (0, 0), 35)
+    assert [seen[0] for seen in told] == sorted(seen[0] for seen in told)
+    told.clear()
+    embed_folder(folder, out, client, progress=lambda *seen: told.append(seen))
+    assert (told[0][0], told[-1]) == (35, (41, 1))
+
+    def enough(done: int, failed: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        embed_folder(folder, tmp_path / "other", client, progress=enough)
+    assert len(read_embeddings(out)) == 40
 
 
 class FarAway(Folder):
