@@ -46,7 +46,7 @@ def embed_folder(
     Args:
         source: a folder, an archive, `archive.zip::folder`, tar shards or a pattern, as for `vssl embed`.
         out: the folder for the parts; `read_embeddings` reads it.
-        client: a `Client`; by default one of the servers that VSSL_URL names, or else the default model in this process.
+        client: a `Client`; by default of the servers that VSSL_URL names, or else the default model in this process.
         progress: called after each batch with the images that have a row and those of them that failed. What it raises
             ends the job; finished parts stay.
         format: what new parts are written in.
