@@ -1,6 +1,6 @@
 """Memory and time an image from 100,000 images to 1,000,000: what a set of ten million will take.
 
-The images are entries without bytes: names, as they lie in an archive.
+The images are entries without bytes: names, as they lie in an archive, or in a folder of embeddings.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.report import Row, at_once, parser, report
+from benchmarks.scale_folders import folder_rows
 from vssl.sources import open_source
 
 COUNTS = (100_000, 1_000_000)
@@ -25,7 +26,7 @@ def main() -> None:
     flags = parser(__doc__)
     arguments = flags.parse_args()
     counts = [count // 10 for count in COUNTS] if arguments.quick else list(COUNTS)
-    rows = index_rows(counts)
+    rows = index_rows(counts) + folder_rows(counts)
     report("Scale", rows, {"images": counts}, arguments.json)
 
 

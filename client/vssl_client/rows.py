@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,14 @@ def _as_rows(columns: Columns, origin: Origin) -> Rows:
         origin.model,
         origin.version,
         columns["embedding"][good],
-        columns["variance"][good],
+        np.zeros_like(columns["variance"][good]),
         columns["uncertainty"][good],
         some(columns["percentile"]),
         some(columns["confidence"]),
         None if flags is None else {name: values[good] for name, values in flags.items()},
         origin.id,
     )
+    result = replace(result, variance=columns["variance"])  # which may be missing, and that is no fault of the image
     sizes = [None if size < 0 else size for size in columns["size"].tolist()]
     return Rows(columns["path"], columns["sha256"], sizes, result, columns["label"])
 
