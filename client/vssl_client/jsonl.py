@@ -3,13 +3,14 @@
 `path`, `sha256`, `size`, `label`, `uncertainty`, `percentile`, `confidence`, `flags`, `error`, `model`, `version`,
 `id`, `source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
 
-Most of a part is vectors, and to learn what is done already nobody needs them: `.part-000000.heads` holds the lines of
-`part-000000.jsonl` without. It may be deleted.
+Most of a part is vectors, and to learn what is done already nobody needs them: `.part-000000.heads` holds the other
+columns of `part-000000.jsonl`, one a line. It may be deleted.
 """
 
 import json
-from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, suppress
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,26 @@ SUFFIX = ".jsonl"
 VECTORS = b', "embedding": '
 """What comes before it in a line can be read without the numbers, which are most of it."""
 
+VECTORS_TOO = frozenset({"embedding", "variance"})
+
 
 def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part, whole or not at all, and beside it, out of sight, its lines without their vectors.
+    """Write one part, whole or not at all, and beside it, out of sight, its columns without the vectors.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
-    heads = []
+    heads: list[dict[str, Any]] = []
     with atomic_write(file) as sink:
         for head, vectors in _lines(origin, rows):
-            heads.append(head + b"}\n")
-            sink.write(head + vectors)
-    if PART.fullmatch(file.name):
+            heads.append(head)
+            sink.write(json.dumps(head, ensure_ascii=False)[:-1].encode() + vectors)
+    if PART.fullmatch(file.name) and heads:
+        about = {key: [heads[0][key]] for key in (*ABOUT, "dimension")}
+        columns = {key: [head[key] for head in heads] for key in heads[0] if key not in about}
         with suppress(OSError), atomic_write(_beside(file)) as sink:  # without it the part itself is read
             sink.write(_stamp(file))
-            sink.writelines(heads)
+            sink.writelines(json.dumps(pair, ensure_ascii=False).encode() + b"\n" for pair in (about | columns).items())
 
 
 def read_origin(part: Path) -> Origin:
@@ -49,14 +54,11 @@ def read_origin(part: Path) -> Origin:
     Raises:
         VsslError: it is not a part that can be read.
     """
-    with reading(part), closing(_heads(part)) as heads:
-        head = next(heads, None)
-        if head is None:
-            raise ValueError("it is empty")
-        dimension = head["dimension"]
-        if not isinstance(dimension, int):
-            raise ValueError("its dimension is no number")
-        return Origin(**{key: str(head[key]) for key in ABOUT}, dimension=dimension)
+    with reading(part):
+        found = {name: values[0] for name, values in _columns(part, (*ABOUT, "dimension"), 1).items()}
+        if not all(isinstance(found[key], str) for key in ABOUT) or not isinstance(found["dimension"], int):
+            raise ValueError("it does not say what model it is of")
+        return Origin(**found)
 
 
 def read_part(part: Path, columns: Collection[str]) -> Columns:
@@ -66,14 +68,9 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
         VsslError: it is not a part that can be read.
     """
     with reading(part):
-        whole = not {"embedding", "variance"}.isdisjoint(columns)
-        kept: dict[str, list[Any]] = {name: [] for name in columns}
-        dimension = 0
-        for row in _whole(part) if whole else _heads(part):
-            dimension = row["dimension"]
-            for name, values in kept.items():
-                values.append(row.get("label") if name == "label" else row[name])
-        return checked({name: _column(values, name, dimension) for name, values in kept.items()}, columns)
+        found = _columns(part, {*columns, "dimension"})
+        dimension = found["dimension"][0]
+        return checked({name: _column(found[name], name, dimension) for name in columns}, columns)
 
 
 def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
@@ -91,8 +88,8 @@ def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN40
     return None if missing and name != "uncertainty" else np.array(values, np.float32)
 
 
-def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[bytes, bytes]]:
-    """Each line in two pieces: up to its vectors, and the rest."""
+def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each line in two pieces: its object up to the vectors, and the rest as it is written."""
     result, about = rows.result, {key: getattr(origin, key) for key in (*ABOUT, "dimension")}
     flags = result.flags or {}
     variances = ~missing_vectors(result.variance)
@@ -114,8 +111,7 @@ def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[bytes, bytes]]:
         }
         embedding = _vector(result.embedding[row]) if good else b"null"
         variance = _vector(result.variance[row]) if good and variances[row] else b"null"
-        text = json.dumps(head, ensure_ascii=False)[:-1].encode()
-        yield text, b"".join([VECTORS, embedding, b', "variance": ', variance, b"}\n"])
+        yield head, b"".join([VECTORS, embedding, b', "variance": ', variance, b"}\n"])
 
 
 def _number(values: Floats | None, row: int) -> float | None:
@@ -127,23 +123,27 @@ def _vector(values: Floats) -> bytes:
     return f"[{', '.join(values.astype(np.str_))}]".encode()
 
 
-def _heads(part: Path) -> Generator[dict[str, Any], None, None]:
-    """Each line's object without its vectors: from the file beside the part, where that is the part's own."""
-    with suppress(FileNotFoundError), _beside(part).open("rb") as file:
-        if file.readline() == _stamp(part):
-            yield from map(json.loads, file)
-            return
+def _columns(part: Path, names: Collection[str], most: int | None = None) -> dict[str, list[Any]]:
+    """Some columns of a part's first rows: from the file beside it, where that is the part's own and has them."""
+    if VECTORS_TOO.isdisjoint(names):
+        with suppress(FileNotFoundError), _beside(part).open("rb") as file:
+            if file.readline() == _stamp(part):
+                return dict(json.loads(line) for line in file if line[2 : line.index(b'"', 2)].decode() in names)
+    found: dict[str, list[Any]] = {name: [] for name in names}
     with part.open("rb") as file:
-        for line in file:
-            head, found, _ = line.partition(VECTORS)
-            if not found or not line.endswith(b"}\n"):
-                raise ValueError("a line is no row of embeddings")
-            yield json.loads(head + b"}")
+        for line in islice(file, most):
+            row = _row(line, whole=not VECTORS_TOO.isdisjoint(names))
+            for name, values in found.items():
+                values.append(row.get(name) if name == "label" else row[name])
+    return found
 
 
-def _whole(part: Path) -> Iterator[dict[str, Any]]:
-    with part.open("rb") as file:
-        yield from map(json.loads, file)
+def _row(line: bytes, whole: bool) -> dict[str, Any]:
+    head, found, _ = line.partition(VECTORS)
+    if not found or not line.endswith(b"}\n"):
+        raise ValueError("a line is no row of embeddings")
+    row: dict[str, Any] = json.loads(line if whole else head + b"}")
+    return row
 
 
 def _beside(part: Path) -> Path:

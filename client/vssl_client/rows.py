@@ -144,7 +144,7 @@ def checked(columns: Columns, wanted: Collection[str], dimension: int | None = N
     for name in wanted:
         values = columns[name]
         if name in TEXTS:
-            wrong = any(not (isinstance(text, str) or (text is None and name != "path")) for text in values)
+            wrong = not {type(text) for text in values} <= ({str} if name == "path" else {str, type(None)})
         elif name in ("embedding", "variance"):
             wrong = values.ndim != 2 or dimension not in (None, values.shape[1])
         else:
