@@ -1,7 +1,7 @@
 """What a gRPC client may hold, and for how long: whatever it sends or leaves out, each connection ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -31,10 +31,15 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
 
 
 class ReceiveLimit(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Gives a request's message its time: gRPC itself waits for it as long as the connection lasts."""
+    """Gives a request's message its time: gRPC itself waits for it as long as the connection lasts.
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    Args:
+        service: whose settings say how long.
+        refused: whether a call of this method with this metadata will be refused: then its message is not read.
+    """
+
+    def __init__(self, service: Service, refused: Callable[[str, Mapping[str, str]], bool]) -> None:
+        self.service, self.refused = service, refused
 
     async def intercept_service(
         self, continuation: Callable[[CallDetails], Awaitable[Handler]], call: CallDetails
@@ -44,17 +49,22 @@ class ReceiveLimit(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler is None or handler.request_streaming:
             return handler
         codec = (handler.request_deserializer, handler.response_serializer)
+        refused = self.refused(call.method, dict(call.invocation_metadata or ()))
+
+        async def first(messages: AsyncIterator[Message], context: Any) -> Message:  # noqa: ANN401
+            return codec[0](b"") if refused else await self._first(messages, context)
+
         if handler.response_streaming:
 
             async def stream(messages: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:  # noqa: ANN401
-                message = await self._first(messages, context)
+                message = await first(messages, context)
                 async for answer in handler.unary_stream(message, context):
                     yield answer
 
             return grpc.stream_stream_rpc_method_handler(stream, *codec)
 
         async def unary(messages: AsyncIterator[Message], context: Any) -> Message:  # noqa: ANN401
-            return await handler.unary_unary(await self._first(messages, context), context)
+            return await handler.unary_unary(await first(messages, context), context)
 
         return grpc.stream_unary_rpc_method_handler(unary, *codec)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
@@ -77,7 +77,15 @@ async def start(
         VsslError: the address can't be listened on.
     """
     host, port = settings.host, settings.grpc_port
-    server = grpc.aio.server(interceptors=[ReceiveLimit(catalogue.service)], options=channel_options(settings))
+
+    def refused(method: str, metadata: Mapping[str, str]) -> bool:
+        try:
+            check_key(keys, method, metadata)
+        except ApiError:
+            return True
+        return False
+
+    server = grpc.aio.server(interceptors=[ReceiveLimit(catalogue.service, refused)], options=channel_options(settings))
     service = InferenceService(catalogue, keys)
     if repository is not None:
         service = Administration(catalogue, keys, repository)
@@ -96,6 +104,14 @@ async def start(
     return server, found
 
 
+def check_key(keys: Keys, path: str, metadata: Mapping[str, str]) -> str | None:
+    """The name of the key that a call came with; ApiError where it needs another one."""
+    _, service, method = path.split("/")
+    if service != SERVICE or method in OPEN_METHODS:
+        return None
+    return keys.check(metadata.get("authorization"), SCOPES.get(method))
+
+
 def rpc(handler: Handler) -> Handler:
     """Check the key, count, time and log a call, and turn its errors into gRPC's."""
     path = f"/{SERVICE}/{handler.__name__}"
@@ -107,8 +123,7 @@ def rpc(handler: Handler) -> Handler:
         request_id = name_of(metadata.get(REQUEST_ID))
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
-            if handler.__name__ not in OPEN_METHODS:
-                self.keys.check(metadata.get("authorization"), SCOPES.get(handler.__name__))
+            check_key(self.keys, path, metadata)
             with nullcontext() if handler.__name__ in OPEN_METHODS else called(path, metadata):
                 answer = await handler(self, request, context)
             status = grpc.StatusCode.OK

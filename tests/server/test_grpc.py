@@ -343,7 +343,7 @@ def test_statistics_and_metrics(tiny_bundle: Bundle) -> None:
         shown = served.client.get("/metrics").text
     assert f'vssl_requests_total{{path="/{SERVICE}/ModelInfer",status="OK"}}' in shown
     for stage in ("queue", "inference", "encode"):
-        assert f'vssl_{stage}_seconds_count{{model="told"}} 1.0' in shown
+        assert f'vssl_{stage}_duration_seconds_count{{model="told"}} 1.0' in shown
 
 
 def test_the_parts_of_a_requests_time(address: str, tiny_bundle: Bundle) -> None:

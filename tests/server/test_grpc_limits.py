@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,12 +71,13 @@ def test_requests_go_on_over_the_ages_of_connections(address: str, tiny_bundle: 
             check(remote.infer("held_image", [objects(FILES)]), expected(tiny_bundle, FILES))
 
 
+def nothing(over: threading.Event) -> Iterator[bytes]:
+    over.wait(60)
+    yield b""
+
+
 def test_a_message_that_does_not_come(address: str) -> None:
     """The head of a request alone, as no library sends it for this method."""
-
-    def nothing(over: threading.Event) -> Iterator[bytes]:
-        over.wait(60)
-        yield b""
 
     for method in (f"/{SERVICE}/ModelInfer", f"/{SERVICE}/ServerLive", "/grpc.health.v1.Health/Check"):
         over = threading.Event()
@@ -88,6 +90,23 @@ def test_a_message_that_does_not_come(address: str) -> None:
                 over.set()
         assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert raised.value.details() == "the message did not come within 0.5 seconds"
+
+
+def test_without_a_key_no_message_is_read(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("key\n")
+    with (
+        serving(tiny_bundle, name="unread", api_keys_file=tmp_path / "keys") as served,
+        over_grpc(served) as address,
+        grpc.insecure_channel(address) as channel,
+    ):
+        over = threading.Event()
+        call = channel.stream_unary(f"/{SERVICE}/ModelInfer").future(nothing(over))
+        try:
+            with pytest.raises(grpc.RpcError) as raised:
+                call.result(60)
+        finally:
+            over.set()
+        assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_request_without_a_message(address: str) -> None:
