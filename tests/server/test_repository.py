@@ -1,5 +1,6 @@
 """Several models in one server; load, unload and reload while it answers, through tritonclient."""
 
+import asyncio
 import os
 import socket
 import threading
@@ -10,10 +11,16 @@ import httpx2
 import numpy as np
 import pytest
 
-from tests.server.conftest import expected, png
+from tests.server.conftest import expected, png, serving
 from tests.server.test_process import Server, failed, read_answer, running, stop_listening
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle import Bundle, open_bundle
+from vssl.engine import Engine
+from vssl_server.batcher import EngineStoppedError
+from vssl_server.errors import ApiError
+from vssl_server.model import Model
+from vssl_server.repository import Repository
+from vssl_server.service import Service
 
 pytest.importorskip("tritonclient.grpc")
 
@@ -275,3 +282,28 @@ def test_a_server_that_stops_loads_nothing(folder: Path) -> None:
             connection.sendall(b"}")
             assert read_answer(connection) == (503, {"error": "the server is draining"})
         assert "Traceback" not in server.ended()
+
+
+def test_a_load_that_meets_the_end_of_the_server_changes_nothing(tiny_bundle: Bundle) -> None:
+    """By whatever protocol it came: told to stop while the model is opened, or before."""
+    with serving(tiny_bundle, name="ending") as running_app:
+        service: Service = running_app.client.app.state.service  # type: ignore[attr-defined]
+        opened: list[Model] = []
+
+        def open_model(location: Path) -> Model:
+            bundle = open_bundle(location)
+            manifest = bundle.manifest.model_copy(update={"name": "ending"})
+            opened.append(Model(manifest, Engine(bundle), service.settings, running_app.pool))
+            service.draining = True
+            return opened[-1]
+
+        repository = Repository(service, open_model, [tiny_bundle.location])
+        for change in (repository.load("ending", None), repository.load("ending", None), repository.unload("ending")):
+            with pytest.raises(ApiError) as raised:
+                asyncio.run(change)
+            assert raised.value.status == 503
+        assert len(opened) == 1
+        with pytest.raises(EngineStoppedError):
+            asyncio.run(opened[0].embed_pixels(np.zeros((1, 32, 32, 3), np.uint8)))
+        assert [model.manifest.name for model in service.models] == ["ending"]
+        assert opened[0] not in service.models
