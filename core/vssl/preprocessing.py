@@ -8,14 +8,18 @@ one antialiased resize of the centred square → uint8. ICC profiles are not app
 
 import contextlib
 import io
+import re
 import struct
+import threading
+import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
@@ -29,12 +33,39 @@ MOST_SCANS = 16
 MOST_STRIPS = 2**16
 """Strips or tiles of a TIFF: pillow makes objects of 300 bytes of each, and lets no other thread run meanwhile."""
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8"
-SCAN = 0xDA
-MOST_SEGMENTS = 4096
-"""Segments, and bytes that fill up between them, before a JPEG's first scan; 32 MB of metadata are 500 segments."""
-ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
+JPEG_SCAN = 0xDA
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG's markers of a frame, which names the components; those left out are tables."""
+JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
+SIGNATURES = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(PNG_SIGNATURE),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "TIFF": re.compile(b"|".join(map(re.escape, TiffImagePlugin.PREFIXES))),
+    "AVIF": re.compile(rb"....ftypavi[fs]", re.DOTALL),
+}
+"""What is surely meant to be of a format. BMP and PPM begin with two letters, as many a text does."""
+
+MOST_SEGMENTS = 4096
+"""Segments, and bytes between them, before a JPEG's first scan; 32 MB of metadata are 500 segments."""
+MOST_CHUNKS = 2**16
+"""Chunks of a PNG; libpng writes one for each 8 kB."""
+MOST_METADATA = 2**16
+"""Bytes of a text that may say which side of a picture is up, where pillow has given it up at first."""
+MOST_PAGES = 32
+"""Directories of a TIFF: a page with its overviews and masks has about ten."""
+MOST_NUMBERS = 16
+TIFF_PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
+TIFF_UNPREDICTED = frozenset({1, 2, 3, 4, 6, 7, 32771, 32773})
+"""Compressions of a TIFF that are read: LZW, deflate, LZMA and Zstandard, which may have a predictor; and plain, CCITT,
+JPEG and PackBits.
+"""
+TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Types of whole numbers without a sign."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -110,12 +141,17 @@ def open_guarded(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         raise ImageError("empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
-    if data[:4] in TiffImagePlugin.PREFIXES:
-        check_tiff(data, limits)
-    elif data[:2] == JPEG_SIGNATURE and len(data) > MOST_SEGMENTS:  # fewer bytes hold fewer segments
-        check_jpeg(data)
-    image = open_image(data)
-    check_header(image, data, limits)
+    page = choose_page(data, limits) if data[:4] in TiffImagePlugin.PREFIXES else 0
+    if len(data) > MOST_SEGMENTS:  # fewer bytes hold fewer segments
+        check_segments(data)
+    try:
+        image = open_image(data)
+    except ImageError as error:
+        plain = without_metadata(data)
+        if error.type != "damaged" or plain == data:
+            raise
+        image = open_image(plain)
+    check_header(image, data, limits, page)
     return image
 
 
@@ -125,10 +161,26 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
     Raises:
         ImageError: the data behind the header are damaged, or can't be turned into colours.
     """
+    return fit(load_rgb(image), preprocessing)
+
+
+def load_rgb(image: Image.Image) -> Image.Image:
+    """Decode an image that pillow has opened: upright, in RGB. What spoils its metadata alone does not spoil it.
+
+    Raises:
+        ImageError: the data behind the header are damaged, or can't be turned into colours.
+    """
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None  # pillow lets it go when it has loaded
     try:
-        image.load()
-        rotate(image)
-        return fit(to_rgb(image), preprocessing)
+        with quiet:
+            try:
+                image.load()
+            except Exception:
+                if not isinstance(file, io.BytesIO) or (mended := mend(image, file.getvalue())) is None:
+                    raise
+                image = mended
+            rotate(image)
+            return to_rgb(image)
     except ImageError:
         raise
     except Exception as error:
@@ -136,36 +188,13 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
         raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
 
 
-def check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG whose header has too many segments: pillow goes over each in Python."""
-    if sum(1 for _ in jpeg_segments(data)) == MOST_SEGMENTS:
-        raise ImageError(
-            "damaged", f"the JPEG's header has over {MOST_SEGMENTS:,} segments and fill bytes; save it anew"
-        )
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment and fill byte before the first scan's data; at most `MOST_SEGMENTS`."""
-    place = 2
-    for _ in range(MOST_SEGMENTS):
-        head = data[place : place + 4]
-        if len(head) < 4 or head[0] != 0xFF:
-            return
-        marker, stop = head[1], place + 2 + int.from_bytes(head[2:])
-        if marker == 0xFF or marker in ALONE:  # a fill byte, or a marker without a segment
-            stop = place + (1 if marker == 0xFF else 2)
-        yield marker, place, stop
-        if marker == SCAN:
-            return
-        place = stop
-
-
 def open_image(data: bytes) -> Image.Image:
     """Read the header only; no pixel is decoded."""
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        with quiet:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)} that can be read") from None
+        raise unreadable(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:
@@ -179,6 +208,175 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
+def unreadable(data: bytes) -> ImageError:
+    """Why pillow knows nothing of these data: by the signature that a format begins with."""
+    if data[:4] in TiffImagePlugin.PREFIXES:
+        layout = next(directories(data), Directory())
+        if layout.get(TiffImagePlugin.IMAGEWIDTH) and layout.get(TiffImagePlugin.IMAGELENGTH):
+            return ImageError("unsupported_mode", f"{described(layout)} can't be read; save it as 8-bit RGB or as PNG")
+    for format, signature in SIGNATURES.items():
+        if signature.match(data):
+            return ImageError("damaged", f"the header of the {format} is damaged or cut short")
+    return ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)} that can be read")
+
+
+class _Quiet(threading.local):
+    """Shows none of pillow's warnings in this thread: they name its own files, not the image, and what they tell of is
+    metadata. `warnings.catch_warnings` would change the filters under the other threads.
+    """
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+quiet = _Quiet()
+_show_others = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if not quiet.depth:
+        _show_others(message, category, filename, lineno, file, line)
+
+
+warnings.showwarning = _show_warning
+
+
+# Metadata, and what else spoils no pixel ----------------------------------------------------------------------------
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A PNG or JPEG without what its pixels do not depend on; anything else as it is.
+
+    Pillow unpacks comments and colour profiles and gives the whole picture up for a broken one.
+
+    Raises:
+        ImageError: it is an animation.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        chunks = list(png_chunks(data))
+        rest = chunks[-1][1] if chunks else len(PNG_SIGNATURE)
+        kept = [data[start:stop] for start, stop in chunks if matters(data, start)]
+        return b"".join([PNG_SIGNATURE, *kept, data[rest:]])
+    if data[:2] != JPEG_SIGNATURE:
+        return data
+    parts, end = [data[:2]], 2
+    for marker, start, end in jpeg_segments(data):
+        body = data[start + 4 : end]
+        least = {0xE0: 14, 0xE1: 0, 0xEE: 12}.get(marker)  # JFIF, EXIF and XMP, Adobe's: libjpeg ignores shorter ones
+        if marker == 0xFE or (marker in range(0xE0, 0xF0) and (least is None or len(body) < least)):
+            continue
+        parts.append(data[start:end])
+    return b"".join([*parts, data[end:]])
+
+
+def matters(data: bytes, start: int) -> bool:
+    """Whether a PNG's pixels, or which side is up, depend on a chunk. One that only might and is broken does not count.
+
+    Raises:
+        ImageError: it says that the PNG is an animation.
+    """
+    length, kind = struct.unpack_from(">I4s", data, start)
+    if not kind[0] & 0x20 or kind == b"tRNS":  # critical ones begin with a capital letter
+        return True
+    body = data[start + 8 : start + 8 + length]
+    if zlib.crc32(kind + body) != int.from_bytes(data[start + 8 + length : start + 12 + length]):
+        return False
+    if kind == b"acTL" and length == 8 and int.from_bytes(body[:4]) > 1:
+        raise ImageError("animated", "the PNG holds more than one frame; send one still image")
+    xmp = kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0") and length < MOST_METADATA
+    return kind == b"eXIf" or xmp
+
+
+def mend(image: Image.Image, data: bytes) -> Image.Image | None:
+    """The image decoded although pillow gave it up, where that changes no pixel: else None."""
+    if image.format == "PNG":
+        plain = without_metadata(data)
+        if plain == data:
+            return None
+        again = open_image(plain)
+        again.load()
+        return again
+    if image.format not in ("JPEG", "MPO") or not all_scans(data):
+        return None
+    # Only the mark of the end may be missing. If so, no bit of what comes in its place is looked at.
+    body = data.removesuffix(b"\xff")
+    ends = [open_image(body + fill * 64 + b"\xff\xd9") for fill in (b"\xff\0", b"\0\0")]
+    for end in ends:
+        end.load()
+    return ends[0] if ends[0].tobytes() == ends[1].tobytes() else None
+
+
+def all_scans(data: bytes) -> bool:
+    """Whether a JPEG's scans draw all 64 coefficients of all its components to the last bit."""
+    missing: set[tuple[int, int]] = set()
+    first = 0
+    for marker, start, _ in jpeg_segments(data):
+        if marker in JPEG_FRAMES:
+            missing = {(data[start + 10 + 3 * i], k) for i in range(data[start + 9]) for k in range(64)}
+        first = start
+    while (first := data.find(b"\xff\xda", first)) >= 0:
+        head = data[first + 4 : first + 4 + 1 + 8 + 3]
+        if len(head) < 12:
+            return False
+        low, high, depth = head[1 + 2 * head[0] :][:3] if head[0] <= 4 else (1, 0, 1)
+        if not depth & 15:
+            missing -= {(head[1 + 2 * i], k) for i in range(head[0]) for k in range(low, high + 1)}
+        first += 2
+    return not missing
+
+
+def check_segments(data: bytes) -> None:
+    """Refuse a JPEG or PNG of too many segments or chunks: pillow goes over each in Python."""
+    if data[:2] == JPEG_SIGNATURE and sum(1 for _ in jpeg_segments(data)) == MOST_SEGMENTS:
+        raise ImageError("damaged", f"the JPEG's header has over {MOST_SEGMENTS:,} segments and fill bytes")
+    if data[:8] == PNG_SIGNATURE and len(data) > 12 * MOST_CHUNKS and sum(1 for _ in png_chunks(data)) == MOST_CHUNKS:
+        raise ImageError("too_many_bytes", f"the PNG has over {MOST_CHUNKS:,} chunks; save it anew")
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each of a PNG's chunks, but not of one that ends too early; at most `MOST_CHUNKS`."""
+    place = len(PNG_SIGNATURE)
+    for _ in range(MOST_CHUNKS):
+        if place + 12 > len(data):
+            return
+        stop = place + 12 + int.from_bytes(data[place : place + 4])
+        yield place, stop
+        place = stop
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment before the first scan's data; a byte between them has the marker 0xFF.
+
+    At most `MOST_SEGMENTS` of both.
+    """
+    place = 2
+    for _ in range(MOST_SEGMENTS):
+        head = data[place : place + 4]
+        if len(head) < 4:
+            return
+        marker, stop = head[1], place + 2 + int.from_bytes(head[2:])
+        if head[0] != 0xFF or marker == 0xFF:
+            marker, stop = 0xFF, place + 1
+        elif marker in JPEG_ALONE:
+            stop = place + 2
+        yield marker, place, stop
+        if marker == JPEG_SCAN:
+            return
+        place = stop
+
+
 def decodes_in_python(image: Image.Image) -> bool:
     """Whether pillow decodes this image in Python, a hundred times slower than in C."""
     return any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
@@ -189,37 +387,140 @@ def count_scans(image: Image.Image, data: bytes) -> int:
     return max(1, data.count(b"\xff\xda")) if "progressive" in image.info else 1
 
 
-def check_tiff(data: bytes, limits: Limits) -> None:
-    """Refuse a TIFF by its first directory: too many strips or tiles, or tiles that are too large.
+# TIFF -----------------------------------------------------------------------------------------------------------------
 
-    A tile is decoded whole, however little of it the image shows. What can't be read here pillow can't read either.
+
+class Directory(dict[int, tuple[int, ...]]):
+    """A page of a TIFF: tag → its numbers, of tags that hold up to `MOST_NUMBERS` whole ones."""
+
+
+def choose_page(data: bytes, limits: Limits) -> int:
+    """Number of the page that a TIFF is about: the only one that is no thumbnail, overview or mask of another.
+
+    Raises:
+        ImageError: it has several; or a page up to it has too many strips or tiles, tiles that are too large, or
+            samples that pillow would get wrong. What can't be read here pillow can't read either.
+    """
+    pages = []
+    for number, page in enumerate(directories(data)):
+        check_tiles(page, limits)
+        if not page.get(254, (0,))[0] & 5 and page.get(255) != (2,):
+            pages.append((number, page))
+        if len(pages) > 1 or number == MOST_PAGES:
+            raise ImageError("animated", "the TIFF holds more than one page; send one still image")
+    number, page = pages[0] if pages else (0, Directory())
+    if not is_read_right(page):
+        raise ImageError("unsupported_mode", f"{described(page)} can't be read; save it as 8-bit RGB or as PNG")
+    return number
+
+
+def is_read_right(page: Directory) -> bool:
+    """Whether pillow and libtiff read a page right, or say that they can't: a sweep against other writers found them
+    take signed numbers for unsigned ones, mix up planes, and pass over a predictor.
+    """
+    compression = page.get(TiffImagePlugin.COMPRESSION, (1,))[0]
+    photometric = page.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, (0,))[0]
+    if any(number not in (1, 4) for number in page.get(TiffImagePlugin.SAMPLEFORMAT, (1,))):  # 4: not said
+        return False
+    grey_and_more = photometric in (0, 1) and page.get(TiffImagePlugin.SAMPLESPERPIXEL, (1,))[0] > 1
+    if page.get(TiffImagePlugin.PLANAR_CONFIGURATION) == (2,) and (photometric == 6 or grey_and_more):
+        return False
+    predicted = page.get(TiffImagePlugin.PREDICTOR, (1,)) != (1,)
+    return compression in (TIFF_PREDICTED if predicted else TIFF_PREDICTED | TIFF_UNPREDICTED)
+
+
+def directories(data: bytes) -> Iterator[Directory]:
+    """The pages of a TIFF as far as they can be read; the count of its strips or tiles in place of where they are.
+
+    Raises:
+        ImageError: the size of a tile is given in a way that pillow may read differently.
     """
     order, large = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
+    offset = order + ("Q" if large else "I")
     entry = struct.Struct(order + ("HHQ8s" if large else "HHI4s"))
-    try:
-        (start,) = struct.unpack_from(order + ("Q" if large else "I"), data, 8 if large else 4)
-        (entries,) = struct.unpack_from(order + ("Q" if large else "H"), data, start)
-    except struct.error:
-        return
-    start += 8 if large else 2
-    entries = min(entries, max(0, len(data) - start) // entry.size)
-    sides = {TiffImagePlugin.TILEWIDTH: 0, TiffImagePlugin.TILELENGTH: 0}
-    for tag, kind, count, value in entry.iter_unpack(data[start : start + entries * entry.size]):
-        if tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS) and count > MOST_STRIPS:
-            message = f"the TIFF has {count:,} strips or tiles, over the limit of {MOST_STRIPS:,}; save it as PNG"
+    place, seen = 8 if large else 4, set[int]()
+    with contextlib.suppress(struct.error):
+        while (start := struct.unpack_from(offset, data, place)[0]) and start not in seen:
+            seen.add(start)
+            (entries,) = struct.unpack_from(order + ("Q" if large else "H"), data, start)
+            start += 8 if large else 2
+            place = start + entries * entry.size
+            page = Directory()
+            for tag, kind, count, value in entry.iter_unpack(
+                data[start : min(place, start + (len(data) - start) // entry.size * entry.size)]
+            ):
+                if tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
+                    page[tag] = (max(count, *page.get(tag, (0,))),)
+                elif tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH):
+                    if count != 1 or kind not in (3, 4):  # 16 or 32 bits without a sign; a tag may be there twice
+                        raise ImageError("damaged", "the TIFF's tiles have no valid size")
+                    side = struct.unpack_from(order + " HI"[kind - 2], value)[0]
+                    page[tag] = (max(side, *page.get(tag, (0,))),)
+                elif kind in TIFF_NUMBERS and 0 < count <= MOST_NUMBERS:
+                    numbers = struct.Struct(f"{order}{count}{TIFF_NUMBERS[kind]}")
+                    inside = numbers.size <= len(value)
+                    with contextlib.suppress(struct.error):
+                        page[tag] = numbers.unpack_from(
+                            *((value, 0) if inside else (data, *struct.unpack(offset, value)))
+                        )
+            yield page
+
+
+def check_tiles(page: Directory, limits: Limits) -> None:
+    """Refuse too many strips or tiles, or tiles that are too large: one is decoded whole, however little is seen."""
+    for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
+        if page.get(tag, (0,))[0] > MOST_STRIPS:
+            message = (
+                f"the TIFF has {page[tag][0]:,} strips or tiles, over the limit of {MOST_STRIPS:,}; save it as PNG"
+            )
             raise ImageError("too_many_bytes", message)
-        if tag in sides:
-            if count != 1 or kind not in (3, 4):  # 16 or 32 bits without a sign; a tag may be there twice
-                raise ImageError("damaged", "the TIFF's tiles have no valid size")
-            sides[tag] = max(sides[tag], struct.unpack_from(order + " HI"[kind - 2], value)[0])
-    width, height = sides.values()
+    width, height = (page.get(tag, (0,))[0] for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
     if width * height > limits.max_pixels:
         message = f"tiles of {width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
         raise ImageError("too_many_pixels", message)
 
 
-def check_header(image: Image.Image, data: bytes, limits: Limits) -> None:
-    """Refuse by what the header says: too many pixels, or too often; more than one frame."""
+def described(page: Directory) -> str:
+    """A TIFF's samples in words."""
+    bits = page.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
+    samples = page.get(TiffImagePlugin.SAMPLESPERPIXEL, (1,))[0]
+    number = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+    kind = number.get(page.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0], "unsigned")
+    photometric = page.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, (0,))[0]
+    planes = " in planes" if page.get(TiffImagePlugin.PLANAR_CONFIGURATION) == (2,) else ""
+    compression = page.get(TiffImagePlugin.COMPRESSION, (1,))[0]
+    return (
+        f"a TIFF of {samples} {kind} {bits}-bit samples a pixel{planes} (photometric {photometric}, compression "
+        f"{compression})"
+    )
+
+
+def use_libtiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Have libtiff read plain samples in planes: pillow's own reader takes 16-bit ones for 8-bit ones."""
+    tags = image.tag_v2
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
+    if image.use_load_libtiff or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) != 2 or bits not in (8, 16):
+        return
+    if image.mode in ("RGB", "RGBA", "CMYK"):
+        mode = "RGBa" if tags.get(TiffImagePlugin.EXTRASAMPLES) == (1,) else image.mode
+        box = (0, 0, tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH])
+        image.use_load_libtiff = True
+        image.tile = [ImageFile._Tile("libtiff", box, 0, (mode + ";16N" * (bits == 16), False, tags.offset))]
+
+
+def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> None:
+    """Refuse by what the header says: too many pixels, or too often; more than one frame. A TIFF is set to its page."""
+    try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            with quiet:
+                image.seek(page)
+            use_libtiff(image)
+            animated = False
+        else:
+            # A phone's JPEG may carry a preview or a depth map as further frames (MPO): its first is the photograph.
+            animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    except Exception as error:
+        raise ImageError("damaged", f"the frames of the {image.format} can't be counted: {error}") from error
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(
@@ -231,11 +532,6 @@ def check_header(image: Image.Image, data: bytes, limits: Limits) -> None:
             f"the {image.format} draws {width:,} × {height:,} pixels in {scans:,} scans; save it with ten or fewer"
         )
         raise ImageError("too_many_pixels", message)
-    try:
-        # A phone's JPEG may carry a preview or depth map as further frames (MPO): its first frame is the photograph.
-        animated = image.format != "MPO" and getattr(image, "is_animated", False)
-    except Exception as error:
-        raise ImageError("damaged", f"the frames of the {image.format} can't be counted: {error}") from error
     if animated:
         raise ImageError("animated", f"the {image.format} holds more than one frame; send one still image")
 
