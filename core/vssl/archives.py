@@ -85,11 +85,26 @@ class Archive(Source):
         return f"{self._folder}/{path}" if self._folder else path
 
     def entry(self, name: str) -> bytes:
-        """Where a file lies."""
-        found = self.index().find(name)
+        """Where a file lies.
+
+        Raises:
+            OSError: there is none of that name, or the archive can't be read.
+        """
+        found = self.find(name)
         if found is None:
             raise FileNotFoundError(f"can't be read from the archive: no item named {name!r}")
         return found
+
+    def find(self, name: str) -> bytes | None:
+        """Where a file lies; None if there is none of that name.
+
+        Raises:
+            OSError: the archive can't be read.
+        """
+        try:
+            return self.index().find(name)
+        except UsageError as error:
+            raise OSError(str(error)) from error  # one image of a set has it, and the others go on
 
     @abstractmethod
     def members(self) -> Draft:
@@ -165,7 +180,7 @@ class TarFolder(Archive):
         """What `NAME.cls` beside `NAME.jpg` says, as WebDataset has it, else the top folder."""
         # WebDataset's key ends at the first dot of the file name.
         folder, name = posixpath.split(self.inside(path))
-        entry = self.index().find(posixpath.join(folder, name.partition(".")[0] + ".cls"))
+        entry = self.find(posixpath.join(folder, name.partition(".")[0] + ".cls"))
         if entry is not None and len(entry) == TAR.size:
             return self.unpack(entry, 100).decode(errors="replace").strip()
         return super().label(path)

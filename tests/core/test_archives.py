@@ -317,6 +317,9 @@ def test_a_shard_that_is_damaged_hides_no_other(tmp_path: Path) -> None:
     assert list(source.passed_over.unreadable) == ["1.tar"]
     assert "no tar archive" in source.passed_over.unreadable["1.tar"]
     assert source.passed_over.counts == {".json": 1}
+    for ask in (source.label, source.size, lambda path: source.read(path, LIMIT)):
+        with pytest.raises(OSError, match="no tar archive"):
+            ask("1.tar/1-0.png")  # as another node may, which was told so
 
 
 def test_an_archive_that_is_missing_is_no_pattern(tmp_path: Path) -> None:
