@@ -126,14 +126,10 @@ def open_source(location: str) -> Source:
         UsageError: nothing is there, or it is neither a folder nor such an archive.
         OSError: it can't be read.
     """
-    from vssl.archives import (
-        Shards,
-        is_archive,
-        open_archive,
-        shards_in,
-        shards_of,
-    )  # they are sources, and need this module
+    # They are sources, and need this module.
+    from vssl.archives import is_archive, open_archive
     from vssl.selections import MAGIC, Matching
+    from vssl.shards import Shards, shards_in, shards_of
 
     if Path(location).is_dir():
         shards, beside = shards_in(Path(location))
