@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -53,10 +53,10 @@ def fall_ill(server: Server, orders: Path, name: str, what: str) -> Callable[[],
     return lambda: embed(server, name) == 503
 
 
-@pytest.mark.parametrize("what", ["raise", "hang"])
+@pytest.mark.parametrize("what", ["raise", pytest.param("hang", marks=pytest.mark.slow)])
 def test_one_model_fails_and_the_others_go_on(bundles: Path, tmp_path: Path, what: str) -> None:
-    flags = ["--deadline-seconds", "0.2", "--grpc-port", "0"] if what == "hang" else []
-    with running(tmp_path, [bundles / "one", bundles / "two"], *flags) as server:
+    flags = ["--deadline-seconds", "0.2"] if what == "hang" else []
+    with running(tmp_path, [bundles / "one", bundles / "two"], "--grpc-port", "0", *flags) as server:
         assert (embed(server, "one"), embed(server, "two")) == (200, 200)
         until(fall_ill(server, tmp_path, "one", what))
         assert embed(server, "two") == 200
@@ -69,9 +69,8 @@ def test_one_model_fails_and_the_others_go_on(bundles: Path, tmp_path: Path, wha
             'vssl_ready{model="one",version="1"} 0.0',
             'vssl_ready{model="two",version="1"} 1.0',
         }
-        if what == "hang":
-            over_grpc(server)
-        else:  # a blank image is tried now and then, whether or not anybody asks
+        over_grpc(server)
+        if what == "raise":  # a blank image is tried now and then, whether or not anybody asks
             (tmp_path / "one").unlink()
             until(lambda: ready(server, "/v2/models/one/ready") == 200)
             assert embed(server, "one") == 200
@@ -90,10 +89,8 @@ def test_a_process_whose_models_have_all_failed_for_long_ends(bundles: Path, tmp
     flags = ["--deadline-seconds", "0.2"] if what == "hang" else []
     with running(tmp_path, [bundles / "one"], *flags) as server:
         (tmp_path / "one").write_text(what)
-        answers = [embed(server, "one") for _ in range(3)]
-        assert set(answers) <= ({500} if what == "raise" else {503, 504})
-        if what == "raise":
-            until(lambda: server.process.poll() is not None or ready(server, "/readyz") == 503)
+        answers = [embed(server, "one") for _ in range(3 if what == "raise" else 1)]
+        assert set(answers) <= ({500} if what == "raise" else {504})
         _, written = server.process.communicate(timeout=60)
     assert server.process.returncode == 1
     assert "vssl: no model has answered for" in written
@@ -106,7 +103,8 @@ def test_a_worker_whose_engine_fails_is_replaced(bundles: Path, tmp_path: Path) 
         (tmp_path / "one").write_text(f"raise {victim}")
 
         def gone() -> bool:
-            assert embed(server, "one") in (200, 500, 503)
+            with suppress(httpx2.TransportError):  # one that ends takes its connections with it
+                assert embed(server, "one") in (200, 500, 503)
             return victim not in children(server)
 
         until(gone)
