@@ -1,12 +1,10 @@
 """What surrounds every request, by HTTP or gRPC: API keys, request ids, metrics, and a line in the log."""
 
 import itertools
-import logging
 import secrets
 import time
 from functools import cache
 
-import orjson
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.routing import Match
@@ -16,9 +14,10 @@ from vssl_server import metrics
 from vssl_server.direct import ROUTE
 from vssl_server.errors import CLIENT_CLOSED_REQUEST, REQUEST_ID, ApiError
 from vssl_server.keys import ADMIN, EMBED, NAME_OF_KEY, Keys
+from vssl_server.request_log import FACTS, Entry, Facts
 from vssl_server.settings import Settings
 
-OPEN_PATHS = frozenset(("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
+OPEN_PATHS = frozenset(("/healthz", "/readyz", "/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"))
 """These answer without a key: what watches the server has none."""
 
 ADMIN_PATHS = "/v2/repository/"
@@ -26,8 +25,6 @@ ADMIN_PATHS = "/v2/repository/"
 
 # Random once: a call for every request would give the loop's thread away each time.
 _PROCESS, _NUMBERS = secrets.token_hex(12), itertools.count(1)
-
-logger = logging.getLogger("vssl.requests")
 
 
 def scope_of(path: str) -> str | None:
@@ -53,6 +50,11 @@ class AccessMiddleware:
         started, status = time.monotonic(), 500
         request_id = scope[REQUEST_ID] = name_of(headers.get(REQUEST_ID))
 
+        logged = self.settings.log_requests and (self.settings.log_health or path not in OPEN_PATHS)
+        if logged:
+            FACTS.set(facts := Facts())
+            receive = counted = CountedBody(receive)
+
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -68,9 +70,26 @@ class AccessMiddleware:
         except ApiError as error:  # that of the key; others have become answers inside
             await error.response(path)(scope, receive, watch)
         finally:
-            record(route_of(scope), status, started, answered=status != CLIENT_CLOSED_REQUEST)
-            if self.settings.log_requests:
-                log(request_id, f"{scope['method']} {path}", status, started)
+            route = route_of(scope)
+            record(route, status, started, answered=status != CLIENT_CLOSED_REQUEST)
+            if logged:
+                client = scope["client"][0] if scope["client"] else None
+                key, parent = scope.get(NAME_OF_KEY), headers.get("traceparent")
+                method, size = scope["method"], counted.bytes
+                Entry(request_id, method, path, route, status, started, size, client, key, facts, parent).write()
+
+
+class CountedBody:
+    """What an application gets as `receive`, with the bytes that came by it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive, self.bytes = receive, 0
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        message = await self.receive()
+        self.bytes += len(message.get("body", b""))
+        return message
 
 
 def route_of(scope: Scope) -> str:
@@ -99,15 +118,3 @@ def record(route: str, status: int | str, started: float, answered: bool = True)
 @cache  # of routes and statuses there are few
 def _series(route: str, status: int | str) -> tuple[Counter, Histogram]:
     return metrics.REQUESTS.labels(route, status), metrics.REQUEST_SECONDS.labels(route)
-
-
-def log(request_id: str, request: str, status: int | str, started: float) -> None:
-    """Write one line of JSON about a request; `time` is in seconds since 1970."""
-    line = {
-        "time": round(time.time(), 6),
-        "request_id": request_id,
-        "request": request,
-        "status": status,
-        "seconds": round(time.monotonic() - started, 6),
-    }
-    logger.info(orjson.dumps(line).decode())

@@ -1,13 +1,17 @@
 """The HTTP application: a short list of routes over the served models."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
 import prometheus_client
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +22,7 @@ from vssl_server.admission import AdmissionMiddleware
 from vssl_server.direct import DirectRoutes
 from vssl_server.embed_api import embed
 from vssl_server.errors import HANDLERS
+from vssl_server.http_rules import Methods, MetricsPort, RootPath
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.keys import Keys
 from vssl_server.model import Model
@@ -26,6 +31,9 @@ from vssl_server.openai_api import create_embeddings
 from vssl_server.repository import Open, Repository
 from vssl_server.service import Service
 from vssl_server.settings import Settings
+
+LAG_SECONDS = 0.25
+"""Between two measurements of the event loop's lag."""
 
 
 def create_app(
@@ -41,13 +49,16 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # No name of this function may hold a model: it would keep one that is unloaded in memory.
         service.start()
+        tasks = [asyncio.create_task(_measure_lag())]
         if settings.workers > 1:
-            # This one listens when it can answer: the others serve meanwhile.
-            await asyncio.wait([asyncio.wrap_future(model.batcher.warm) for model in service.models])
-        counting = asyncio.create_task(_publish(service)) if settings.workers > 1 else None
+            # This one listens when it can answer, the others serve meanwhile; or when it is told to end before that.
+            warm = [asyncio.wrap_future(model.batcher.warm) for model in service.models]
+            while not service.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
+                pass
+            tasks.append(asyncio.create_task(_publish(service)))
         yield
-        if counting is not None:
-            counting.cancel()
+        for task in tasks:
+            task.cancel()
         await service.close()
 
     app = FastAPI(
@@ -76,18 +87,40 @@ def create_app(
     app.get("/v1/models", **schema.MODELS)(list_models)
     app.get("/v1/models/{name}", **schema.MODEL)(retrieve_model)
     app.get("/healthz", **schema.HEALTHZ)(healthz)
-    app.get("/readyz", **schema.READYZ)(readyz)
+    for path in ("/readyz", "/health", "/ping"):  # the last two are what other servers of models have
+        app.get(path, **schema.READYZ)(readyz)
     app.get("/metrics", **schema.METRICS)(show_metrics)
     inference_rest.add_routes(app, Catalogue(service))
     app.state.repository = None
     if open_model is not None:
         app.state.repository = Repository(service, open_model, locations)
         repository.add_routes(app, app.state.repository)
+    for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
+        app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    _add_layers(app, service)
+    return app
+
+
+def _add_layers(app: FastAPI, service: Service) -> None:
+    """What surrounds the routes, from inside to outside."""
+    settings = service.settings
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     app.add_middleware(AdmissionMiddleware, pending=service.pending, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Methods, routes=app.routes)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
-    return app
+    if settings.metrics_port is not None:
+        app.add_middleware(MetricsPort, port=settings.metrics_port, health=OPEN_PATHS)
+    if settings.cors_origins is not None:  # outside of the keys: a browser asks whether it may before it sends one
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Server-Timing", "Retry-After", "Inference-Header-Content-Length"],
+        )
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
 
 
 async def healthz() -> Response:
@@ -105,7 +138,32 @@ async def readyz(request: Request) -> Response:
 
 async def show_metrics() -> Response:
     """Prometheus metrics."""
-    return Response(metrics.exposition(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+    return Response(await metrics_page(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+
+class MetricsPage:
+    """The page, written in a thread, as it takes milliseconds; those who ask while it is written get the same one."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "metrics")
+        self._page: Future[bytes] | None = None
+
+    async def __call__(self) -> bytes:
+        """The series as they are now."""
+        if self._page is None or self._page.done():
+            self._page = self._thread.submit(metrics.exposition)
+        return await asyncio.shield(asyncio.wrap_future(self._page))
+
+
+metrics_page = MetricsPage()
+
+
+async def _measure_lag() -> None:
+    """How late the loop's timers are, for as long as it runs."""
+    while True:
+        due = time.monotonic() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.LOOP_LAG.observe(max(0.0, time.monotonic() - due))
 
 
 async def _publish(service: Service) -> None:

@@ -13,12 +13,17 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
+    uds: Annotated[Path | None, typer.Option(help="Unix socket in place of host and port (none).")] = None,
+    root_path: Annotated[str | None, typer.Option(help="Path under which a proxy publishes the server (none).")] = None,
+    trusted_proxies: Annotated[str | None, typer.Option(help="Whose X-Forwarded-For is believed (none).")] = None,
+    cors_origins: Annotated[str | None, typer.Option(help="Origins whose pages may ask (none).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
     grpc_idle_seconds: Annotated[
         float | None, typer.Option(help="Longest time of a gRPC connection without a request (300).")
     ] = None,
     grpc_age_seconds: Annotated[float | None, typer.Option(help="Longest time of a gRPC connection (3600).")] = None,
     grpc_streams: Annotated[int | None, typer.Option(help="Requests of a gRPC connection at a time (100).")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port for /metrics alone, 0 for a free one (off).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes behind the port (1).")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_json_bytes: Annotated[
@@ -58,12 +63,17 @@ def serve(
     admin_keys_file: Annotated[Path | None, typer.Option(help="Keys that may load models, one a line (none).")] = None,
     model_root: Annotated[Path | None, typer.Option(help="Folder of bundles that may be loaded (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
+    log_health: Annotated[bool | None, typer.Option(help="Of health and metrics too (on).")] = None,
 ) -> None:
-    """Serve bundles over HTTP, and gRPC. Each flag is also an environment variable: VSSL_PORT, VSSL_BATCH_SIZE, …"""
+    """Serve bundles over HTTP, and gRPC. Each flag is also an environment variable: --batch-size is VSSL_BATCH_SIZE,
+    --port, --grpc-port and --metrics-port are VSSL_PORT_HTTP, VSSL_PORT_GRPC and VSSL_PORT_METRICS.
+    """
     flags = {name: value for name, value in locals().items() if name != "bundles"}
-    from vssl_server.settings import load_settings
+    from vssl_server.settings import load_settings, outdated
 
     settings = load_settings(flags)
+    for line in outdated():
+        typer.echo(f"vssl: {line}", err=True)
     if settings.workers > 1:
         from vssl_server.workers import run_workers as run
     else:

@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from vssl.errors import VsslError
 from vssl_server import metrics
-from vssl_server.access import log, name_of, record
+from vssl_server.access import name_of, record
 from vssl_server.deadline import from_microseconds, least
 from vssl_server.embed_api import timing
 from vssl_server.errors import REQUEST_ID, ApiError
@@ -32,6 +32,7 @@ from vssl_server.inference_protocol import (
 from vssl_server.json_body import MANY
 from vssl_server.keys import ADMIN, EMBED, Keys
 from vssl_server.repository import Parameters, Repository
+from vssl_server.request_log import FACTS, Entry, Facts
 from vssl_server.settings import Settings
 from vssl_server.tensors import Tensor, invalid
 from vssl_server.tracing import called
@@ -118,12 +119,13 @@ def rpc(handler: Handler) -> Handler:
 
     @wraps(handler)
     async def call(self: "InferenceService", request: Message, context: Context) -> Message:
-        started, status, message = time.monotonic(), grpc.StatusCode.CANCELLED, ""
+        started, status, message, key = time.monotonic(), grpc.StatusCode.CANCELLED, "", None
+        FACTS.set(facts := Facts())
         metadata = dict(context.invocation_metadata() or ())
         request_id = name_of(metadata.get(REQUEST_ID))
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         try:
-            check_key(self.keys, path, metadata)
+            key = check_key(self.keys, path, metadata)
             with nullcontext() if handler.__name__ in OPEN_METHODS else called(path, metadata):
                 answer = await handler(self, request, context)
             status = grpc.StatusCode.OK
@@ -137,8 +139,11 @@ def rpc(handler: Handler) -> Handler:
             status, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
         finally:
             record(path, status.name, started)
-            if self.service.settings.log_requests:
-                log(request_id, path, status.name, started)
+            settings = self.service.settings
+            if settings.log_requests and (settings.log_health or handler.__name__ not in OPEN_METHODS):
+                client, parent = context.peer(), metadata.get("traceparent")
+                size = request.ByteSize()
+                Entry(request_id, "gRPC", path, path, status.name, started, size, client, key, facts, parent).write()
         return await context.abort(status, message)
 
     return call

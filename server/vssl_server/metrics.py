@@ -95,6 +95,15 @@ def show_build() -> None:
     BUILD.labels(vssl.__version__, platform.python_version(), onnxruntime.__version__).set(1)
 
 
+LOG_DROPPED = Counter(
+    "vssl_log_lines_dropped", "Lines of the log that nobody read in time.", registry=REGISTRY
+)  # fmt: skip
+LOOP_LAG = Histogram(
+    "vssl_event_loop_lag_duration_seconds", "By how much a timer was late: all else waited for as long.",
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+
+
 def exposition() -> bytes:
     """All series in Prometheus's text format; with several workers the sums over them, without the process's own."""
     if FOLDER not in os.environ:

@@ -17,6 +17,7 @@ from vssl_server.errors import ApiError, busy, clipped, several
 from vssl_server.health import PROBE_SECONDS
 from vssl_server.model import Model, Result
 from vssl_server.places import OverloadedError
+from vssl_server.request_log import note
 from vssl_server.settings import Settings
 
 P = ParamSpec("P")
@@ -26,6 +27,8 @@ LARGE_BODY = 64 * 1024
 """Bytes of JSON that take a millisecond or so to parse."""
 LARGE_ANSWER = 16
 """Images whose answer does."""
+END_SECONDS = 5.0
+"""For which the end waits for what an engine still computes: whoever asked for it has an answer, 504 at the worst."""
 SOON = 0.1
 """Seconds for which an answer is worth having whether or not somebody still waits for it."""
 
@@ -51,9 +54,10 @@ class Service:
             model.batcher.start()
 
     async def close(self) -> None:
-        """End the engines when they have answered what waits."""
+        """End the engines, all at once; one that still warms up without a wait for it."""
+        seconds = {model: END_SECONDS if model.batcher.warm.done() else 0.0 for model in self.models}
+        await asyncio.gather(*(asyncio.to_thread(model.batcher.close, limit) for model, limit in seconds.items()))
         for model in self.models:
-            await asyncio.to_thread(model.batcher.close, self.settings.deadline_seconds)
             model.hide()
 
     @property
@@ -123,7 +127,10 @@ class Service:
         limit = min(self.settings.deadline_seconds, math.inf if timeout is None else timeout)
         try:
             async with asyncio.timeout(limit):
-                return await work
+                result = await work
+            found = result.answer
+            note(len(found.embeddings.uncertainty) + len(result.refused), found.queue_seconds, found.inference_seconds)
+            return result
         except BadImagesError as error:
             raise _bad_images(error.refused, error.images, field, names) from None
         except TooManyPixelsError as error:

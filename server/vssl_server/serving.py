@@ -7,15 +7,16 @@ import math
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from vssl.bundle import open_bundle
 from vssl.cli import INTERRUPTED
@@ -26,10 +27,12 @@ from vssl_server.batcher import EngineStoppedError
 from vssl_server.engines import open_engine
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.keys import Keys
+from vssl_server.listening import bind, bind_unix, check_tls, renew, url
 from vssl_server.model import Model
 from vssl_server.pool import Pool
 from vssl_server.protocol import IDLE_SECONDS, Protocol
 from vssl_server.repository import Repository
+from vssl_server.request_log import LogThread
 from vssl_server.service import Service
 from vssl_server.settings import Settings
 
@@ -46,7 +49,7 @@ def say(line: str) -> None:
 
 
 def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str], object] = say) -> None:
-    """Serve the bundles until SIGTERM or SIGINT, then answer what is in flight and return.
+    """Serve the bundles until SIGTERM, SIGINT or SIGHUP, then answer what is in flight and return.
 
     `announce` gets the line that says where, as soon as every model can answer.
 
@@ -54,10 +57,11 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
         VsslError: the address can't be listened on, or a model can't run.
     """
-    with (
-        bind(settings.host, settings.port, settings.workers > 1) as sock,
-        Pool(settings.decode_threads, settings.max_pending_pixels) as pool,
-    ):
+    with ExitStack() as stack:
+        sockets = _listen(stack, settings)
+        if settings.metrics_port is not None:
+            settings = settings.model_copy(update={"metrics_port": sockets[-1].getsockname()[1]})
+        pool = stack.enter_context(Pool(settings.decode_threads, settings.max_pending_pixels))
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
@@ -69,33 +73,67 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         released = [(model.manifest.name, model.manifest.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
+        stack.enter_context(_logging(settings))
         app = create_app(settings, models, open_model, locations)
         del models  # who unloads one wants its memory back
-        if settings.log_requests:
-            logging.getLogger("vssl.requests").addHandler(logging.StreamHandler())
-            logging.getLogger("vssl.requests").setLevel(logging.INFO)
-        config = uvicorn.Config(
-            app,
-            http=Protocol,
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
-            proxy_headers=False,  # nobody here asks who the client is
-            ws="none",
-            server_header=False,
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=IDLE_SECONDS,
-            # Requests end by their deadline; what is left a second later is a body that does not come.
-            timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
-        )
-        server = Server(config, app.state.service, app.state.repository, announce)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Uvicorn raises the signal once more when it has ended: it must find a handler that lets us return.
+        server = Server(_config(app, settings), app.state.service, app.state.repository, announce)
+        for number in ends():
             signal.signal(number, server.drain)
-        server.run([sock])
+        server.run(sockets)
     if server.failure is not None:
         raise server.failure
+
+
+def ends() -> list[int]:
+    """The signals that end a server: not SIGHUP where `nohup` keeps it away."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+def _listen(stack: ExitStack, settings: Settings) -> list[socket.socket]:
+    """The socket for all, and behind it that for metrics if they have their own, both until the stack is left."""
+    shared = settings.workers > 1
+    if settings.uds is not None:
+        sockets = [stack.enter_context(bind_unix(settings.uds))]
+    else:
+        sockets = [stack.enter_context(bind(settings.host, settings.port, shared))]
+    if settings.metrics_port is not None:
+        sockets.append(stack.enter_context(bind(settings.host, settings.metrics_port, shared, "--metrics-port")))
+    return sockets
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        # Who the client is and how it came, as told by those who may tell.
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=IDLE_SECONDS,
+        # Requests end by their deadline; what is left a second later is a body that does not come.
+        timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
+    )
+
+
+@contextmanager
+def _logging(settings: Settings) -> Iterator[None]:
+    """All that is logged goes through a thread of its own: no reader of standard error can stop the server."""
+    thread = LogThread(2)
+    root, requests = logging.getLogger(), logging.getLogger("vssl.requests")
+    root.addHandler(thread)
+    requests.setLevel(logging.INFO if settings.log_requests else logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(thread)
+        thread.close()
 
 
 class Server(uvicorn.Server):
@@ -107,32 +145,47 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.service, self.repository, self.announce = service, repository, announce
         self.failure: VsslError | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._grpc_end: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
-        settings = self.service.settings
+        settings, sockets = self.service.settings, sockets or []
+        self._places = [url(sock, "http" if settings.tls_certificate is None else "https") for sock in sockets]
         if settings.grpc_port is not None:
             keys = Keys(settings.api_keys_file, settings.admin_keys_file)
             starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
-        await super().startup(sockets)
-        self._announcement = asyncio.create_task(self._announce())
+        await super().startup([sock for sock in sockets if settings.uds is None or sock.family != socket.AF_UNIX])
+        if settings.uds is not None:  # uvicorn opens these by their path alone
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_unix_server(self._connection, sock=sockets[0], ssl=self.config.ssl))
+        self._tasks.append(asyncio.create_task(self._announce()))
+        if self.config.ssl is not None:
+            self._tasks.append(asyncio.create_task(renew(self.config.ssl, settings)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what is in flight, by gRPC first: the models end with HTTP."""
+        """Answer what is in flight, by HTTP and gRPC at the same time; then the models end."""
+        for task in self._tasks:
+            task.cancel()
         if self.service.settings.grpc_port is not None:
-            await self.grpc.stop(self.service.settings.deadline_seconds)
+            self._grpc_end = asyncio.create_task(self.grpc.stop(self.service.settings.deadline_seconds))
         await super().shutdown(sockets)
 
+    async def _wait_tasks_to_complete(self) -> None:
+        """What uvicorn waits for, within the time for it, before it ends the application."""
+        await super()._wait_tasks_to_complete()
+        if self._grpc_end is not None:
+            await self._grpc_end
+
     def drain(self, sig: int, frame: FrameType | None) -> None:
-        """Take no more, and end when what is inside is answered."""
+        """Take no more, and end when what is inside is answered; a second Ctrl-C, at whatever time, ends at once."""
+        if self.service.draining and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
         self.service.draining = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Uvicorn's own handler while it runs: SIGTERM or SIGINT drains, a second Ctrl-C ends at once."""
-        if self.service.draining and sig == signal.SIGINT:
-            os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
-        super().handle_exit(sig, frame)
+        """Uvicorn's own handler while it runs; its own would raise the signal once more at the end."""
         self.drain(sig, frame)
 
     async def _watch(self) -> None:
@@ -150,6 +203,9 @@ class Server(uvicorn.Server):
         last.daemon = True
         last.start()
 
+    def _connection(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
+
     async def _announce(self) -> None:
         for model in self.service.models:
             try:
@@ -160,18 +216,18 @@ class Server(uvicorn.Server):
                 return
         if self.should_exit:
             return
-        self._watching = asyncio.create_task(self._watch())
+        self._tasks.append(asyncio.create_task(self._watch()))
         spare_collector()
         share_lock()
         for model in self.service.models:
             if model.why:
                 say(f"vssl: {model.why}; --small-model and --no-small-model settle it")
+        settings = self.service.settings
         names = ", ".join(model.manifest.name for model in self.service.models)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        grpc = "" if self.service.settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
-        scheme = "http" if self.service.settings.tls_certificate is None else "https"
-        self.announce(f"vssl: serving {names} on {scheme}://{host}:{port}{grpc}")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        grpc = "" if settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
+        numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"
+        self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}")
 
 
 def share_lock() -> None:
@@ -192,20 +248,6 @@ def spare_collector() -> None:
     gc.set_threshold(10_000)
 
 
-def check_tls(settings: Settings) -> None:
-    """Load the certificate once, so that a wrong one is told in one line.
-
-    Raises:
-        UsageError: it can't be read, or its key is another's.
-    """
-    certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-        except (OSError, ValueError) as error:  # OpenSSL's own errors are OSErrors
-            raise UsageError(f"--tls-certificate {certificate}, --tls-key {key}: {error}") from None
-
-
 def _grpc() -> ModuleType:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core writes to standard error what we say ourselves
     try:
@@ -213,27 +255,3 @@ def _grpc() -> ModuleType:
     except ModuleNotFoundError as error:
         raise UsageError(f"--grpc-port needs {error.name}: pip install 'vssl[triton]'") from None
     return vssl_server.grpc_service
-
-
-def bind(host: str, port: int, shared: bool = False) -> socket.socket:
-    """A socket that holds the address, so that a busy port is known before a model is loaded.
-
-    With `shared` others of this user may hold it too; those that listen get a share of the connections each.
-
-    Raises:
-        VsslError: the address is taken, not ours, or no address.
-    """
-    sock = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(address)
-    except (OSError, UnicodeError) as error:
-        if sock is not None:
-            sock.close()
-        reason = error.strerror if isinstance(error, OSError) else "no valid host name"
-        raise VsslError(f"can't listen on {host}, port {port}: {reason}; choose with --host and --port") from error
-    return sock

@@ -1,28 +1,96 @@
 """What can be set about a server: environment variables `VSSL_…`, and the same as flags of `vssl serve`."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vssl.errors import UsageError
 from vssl.memory import cores
 
 PREFIX = "VSSL_"
 
+# Kubernetes sets VSSL_PORT=tcp://… where a Service is called vssl, and VSSL_GRPC_PORT where one is called vssl-grpc.
+PORTS = {"port": "VSSL_PORT_HTTP", "grpc_port": "VSSL_PORT_GRPC", "metrics_port": "VSSL_PORT_METRICS"}
+"""Variables that are not `VSSL_` + the field's name."""
+
+OLD_PORTS = {"port": "VSSL_PORT", "grpc_port": "VSSL_GRPC_PORT"}
+"""What they were called before; a number there counts for one more release."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PORTS.get(field, PREFIX + field.upper())
+
+
+class Environment(PydanticBaseSettingsSource):
+    """The settings that are in the environment."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The variable's text, which pydantic reads as the field's type."""
+        text = os.environ.get(variable(field_name))
+        if text is None and field_name in OLD_PORTS:
+            old = os.environ.get(OLD_PORTS[field_name], "")
+            text = old if old.isdecimal() else None
+        return text, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """All that are there."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: text for name, text in found.items() if text is not None}
+
+
+def outdated() -> Iterator[str]:
+    """A line for each variable of an old name: that it is passed over, or how to call it now."""
+    for field, old in OLD_PORTS.items():
+        text = os.environ.get(old)
+        if text is None or (variable(field) in os.environ and text.isdecimal()):
+            continue
+        if text.isdecimal():
+            yield f"{old} is called {variable(field)} now; the old name goes with the next release"
+        else:
+            why = "that is Kubernetes' link to a Service, not a setting" if "://" in text else "it is no port"
+            yield f"{old}={text} is passed over: {why}; the port is set by {variable(field)}"
+
 
 class Settings(BaseSettings):
-    """Every field is the environment variable `VSSL_` + its name in capitals, and a flag of the same name."""
+    """Every field is an environment variable (see `variable`) and a flag of the same name."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the code says, over the environment."""
+        return init_settings, Environment(settings_cls)
 
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` or `::` for every interface."""
 
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
+
+    uds: Path | None = None
+    """Unix socket to listen on in place of `host` and `port`; gRPC and metrics still have their ports on `host`."""
+
+    root_path: str = Field("", pattern="^(/[^/?#]+)*$")
+    """Path under which a proxy publishes the server, `/embedder` for instance; it may pass it on or take it away."""
+
+    trusted_proxies: str | None = None
+    """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+
+    cors_origins: str | None = None
+    """Origins, separated by commas, whose pages may ask from a browser; `*` is every page. By default none may."""
 
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for gRPC; 0 picks a free one. Without it there is none."""
@@ -35,6 +103,9 @@ class Settings(BaseSettings):
 
     grpc_streams: int = Field(100, ge=1)
     """Requests of one gRPC connection at a time; a client keeps more back until some are answered."""
+
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port for `/metrics`, which then is nowhere else; 0 picks a free one. Without it metrics are on `port`."""
 
     workers: int = Field(1, ge=1)
     """Processes that serve behind one port, each with engines of its own."""
@@ -108,6 +179,9 @@ class Settings(BaseSettings):
     log_requests: bool = False
     """Write one line of JSON to standard error for each request."""
 
+    log_health: bool = True
+    """Of health and metrics too."""
+
     @model_validator(mode="after")
     def _a_certificate_has_its_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -127,6 +201,12 @@ class Settings(BaseSettings):
                 f"max_body_bytes ({self.max_body_bytes}) is over max_pending_bytes ({self.max_pending_bytes}): "
                 "a body of that length would never be admitted"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_process_has_the_unix_socket(self) -> Self:
+        if self.workers > 1 and self.uds is not None:
+            raise ValueError("--workers and --uds don't go together: the kernel deals out connections to ports alone")
         return self
 
     @model_validator(mode="after")
@@ -161,4 +241,4 @@ def _describe(place: tuple[int | str, ...], message: str) -> str:
     if not place:
         return message
     name = str(place[0]).lower()
-    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}): {message}"
+    return f"--{name.replace('_', '-')} ({variable(name)}): {message}"

@@ -3,25 +3,29 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import typer
 from prometheus_client.multiprocess import mark_process_dead
 
 from vssl.bundle import open_bundle
+from vssl.cli import INTERRUPTED
 from vssl.errors import VsslError
 from vssl.memory import cores
+from vssl_server.listening import bind
 from vssl_server.metrics import FOLDER
-from vssl_server.serving import bind, run
+from vssl_server.serving import ends, run
 from vssl_server.settings import Settings
 
 logger = logging.getLogger("vssl.server")
@@ -37,32 +41,36 @@ def run_workers(locations: Sequence[Path], settings: Settings) -> None:
     """
     for location in locations:
         open_bundle(location)  # so that a bad one is told once
+    workers = _Workers(locations)
+    for number in ends():
+        signal.signal(number, workers.stop)
     with ExitStack() as stack:
         ports = {"port": _hold(stack, settings.host, settings.port)}
-        if settings.grpc_port is not None:
-            ports["grpc_port"] = _hold(stack, settings.host, settings.grpc_port)
+        for name in ("grpc_port", "metrics_port"):
+            if (port := getattr(settings, name)) is not None:
+                ports[name] = _hold(stack, settings.host, port)
         # The processes share the cores, unless the user dealt them out.
         share = max(1, cores() // settings.workers)
         threads = {
             name: share for name in ("decode_threads", "engine_threads") if name not in settings.model_fields_set
         }
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vssl-metrics-"))
-        os.environ[FOLDER] = folder
-        _Workers(locations, settings.model_copy(update={**ports, **threads})).run()
+        workers.folder = os.environ[FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="vssl-metrics-"))
+        workers.run(settings.model_copy(update={**ports, **threads}))
 
 
 class _Workers:
-    def __init__(self, locations: Sequence[Path], settings: Settings) -> None:
-        self.locations, self.settings = locations, settings
+    def __init__(self, locations: Sequence[Path]) -> None:
+        self.locations = locations
         self.processes: dict[Connection, SpawnProcess] = {}
         self.ready: set[Connection] = set()
         self.announced = self.stopping = False
         self.failure: str | None = None
+        self.folder: str | None = None
 
-    def run(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.stop)
-        for _ in range(self.settings.workers):
+    def run(self, settings: Settings) -> None:
+        self.settings = settings
+        resource_tracker.ensure_running()  # else the first start does it, and unblocks what is blocked there
+        for _ in range(settings.workers):
             self.start()
         while self.processes:
             for pipe in wait(list(self.processes)):
@@ -72,16 +80,30 @@ class _Workers:
             raise VsslError(self.failure)
 
     def start(self) -> None:
+        if self.stopping:
+            return
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self.locations, self.settings))
+        # Ctrl-C reaches the whole group: the new process inherits that it is blocked until it can bear it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         process.start()
-        theirs.close()
         self.processes[ours] = process
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        theirs.close()
+        if self.stopping:  # since we began: `stop` did not know of this one
+            process.terminate()
 
-    def stop(self, *_: Any) -> None:  # noqa: ANN401 — a signal's number and frame
+    def stop(self, number: int | None = None, _: FrameType | None = None) -> None:
+        """As the handler of a signal, or because one of the processes never came to serve."""
+        if self.stopping and number == signal.SIGINT:
+            for process in list(self.processes.values()):
+                process.kill()
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            os._exit(INTERRUPTED)
         self.stopping = True
-        for process in self.processes.values():
+        for process in list(self.processes.values()):
             process.terminate()
 
     def hear(self, pipe: Connection) -> None:
@@ -98,7 +120,7 @@ class _Workers:
             self.failure = self.failure or text
             return
         self.ready.add(pipe)
-        if len(self.ready) == self.settings.workers and not self.announced:
+        if len(self.ready) == self.settings.workers and not self.announced and not self.stopping:
             self.announced = True
             typer.echo(text, err=True)
 
@@ -127,12 +149,19 @@ def _hold(stack: ExitStack, host: str, port: int) -> int:
 
 
 def _work(pipe: Connection, locations: Sequence[Path], settings: Settings) -> None:
+    # Until `run` has handlers: the process that started us tells us when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     try:
         run(locations, settings, lambda line: pipe.send((True, line)))
     except VsslError as error:
         pipe.send((False, str(error)))
         sys.exit(1)
+    finally:
+        if os.getppid() != multiprocessing.parent_process().pid:  # type: ignore[union-attr]
+            shutil.rmtree(os.environ[FOLDER], ignore_errors=True)  # it was killed, and we are all that is left
 
 
 def _end_with_parent(pipe: Connection) -> None:

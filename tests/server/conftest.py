@@ -22,10 +22,10 @@ from vssl.engine import Embeddings, Engine
 from vssl.preprocessing import decode
 from vssl_server.app import create_app
 from vssl_server.batcher import Infer, Pixels
+from vssl_server.listening import bind
 from vssl_server.model import Model
 from vssl_server.pool import Pool
 from vssl_server.protocol import Protocol
-from vssl_server.serving import bind
 from vssl_server.settings import Settings
 
 

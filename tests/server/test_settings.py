@@ -12,7 +12,7 @@ from tests.server.conftest import serving
 from vssl.bundle import Bundle
 from vssl.errors import UsageError
 from vssl_server.command import serve
-from vssl_server.settings import Settings, load_settings
+from vssl_server.settings import Settings, load_settings, outdated
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
 
@@ -29,13 +29,15 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
-    words = {"engine_threads": "by the model", "small_model": "by a timing", "grpc_port": "off", "log_requests": "off"}
+    words = {"engine_threads": "by the model", "small_model": "by a timing", "log_health": "on"}
+    words |= dict.fromkeys(("grpc_port", "metrics_port", "log_requests"), "off")
+    words |= dict.fromkeys(("uds", "root_path", "trusted_proxies", "cors_origins"), "none")
     words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "model_root", "tls_certificate", "tls_key"), "none")
     assert told == words.get(name, f"{default:g}" if isinstance(default, float) else str(default))
 
 
 def test_flags_win_over_the_environment_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VSSL_PORT", "7001")
+    monkeypatch.setenv("VSSL_PORT_HTTP", "7001")
     monkeypatch.setenv("VSSL_BATCH_SIZE", "5")
     monkeypatch.setenv("VSSL_SOMETHING_ELSE", "1")
     settings = load_settings({"port": 7002, "batch_size": None, "host": None})
@@ -43,10 +45,45 @@ def test_flags_win_over_the_environment_over_defaults(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
+    ("environment", "ports", "said"),
+    [
+        ({"VSSL_PORT_HTTP": "7001", "VSSL_PORT_GRPC": "7002", "VSSL_PORT_METRICS": "7003"}, (7001, 7002, 7003), []),
+        ({"VSSL_PORT": "7001"}, (7001, None, None), ["VSSL_PORT is called VSSL_PORT_HTTP now"]),
+        ({"VSSL_GRPC_PORT": "7002"}, (8000, 7002, None), ["VSSL_GRPC_PORT is called VSSL_PORT_GRPC now"]),
+        ({"VSSL_PORT": "1", "VSSL_PORT_HTTP": "7001"}, (7001, None, None), []),
+        (
+            {  # what Kubernetes sets for the Services vssl, vssl-grpc and vssl-metrics
+                "VSSL_PORT": "tcp://10.0.0.1:80",
+                "VSSL_PORT_80_TCP": "tcp://10.0.0.1:80",
+                "VSSL_SERVICE_HOST": "10.0.0.1",
+                "VSSL_SERVICE_PORT": "80",
+                "VSSL_GRPC_PORT": "tcp://10.0.0.2:8001",
+                "VSSL_METRICS_PORT": "tcp://10.0.0.3:9000",
+            },
+            (8000, None, None),
+            ["VSSL_PORT=tcp://10.0.0.1:80 is passed over: that is Kubernetes' link", "VSSL_GRPC_PORT=tcp://10.0.0.2"],
+        ),
+        ({"VSSL_PORT": "http"}, (8000, None, None), ["VSSL_PORT=http is passed over: it is no port"]),
+    ],
+)
+def test_the_variables_of_the_ports(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], ports: tuple[int | None, ...], said: list[str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings({})
+    assert (settings.port, settings.grpc_port, settings.metrics_port) == ports
+    lines = list(outdated())
+    assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("VSSL_PORT", "70000", r"--port \(VSSL_PORT\): .*65535"),
-        ("VSSL_PORT", "http", r"--port \(VSSL_PORT\)"),
+        ("VSSL_PORT_HTTP", "70000", r"--port \(VSSL_PORT_HTTP\): .*65535"),
+        ("VSSL_PORT_HTTP", "http", r"--port \(VSSL_PORT_HTTP\)"),
+        ("VSSL_PORT_METRICS", "-1", r"--metrics-port \(VSSL_PORT_METRICS\)"),
+        ("VSSL_ROOT_PATH", "vssl/", r"--root-path \(VSSL_ROOT_PATH\)"),
         ("VSSL_DEADLINE_SECONDS", "nan", r"--deadline-seconds \(VSSL_DEADLINE_SECONDS\)"),
         ("VSSL_DEADLINE_SECONDS", "inf", r"--deadline-seconds \(VSSL_DEADLINE_SECONDS\)"),
         ("VSSL_QUEUE_IMAGES", "10", r"max_images \(256\) is over queue_images \(10\)"),
