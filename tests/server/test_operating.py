@@ -36,6 +36,12 @@ def test_head_of_health_is_get_without_its_body(address: tuple[str, int], path: 
             assert head.headers["content-length"] == got.headers["content-length"]
 
 
+def announced(process: "subprocess.Popen[str]") -> str:
+    """The line that says where it serves; before it stands what was decided about the engine's threads."""
+    assert process.stderr is not None
+    return next(line for line in iter(process.stderr.readline, "") if " serving " in line)
+
+
 ROUTES = {
     "/v1/embed": "OPTIONS, POST",
     "/v1/models": "GET, HEAD, OPTIONS",
@@ -97,9 +103,8 @@ def test_a_unix_socket_in_place_of_a_port_and_metrics_on_their_own(tiny_bundle: 
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))  # what a server that was killed leaves behind
     with vssl_serve(tiny_bundle.location, "--uds", str(path), "--metrics-port", "0") as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
         try:
+            line = announced(process)
             assert line.startswith(f"vssl: serving tiny on unix:{path}, metrics on http://127.0.0.1:")
             with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url="http://x") as client:
                 assert client.post("/v1/embed", content=png(1), headers=PNG).status_code == 200
@@ -263,7 +268,7 @@ def test_a_second_interruption_ends_what_is_closing(tiny_bundle: Bundle) -> None
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            assert "serving" in process.stderr.readline()
+            announced(process)
             process.send_signal(signal.SIGINT)
             assert process.stderr.readline() == "closing\n"
             process.send_signal(signal.SIGINT)
@@ -274,7 +279,10 @@ def test_a_second_interruption_ends_what_is_closing(tiny_bundle: Bundle) -> None
 
 def test_http_drains_while_grpc_does(tiny_bundle: Bundle) -> None:
     """A call whose message never comes is in flight over gRPC for the whole deadline; HTTP does not wait for that."""
-    grpc = pytest.importorskip("grpc")
+    pytest.importorskip("grpc_health")
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
     release = threading.Event()
 
     def never() -> Iterator[bytes]:
@@ -285,7 +293,8 @@ def test_http_drains_while_grpc_does(tiny_bundle: Bundle) -> None:
         with grpc.insecure_channel(server.line.partition("grpc://")[2].strip()) as channel:
             grpc.channel_ready_future(channel).result(60)
             call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer").future(never())
-            threading.Event().wait(0.2)  # for its head to be there
+            # What comes behind its head on the connection is answered: so the head is there.
+            assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60).status == 1
             stop_listening(server)
             assert not call.done()
             call.cancel()
