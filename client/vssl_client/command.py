@@ -98,7 +98,9 @@ def embed(
             if not (url or bundle or quiet or json):
                 typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             if dry_run:
-                _tell_plan(plan(images, out, embedder, format=format.value, choice=choice), out, json)
+                _tell_plan(
+                    plan(images, out, embedder, format=format.value, overwrite=overwrite, choice=choice), out, json
+                )
                 return
             work = None
             if engine is EngineChoice.RAY and bundle is not None:

@@ -11,11 +11,15 @@ BLOCK = 4096
 
 
 class DonePaths:
-    """A set of paths in 16 bytes each: ten million take 160 MB, a set of texts would take more than a gigabyte."""
+    """A set of paths in 16 bytes each: ten million take 160 MB, a set of texts would take more than a gigabyte.
+
+    `repeated` counts those that came again.
+    """
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._digests = np.fromiter(map(_digest, paths), "S16")
         self._digests.sort()
+        self.repeated = int((self._digests[1:] == self._digests[:-1]).sum())
 
     def missing(self, paths: Iterable[str]) -> Iterator[str]:
         """Those of `paths` that are not in the set, in order, lazily."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vssl.errors import UsageError
+from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl.sources import Source, no_images
 from vssl_client.done import DonePaths
@@ -134,7 +134,7 @@ def embed_source(
     work = work or in_threads(source, embedder)
     with _opened(out, written, origin, overwrite) as parts:
         earlier = _earlier(parts, written, source, embedder, summary, choice)
-        done = DonePaths(earlier.paths())
+        done = _done(out, earlier)
         summary.changed, summary.changes = earlier.difference.count, earlier.difference.paths
         reporter.begin(summary.embedded + summary.failed, summary.failed)
         writer = PartWriter(out, written, origin, parts)
@@ -155,7 +155,13 @@ def embed_source(
 
 
 def plan(
-    source: Source, out: Path, embedder: Embedder, *, format: FormatName = "parquet", choice: Choice = EVERYTHING
+    source: Source,
+    out: Path,
+    embedder: Embedder,
+    *,
+    format: FormatName = "parquet",
+    overwrite: bool = False,
+    choice: Choice = EVERYTHING,
 ) -> Plan:
     """What `embed_source` would do; nothing is written.
 
@@ -165,9 +171,10 @@ def plan(
     """
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
-    parts = _checked_parts(out, written, origin) if out.exists() else []
+    _check_folder(out, written)
+    parts = _checked_parts(out, written, origin) if out.exists() and not overwrite else []
     earlier = _earlier(parts, written, source, embedder, summary, choice)
-    done = DonePaths(earlier.paths())
+    done = _done(out, earlier)
     images = 0
 
     def counted() -> Iterator[str]:
@@ -222,6 +229,16 @@ def _earlier(
 ) -> Earlier:
     reader = Reader(source, embedder.max_image_bytes())
     return Earlier(parts, format, source, reader, summary.add, choice.retry_failed, choice.changed, choice.limit)
+
+
+def _done(out: Path, earlier: Earlier) -> DonePaths:
+    done = DonePaths(earlier.paths())
+    if done.repeated:
+        raise VsslError(
+            f"{out}: {done.repeated:,} images have more than one row; is a part there twice, under two names? "
+            "Move the copy out of the folder"
+        )
+    return done
 
 
 def _embed_again(

@@ -170,9 +170,10 @@ def test_failures_are_tried_again_if_asked_and_nothing_else_is(
         for path in bad[:2]:
             path.unlink()
             path.write_bytes(images[int(path.stem)])
-        assert plan(open_source(str(folder)), out, local, format=format, choice=Choice(retry_failed=True)) == Plan(
-            48, 48, 0, 3
-        )
+        source = open_source(str(folder))
+        assert plan(source, out, local, format=format, choice=Choice(retry_failed=True)) == Plan(48, 48, 0, 3)
+        assert plan(source, out, local, format=format) == Plan(48, 48, 3, 0)
+        assert plan(source, out, local, format=format, overwrite=True) == Plan(48, 0, 0, 48)
         assert embed(folder, out, local, format, retry_failed=True, limit=1).new == 1
         done = embed(folder, out, local, format, retry_failed=True)
         assert (done.embedded, done.failed, done.new) == (47, 1, 2)
@@ -247,6 +248,9 @@ def test_a_copy_of_a_part_is_refused(format: FormatName, tmp_path: Path, local: 
             read_embeddings(out)
         (out / name).unlink()
     assert len(read_embeddings(out)) == 20
+    shutil.copy(out / f"part-000000.{format}", out / f"part-000007.{format}")
+    with pytest.raises(VsslError, match="16 images have more than one row"):
+        embed(folder, out, local, format)
 
 
 @pytest.mark.parametrize("format", FORMATS)
