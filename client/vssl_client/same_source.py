@@ -1,7 +1,7 @@
 """Whether a folder of embeddings is of the images that a source holds now.
 
 A source is known by its name, and two folders may have the same one. So what is done is compared with what is there:
-the sizes of some files, of all where an archive lists them, and the content of a few.
+the sizes of some files, of more where an archive lists them, and the content of a few.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,6 +22,10 @@ from vssl_client.reading import READERS, read_file
 SIZES = 10_000
 HASHES = 64
 """Files that are compared by size, and those that are read and compared by SHA-256."""
+
+LISTED = 100_000
+"""Where an archive lists sizes, so many are compared, and of more a share that falls: to look ten million up would take
+minutes."""
 
 OTHER = 0.1
 """Where more of them differ, it is another source."""
@@ -65,7 +69,7 @@ class Comparison:
         self._most = HASHES if source.lists_sizes else SIZES
         self._kept: list[tuple[float, _Row]] = []
         self._highest = 1.0
-        self._sizes = Difference()
+        self._sizes, self._seen = Difference(), 0
 
     def add(self, part: Path, paths: Sequence[str], sizes: npt.NDArray[np.int64]) -> None:
         """See the rows of a part: each path, and the bytes of its file, −1 where they are not known."""
@@ -75,7 +79,9 @@ class Comparison:
         if len(self._kept) > 2 * self._most:
             self._trim()
         if self._source.lists_sizes:
-            known = [(path, size) for path, size in zip(paths, sizes.tolist(), strict=True) if size >= 0]
+            self._seen += len(paths)
+            looked = np.flatnonzero((sizes >= 0) & (draws <= LISTED / self._seen)).tolist()
+            known = [(paths[row], int(sizes[row])) for row in looked]
             self._compare_sizes(known, map(self._size, (path for path, _ in known)))
 
     def finish(self) -> Difference:
