@@ -432,6 +432,23 @@ def test_a_job_killed_while_it_writes_a_part_leaves_no_half_part(
     assert list(out.glob(".*")) == []
 
 
+def test_a_job_killed_while_it_writes_a_part_again_leaves_the_old_one(
+    folder: Path, tmp_path: Path, bundle: Path, tiny_bundle: Bundle
+) -> None:
+    out = tmp_path / "out"
+    line: list[str | Path] = ["embed", folder, "--bundle", bundle, "-o", out]
+    (folder / "03.png").write_bytes(b"")
+    vssl(*line, status=1)
+    before = {part.name: part.read_bytes() for part in parts_of(out)}
+    (folder / "03.png").write_bytes(pictures(20)[3])
+    at_once = KILLED_WHILE_WRITING.replace("== 3", "== 1")
+    vssl(*line, "--retry-failed", status=-signal.SIGKILL, before=at_once)
+    assert {part.name: part.read_bytes() for part in parts_of(out)} == before
+    vssl(*line, "--retry-failed")
+    assert_same(read_embeddings(out), oracle(tiny_bundle, pictures(20)))
+    assert list(out.glob(".*")) == []
+
+
 def interrupted(process: "subprocess.Popen[str]") -> str:
     """What a process prints when it is interrupted, which must end it at once."""
     process.send_signal(signal.SIGINT)
