@@ -1,8 +1,9 @@
 """Ten minutes at twice the load that the server sustains, a tenth of the requests bad; every answer is checked.
 
-Bad requests are corrupt (422), too large (413), slow (a body that stops half way: 408), or aborted by their client. The
-rest must be answered with the vector that the engine itself gives for their image, or with 429. Afterwards the server
-must be as large as before to 5 %, ready, and idle. Exit status 1 where one of these does not hold.
+Bad requests are corrupt (422), too large (413), slow (a body that stops half way: 408), aborted by their client, small
+gzips of much JSON (413 or 422), or forms that are cut short (400). The rest must be answered with the vector that the
+engine itself gives for their image, or with 429. Afterwards the server must be as large as before to 5 %, ready, and
+idle. Exit status 1 where one of these does not hold.
 
 As every HTTP client does, the load sends a request once more, on a new connection, where the kept one that it was sent
 on was closed before any byte of an answer came: the server may end an idle connection just as a request sets out on
@@ -11,6 +12,7 @@ it, and neither side can know. These are counted (`sent_again`); anything else t
 
 import asyncio
 import base64
+import gzip
 import itertools
 import json
 import random
@@ -40,8 +42,28 @@ RECEIVE_SECONDS = 2
 TOLERANCE = 1e-4
 """Between a batch of one and a batch of many."""
 GROWTH = 1.05
-EXPECTED = {"good": (200, 429), "corrupt": (422, 429), "huge": (413,), "slow": (408,), "aborted": (0,)}
+EXPECTED = {
+    **{"good": (200, 429), "corrupt": (422, 429), "huge": (413,), "slow": (408,), "aborted": (0,)},
+    **{"packed": (413, 422), "cut": (400,)},
+}
 """The statuses that each kind of request may get; 0: no answer is waited for."""
+BAD = tuple(kind for kind in EXPECTED if kind != "good")
+WHOLE = ("good", "corrupt", "packed", "cut")
+"""Kinds whose body is sent and read to its end, so that their connection can be used again."""
+PACKED = [
+    gzip.compress(f'{{"images": [""], "{name}": [{"1," * count}1]}}'.encode())
+    for name in ("fields", "images")
+    for count in (30_000, 400_000)
+]
+"""A few hundred bytes each."""
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+IMAGE = ("Content-Type: image/png",)
+HEADERS = {
+    "packed": ("Content-Type: application/json", "Content-Encoding: gzip"),
+    "cut": ("Content-Type: multipart/form-data; boundary=x",),
+}
 
 
 class ClosedIdleError(Exception):
@@ -62,7 +84,7 @@ class Soak:
 
     async def any_request(self) -> None:
         """One request, in nine of ten a good one."""
-        kind = "good" if self._random.random() < 0.9 else self._random.choice(("corrupt", "huge", "slow", "aborted"))
+        kind = "good" if self._random.random() < 0.9 else self._random.choice(BAD)
         await self.request(kind)
 
     async def request(self, kind: str) -> None:
@@ -73,10 +95,14 @@ class Soak:
             body = body[: len(body) // 3]
         elif kind == "huge":
             body = bytes(MAX_BODY + 1)
+        elif kind == "packed":
+            body = self._random.choice(PACKED)
+        elif kind == "cut":
+            body = FORM + body
         begun = time.monotonic()
         try:
             try:
-                status, content = await self._exchange(kind, body, again=kind in ("good", "corrupt"))
+                status, content = await self._exchange(kind, body, again=kind in WHOLE)
             except ClosedIdleError:
                 self.counts["sent_again"] += 1
                 status, content = await self._exchange(kind, body, again=False)
@@ -132,7 +158,7 @@ class Soak:
         reader, writer = self._idle.pop() if kept else await asyncio.open_connection(self.host, self.port)
         done = False
         try:
-            writer.write(head(len(body)))
+            writer.write(head(len(body), *HEADERS.get(kind, IMAGE)))
             writer.write(body[: len(body) // 2] if kind in ("slow", "aborted") else body)
             if kind == "aborted":
                 await writer.drain()
@@ -152,12 +178,10 @@ class Soak:
                 writer.close()
 
 
-def head(length: int) -> bytes:
+def head(length: int, *headers: str) -> bytes:
     """Of a request for one embedding in base64."""
-    return (
-        "POST /v1/embed?fields=embedding&encoding=base64 HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-        f"Content-Length: {length}\r\n\r\n"
-    ).encode()
+    first = ("POST /v1/embed?fields=embedding&encoding=base64 HTTP/1.1", "Host: x", f"Content-Length: {length}")
+    return "\r\n".join((*first, *headers, "", "")).encode()
 
 
 async def answer(reader: asyncio.StreamReader, first: bytes) -> tuple[int, bytes]:
@@ -182,6 +206,8 @@ async def soak(url: str, pid: int, bundle: Path, seconds: float) -> Row:
     truth = Engine(opened)(np.stack([decode(data, opened.manifest.preprocessing) for data in files])).embedding
     load = Soak(url, files, truth)
     sustained = await load.closed(32, min(10.0, seconds / 4))
+    # Each thread that unpacks keeps a heap of its own: all are there before the memory is watched.
+    await asyncio.gather(*(load.request("packed") for _ in range(500)))
     sizes: list[float] = []
 
     async def watch() -> None:
