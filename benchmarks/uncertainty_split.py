@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.report import DEMO_DATA
-from benchmarks.variants import MonteCarloHead, OrderedHead
+from benchmarks.variants import MonteCarloHead, OrderedHead, UnmaskedHead
 from vssl.conformal import coverage_and_size
 from vssl.degradations import DEGRADATIONS, degrade
 from vssl.engine import Embeddings
@@ -44,6 +44,7 @@ VARIANTS: Mapping[str, tuple[type[VarianceTraining], Sequence[str]]] = {
     "clean target, no detail": (VarianceTraining, ["variance.target=clean", "variance.detail=false"]),
     "clean target, loss ordering": (OrderedHead, ["variance.target=clean"]),
     "neighbour target": (VarianceTraining, ["variance.target=neighbour"]),
+    "neighbour target, clean views contrasted": (UnmaskedHead, ["variance.target=neighbour"]),
     "neighbour target, no contrast": (VarianceTraining, ["variance.target=neighbour", "variance.contrast=0"]),
     "MC-InfoNCE": (MonteCarloHead, ["variance.contrast=0"]),
 }

@@ -98,6 +98,14 @@ class OrderedHead(VarianceTraining):
         return super().loss(log_variance, mean, target, degraded, draws) + ordering
 
 
+class UnmaskedHead(VarianceTraining):
+    """The recipe's head, its contrast with views that nothing struck too: clean pictures are pulled together."""
+
+    def loss(self, log_variance: Tensor, mean: Tensor, target: Tensor, degraded: Tensor, draws: Generator) -> Tensor:
+        """See `VarianceTraining.loss`."""
+        return super().loss(log_variance, mean, target, torch.ones_like(degraded), draws)
+
+
 class MonteCarloHead(VarianceTraining):
     """MC-InfoNCE in the place of the likelihood."""
 
