@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -24,6 +24,14 @@ from vssl.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 __all__ = ["MANIFEST", "Bundle", "Manifest", "manifest_id", "open_bundle", "replaceable", "write_bundle"]
 
 MAX_MANIFEST_BYTES = 16 * 2**20
+
+MAX_BUNDLE_BYTES = 16 * 2**30
+"""All files of a bundle together, unpacked."""
+
+MAX_RATIO, SMALL_BYTES = 20, 2**20
+"""A member of an archive unpacks to at most so many times its packed size, once over some size: weights hardly shrink."""
+
+CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,28 @@ class Bundle:
         record = self.manifest.files[name]
         data = _read(self.location, name, record.bytes)
         if len(data) != record.bytes or hashlib.sha256(data).hexdigest() != record.sha256:
-            raise BundleError(
-                f"{self.location}: {name} does not match its hash in {MANIFEST}; copy or export the bundle again"
-            )
+            raise self._changed(name)
         return data
+
+    def verify(self, name: str) -> None:
+        """Check one listed file against the manifest, a chunk at a time.
+
+        Raises:
+            BundleError: the file is missing or has changed.
+        """
+        record = self.manifest.files[name]
+        digest, length = hashlib.sha256(), 0
+        with _opened(self.location, name) as file:
+            while length <= record.bytes and (chunk := file.read(CHUNK_BYTES)):
+                digest.update(chunk)
+                length += len(chunk)
+        if length != record.bytes or digest.hexdigest() != record.sha256:
+            raise self._changed(name)
+
+    def _changed(self, name: str) -> BundleError:
+        return BundleError(
+            f"{self.location}: {name} does not match its hash in {MANIFEST}; copy or export the bundle again"
+        )
 
 
 def open_bundle(location: str | os.PathLike[str]) -> Bundle:
@@ -66,8 +92,11 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
             raise BundleError(
                 f"{location}: {name} is there twice, or not listed in {MANIFEST}; export the bundle again"
             )
+    total = sum(record.bytes for record in bundle.manifest.files.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{location}: its files are {total:,} bytes, over the limit of {MAX_BUNDLE_BYTES:,}")
     for name in bundle.manifest.files:
-        bundle.read(name)
+        bundle.verify(name)
     return bundle
 
 
@@ -157,6 +186,17 @@ def _first(error: ValueError) -> str:
 
 def _read(location: Path, name: str, most: int) -> bytes:
     """At most `most` + 1 bytes of one file of the bundle: one byte too many is enough to see that it is too long."""
+    with _opened(location, name) as file:
+        return file.read(most + 1)
+
+
+@contextmanager
+def _opened(location: Path, name: str) -> Iterator[IO[bytes]]:
+    """One file of the bundle, open for reading.
+
+    Raises:
+        BundleError: it is missing, leads out of the bundle, or is packed as no file of a bundle is.
+    """
     if location.is_dir():
         path = location / name
         if not path.is_file():
@@ -164,12 +204,19 @@ def _read(location: Path, name: str, most: int) -> bytes:
         if not path.resolve().is_relative_to(location.resolve()):
             raise BundleError(f"{location}: {name} is a link that leads out of the bundle")
         with path.open("rb") as file:
-            return file.read(most + 1)
+            yield file
+        return
     with _archive(location, name) as archive:
         if name not in archive.namelist():
             raise BundleError(f"{location}: {name} is missing at the top of the archive; it is no bundle")
-        with archive.open(name) as member:
-            return member.read(most + 1)
+        about = archive.getinfo(name)
+        if about.file_size > max(SMALL_BYTES, MAX_RATIO * about.compress_size):
+            raise BundleError(
+                f"{location}: {name} unpacks to more than {MAX_RATIO} times its size, as no file of a bundle does; "
+                "export the bundle again"
+            )
+        with archive.open(about) as member:
+            yield member
 
 
 def _unlisted(location: Path, listed: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vssl.calibration import at
 from vssl.conformal import prediction_sets
+from vssl.errors import UsageError
 from vssl.manifest import GalleryCalibration
 from vssl.measures import NEIGHBOURS, Floats, Integers, Neighbours, nearest
 
@@ -115,6 +116,9 @@ def judge_matches(
     """
     logits = matches.evidence @ np.array(calibration.weights) + calibration.bias
     p_correct = at(calibration.p_correct, logits)
+    for name, level, known in (("risk", risk, calibration.risk), ("alpha", alpha, calibration.conformal)):
+        if level not in known:
+            raise UsageError(f"the bundle is not calibrated for {name} {level}; there are: {', '.join(sorted(known))}")
     threshold = calibration.risk[risk]
     refused = p_correct < 0.5 if ood is None else (p_correct < 0.5) | ood
     reached = np.zeros(len(logits), np.bool_) if threshold is None else p_correct >= threshold

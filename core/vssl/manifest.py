@@ -151,6 +151,10 @@ class Quantile(Frozen):
     tie: Share
 
 
+Level = Annotated[str, StringConstraints(pattern=r"^0\.[0-9]{1,6}$")]
+"""A part of 1 as text, such as "0.05"."""
+
+
 class GalleryCalibration(Frozen):
     """What a match in a labelled gallery is worth: logistic on four numbers, then isotonic (docs/uncertainty.md).
 
@@ -167,8 +171,8 @@ class GalleryCalibration(Frozen):
     p_correct: Curve
     low: Curve
     high: Curve
-    conformal: dict[str, Quantile]
-    risk: dict[str, float | None]
+    conformal: dict[Level, Quantile]
+    risk: dict[Level, Share | None]
     measured: dict[str, float]
     created: str
 

@@ -233,15 +233,19 @@ def last_figures(run: Run) -> dict[str, float]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it runs from one."""
+    """The commit of the checkout that this code runs from, if it runs from one.
+
+    Installed into a virtual environment, it may lie in a repository of the user's, which does not track it.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip() or None
