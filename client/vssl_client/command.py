@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vssl.cli import echo
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -96,7 +98,7 @@ def embed(
             images = stack.enter_context(closing(_open_source(source)))
             embedder = stack.enter_context(_open_embedder(url, bundle, options))
             if not (url or bundle or quiet or json):
-                typer.echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
+                echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             if dry_run:
                 _tell_plan(
                     plan(images, out, embedder, format=format.value, overwrite=overwrite, choice=choice), out, json
@@ -126,14 +128,12 @@ def embed(
         interrupted.exit_status = INTERRUPTED
         raise interrupted from None
     if json:
-        typer.echo(_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
+        echo(_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
     elif not quiet:
-        typer.echo(
-            f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)"
-        )
+        echo(f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)")
     passed = images.passed_over.told()
     if passed and not (json or quiet or strict):
-        typer.echo(passed)
+        echo(passed)
     wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.told_unreadable()]
     if any(wrong) or (strict and passed):
         raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
@@ -207,9 +207,9 @@ def _tell_plan(plan: "Plan", out: Path, json: bool) -> None:
     from json import dumps
 
     if json:
-        typer.echo(dumps({"out": os.fsencode(out).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
+        echo(dumps({"out": os.fsencode(out).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
     else:
-        typer.echo(
+        echo(
             f"{out}: {plan.images:,} images in the source, {plan.done:,} rows, {plan.failed:,} of them failed; "
             f"{plan.to_embed:,} to embed; nothing was done"
         )

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vssl.cli import echo
+
 
 def neighbours(
     queries: Annotated[Path, typer.Argument(help="Folder that `vssl embed` wrote: the images to look up.")],
@@ -34,24 +36,9 @@ def neighbours(
     stored = open_gallery(queries, gallery)
     known_labels = read_labels(stored, bundle) if labels else None
     if known_labels is not None and known_labels.why_not is not None:
-        typer.echo(f"vssl: p_correct is null: {known_labels.why_not}", err=True)
+        echo(f"vssl: p_correct is null: {known_labels.why_not}", err=True)
     failures: list[int] = []
     for row in looked_up(queries, stored, k, known_labels, f"{alpha:g}", f"{risk:g}", failures):
-        if not _printed(json.dumps(row, ensure_ascii=False) if as_json else told(row)):
-            return
+        echo(json.dumps(row, ensure_ascii=False) if as_json else told(row))
     if sum(failures):
-        typer.echo(f"vssl: {sum(failures):,} images of {queries} have no embedding and no row", err=True)
-
-
-def _printed(line: str) -> bool:
-    """Print a line; whether there is still somebody who reads: `head` may have had enough."""
-    import os
-    import sys
-
-    try:
-        typer.echo(line)
-    except BrokenPipeError:
-        # Python flushes once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        echo(f"vssl: {sum(failures):,} images of {queries} have no embedding and no row", err=True)

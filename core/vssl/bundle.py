@@ -29,7 +29,7 @@ MAX_BUNDLE_BYTES = 16 * 2**30
 """All files of a bundle together, unpacked."""
 
 MAX_RATIO, SMALL_BYTES = 20, 2**20
-"""A member of an archive unpacks to at most so many times its packed size, once over some size: weights hardly shrink."""
+"""A member of an archive, once over some size, unpacks to at most so many times its own: weights hardly shrink."""
 
 CHUNK_BYTES = 2**20
 

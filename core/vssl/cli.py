@@ -5,6 +5,11 @@ at the top and everything else inside the function, so that `vssl --help` stays 
 """
 
 import functools
+import io
+import json
+import os
+import select
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, distribution
 from typing import Any
@@ -18,10 +23,41 @@ OUR_PACKAGES = ("vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_exp
 INTERRUPTED = 130
 
 
+def printable(text: str) -> str:
+    """The text with control characters but tab and line feed escaped as in JSON: no name may drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a line for people; file names in it are harmless (`printable`)."""
+    typer.echo(printable(text), err=err)
+
+
 def fail(message: str, status: int) -> typer.Exit:
     """Print `message` on standard error and return the exit to raise."""
-    typer.echo(f"vssl: {message}", err=True)
+    echo(f"vssl: {message}", err=True)
     return typer.Exit(status)
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads our standard output any more, as behind `| head`."""
+    if not hasattr(select, "poll") or sys.stdout is None:
+        return False
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # errors are told in any case
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):  # closed
+        return True
+
+
+def end_quietly() -> typer.Exit:
+    """The exit of a command whose reader has seen enough; what is still in the buffer goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    return typer.Exit(0)
 
 
 def guarded(command: Callable[..., None], entry: EntryPoint) -> Callable[..., None]:
@@ -31,6 +67,8 @@ def guarded(command: Callable[..., None], entry: EntryPoint) -> Callable[..., No
     def run(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 — the signature is the command's own
         try:
             command(*args, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, and not when Python ends, where a broken pipe is a traceback
         except VsslError as error:
             raise fail(str(error), error.exit_status) from None
         except ModuleNotFoundError as error:
@@ -40,6 +78,8 @@ def guarded(command: Callable[..., None], entry: EntryPoint) -> Callable[..., No
             message = f"`vssl {entry.name}` needs {error.name}, which is not installed: pip install 'vssl[{extras}]'"
             raise fail(message, 2) from None
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and reader_is_gone():
+                raise end_quietly() from None
             where = f": {error.filename}" if error.filename else ""
             raise fail(f"{error.strerror or str(error) or type(error).__name__}{where}", 1) from None
         except KeyboardInterrupt:
@@ -72,6 +112,10 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `vssl` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a character gets its escape: a name must not end a job. Closed, it is None.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     build_app()()
 
 

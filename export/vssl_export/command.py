@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vssl.cli import echo
+
 if TYPE_CHECKING:
     from vssl.manifest import Precision
 
@@ -70,8 +72,8 @@ def export(
             )
             parity = manifest.models["fp32"].parity
             if manifest.provenance.checkpoint is not None:
-                typer.echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
-            typer.echo(
+                echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
+            echo(
                 f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
                 f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
                 f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
@@ -79,13 +81,11 @@ def export(
             )
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)
-            typer.echo(
-                f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True
-            )
+            echo(f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True)
         if torch is not None:
             from vssl_export.weights import write_weights
 
-            typer.echo(f"vssl: {torch} holds the weights of {write_weights(source, torch)}", err=True)
+            echo(f"vssl: {torch} holds the weights of {write_weights(source, torch)}", err=True)
 
 
 def _precisions(text: str) -> "list[Precision]":
@@ -114,8 +114,8 @@ def calibrate(
     from vssl_export.description import describe_calibration
 
     manifest = run(bundle, data, labels)
-    typer.echo("\n".join(f"{name:<15} {value}" for name, value in describe_calibration(manifest)))
-    typer.echo(f"vssl: {bundle} is calibrated, its id is {manifest.id[:12]} now; next: vssl serve {bundle}", err=True)
+    echo("\n".join(f"{name:<15} {value}" for name, value in describe_calibration(manifest)))
+    echo(f"vssl: {bundle} is calibrated, its id is {manifest.id[:12]} now; next: vssl serve {bundle}", err=True)
 
 
 def info(
@@ -134,11 +134,11 @@ def info(
     opened = open_bundle(bundle or default_bundle())
     path, manifest = str(opened.location.resolve()), opened.manifest
     if as_json:
-        typer.echo(json.dumps({"path": path, **manifest.model_dump(mode="json")}, indent=2))
+        echo(json.dumps({"path": path, **manifest.model_dump(mode="json")}, indent=2))
         return
-    typer.echo(f"{'path':<15} {path}\n{describe(manifest)}")
+    echo(f"{'path':<15} {path}\n{describe(manifest)}")
     if CARD in manifest.files:
-        typer.echo(f"\n{opened.read(CARD).decode(errors='replace')}")
+        echo(f"\n{opened.read(CARD).decode(errors='replace')}")
 
 
 def verify(
@@ -153,7 +153,7 @@ def verify(
 
     failed = []
     for check in checks(bundle, data):
-        typer.echo(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
+        echo(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
         failed += [] if check.passed else [check.name]
     if failed:
         raise VsslError(f"{bundle}: failed {', '.join(failed)}")

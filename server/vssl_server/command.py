@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vssl.cli import echo
+
 
 def serve(
     bundles: Annotated[
@@ -86,5 +88,5 @@ def default_model() -> Path:
     from vssl.default import default_bundle
 
     location = default_bundle()
-    typer.echo("vssl: no bundle named, so this is the default model; `vssl info` says what it is good for", err=True)
+    echo("vssl: no bundle named, so this is the default model; `vssl info` says what it is good for", err=True)
     return location

@@ -14,12 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
 
-import typer
 import uvicorn
 from fastapi import FastAPI
 
 from vssl.bundle import open_bundle
-from vssl.cli import INTERRUPTED
+from vssl.cli import INTERRUPTED, echo
 from vssl.errors import UsageError, VsslError
 from vssl_server import health
 from vssl_server.app import create_app
@@ -45,7 +44,7 @@ LAST_SECONDS = 5.0
 
 def say(line: str) -> None:
     """Write a line to standard error."""
-    typer.echo(line, err=True)
+    echo(line, err=True)
 
 
 def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str], object] = say) -> None:

@@ -16,11 +16,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 
-import typer
 from prometheus_client.multiprocess import mark_process_dead
 
 from vssl.bundle import open_bundle
-from vssl.cli import INTERRUPTED
+from vssl.cli import INTERRUPTED, echo
 from vssl.errors import VsslError
 from vssl.memory import cores
 from vssl_server.listening import bind
@@ -122,7 +121,7 @@ class _Workers:
         self.ready.add(pipe)
         if len(self.ready) == self.settings.workers and not self.announced and not self.stopping:
             self.announced = True
-            typer.echo(text, err=True)
+            echo(text, err=True)
 
     def ended(self, pipe: Connection) -> None:
         process, was_ready = self.processes.pop(pipe), pipe in self.ready

@@ -1,5 +1,6 @@
 """A bundle comes back as it was written, or is refused by name; writing one never costs the one before."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import stat
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -218,7 +220,39 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
         open_bundle(folder)
 
 
-def test_a_bomb_is_unpacked_no_further_than_the_manifest_says(folder: Path) -> None:
+def claims(folder: Path, data: bytes) -> None:
+    """Let the manifest say that the model is `data`."""
+
+    def change(fields: dict[str, Any]) -> None:
+        fields["files"]["model.onnx"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    rewrite(folder, change)
+
+
+def test_a_bomb_that_the_manifest_vouches_for_is_not_unpacked(folder: Path) -> None:
+    data = bytes(50_000_000)
+    claims(folder, data)
+    (folder / "model.onnx").write_bytes(data)
+    tracemalloc.start()
+    open_bundle(folder)
+    assert tracemalloc.get_traced_memory()[1] < len(data) / 2  # hashed in chunks
+    tracemalloc.stop()
+    packed = folder.parent / "bomb.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (MANIFEST, NOTES, "model.onnx"):
+            archive.write(folder / name, name)
+    with pytest.raises(BundleError, match=r"model\.onnx unpacks to more than 20 times its size"):
+        open_bundle(packed)
+
+
+def test_a_bundle_is_bounded_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vssl.bundle.MAX_BUNDLE_BYTES", 10)
+    with pytest.raises(BundleError, match="over the limit of 10"):
+        open_bundle(folder)
+
+
+def test_a_bomb_is_unpacked_no_further_than_the_manifest_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vssl.bundle.MAX_RATIO", 10_000)
     packed = folder.parent / "bomb.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(folder / MANIFEST, MANIFEST)

@@ -172,6 +172,49 @@ def test_ctrl_c_while_a_command_works() -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import sys; [typer.echo('x' * 1000) for _ in range(1000)]",
+        "sys.stdin.read(); typer.echo('after its reader has gone')",  # in the buffer until the end
+    ],
+    ids=["while it writes", "at its end"],
+)
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(body: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STAND_IN.format(body=body), "try"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdin is not None
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_a_connection_that_breaks_is_an_error() -> None:
+    assert attempt("raise BrokenPipeError(errno.EPIPE, 'Broken pipe')").returncode == 1
+
+
+def test_no_name_drives_the_terminal() -> None:
+    done = attempt(r"raise VsslError('\x1b]0;owned\x07\x9b31m is no image, \u202egnp.exe neither; \u00e9 is fine')")
+    assert done.stderr == "vssl: \\u001b]0;owned\\u0007\\u009b31m is no image, \\u202egnp.exe neither; é is fine\n"
+
+
+def test_a_terminal_that_lacks_a_character_shows_its_escape() -> None:
+    code = "import sys; sys.argv[1:] = ['try']\n" + STAND_IN.format(body="cli.echo('日.png é')").replace(
+        "\napp()\n", "\nimport vssl.cli; cli.build_app = lambda: app; cli.main()\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u65e5.png \xe9\n", b"")
+
+
 def test_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vssl.cli", "--version"], capture_output=True, text=True, check=False, env=os.environ

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.bad_files import bad_files
+from tests.conftest import FASHION
 from vssl.bundle import open_bundle
 from vssl.engine import Engine
 from vssl.images import load_images
@@ -25,6 +26,19 @@ SMALL = [
     "optimiser.batch=16",
     "variance.batch=16",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every command here runs for a user with an empty home, and at the end nothing lies in it that is not ours."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+            patch.delenv(name, raising=False)
+        yield folder
+    strange = [path for path in folder.rglob("*") if path.is_file() and "vssl" not in path.parts]
+    assert strange == []
 
 
 def vssl(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -53,6 +67,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, fashion_folder: Path) -> Pa
     flags = [part for assignment in SMALL for part in ("--set", assignment)]
     vssl("train", "--data", str(fashion_folder), "--out", str(folder / "run"), "--steps", "30", *flags)
     vssl("export", str(folder / "run"), "--out", str(folder / "bundle"), "--name", "small")
+    vssl("calibrate", str(folder / "bundle"), "--data", f"{FASHION}::test")
+    vssl("verify", str(folder / "bundle"))
+    vssl("evaluate", str(folder / "bundle"), "--data", str(fashion_folder))
     return folder / "bundle"
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vssl.cli import echo
+
 
 class Phase(StrEnum):
     """What `vssl train` trains."""
@@ -68,7 +70,7 @@ def train(
     budget = budget_of(resolved, max_minutes, steps, epochs)
     start = Start(from_ or init, from_ is not None)
     skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable, start, autotune, log)
-    typer.echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
+    echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
 
 
 def recipes(
@@ -81,10 +83,10 @@ def recipes(
 
     if name is None:
         for each in recipe_names():
-            typer.echo(f"{each:<12} {description(each)}")
+            echo(f"{each:<12} {description(each)}")
     else:
         fields = load_recipe(name).model_dump(mode="json")
-        typer.echo(f"# {description(name)}\n{yaml.safe_dump(fields, sort_keys=False)}", nl=False)
+        echo(f"# {description(name)}\n{yaml.safe_dump(fields, sort_keys=False)}", nl=False)
 
 
 def evaluate(
@@ -102,6 +104,6 @@ def evaluate(
 
     figures = judge(model, data, bank, ood)
     if as_json:
-        typer.echo(json.dumps(figures, indent=2))
+        echo(json.dumps(figures, indent=2))
     else:
-        typer.echo(table(figures))
+        echo(table(figures))

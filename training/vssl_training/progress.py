@@ -3,6 +3,8 @@
 import sys
 import time
 
+from vssl.cli import printable
+
 
 class Progress:
     """One line that is rewritten on a terminal, and one line for each report elsewhere."""
@@ -49,7 +51,7 @@ class Progress:
         if not self._shown:
             return
         start = "\r\033[K" if self._terminal else ""
-        sys.stderr.write(f"{start}{text}{end}")
+        sys.stderr.write(f"{start}{printable(text)}{end}")
         sys.stderr.flush()
 
 
