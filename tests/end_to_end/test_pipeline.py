@@ -1,5 +1,6 @@
 """The whole product as a user drives it: train → export → serve → embed, on real images, by the commands alone."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,15 +35,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
-        for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
-            patch.delenv(name, raising=False)
+        patch.delenv("XDG_CACHE_HOME", raising=False)
         yield folder
     strange = [path for path in folder.rglob("*") if path.is_file() and "vssl" not in path.parts]
     assert strange == []
 
 
+def environment() -> dict[str, str]:
+    """Ours, less what importing vssl has set in this process."""
+    return {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+
+
 def vssl(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([VSSL, *arguments], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        [VSSL, *arguments], capture_output=True, text=True, check=False, timeout=200, env=environment()
+    )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -50,7 +57,9 @@ def vssl(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def server(bundle: Path) -> Iterator[str]:
-    process = subprocess.Popen([VSSL, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [VSSL, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True, env=environment()
+    )
     assert process.stderr is not None
     try:
         ready = next(line for line in process.stderr if " on http://" in line)
