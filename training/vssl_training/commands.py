@@ -86,7 +86,7 @@ def recipes(
             echo(f"{each:<12} {description(each)}")
     else:
         fields = load_recipe(name).model_dump(mode="json")
-        echo(f"# {description(name)}\n{yaml.safe_dump(fields, sort_keys=False)}", nl=False)
+        echo(f"# {description(name)}\n{yaml.safe_dump(fields, sort_keys=False)}".rstrip())
 
 
 def evaluate(
