@@ -21,12 +21,11 @@ RUN useradd --system --no-create-home --uid 10001 vssl && install --directory --
 USER 10001
 # TensorRT's engines are kept in /cache.
 VOLUME /cache
-ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 VSSL_PORT=8000 XDG_CACHE_HOME=/cache \
+ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 XDG_CACHE_HOME=/cache \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PACKAGES=/opt/vssl/lib/python3.11/site-packages
 ENV LD_LIBRARY_PATH=$PACKAGES/nvidia/cu13/lib:$PACKAGES/nvidia/cudnn/lib:$PACKAGES/tensorrt_libs
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python", "-c", \
-    "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ[\"VSSL_PORT\"]}/readyz', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python", "-m", "vssl_server.healthcheck"]
 ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]
 
@@ -37,10 +36,9 @@ FROM python:3.11-slim-bookworm AS cpu
 COPY --from=build-cpu /opt/vssl /opt/vssl
 RUN useradd --system --no-create-home --uid 10001 vssl
 USER 10001
-ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 VSSL_PORT=8000
+ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0
 EXPOSE 8000
-# An error status is an exception, and so exit status 1. To listen on another port set VSSL_PORT, which is read here too.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", \
-    "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ[\"VSSL_PORT\"]}/readyz', timeout=4)"]
+# It reads the same variables as the server, TLS and another port included; the flag --port it can't see.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "vssl_server.healthcheck"]
 ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]

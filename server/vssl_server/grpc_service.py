@@ -31,6 +31,7 @@ from vssl_server.inference_protocol import (
 )
 from vssl_server.json_body import MANY
 from vssl_server.keys import ADMIN, EMBED, Keys
+from vssl_server.listening import Certificate
 from vssl_server.repository import Parameters, Repository
 from vssl_server.request_log import FACTS, Entry, Facts
 from vssl_server.settings import Settings
@@ -97,12 +98,26 @@ async def start(
         if settings.tls_certificate is None or settings.tls_key is None:
             found = server.add_insecure_port(address)
         else:
-            pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
-            found = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            found = server.add_secure_port(address, _credentials(settings))
     except RuntimeError as error:
         raise VsslError(f"can't listen for gRPC on {host}, port {port}; choose with --host and --grpc-port") from error
     await server.start()
     return server, found
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials:
+    """Those of the certificate as it is when a connection begins."""
+    certificate = Certificate(settings)
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        assert settings.tls_certificate is not None
+        assert settings.tls_key is not None
+        pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair])
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), lambda: configuration() if certificate.changed() else None
+    )
 
 
 def check_key(keys: Keys, path: str, metadata: Mapping[str, str]) -> str | None:

@@ -10,17 +10,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from tests.server.conftest import Served, make_certificate, png, serving
 from tests.server.test_errors import error
 from tests.server.test_process import running, stop_listening, vssl_serve
 from tests.server.test_workers import children, until
 from vssl.bundle import Bundle
-from vssl_server import listening
+from vssl_server import listening, metrics
 from vssl_server.request_log import LogThread
 from vssl_server.settings import Settings
 
@@ -304,3 +307,30 @@ def test_http_drains_while_grpc_does(tiny_bundle: Bundle) -> None:
 
 def test_the_loop_s_lag_is_measured(served: Served) -> None:
     until(lambda: "vssl_event_loop_lag_duration_seconds_count 0.0" not in served.client.get("/metrics").text)
+
+
+def test_nobody_waits_while_the_page_of_metrics_is_written(served: Served, address: tuple[str, int]) -> None:
+    """One series of it takes until a request that came meanwhile is answered."""
+    begun, answered = threading.Event(), threading.Event()
+
+    class Slow(Collector):
+        def collect(self) -> Iterator[Metric]:
+            begun.set()
+            assert answered.wait(60)
+            yield from ()
+
+    slow = Slow()
+    url = f"http://{address[0]}:{address[1]}"
+    metrics.REGISTRY.register(slow)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            page = pool.submit(httpx2.get, f"{url}/metrics", timeout=60)
+            assert begun.wait(60)
+            try:
+                assert httpx2.get(f"{url}/healthz", timeout=30).status_code == 200
+            finally:
+                answered.set()
+            assert page.result(60).status_code == 200
+    finally:
+        answered.set()
+        metrics.REGISTRY.unregister(slow)
