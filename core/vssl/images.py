@@ -76,7 +76,17 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     kept = [wanted[index] for index in good]
     labelled = source.labels(kept)
     labels, classes = (None, []) if labelled is None else (np.array(labelled[0]), labelled[1])
-    return ImageSet(pixels if len(good) == len(wanted) else pixels[good], kept, labels, classes, failures)
+    return ImageSet(_closed_up(pixels, good), kept, labels, classes, failures)
+
+
+def _closed_up(pixels: npt.NDArray[np.uint8], good: list[int]) -> npt.NDArray[np.uint8]:
+    """The rows named, in place: `pixels[good]` would be a second copy of a set that may fill the memory."""
+    if len(good) == len(pixels):
+        return pixels
+    for place, row in enumerate(good):
+        if place != row:
+            pixels[place] = pixels[row]
+    return pixels[: len(good)]
 
 
 def memory() -> int:

@@ -40,6 +40,14 @@ JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's markers of a frame, which names the components; those left out are tables."""
 JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
+FILLS = tuple(
+    b"".join((pattern * 4096)[:4096] + bytes([0xFF, 0xD0 + k % 8]) for k in range(16))
+    for pattern in (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
+)
+"""What may stand in place of a JPEG's end: each gives other pixels, where pixels are still missing.
+
+4 kB are more than a block of pixels takes (one that is not complete is not looked at), and between them is a restart.
+"""
 SIGNATURES = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(PNG_SIGNATURE),
@@ -312,10 +320,10 @@ def mend(image: Image.Image, data: bytes) -> Image.Image | None:
         return None
     # Only the mark of the end may be missing. If so, no bit of what comes in its place is looked at.
     body = data.removesuffix(b"\xff")
-    ends = [open_image(body + fill * 64 + b"\xff\xd9") for fill in (b"\xff\0", b"\0\0")]
+    ends = [open_image(body + fill + b"\xff\xd9") for fill in FILLS]
     for end in ends:
         end.load()
-    return ends[0] if ends[0].tobytes() == ends[1].tobytes() else None
+    return ends[0] if len({end.tobytes() for end in ends}) == 1 else None
 
 
 def all_scans(data: bytes) -> bool:
@@ -328,9 +336,9 @@ def all_scans(data: bytes) -> bool:
         first = start
     while (first := data.find(b"\xff\xda", first)) >= 0:
         head = data[first + 4 : first + 4 + 1 + 8 + 3]
-        if len(head) < 12:
+        if not head or len(head) < 1 + 2 * head[0] + 3:
             return False
-        low, high, depth = head[1 + 2 * head[0] :][:3] if head[0] <= 4 else (1, 0, 1)
+        low, high, depth = head[1 + 2 * head[0] :][:3]
         if not depth & 15:
             missing -= {(head[1 + 2 * i], k) for i in range(head[0]) for k in range(low, high + 1)}
         first += 2
