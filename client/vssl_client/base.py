@@ -150,13 +150,12 @@ class ClientBase(ABC, Generic[T, H]):
         return self._options.max_image_bytes or DEFAULT_LIMITS.max_bytes
 
     def _model_steps(self) -> steps.Steps[ModelInfo]:
-        return steps.model(self._servers, self._options.retries)
+        self._known = yield from steps.model(self._servers, self._options.retries)
+        return self._known
 
     def _known_steps(self) -> steps.Steps[ModelInfo]:
-        """The model as it was when it was first asked for, for what does not change with it."""
-        if self._known is None:
-            self._known = yield from self._model_steps()
-        return self._known
+        """The model as it was when it was last asked for: what is needed of it seldom changes."""
+        return self._known or (yield from self._model_steps())
 
     def _max_bytes_steps(self) -> steps.Steps[int]:
         if self._options.max_image_bytes or not self.urls:
