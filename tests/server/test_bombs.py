@@ -60,9 +60,10 @@ def peak(server: Server) -> int:
 @pytest.mark.parametrize("name", bombs())
 def test_images(server: Server, name: str) -> None:
     before, data = peak(server), bombs()[name]
-    assert post(server, "/v1/embed", "image/png", data).status_code == 422
+    status = 200 if name == "text" else 422  # texts beside a good picture are passed over
+    assert post(server, "/v1/embed", "image/png", data).status_code == status
     bare = post(server, "/v2/models/tiny_image/infer", "image/png", data, Inference_Header_Content_Length="0")
-    assert bare.status_code == 422
+    assert bare.status_code == status
     assert peak(server) < before + GROWTH
 
 

@@ -322,7 +322,7 @@ def test_models_say_what_a_client_needs(served: Served, tiny_bundle: Bundle) -> 
 def test_openapi_describes_every_route_and_its_examples_work(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     inference = {path for path in document["paths"] if path.startswith("/v2")}
-    assert len(inference) == 13
+    assert len(inference) == 14
     assert set(document["paths"]) - inference == {
         *("/v1/embed", "/v1/embeddings", "/v1/models", "/v1/models/{name}", "/healthz", "/readyz", "/metrics"),
     }
