@@ -7,6 +7,7 @@ one antialiased resize of the centred square → uint8. ICC profiles are not app
 """
 
 import contextlib
+import hashlib
 import io
 import re
 import struct
@@ -40,14 +41,8 @@ JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's markers of a frame, which names the components; those left out are tables."""
 JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
-FILLS = tuple(
-    b"".join((pattern * 4096)[:4096] + bytes([0xFF, 0xD0 + k % 8]) for k in range(16))
-    for pattern in (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
-)
-"""What may stand in place of a JPEG's end: each gives other pixels, where pixels are still missing.
-
-4 kB are more than a block of pixels takes (one that is not complete is not looked at), and between them is a restart.
-"""
+FILLS = (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
+"""Patterns that may stand in place of a JPEG's end: where pixels are still missing, they do not all give the same."""
 SIGNATURES = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(PNG_SIGNATURE),
@@ -318,12 +313,19 @@ def mend(image: Image.Image, data: bytes) -> Image.Image | None:
         return again
     if image.format not in ("JPEG", "MPO") or not all_scans(data):
         return None
-    # Only the mark of the end may be missing. If so, no bit of what comes in its place is looked at.
+    # Only the mark of the end may be missing. If so, no bit of what comes in its place is looked at. That is more than
+    # a block of pixels takes, for one that is not complete is left out; and between such runs are the next restarts.
     body = data.removesuffix(b"\xff")
-    ends = [open_image(body + fill + b"\xff\xd9") for fill in FILLS]
-    for end in ends:
-        end.load()
-    return ends[0] if len({end.tobytes() for end in ends}) == 1 else None
+    _, last = max((body.rfind(bytes([0xFF, 0xD0 + k])), k) for k in range(8))
+    drawn = set[bytes]()
+    for fill in FILLS:
+        runs = [(fill * 4096)[:4096] + bytes([0xFF, 0xD0 + (last + k) % 8]) for k in range(1, 9)]
+        again = open_image(b"".join([body, *runs, b"\xff\xd9"]))
+        again.load()
+        drawn.add(hashlib.sha256(again.tobytes()).digest())  # not the pixels: a large image would be held six times
+        if len(drawn) > 1:
+            return None
+    return again
 
 
 def all_scans(data: bytes) -> bool:
