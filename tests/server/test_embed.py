@@ -324,7 +324,8 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
     inference = {path for path in document["paths"] if path.startswith("/v2")}
     assert len(inference) == 14
     assert set(document["paths"]) - inference == {
-        *("/v1/embed", "/v1/embeddings", "/v1/models", "/v1/models/{name}", "/healthz", "/readyz", "/metrics"),
+        *("/v1/embed", "/v1/embeddings", "/v1/models", "/v1/models/{name}"),
+        *("/healthz", "/readyz", "/health", "/ping", "/metrics"),
     }
     operation = document["paths"]["/v1/embed"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"fields", "encoding", "on_error", "model"}
