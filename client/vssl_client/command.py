@@ -131,12 +131,7 @@ def embed(
         echo(_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
     elif not quiet:
         echo(f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)")
-    passed = images.passed_over.told()
-    if passed and not (json or quiet or strict):
-        echo(passed)
-    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.told_unreadable()]
-    if any(wrong) or (strict and passed):
-        raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
+    _tell_what_is_wrong(images, summary, out, strict, silent=json or quiet)
 
 
 def _open_source(names: list[str]) -> "Source":
@@ -213,6 +208,18 @@ def _tell_plan(plan: "Plan", out: Path, json: bool) -> None:
             f"{out}: {plan.images:,} images in the source, {plan.done:,} rows, {plan.failed:,} of them failed; "
             f"{plan.to_embed:,} to embed; nothing was done"
         )
+
+
+def _tell_what_is_wrong(images: "Source", summary: "Summary", out: Path, strict: bool, silent: bool) -> None:
+    """Print what was passed over; raise what ends a job with status 1."""
+    from vssl.errors import VsslError
+
+    passed = images.passed_over.told()
+    if passed and not (silent or strict):
+        echo(passed)
+    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.told_unreadable()]
+    if any(wrong) or (strict and passed):
+        raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
 
 
 def _failures(summary: "Summary", out: Path) -> list[str]:

@@ -5,7 +5,7 @@ hold is done; everything else is done again. So nothing is lost and nothing is t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vssl.errors import UsageError, VsslError
-from vssl.files import locked
+from vssl.errors import VsslError
 from vssl.sources import Source, no_images
 from vssl_client.done import DonePaths
 from vssl_client.earlier import Earlier
 from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, Embedder, explained
 from vssl_client.errors import ModelChanged
-from vssl_client.formats import Format, FormatName, open_format, parts_of, strangers_in
+from vssl_client.formats import Format, FormatName, open_format
+from vssl_client.out_folder import check_folder, checked_parts, opened
 from vssl_client.parts import PartWriter
 from vssl_client.pipeline import chunked, ordered
 from vssl_client.reading import ImageFile, Reader
@@ -132,7 +132,7 @@ def embed_source(
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
     work = work or in_threads(source, embedder)
-    with _opened(out, written, origin, overwrite) as parts:
+    with opened(out, written, origin, overwrite) as parts:
         earlier = _earlier(parts, written, source, embedder, summary, choice)
         done = _done(out, earlier)
         summary.changed, summary.changes = earlier.difference.count, earlier.difference.paths
@@ -171,8 +171,8 @@ def plan(
     """
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
-    _check_folder(out, written)
-    parts = _checked_parts(out, written, origin) if out.exists() and not overwrite else []
+    check_folder(out, written)
+    parts = checked_parts(out, written, origin) if out.exists() and not overwrite else []
     earlier = _earlier(parts, written, source, embedder, summary, choice)
     done = _done(out, earlier)
     images = 0
@@ -302,49 +302,3 @@ def _finish(
         writer.rewrite(part, places, rows)
     summary.new += len(rows)
     summary.add(rows.paths, rows.reasons)
-
-
-@contextmanager
-def _opened(out: Path, format: Format, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
-    """Make `out` ours for a while, and give the parts that it holds already."""
-    _check_folder(out, format)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        for draft in out.glob(".part-*.tmp"):  # of a run that was killed
-            draft.unlink()
-        if overwrite:
-            for old in [*parts_of(out, format.SUFFIX), *out.glob(".part-*.heads")]:
-                old.unlink()
-        yield _checked_parts(out, format, origin)
-
-
-def _check_folder(out: Path, format: Format) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; name a folder")
-    strangers = strangers_in(out, format.SUFFIX) if out.exists() else []
-    if strangers:
-        advice = "move it away" if strangers[0].startswith("part-") else "name a new folder"
-        raise UsageError(f"{out}: holds something else ({strangers[0]}); {advice}")
-
-
-def _checked_parts(out: Path, format: Format, origin: Origin) -> list[Path]:
-    """The parts of a folder, which must be of this model and source."""
-    _check_folder(out, format)
-    parts = parts_of(out, format.SUFFIX)
-    for part in parts:
-        _check_origin(part, format.read_origin(part), origin)
-    return parts
-
-
-def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
-    if found.id != origin.id:
-        raise UsageError(
-            f"{part.parent}: holds embeddings of model {found.model} version {found.version} (id {found.id[:12]}), and "
-            f"this is {origin.model} version {origin.version} (id {origin.id[:12]}); name a new folder, or --overwrite "
-            "deletes them first"
-        )
-    if found.source != origin.source:
-        raise UsageError(
-            f"{part.parent}: holds embeddings of {found.source}, and this is {origin.source}; name a new folder, or "
-            "--overwrite deletes them first"
-        )
