@@ -12,11 +12,12 @@ import numpy as np
 
 from benchmarks.report import Row, at_once
 from vssl.sources import Source
+from vssl_client.assembly import filled
 from vssl_client.formats import FormatName, open_format
 from vssl_client.job import embed_source
 from vssl_client.local import LocalEmbedder
 from vssl_client.look_up import looked_up, open_gallery
-from vssl_client.result import ModelInfo, filled
+from vssl_client.result import ModelInfo
 from vssl_client.rows import Origin, Rows
 
 PART, DIMENSION, QUERIES = 4096, 64, 256

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import httpx2
 
 from vssl_client import embedder
+from vssl_client.assembly import joined
 from vssl_client.base import ClientBase
 from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
 from vssl_client.errors import ClientError
 from vssl_client.http import AsyncHttpTransport
 from vssl_client.inputs import ImageInput, check_list, decode_all, snapshot, weight
 from vssl_client.pipeline import Chunks, ordered_async
-from vssl_client.result import EmbeddingResult, ModelInfo, joined
+from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.splitting import split
 from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
 

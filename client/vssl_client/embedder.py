@@ -7,10 +7,11 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from vssl.preprocessing import ImageError
+from vssl_client.assembly import all_failed, joined
 from vssl_client.errors import ImageRejected
 from vssl_client.inputs import ImageInput, check_list, encoded, name_of, snapshot, weight
 from vssl_client.pipeline import chunked, ordered
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, joined
+from vssl_client.result import EmbeddingResult, ModelInfo
 
 MAX_IMAGES = 64
 """Images in one batch: enough that the cost of a request is shared, few enough that batches take turns."""

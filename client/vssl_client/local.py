@@ -20,9 +20,10 @@ from vssl.errors import UsageError
 from vssl.manifest import Precision
 from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS
+from vssl_client.assembly import all_failed, filled
 from vssl_client.errors import ImageRejected
 from vssl_client.inputs import decode_all
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled
+from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.steps import Batch, Pixels
 
 

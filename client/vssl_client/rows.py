@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vssl.errors import VsslError
+from vssl_client.assembly import filled, joined
 from vssl_client.errors import ImageRejected
-from vssl_client.result import EmbeddingResult, Floats, filled, joined
+from vssl_client.result import EmbeddingResult, Floats
 
 ABOUT = ("model", "version", "id", "source")
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
+from vssl_client.assembly import all_failed, joined, spread
 from vssl_client.errors import (
     ClientError,
     ConnectionFailed,
@@ -23,7 +24,7 @@ from vssl_client.errors import (
     RequestRejected,
     ServerFailed,
 )
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, joined, spread
+from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.servers import Servers
 
 R = TypeVar("R")

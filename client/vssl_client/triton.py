@@ -14,6 +14,7 @@ import numpy as np
 
 from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
+from vssl_client.assembly import all_failed, filled, spread
 from vssl_client.errors import (
     BadAnswer,
     ClientError,
@@ -26,7 +27,7 @@ from vssl_client.errors import (
 from vssl_client.inputs import decode_all
 from vssl_client.network import address, is_loopback
 from vssl_client.options import USER_AGENT, Options
-from vssl_client.result import EmbeddingResult, ModelInfo, all_failed, filled, spread
+from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.steps import Batch, Pixels
 from vssl_client.tracing import REQUEST_ID, traced
 from vssl_client.wire import BUNDLE

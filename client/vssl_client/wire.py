@@ -17,8 +17,9 @@ import numpy.typing as npt
 from vssl.calibration import FLAGS
 from vssl.errors import UsageError
 from vssl.preprocessing import Preprocessing
+from vssl_client.assembly import all_failed, filled
 from vssl_client.errors import BadAnswer, ImageRejected
-from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo, all_failed, filled
+from vssl_client.result import EmbeddingResult, Flags, Floats, ModelInfo
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"

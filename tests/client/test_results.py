@@ -27,10 +27,10 @@ from vssl_client import (
     RequestRejected,
     ServerFailed,
 )
+from vssl_client.assembly import filled
 from vssl_client.embedder import Embedder, stream_images
 from vssl_client.formats import open_format
 from vssl_client.local import LocalEmbedder
-from vssl_client.result import filled
 
 
 @pytest.fixture(params=["http", "in process"])

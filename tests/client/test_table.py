@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.errors import UsageError, VsslError
+from vssl_client.assembly import all_failed, filled, joined
 from vssl_client.errors import ImageRejected
 from vssl_client.formats import parts_of
-from vssl_client.result import EmbeddingResult, all_failed, filled, joined
+from vssl_client.result import EmbeddingResult
 from vssl_client.rows import Origin, Rows
 from vssl_client.table import read_embeddings, schema, write_part
 
