@@ -330,7 +330,7 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
     operation = document["paths"]["/v1/embed"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"fields", "encoding", "on_error", "model"}
     assert {int(status) for status in operation["responses"]} == {
-        *(200, 400, 401, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+        *(200, 400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     }
     content = operation["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data", "image/*", "application/octet-stream"}
