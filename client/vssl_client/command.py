@@ -143,6 +143,8 @@ def _open_source(names: list[str]) -> "Source":
     from vssl.sources import is_image, open_source
 
     if names == ["-"]:
+        if sys.stdin is None:
+            raise UsageError("-: standard input is closed; send it a list of files")
         return Listed(split(sys.stdin.buffer))
     if len(names) == 1 and not (is_image(names[0]) and Path(names[0]).is_file()):
         return open_source(names[0])

@@ -110,8 +110,22 @@ def build_app() -> typer.Typer:
     return app
 
 
+def read_names_as_utf8() -> None:
+    """Start again in Python's UTF-8 mode where file names would be read in another encoding.
+
+    Names are bytes, UTF-8 nearly everywhere; read as ISO-8859-1, `path` in the results would name no file. What is
+    printed stays in the terminal's own encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.platform == "win32":
+        return
+    streams = (stream for stream in (sys.stdout, sys.stderr) if stream is not None)
+    os.environ.setdefault("PYTHONIOENCODING", next((stream.encoding for stream in streams), "utf-8"))
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Entry point of the `vssl` script."""
+    read_names_as_utf8()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show a character gets its escape: a name must not end a job. Closed, it is None.
         if isinstance(stream, io.TextIOWrapper):

@@ -1,5 +1,6 @@
 """Some files in place of a whole folder: those that a pattern matches, or those of a list."""
 
+import codecs
 import hashlib
 import os
 import re
@@ -133,12 +134,18 @@ class Listed(Source):
 
 
 def split(stream: BinaryIO, separator: bytes | None = None) -> Iterator[bytes]:
-    """The names in a stream, empty ones left out: one a line, or ended by NUL if the first block holds one."""
+    """The names in a stream, empty ones left out: one a line, or ended by NUL if the first block holds one.
+
+    Lines may end as on Windows, and begin with a byte order mark, as its tools write them; NUL ends any name.
+    """
     rest = b""
+    ends = b""
     while block := stream.read(BLOCK):
         if separator is None:
             separator = b"\0" if b"\0" in block else b"\n"
+            ends = b"\r" if separator == b"\n" else b""
+            block = block.removeprefix(codecs.BOM_UTF8)
         *names, rest = (rest + block).split(separator)
-        yield from filter(None, names)
-    if rest:
-        yield rest
+        yield from filter(None, (name.removesuffix(ends) for name in names))
+    if rest.removesuffix(ends):
+        yield rest.removesuffix(ends)

@@ -215,6 +215,35 @@ def test_a_terminal_that_lacks_a_character_shows_its_escape() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u65e5.png \xe9\n", b"")
 
 
+def test_names_are_utf8_whatever_the_terminal_speaks(tmp_path: Path) -> None:
+    (tmp_path / "é.png").touch()
+    code = (
+        "import os, sys; from vssl import cli; cli.build_app = lambda: lambda: cli.echo(os.listdir(sys.argv[1])[0]); "
+        "cli.main()"
+    )
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+    for variables, shown in ((ascii_only, b"\\xe9.png"), (os.environ, "é.png".encode())):
+        command = [sys.executable, "-c", code, tmp_path]
+        done = subprocess.run(command, capture_output=True, check=False, env=variables)
+        assert (done.returncode, done.stdout, done.stderr) == (0, shown + b"\n", b"")
+
+
+def test_closed_streams_are_no_traceback(tmp_path: Path) -> None:
+    for redirection, status, message in (
+        (f"embed - -o {tmp_path}/out <&-", 2, "standard input is closed"),
+        ("info >&-", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{Path(sys.executable).with_name('vssl')} {redirection}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vssl.cli", "--version"], capture_output=True, text=True, check=False, env=os.environ

@@ -146,7 +146,9 @@ class Run:
         self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
         picked = np.random.default_rng(record.seed).choice(len(images), min(SAMPLE, len(images)), replace=False)
         with atomic_write(self.sample_path) as file:
-            np.save(file, images.pixels[np.sort(picked)])
+            buffer = io.BytesIO()  # numpy writes a real file by itself, and tells of a full disk in numbers
+            np.save(buffer, images.pixels[np.sort(picked)])
+            file.write(buffer.getbuffer())
         with atomic_write(self.record_path) as file:
             file.write(yaml.safe_dump(record.model_dump(mode="json"), sort_keys=False).encode())
 

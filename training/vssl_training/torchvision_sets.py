@@ -3,11 +3,11 @@
 import difflib
 import inspect
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vssl.caches import cache_folder
 from vssl.errors import UsageError
 from vssl.sources import Source, encode_name, open_source, within
 
@@ -72,8 +72,7 @@ def open_data(location: str) -> Source:
     known = inspect.signature(kind).parameters
     options: dict[str, Any] = {}
     if "root" in known:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        options["root"] = folder or cache / "vssl" / "torchvision"
+        options["root"] = folder or cache_folder("torchvision")
     if "split" in known:
         options["split"] = split or "train"
     elif "train" in known and split in ("", "train", "test"):
