@@ -6,7 +6,6 @@ at the top and everything else inside the function, so that `vssl --help` stays 
 
 import functools
 import io
-import json
 import os
 import select
 import sys
@@ -18,16 +17,10 @@ import typer
 
 from vssl import __version__
 from vssl.errors import VsslError
+from vssl.names import printable
 
 OUR_PACKAGES = ("vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export")
 INTERRUPTED = 130
-
-
-def printable(text: str) -> str:
-    """The text with control characters but tab and line feed escaped as in JSON: no name may drive a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
 
 
 def echo(text: str, err: bool = False) -> None:
@@ -119,7 +112,8 @@ def read_names_as_utf8() -> None:
     if sys.getfilesystemencoding() == "utf-8" or sys.platform == "win32":
         return
     streams = (stream for stream in (sys.stdout, sys.stderr) if stream is not None)
-    os.environ.setdefault("PYTHONIOENCODING", next((stream.encoding for stream in streams), "utf-8"))
+    shown_in = os.environ.get("PYTHONIOENCODING") or next((stream.encoding for stream in streams), "utf-8")
+    os.environ["PYTHONIOENCODING"] = shown_in
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 

@@ -1,5 +1,6 @@
 """A whole set of images decoded into memory as one array."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,18 @@ import numpy.typing as npt
 
 from vssl.errors import UsageError
 from vssl.memory import cores
+from vssl.names import printable
 from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.sources import Source, no_images
 
 _CHUNK = 256
 """Images a task: a thread switch costs as much as a small image."""
+
+
+SHOWN = 5
+"""Files that can't be read and are named; more are counted."""
+
+logger = logging.getLogger("vssl.images")
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,17 @@ class ImageSet:
     def all_equal(self) -> bool:
         """Whether all of the images, at least one, are the same picture."""
         return all(np.array_equal(image, self.pixels[0]) for image in self.pixels)
+
+
+def warn_of_missing(source: Source, images: ImageSet) -> None:
+    """Log what of a source is not among its images: files that were passed over, and those that could not be read."""
+    lines = [source.passed_over.told(), source.passed_over.told_unreadable()]
+    lines += [f"skipped {path}: {reason}" for path, reason in images.failures[:SHOWN]]
+    if len(images.failures) > SHOWN:
+        lines.append(f"skipped {len(images.failures) - SHOWN:,} images more")
+    for line in lines:
+        if line is not None:
+            logger.warning("%s: %s", printable(source.name), printable(line))
 
 
 def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[str] | None = None) -> ImageSet:

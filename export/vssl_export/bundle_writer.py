@@ -16,7 +16,7 @@ import onnx
 from vssl.bundle import open_bundle, replaceable, write_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
-from vssl.images import load_images
+from vssl.images import load_images, warn_of_missing
 from vssl.manifest import Manifest, Parity, Plan, Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
@@ -144,6 +144,7 @@ def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Labe
     paths = list(source.paths())
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(JUDGED_IMAGES, len(paths))).astype(int)]
     images = load_images(source, preprocessing, chosen)
+    warn_of_missing(source, images)
     return images.pixels, images.labels
 
 

@@ -11,7 +11,7 @@ from vssl.degradations import DEGRADATIONS, SEVERITIES, degrade
 from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
-from vssl.images import ImageSet, load_images
+from vssl.images import ImageSet, load_images, warn_of_missing
 from vssl.manifest import Acceptance, Calibration, Curve, Manifest, Novelty, Reference
 from vssl.measures import auroc, ranks
 from vssl.novelty import fit_directions, novelty
@@ -34,7 +34,9 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
         BundleError: the bundle can't be trusted.
     """
     bundle = open_bundle(location)
-    images = load_images(open_source(data), bundle.manifest.preprocessing)
+    source = open_source(data)
+    images = load_images(source, bundle.manifest.preprocessing)
+    warn_of_missing(source, images)
     if len(images) < LEAST_IMAGES:
         raise UsageError(f"{data}: {len(images)} images are too few to calibrate on: at least {LEAST_IMAGES}")
     if images.all_equal:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vssl.bundle import Bundle, open_bundle
 from vssl.engine import Engine
 from vssl.errors import BundleError, VsslError
-from vssl.images import load_images
+from vssl.images import load_images, warn_of_missing
 from vssl.manifest import Precision
 from vssl.preprocessing import Preprocessing
 from vssl.sources import open_source
@@ -61,7 +61,9 @@ def verify(location: Path, data: str | None) -> Iterator[Check]:
     yield _preprocessing(bundle)
     pixels, labels = _made_up(manifest.preprocessing), None
     if data is not None:
-        images = load_images(open_source(data), manifest.preprocessing)
+        source = open_source(data)
+        images = load_images(source, manifest.preprocessing)
+        warn_of_missing(source, images)
         chosen = np.linspace(0, len(images) - 1, min(MOST_IMAGES, len(images))).astype(int)
         pixels, labels = images.pixels[chosen], None if images.labels is None else images.labels[chosen]
     engines: dict[Precision, Engine] = {}

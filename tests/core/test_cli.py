@@ -216,14 +216,17 @@ def test_a_terminal_that_lacks_a_character_shows_its_escape() -> None:
 
 
 def test_names_are_utf8_whatever_the_terminal_speaks(tmp_path: Path) -> None:
-    (tmp_path / "é.png").touch()
+    (tmp_path / "日é.png").touch()
     code = (
         "import os, sys; from vssl import cli; cli.build_app = lambda: lambda: cli.echo(os.listdir(sys.argv[1])[0]); "
         "cli.main()"
     )
-    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
-    for variables, shown in ((ascii_only, b"\\xe9.png"), (os.environ, "é.png".encode())):
-        command = [sys.executable, "-c", code, tmp_path]
+    latin = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for variables, shown in (
+        (latin | {"PYTHONIOENCODING": "iso-8859-1"}, b"\\u65e5\xe9.png"),
+        (os.environ, "日é.png".encode()),
+    ):
+        command = [sys.executable, "-c", code, str(tmp_path)]
         done = subprocess.run(command, capture_output=True, check=False, env=variables)
         assert (done.returncode, done.stdout, done.stderr) == (0, shown + b"\n", b"")
 

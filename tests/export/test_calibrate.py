@@ -112,3 +112,26 @@ def test_what_can_not_be_calibrated_leaves_the_bundle_as_it_was(tmp_path: Path, 
     with pytest.raises(UsageError, match="no labels"):
         calibrate(bundle.location, str(tmp_path / "bags"), use_labels=True)
     assert open_bundle(bundle.location).manifest == bundle.manifest
+
+
+def test_what_is_not_among_its_images_is_said(tmp_path: Path, fashion_folder: Path) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    shutil.copytree(fashion_folder, tmp_path / "data")
+    for name in range(80):
+        shutil.copy(next(fashion_folder.rglob("*.png")), tmp_path / "data" / f"{name}.png")
+    (tmp_path / "data" / "cut\x1b[2J.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "data" / "phone.heic").touch()
+    command = [str(VSSL), "calibrate", str(tmp_path / "tiny"), "--data", str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "passed over: 1 .heic" in done.stderr
+    assert "skipped cut\\u001b[2J.png: " in done.stderr
+
+
+def test_one_picture_many_times_calibrates_nothing(tmp_path: Path, fashion_folder: Path) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    (tmp_path / "data").mkdir()
+    for name in range(120):
+        shutil.copy(next(fashion_folder.rglob("*.png")), tmp_path / "data" / f"{name}.png")
+    with pytest.raises(UsageError, match="all of its images are the same picture"):
+        calibrate(tmp_path / "tiny", str(tmp_path / "data"), use_labels=False)

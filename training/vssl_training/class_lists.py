@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vssl.errors import UsageError
-from vssl.images import ImageSet, load_images
+from vssl.images import ImageSet, load_images, warn_of_missing
 from vssl.preprocessing import Preprocessing
 from vssl.sources import Source
 from vssl_training.recipe import RECIPES
@@ -47,5 +47,7 @@ def paths_of(source: Source, classes: str | None) -> list[str]:
 
 
 def load_classes(source: Source, preprocessing: Preprocessing, classes: str | None) -> ImageSet:
-    """`load_images` of `paths_of`."""
-    return load_images(source, preprocessing, paths_of(source, classes))
+    """`load_images` of `paths_of`; what is not among them is logged."""
+    images = load_images(source, preprocessing, paths_of(source, classes))
+    warn_of_missing(source, images)
+    return images

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vssl.bundle import MANIFEST, open_bundle
 from vssl.engine import Embeddings, Engine, batch_images
 from vssl.errors import UsageError
-from vssl.images import ImageSet, load_images
+from vssl.images import ImageSet
 from vssl.measures import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.preprocessing import Preprocessing
 from vssl.sources import splits_of
@@ -136,7 +136,7 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     figures["sphere_std"] = sphere_std(clean.embedding)
     figures |= trust_figures(model.embed, queries, clean, model.clamp)
     if ood is not None:
-        figures |= foreign_figures(clean, model.embed(load_images(open_data(ood), model.preprocessing).pixels))
+        figures |= foreign_figures(clean, model.embed(load_classes(open_data(ood), model.preprocessing, None).pixels))
     return figures
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from vssl.cli import printable
+from vssl.names import printable
 
 
 class Progress:
