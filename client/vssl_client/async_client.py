@@ -1,7 +1,6 @@
 """The SDK for event loops: images in, arrays out, nothing blocked meanwhile."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, closing
 from types import TracebackType
@@ -15,7 +14,7 @@ from vssl_client.base import ClientBase
 from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
 from vssl_client.errors import ClientError
 from vssl_client.http import AsyncHttpTransport
-from vssl_client.inputs import ImageInput, check_list, decode_all, snapshot, weight
+from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_light, snapshot, weight
 from vssl_client.pipeline import Chunks, ordered_async
 from vssl_client.result import EmbeddingResult, ModelInfo
 from vssl_client.splitting import split
@@ -120,7 +119,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
                 yield embedder.placed(result, chunk, done, on_error)
                 done += len(chunk)
 
-    async def _embed_each(self, chunk: list[ImageInput]) -> tuple[list[ImageInput], EmbeddingResult]:
+    async def _embed_each(self, chunk: list[Snapshot]) -> tuple[list[Snapshot], EmbeddingResult]:
         loop = asyncio.get_running_loop()
 
         def most() -> int:
@@ -165,13 +164,12 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
                 return await asyncio.to_thread(split, images, model)
 
 
-async def _chunks(images: AnyIterable) -> AsyncGenerator[list[ImageInput], None]:
-    chunks: Chunks[ImageInput] = Chunks(MAX_IMAGES, MAX_BYTES)
+async def _chunks(images: AnyIterable) -> AsyncGenerator[list[Snapshot], None]:
+    chunks: Chunks[Snapshot] = Chunks(MAX_IMAGES, MAX_BYTES)
     index = 0
     async for image in _each(images):
         # To copy an opened picture is to decode it.
-        light = isinstance(image, (str, bytes, os.PathLike))
-        now = snapshot(image, index) if light else await asyncio.to_thread(snapshot, image, index)
+        now = snapshot(image, index) if is_light(image) else await asyncio.to_thread(snapshot, image, index)
         index += 1
         if full := chunks.add(now, weight(now)):
             yield full

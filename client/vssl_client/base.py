@@ -12,6 +12,7 @@ from vssl.errors import UsageError
 from vssl.memory import cores
 from vssl.preprocessing import DEFAULT_LIMITS
 from vssl_client import steps
+from vssl_client.inputs import Pixmap
 from vssl_client.network import without_secrets
 from vssl_client.options import Compression, Options, TransportName
 from vssl_client.result import EmbeddingResult, ModelInfo
@@ -164,6 +165,10 @@ class ClientBase(ABC, Generic[T, H]):
         return self._max_bytes_here if told is None else max(1, told - ENVELOPE_BYTES)
 
     def _embed_steps(self, images: Sequence[bytes]) -> steps.Steps[EmbeddingResult]:
+        if self.urls and any(isinstance(image, Pixmap) for image in images):
+            most, known = (yield from self._max_bytes_steps()), (yield from self._known_steps())
+            if known.preprocessing and any(isinstance(image, Pixmap) and len(image) > most for image in images):
+                return (yield from steps.resized(self._servers, self._options.retries, images, known))
         if not self._options.resize_locally and not self._servers.crowded:
             return (yield from steps.embeddings(self._servers, self._options.retries, images))
         known = yield from self._known_steps()

@@ -70,7 +70,8 @@ class Client(ClientBase[Transport, httpx2.Client]):
         """Embed images, several requests at a time; the rows come back in the order of the images.
 
         Args:
-            images: paths, encoded bytes, PIL images, or uint8 arrays [H, W, 3] in RGB; any iterable, read as it goes.
+            images: paths, data URLs, encoded bytes, open files, PIL images, arrays or tensors (`ImageInput`); any
+                iterable, read as it goes.
             on_error: `raise` the first ImageRejected; `return` it as that row's item in `errors`; or `skip` the image,
                 so that the result has fewer rows, and `index` says whose.
 

@@ -9,7 +9,7 @@ import numpy as np
 from vssl.preprocessing import ImageError
 from vssl_client.assembly import all_failed, joined
 from vssl_client.errors import ImageRejected
-from vssl_client.inputs import ImageInput, check_list, encoded, name_of, snapshot, weight
+from vssl_client.inputs import ImageInput, Snapshot, check_list, encoded, name_of, snapshot, weight
 from vssl_client.pipeline import chunked, ordered
 from vssl_client.result import EmbeddingResult, ModelInfo
 
@@ -78,7 +78,7 @@ def _stream(embedder: Embedder, images: Iterable[ImageInput], on_error: OnError)
     chunks = chunked(inputs, MAX_IMAGES, weight, MAX_BYTES)
     done = 0
 
-    def read(image: ImageInput) -> bytes:
+    def read(image: Snapshot) -> bytes:
         return read_within(image, embedder.max_image_bytes)
 
     with ordered(lambda chunk: (chunk, embed_each(embedder, chunk, read)), chunks, embedder.in_flight) as batches:
@@ -87,7 +87,7 @@ def _stream(embedder: Embedder, images: Iterable[ImageInput], on_error: OnError)
             done += len(chunk)
 
 
-def placed(result: EmbeddingResult, images: Sequence[ImageInput], first: int, on_error: OnError) -> EmbeddingResult:
+def placed(result: EmbeddingResult, images: Sequence[Snapshot], first: int, on_error: OnError) -> EmbeddingResult:
     """A batch's result among all: its first image is number `first`; errors are raised, kept, or left out.
 
     Raises:
@@ -102,7 +102,7 @@ def placed(result: EmbeddingResult, images: Sequence[ImageInput], first: int, on
     return result[result.ok] if on_error == "skip" else result
 
 
-def read_within(image: ImageInput, max_bytes: Callable[[], int]) -> bytes:
+def read_within(image: Snapshot, max_bytes: Callable[[], int]) -> bytes:
     """The bytes of an image file. How large one may be is asked only where that matters.
 
     Raises:

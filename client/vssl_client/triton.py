@@ -236,4 +236,5 @@ def _batch_and_bundle(config: dict[str, Any]) -> tuple[int, str | None]:
 
 
 def _column(images: Any) -> Any:  # noqa: ANN401 — numpy has no type for arrays of bytes of any length
-    return np.array(list(images), np.object_).reshape(-1, 1)
+    # tritonclient takes a subclass of bytes for text.
+    return np.array([bytes(image) for image in images], np.object_).reshape(-1, 1)

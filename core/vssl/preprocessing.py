@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
@@ -69,6 +69,17 @@ JPEG and PackBits.
 """
 TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of whole numbers without a sign."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation → what sets the picture upright."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -170,6 +181,8 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
 def load_rgb(image: Image.Image) -> Image.Image:
     """Decode an image that pillow has opened: upright, in RGB. What spoils its metadata alone does not spoil it.
 
+    The image itself is only loaded, not changed.
+
     Raises:
         ImageError: the data behind the header are damaged, or can't be turned into colours.
     """
@@ -182,8 +195,7 @@ def load_rgb(image: Image.Image) -> Image.Image:
                 if not isinstance(file, io.BytesIO) or (mended := mend(image, file.getvalue())) is None:
                     raise
                 image = mended
-            rotate(image)
-            return to_rgb(image)
+            return upright(to_rgb(image), image)
     except ImageError:
         raise
     except Exception as error:
@@ -546,10 +558,12 @@ def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> 
         raise ImageError("animated", f"the {image.format} holds more than one frame; send one still image")
 
 
-def rotate(image: Image.Image) -> None:
-    """Apply the EXIF orientation in place. Broken EXIF does not spoil a good picture: it counts as upright."""
+def upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn `rgb` by the orientation of `image`. Broken EXIF does not spoil a good picture: it counts as upright."""
     with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return rgb if turn is None else rgb.transpose(turn)
+    return rgb
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

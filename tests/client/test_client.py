@@ -67,8 +67,9 @@ def test_every_form_of_an_image_gives_the_same_row(embedder: Embedder, tiny_bund
     file = pictures(1)[0]
     path = tmp_path / "a picture.png"
     path.write_bytes(file)
-    forms: list[ImageInput] = [file, path, str(path), Image.open(path), pixels(file)]
-    assert_same(embed_images(embedder, forms), oracle(tiny_bundle, [file] * len(forms)))
+    with Image.open(path) as picture:
+        forms: list[ImageInput] = [file, path, str(path), picture, pixels(file)]
+        assert_same(embed_images(embedder, forms), oracle(tiny_bundle, [file] * len(forms)))
 
 
 def test_one_array_of_many_images_is_taken_apart(client: Client, tiny_bundle: Bundle) -> None:
@@ -102,7 +103,8 @@ def test_an_opened_picture_is_turned_like_its_file(client: Client, tmp_path: Pat
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(io.BytesIO(pictures(1)[0])).save(path, exif=exif, quality=95)
-    from_file, from_picture = client.embed([path, Image.open(path)]).embedding
+    with Image.open(path) as picture:
+        from_file, from_picture = client.embed([path, picture]).embedding
     np.testing.assert_array_equal(from_file, from_picture)
 
 
@@ -172,7 +174,7 @@ def test_a_single_image_is_no_list(client: Client, one: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [None, 3, np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)]
+    "thing", [None, 3, np.ones((8, 8, 3), int), np.zeros((8, 8, 2), np.uint8), np.zeros((0, 8, 3), np.uint8)]
 )
 def test_what_is_no_image_is_a_type_error(client: Client, thing: object) -> None:
     with pytest.raises(TypeError, match=r"image 1 is"):
