@@ -1,6 +1,7 @@
 """Encoded image → uint8 pixels: the only implementation, for training, serving, the client and Triton alike.
 
-This file needs numpy and pillow alone and imports nothing of ours, so that it can be copied beside a Triton model.
+This is one file, long as it is, that needs numpy and pillow alone and imports nothing of ours: it is copied beside
+Triton models.
 
 Order: guards on bytes, format, frames and pixels (before any pixel is decoded) → decode → EXIF rotation → RGB →
 one antialiased resize of the centred square → uint8. ICC profiles are not applied.
