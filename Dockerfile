@@ -25,7 +25,7 @@ ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0 XDG_CACHE_HOME=/cache \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility PACKAGES=/opt/vssl/lib/python3.11/site-packages
 ENV LD_LIBRARY_PATH=$PACKAGES/nvidia/cu13/lib:$PACKAGES/nvidia/cudnn/lib:$PACKAGES/tensorrt_libs
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python", "-m", "vssl_server.healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["python", "-m", "vssl_server.process.healthcheck"]
 ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]
 
@@ -39,6 +39,6 @@ USER 10001
 ENV PATH=/opt/vssl/bin:$PATH VSSL_HOST=0.0.0.0
 EXPOSE 8000
 # It reads the same variables as the server, TLS and another port included; the flag --port it can't see.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "vssl_server.healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "vssl_server.process.healthcheck"]
 ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]

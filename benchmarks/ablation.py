@@ -17,17 +17,17 @@ import torch
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from benchmarks.variants import objective
-from vssl.degradations import degrade
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
-from vssl.images import ImageSet, load_images
-from vssl.measures import auroc, effective_rank, knn_accuracy
-from vssl.sources import open_source
-from vssl_training.embedder import Embedder
-from vssl_training.judge import BATCH
-from vssl_training.recipe import load_recipe, override
-from vssl_training.run import Budget, Run, preprocessing_of
-from vssl_training.train import train
+from vssl.images.degradations import degrade
+from vssl.measures.ranking import auroc, effective_rank, knn_accuracy
+from vssl.sources.in_memory import ImageSet, load_images
+from vssl.sources.source import open_source
+from vssl_training.encoder.embedder import Embedder
+from vssl_training.judging.online import BATCH
+from vssl_training.loop.training import train
+from vssl_training.recipe.sections import load_recipe, override
+from vssl_training.run.folder import Budget, Run, preprocessing_of
 
 GAUSSIAN = ["objective.form=B"]
 MEAN = ["network.whitening=null"]

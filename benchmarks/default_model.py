@@ -13,14 +13,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from benchmarks.report import Row, parser, report
-from vssl.bundle import open_bundle
-from vssl.calibration import FLAGS, judge
-from vssl.default import default_bundle
+from vssl.bundle.default import default_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
-from vssl.images import load_images
-from vssl.sources import open_source
-from vssl_export.measurement import speeds
-from vssl_training.evaluation import evaluate
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
+from vssl.uncertainty.calibrated import FLAGS, judge
+from vssl_export.checking.measurement import speeds
+from vssl_training.judging.evaluation import evaluate
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ import numpy as np
 
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
-from vssl.bundle import open_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
+from vssl.images.decoding import DEFAULT_LIMITS, decode
 from vssl.memory import cores
-from vssl.preprocessing import DEFAULT_LIMITS, decode
-from vssl.sources import open_source
+from vssl.sources.source import open_source
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 BATCH = 64

@@ -17,15 +17,15 @@ import onnxruntime
 import torch
 
 from benchmarks.report import Row, parser, report
-from vssl.bundle import open_bundle, write_bundle
+from vssl.bundle.manifest import Precision
+from vssl.bundle.reading import open_bundle, write_bundle
 from vssl.engine import OUTPUTS, Engine
-from vssl.manifest import Precision
 from vssl_export.bundle_writer import convert, judged_images, model_path
-from vssl_export.measurement import Pixels, difference
-from vssl_export.onnx_file import to_onnx
-from vssl_training.embedder import Embedder, build_embedder
-from vssl_training.recipe import load_recipe, override
-from vssl_training.run import Run, preprocessing_of
+from vssl_export.checking.measurement import Pixels, difference
+from vssl_export.model.onnx_file import to_onnx
+from vssl_training.encoder.embedder import Embedder, build_embedder
+from vssl_training.recipe.sections import load_recipe, override
+from vssl_training.run.folder import Run, preprocessing_of
 
 COMPILED = (1, 32)
 """Batch sizes at which torch is timed too: it compiles anew for each."""

@@ -17,11 +17,11 @@ from pathlib import Path
 from benchmarks.embed_folder import small_bundle
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
-from vssl.sources import open_source
-from vssl_client.formats import parts_of
-from vssl_client.table import read_columns
+from vssl.sources.source import open_source
+from vssl_client.parts.formats import parts_of
+from vssl_client.parts.parquet import read_columns
 
-EMBED = "from vssl_client import parts; parts.PART_ROWS = 64\nfrom vssl.cli import main\nmain()"
+EMBED = "from vssl_client.parts import part_writer as parts; parts.PART_ROWS = 64\nfrom vssl.cli import main\nmain()"
 """Parts of one batch, so that there are many moments at which one is being written."""
 
 

@@ -38,9 +38,9 @@ from benchmarks.large_encoder import large_bundle
 from benchmarks.peers.encoder import BUNDLE
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import listening
-from vssl.bundle import open_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
-from vssl.preprocessing import decode
+from vssl.images.decoding import decode
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin"
@@ -151,7 +151,7 @@ def servers(bundle: Path, bodies: Bodies, folder: Path) -> dict[str, Start]:
     @contextmanager
     def triton() -> Iterator[Server]:
         from tests.export.triton_server import running
-        from vssl_export.triton import write_repository
+        from vssl_export.triton.repository import write_repository
 
         opened = open_bundle(bundle)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -31,9 +31,9 @@ import numpy.typing as npt
 from benchmarks.embed_folder import small_bundle
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import VSSL, listening
-from vssl.bundle import open_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
-from vssl.preprocessing import decode
+from vssl.images.decoding import decode
 
 IMAGES = 64
 CONNECTIONS = 700

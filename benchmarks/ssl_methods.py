@@ -20,18 +20,18 @@ from torch.nn import functional as F
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from benchmarks.variants import objective
-from vssl.images import ImageSet, load_images
-from vssl.measures import effective_rank, knn_accuracy
-from vssl.sources import open_source
-from vssl_training.judge import BATCH, embed
-from vssl_training.network import follow
-from vssl_training.optimisers import descend
-from vssl_training.pretrain import Pretraining
-from vssl_training.recipe import Recipe, load_recipe, override
-from vssl_training.run import preprocessing_of
-from vssl_training.schedule import teacher_momentum, warm_up_cosine
-from vssl_training.speed import Speed
-from vssl_training.whitening import IMAGES, Whitening
+from vssl.measures.ranking import effective_rank, knn_accuracy
+from vssl.sources.in_memory import ImageSet, load_images
+from vssl.sources.source import open_source
+from vssl_training.encoder.network import follow
+from vssl_training.encoder.whitening import IMAGES, Whitening
+from vssl_training.judging.online import BATCH, embed
+from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.optimiser import descend
+from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
+from vssl_training.recipe.sections import Recipe, load_recipe, override
+from vssl_training.run.folder import preprocessing_of
+from vssl_training.run.numerics import Speed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import DEMO_DATA, Row, found, parser, report
-from vssl.images import load_images
-from vssl.sources import open_source
-from vssl_training.embedder import Embedder, build_encoder
-from vssl_training.recipe import Recipe
-from vssl_training.run import Run, preprocessing_of
-from vssl_training.variance import VarianceTraining
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
+from vssl_training.encoder.embedder import Embedder, build_encoder
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import Run, preprocessing_of
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SHOWN = ("knn", "knn_pixels", "effective_rank", "sphere_std")

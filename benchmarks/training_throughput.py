@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.report import DEMO_DATA, Row, parser, report
-from vssl.images import load_images
 from vssl.memory import cores
-from vssl.sources import open_source
-from vssl_training.augment import to_float, two_views
-from vssl_training.pretrain import Pretraining
-from vssl_training.recipe import Recipe, ViewSettings, load_recipe, override
-from vssl_training.run import preprocessing_of
-from vssl_training.schedule import batch_indices, generator
-from vssl_training.speed import Speed
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
+from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.schedules import batch_indices, generator
+from vssl_training.recipe.sections import Recipe, ViewSettings, load_recipe, override
+from vssl_training.run.folder import preprocessing_of
+from vssl_training.run.numerics import Speed
+from vssl_training.views.augment import to_float, two_views
 
 
 class LightlyViews(Dataset[list[Tensor]]):

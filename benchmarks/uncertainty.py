@@ -31,13 +31,20 @@ from benchmarks.uncertainty_split import (
     tier3,
     trained,
 )
-from vssl.conformal import coverage_interval
-from vssl.degradations import DEGRADATIONS
-from vssl.images import load_images
-from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source
-from vssl.uncertainty import bootstrap, calibration_error, error_cut, neighbour_is_wrong, r_auroc, within_class_r_auroc
-from vssl_training.embedder import embed
+from vssl.images.decoding import Preprocessing
+from vssl.images.degradations import DEGRADATIONS
+from vssl.measures.uncertainty import (
+    bootstrap,
+    calibration_error,
+    error_cut,
+    neighbour_is_wrong,
+    r_auroc,
+    within_class_r_auroc,
+)
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
+from vssl.uncertainty.conformal import coverage_interval
+from vssl_training.encoder.embedder import embed
 
 Floats = npt.NDArray[np.floating]
 

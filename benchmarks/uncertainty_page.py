@@ -11,17 +11,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.plot import plot
-from vssl.bundle import open_bundle
-from vssl.conformal import coverage_and_size, coverage_interval
-from vssl.default import default_bundle
-from vssl.degradations import DEGRADATIONS, SEVERITIES, degrade
+from vssl.bundle.default import default_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine
-from vssl.fitting import fit_gallery
-from vssl.gallery import judge_matches, match
-from vssl.images import ImageSet, load_images
-from vssl.measures import auroc
-from vssl.sources import open_source
-from vssl.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
+from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
+from vssl.measures.ranking import auroc
+from vssl.measures.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
+from vssl.sources.in_memory import ImageSet, load_images
+from vssl.sources.source import open_source
+from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
+from vssl.uncertainty.fitting import fit_gallery
+from vssl.uncertainty.matches import judge_matches, match
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo" / "fashion-mnist.zip"

@@ -18,23 +18,23 @@ from PIL import Image
 
 from benchmarks.report import DEMO_DATA
 from benchmarks.variants import MonteCarloHead, OrderedHead, UnmaskedHead
-from vssl.conformal import coverage_and_size
-from vssl.degradations import DEGRADATIONS, degrade
 from vssl.engine import Embeddings
-from vssl.fitting import fit_gallery
-from vssl.gallery import judge_matches, match
-from vssl.images import ImageSet, load_images
-from vssl.measures import auroc, nearest, normalised, ranks
-from vssl.novelty import fit_directions, novelty
-from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source
-from vssl.uncertainty import fpr_at_acceptance
-from vssl_training.augment import to_float, two_views
-from vssl_training.backbone import DETAIL
-from vssl_training.embedder import Embedder, build_encoder, embed
-from vssl_training.recipe import override
-from vssl_training.run import Run, RunRecord
-from vssl_training.variance import VarianceTraining
+from vssl.images.decoding import Preprocessing
+from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.measures.ranking import auroc, nearest, normalised, ranks
+from vssl.measures.uncertainty import fpr_at_acceptance
+from vssl.sources.in_memory import ImageSet, load_images
+from vssl.sources.source import open_source
+from vssl.uncertainty.conformal import coverage_and_size
+from vssl.uncertainty.fitting import fit_gallery
+from vssl.uncertainty.matches import judge_matches, match
+from vssl.uncertainty.novelty import fit_directions, novelty
+from vssl_training.encoder.backbone import DETAIL
+from vssl_training.encoder.embedder import Embedder, build_encoder, embed
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import override
+from vssl_training.run.folder import Run, RunRecord
+from vssl_training.views.augment import to_float, two_views
 
 Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]

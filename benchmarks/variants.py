@@ -1,6 +1,6 @@
 """Likelihoods and variance heads that were tried and show no gain: rows of the benchmarks, not switches of a recipe.
 
-Notation and shapes are those of `vssl_training.objective` and `vssl_training.variance_losses`.
+Notation and shapes are those of `vssl_training.objective.terms` and `vssl_training.objective.variance`.
 """
 
 import math
@@ -12,10 +12,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from vssl_training.objective import Gaussian, kl, nll_d2, on_sphere, residual_diagonal
-from vssl_training.recipe import ObjectiveSettings
-from vssl_training.variance import VarianceTraining
-from vssl_training.variance_losses import SAME, cosines
+from vssl_training.objective.terms import Gaussian, kl, nll_d2, on_sphere, residual_diagonal
+from vssl_training.objective.variance import SAME, cosines
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import ObjectiveSettings
 
 Residual = Callable[[Tensor, Tensor], Tensor]
 Likelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -82,7 +82,7 @@ def objective(name: str) -> Iterator[None]:
     if name not in OBJECTIVES:
         yield
         return
-    with patch("vssl_training.pretrain.loss", OBJECTIVES[name]):
+    with patch("vssl_training.phases.encoder.loss", OBJECTIVES[name]):
         yield
 
 

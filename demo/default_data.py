@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 from demo.make_archive import add
-from vssl.preprocessing import DEFAULT_LIMITS
-from vssl.sources import open_source
+from vssl.images.decoding import DEFAULT_LIMITS
+from vssl.sources.source import open_source
 
 EVERY = {"cifar10": 1, "fashion": 6}
 CALIBRATION = 25

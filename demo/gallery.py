@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vssl.preprocessing import DEFAULT_LIMITS
-from vssl.sources import Source, open_source
-from vssl_client.table import read_embeddings
+from vssl.images.decoding import DEFAULT_LIMITS
+from vssl.sources.source import Source, open_source
+from vssl_client.parts.parquet import read_embeddings
 
 QUERIES, NEIGHBOURS, EXTREMES = 12, 8, 24
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.tiny_model import tiny_calibration, write_tiny_bundle
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 
 # Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
 settings.register_profile("vssl", deadline=None)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vssl.bundle import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle, write_bundle
 
 SIZE, DIMENSION = 32, 16
 

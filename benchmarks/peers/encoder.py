@@ -1,6 +1,6 @@
 """A bundle's ONNX file and our decoding, for the peers in a virtual environment without us: numpy, pillow, onnxruntime.
 
-`PYTHONPATH=core` brings `vssl.preprocessing`, which needs nothing else of ours.
+`PYTHONPATH=core` brings `vssl.images.decoding`, which needs nothing else of ours.
 """
 
 import base64
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from vssl.preprocessing import Preprocessing, decode
+from vssl.images.decoding import Preprocessing, decode
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
 BUNDLE = "PEER_BUNDLE"

@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
-from vssl.bundle import Bundle, open_bundle
+from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
-from vssl.preprocessing import decode
+from vssl.images.decoding import decode
 
 
 def create_app(location: Path, ours: bool) -> FastAPI:

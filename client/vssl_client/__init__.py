@@ -17,10 +17,10 @@ if TYPE_CHECKING:
         RequestRejected,
         ServerFailed,
     )
-    from vssl_client.folder import embed_folder
+    from vssl_client.folder.embed_folder import embed_folder
     from vssl_client.inputs import ImageInput
-    from vssl_client.result import EmbeddingResult, ImageEmbedding, ModelInfo
-    from vssl_client.stored import StoredEmbeddings, iter_embeddings, read_embeddings
+    from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings, read_embeddings
+    from vssl_client.results.results import EmbeddingResult, ImageEmbedding, ModelInfo
 
 __all__ = [
     "AsyncClient",
@@ -47,15 +47,15 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "vssl_client.async_client",
     "Client": "vssl_client.client",
-    "EmbeddingResult": "vssl_client.result",
-    "ImageEmbedding": "vssl_client.result",
+    "EmbeddingResult": "vssl_client.results.results",
+    "ImageEmbedding": "vssl_client.results.results",
     "ImageInput": "vssl_client.inputs",
-    "ModelInfo": "vssl_client.result",
-    "StoredEmbeddings": "vssl_client.stored",
+    "ModelInfo": "vssl_client.results.results",
+    "StoredEmbeddings": "vssl_client.parts.stored",
     "UsageError": "vssl.errors",
-    "embed_folder": "vssl_client.folder",
-    "iter_embeddings": "vssl_client.stored",
-    "read_embeddings": "vssl_client.stored",
+    "embed_folder": "vssl_client.folder.embed_folder",
+    "iter_embeddings": "vssl_client.parts.stored",
+    "read_embeddings": "vssl_client.parts.stored",
 }
 
 

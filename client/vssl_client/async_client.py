@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx2
 
-from vssl_client import embedder
-from vssl_client.assembly import joined
-from vssl_client.base import ClientBase
-from vssl_client.embedder import MAX_BYTES, MAX_IMAGES, OnError
+from vssl_client.client_base import ClientBase
+from vssl_client.embedding import contract as embedder
+from vssl_client.embedding.contract import MAX_BYTES, MAX_IMAGES, OnError
+from vssl_client.embedding.pipeline import Chunks, ordered_async
 from vssl_client.errors import ClientError
-from vssl_client.http import AsyncHttpTransport
+from vssl_client.exchange.splitting import split
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_light, snapshot, weight
-from vssl_client.pipeline import Chunks, ordered_async
-from vssl_client.result import EmbeddingResult, ModelInfo
-from vssl_client.splitting import split
-from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+from vssl_client.results.assembly import joined
+from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.transports.http import AsyncHttpTransport
 
 if TYPE_CHECKING:
-    from vssl.manifest import Precision  # imports pydantic, which only a bundle here needs
+    from vssl.bundle.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
 AnyIterable = Iterable[ImageInput] | AsyncIterable[ImageInput]
@@ -97,15 +97,15 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         await self.close()
 
     def _in_process(self, precision: "Precision") -> AsyncTransport:
-        from vssl_client.local import AsyncInProcess
+        from vssl_client.transports.in_process import AsyncInProcess
 
         return AsyncInProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
             return AsyncHttpTransport(url, self._options, self._http_client)
-        from vssl_client.apart import Apart
-        from vssl_client.triton import TritonTransport
+        from vssl_client.transports.blocking import Apart
+        from vssl_client.transports.triton import TritonTransport
 
         return Apart(TritonTransport(url, self._options))
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import httpx2
 
-from vssl_client.base import ClientBase
-from vssl_client.embedder import OnError, embed_images, stream_images
+from vssl_client.client_base import ClientBase
+from vssl_client.embedding.contract import OnError, embed_images, stream_images
 from vssl_client.errors import ClientError
-from vssl_client.http import HttpTransport
+from vssl_client.exchange.splitting import split
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, decode_all
-from vssl_client.result import EmbeddingResult, ModelInfo
-from vssl_client.splitting import split
-from vssl_client.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.transports.http import HttpTransport
 
 if TYPE_CHECKING:
-    from vssl.manifest import Precision  # imports pydantic, which only a bundle here needs
+    from vssl.bundle.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
 
@@ -129,15 +129,15 @@ class Client(ClientBase[Transport, httpx2.Client]):
         self.close()
 
     def _in_process(self, precision: "Precision") -> Transport:
-        from vssl_client.local import InProcess
+        from vssl_client.transports.in_process import InProcess
 
         return InProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":
             return HttpTransport(url, self._options, self._http_client)
-        from vssl_client.apart import Blocking
-        from vssl_client.triton import TritonTransport
+        from vssl_client.transports.blocking import Blocking
+        from vssl_client.transports.triton import TritonTransport
 
         return Blocking(TritonTransport(url, self._options))
 

@@ -57,7 +57,7 @@ class ModelChanged(ClientError):
 class ImageRejected(ClientError):
     """One image that has no embedding.
 
-    `type` is a stable word (those of `vssl.preprocessing.ImageError`, `unreadable`, `not_finite`), `message` says why.
+    `type` is a stable word (that of an `ImageError`, `unreadable`, `not_finite`), `message` says why.
     `index` is its place among the images that were given, `name` its path if it came as one.
     """
 

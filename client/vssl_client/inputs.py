@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from vssl.preprocessing import DEFAULT_LIMITS, ImageError, Preprocessing, decode, load_rgb
-from vssl.sources import within
+from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode, load_rgb
+from vssl.sources.source import within
 from vssl_client.errors import ImageRejected
 
 

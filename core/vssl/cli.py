@@ -17,7 +17,7 @@ import typer
 
 from vssl import __version__
 from vssl.errors import VsslError
-from vssl.names import printable
+from vssl.images.names import printable
 
 OUR_PACKAGES = ("vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export")
 INTERRUPTED = 130

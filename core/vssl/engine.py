@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vssl.bundle import Bundle
+from vssl.bundle.manifest import Precision
+from vssl.bundle.reading import Bundle
 from vssl.caches import CacheUnavailableError, cache_folder
 from vssl.errors import BundleError, UsageError, VsslError
-from vssl.manifest import Precision
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
 FEATURES = "features"

@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from vssl.bundle import open_bundle, replaceable, write_bundle
+from vssl.bundle.manifest import Manifest, Parity, Plan, Precision
+from vssl.bundle.reading import open_bundle, replaceable, write_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
-from vssl.images import load_images, warn_of_missing
-from vssl.manifest import Manifest, Parity, Plan, Precision
-from vssl.preprocessing import Preprocessing
-from vssl.sources import open_source
-from vssl_export import tensorrt
-from vssl_export.description import CARD
-from vssl_export.measurement import (
+from vssl.images.decoding import Preprocessing
+from vssl.sources.in_memory import load_images, warn_of_missing
+from vssl.sources.source import open_source
+from vssl_export.checking.description import CARD
+from vssl_export.checking.measurement import (
     REFERENCE,
     cards,
     compare,
@@ -32,11 +31,12 @@ from vssl_export.measurement import (
     preprocessing_sha256,
     speeds,
 )
-from vssl_export.onnx_file import to_onnx, without_features
-from vssl_export.precisions import to_half, to_int8
-from vssl_export.trained import Trained, load
-from vssl_training.embedder import embed
-from vssl_training.run import Run, preprocessing_of
+from vssl_export.model import tensorrt
+from vssl_export.model.onnx_file import to_onnx, without_features
+from vssl_export.model.precisions import to_half, to_int8
+from vssl_export.source import Trained, load
+from vssl_training.encoder.embedder import embed
+from vssl_training.run.folder import Run, preprocessing_of
 
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000

@@ -8,7 +8,7 @@ import typer
 from vssl.cli import echo
 
 if TYPE_CHECKING:
-    from vssl.manifest import Precision
+    from vssl.bundle.manifest import Precision
 
 
 def export(
@@ -42,9 +42,9 @@ def export(
     """Turn a run into a bundle (an ONNX file checked against torch, and its manifest); either into Triton's models."""
     from tempfile import TemporaryDirectory
 
-    from vssl.bundle import MANIFEST, open_bundle
+    from vssl.bundle.reading import MANIFEST, open_bundle
     from vssl.errors import UsageError
-    from vssl_export.triton import write_repository
+    from vssl_export.triton.repository import write_repository
 
     if out is None and triton is None and torch is None:
         raise UsageError("name what to write: --out BUNDLE, --triton DIR or --torch FILE, or several of them")
@@ -62,7 +62,7 @@ def export(
                 raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
         elif out is not None or triton is not None:
             from vssl_export.bundle_writer import export_run
-            from vssl_export.description import checkpoint
+            from vssl_export.checking.description import checkpoint
 
             bundle = out or Path(scratch, "bundle")
             run = source.resolve().parents[1] if source.is_file() else source
@@ -91,8 +91,8 @@ def export(
 def _precisions(text: str) -> "list[Precision]":
     from typing import get_args
 
+    from vssl.bundle.manifest import Precision
     from vssl.errors import UsageError
-    from vssl.manifest import Precision
 
     known: tuple[Precision, ...] = get_args(Precision)
     asked = text.split(",")
@@ -110,8 +110,8 @@ def calibrate(
     ] = False,
 ) -> None:
     """Measure a bundle's uncertainty on reference images, so that answers can say percentile, flags and confidence."""
-    from vssl_export.calibrating import calibrate as run
-    from vssl_export.description import describe_calibration
+    from vssl_export.checking.calibration import calibrate as run
+    from vssl_export.checking.description import describe_calibration
 
     manifest = run(bundle, data, labels)
     echo("\n".join(f"{name:<15} {value}" for name, value in describe_calibration(manifest)))
@@ -127,9 +127,9 @@ def info(
     """Say what is in a bundle, after checking that no byte of it has changed."""
     import json
 
-    from vssl.bundle import open_bundle
-    from vssl.default import default_bundle
-    from vssl_export.description import CARD, describe
+    from vssl.bundle.default import default_bundle
+    from vssl.bundle.reading import open_bundle
+    from vssl_export.checking.description import CARD, describe
 
     opened = open_bundle(bundle or default_bundle())
     path, manifest = str(opened.location.resolve()), opened.manifest
@@ -149,7 +149,7 @@ def verify(
 ) -> None:
     """Check a bundle on this machine: hashes, preprocessing, signature, outputs, parity of precisions."""
     from vssl.errors import VsslError
-    from vssl_export.verification import verify as checks
+    from vssl_export.checking.verification import verify as checks
 
     failed = []
     for check in checks(bundle, data):

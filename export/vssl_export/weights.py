@@ -8,7 +8,7 @@ from torch import nn
 
 from vssl.errors import UsageError
 from vssl.files import atomic_write
-from vssl_export.trained import load
+from vssl_export.source import load
 
 
 def write_weights(source: Path, file: Path) -> str:

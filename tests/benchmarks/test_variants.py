@@ -10,11 +10,11 @@ from torch.distributions import Normal, StudentT
 from benchmarks import variants
 from benchmarks.variants import instance_difficulty, mc_infonce, ordering_loss, residual_raw
 from tests.core.samples import fashion
-from vssl_training import pretrain
-from vssl_training.embedder import build_encoder
-from vssl_training.objective import Gaussian, loss, nll_d2, on_sphere
-from vssl_training.recipe import ObjectiveSettings, load_recipe, override
-from vssl_training.variance import VarianceTraining
+from vssl_training.encoder.embedder import build_encoder
+from vssl_training.objective.terms import Gaussian, loss, nll_d2, on_sphere
+from vssl_training.phases import encoder as pretrain
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import ObjectiveSettings, load_recipe, override
 
 N, D = 7, 6
 CONSTANT = 0.5 * math.log(2 * math.pi)

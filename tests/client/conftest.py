@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.client.processes import serving
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl.preprocessing import decode
-from vssl_client import Client, EmbeddingResult, retry
-from vssl_client.local import LocalEmbedder
-from vssl_client.table import StoredEmbeddings
+from vssl.images.decoding import decode
+from vssl_client import Client, EmbeddingResult
+from vssl_client.exchange import retry
+from vssl_client.parts.parquet import StoredEmbeddings
+from vssl_client.transports.in_process import LocalEmbedder
 
 
 @pytest.fixture(scope="session")

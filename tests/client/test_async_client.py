@@ -15,11 +15,12 @@ from PIL import Image
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import Fault, proxied
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
-from vssl_client import AsyncClient, ConnectionFailed, EmbeddingResult, ImageRejected, Overloaded, wire
-from vssl_client.embedder import OnError
+from vssl_client import AsyncClient, ConnectionFailed, EmbeddingResult, ImageRejected, Overloaded
+from vssl_client.embedding.contract import OnError
 from vssl_client.inputs import ImageInput
+from vssl_client.transports import wire
 
 
 def embed(url: str, images: list[ImageInput], on_error: OnError = "raise", retries: int = 2) -> EmbeddingResult:

@@ -8,12 +8,12 @@ import pytest
 
 from tests.client.conftest import oracle, pictures
 from tests.client.processes import serving, vssl
-from vssl.bundle import Bundle
-from vssl.calibration import Trust, judge
+from vssl.bundle.reading import Bundle
+from vssl.uncertainty.calibrated import Trust, judge
 from vssl_client import Client, EmbeddingResult
-from vssl_client.embedder import embed_images
-from vssl_client.local import LocalEmbedder
-from vssl_client.table import StoredEmbeddings, read_embeddings
+from vssl_client.embedding.contract import embed_images
+from vssl_client.parts.parquet import StoredEmbeddings, read_embeddings
+from vssl_client.transports.in_process import LocalEmbedder
 
 FILES = pictures(12)
 

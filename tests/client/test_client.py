@@ -18,12 +18,12 @@ from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import proxied, serving
 from tests.tiny_model import write_tiny_bundle
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
+from vssl.images.decoding import DEFAULT_LIMITS, Limits, decode
 from vssl.memory import cores
-from vssl.preprocessing import DEFAULT_LIMITS, Limits, decode
-from vssl.sources import open_source
+from vssl.sources.source import open_source
 from vssl_client import (
     AsyncClient,
     Client,
@@ -33,10 +33,10 @@ from vssl_client import (
     ImageRejected,
     RequestRejected,
 )
-from vssl_client.embedder import Embedder, embed_images
+from vssl_client.embedding.contract import Embedder, embed_images
+from vssl_client.folder.job import embed_source
 from vssl_client.inputs import ImageInput
-from vssl_client.job import embed_source
-from vssl_client.local import LocalEmbedder
+from vssl_client.transports.in_process import LocalEmbedder
 
 
 @pytest.fixture(params=["http", "in process"])

@@ -9,19 +9,23 @@ import pytest
 
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import serving, vssl
-from vssl import default
-from vssl.bundle import Bundle
+from vssl.bundle import default
+from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
 from vssl_client import AsyncClient, Client
-from vssl_client.result import EmbeddingResult
-from vssl_client.table import read_embeddings
+from vssl_client.parts.parquet import read_embeddings
+from vssl_client.results.results import EmbeddingResult
+
+
+def instead_of_the_default(location: Path) -> str:
+    return f"from pathlib import Path; from vssl.bundle import default; default.LOCATION = Path({str(location)!r})"
 
 
 @pytest.fixture
 def in_the_box(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> str:
     """A small bundle is the default model, here and in a process that runs the line first."""
     monkeypatch.setattr(default, "LOCATION", tiny_bundle.location)
-    return f"import pathlib; from vssl import default; default.LOCATION = pathlib.Path({str(tiny_bundle.location)!r})"
+    return instead_of_the_default(tiny_bundle.location)
 
 
 @pytest.mark.usefixtures("in_the_box")
@@ -69,7 +73,7 @@ def test_an_installation_without_one_says_so(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(default, "LOCATION", tmp_path / "none")
     with pytest.raises(UsageError, match="no default model: name a bundle"):
         Client()
-    none = f"import pathlib; from vssl import default; default.LOCATION = pathlib.Path({str(tmp_path / 'none')!r})"
+    none = instead_of_the_default(tmp_path / "none")
     (tmp_path / "data").mkdir()
     commands: list[list[str | Path]] = [["serve"], ["info"], ["embed", tmp_path / "data", "-o", tmp_path / "out"]]
     for words in commands:

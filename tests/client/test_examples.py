@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.client.conftest import pictures
-from vssl.bundle import Bundle
+from tests.paths import ROOT
+from vssl.bundle.reading import Bundle
 from vssl_client import AsyncClient, Client
 
-PAGES = [Path(__file__).parents[2] / "docs" / "python-client.md"]
+PAGES = [ROOT / "docs" / "python-client.md"]
 MODULES = ["client", "async_client"]
 
 

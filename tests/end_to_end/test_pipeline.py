@@ -12,11 +12,12 @@ import pytest
 
 from tests.bad_files import bad_files
 from tests.conftest import FASHION
-from vssl.bundle import open_bundle
+from tests.paths import ROOT
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
-from vssl.images import load_images
-from vssl.sources import open_source
-from vssl_client.table import read_embeddings
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
+from vssl_client.parts.parquet import read_embeddings
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SMALL = [
@@ -117,13 +118,12 @@ def test_bad_files_cost_nothing_but_themselves_on_every_road(bundle: Path, tmp_p
 def test_the_wheel_holds_the_five_packages_the_recipes_and_the_default_model(tmp_path: Path) -> None:
     import zipfile
 
-    root = Path(__file__).parents[2]
     hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(hatchling, cwd=root, check=True, capture_output=True)
+    subprocess.run(hatchling, cwd=ROOT, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {"vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export"} <= tops
-    assert "vssl_training/recipes/quick.yaml" in names
-    assert {f"vssl/default_model/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
+    assert "vssl_training/recipe/recipes/quick.yaml" in names
+    assert {f"vssl/bundle/default_model/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
     assert sum(name.endswith("py.typed") for name in names) == 5
     assert not any(name.endswith((".zip", ".jpg", ".png")) for name in names)

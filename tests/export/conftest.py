@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import finished_run, small_recipe
-from vssl.bundle import Bundle, open_bundle
+from vssl.bundle.reading import Bundle, open_bundle
 from vssl_export.bundle_writer import export_run
 
 __all__ = ["finished_run", "small_recipe"]

@@ -12,15 +12,15 @@ import onnx
 import pytest
 import torch
 
-from vssl.bundle import Bundle, open_bundle
+from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, UsageError, VsslError
-from vssl.images import load_images
-from vssl.sources import open_source
+from vssl.sources.in_memory import load_images
+from vssl.sources.source import open_source
 from vssl_export.bundle_writer import export_run
-from vssl_export.measurement import LIMITS, compare, difference
-from vssl_training.pretrain import Pretraining
-from vssl_training.run import Run
+from vssl_export.checking.measurement import LIMITS, compare, difference
+from vssl_training.phases.encoder import Pretraining
+from vssl_training.run.folder import Run
 
 VSSL = Path(sys.executable).parent / "vssl"
 Pixels = npt.NDArray[np.uint8]

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_model import tiny_onnx, write_tiny_bundle
-from vssl.bundle import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
+from vssl.bundle.reading import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, VsslError
-from vssl_export.description import describe
-from vssl_export.measurement import REFERENCE, cards, pack
-from vssl_export.verification import verify
+from vssl_export.checking.description import describe
+from vssl_export.checking.measurement import REFERENCE, cards, pack
+from vssl_export.checking.verification import verify
 
 names = st.sampled_from(["..", "/etc/passwd", "../x", "a/../../x", "model.onnx", ".hidden", "a\0b", "C:\\x", "x" * 300])
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | names

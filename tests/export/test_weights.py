@@ -15,15 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.core.samples import fashion
-from vssl.bundle import open_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl_export.bundle_writer import export_run
 from vssl_export.weights import write_weights
-from vssl_training.embedder import build_encoder
-from vssl_training.recipe import NetworkSettings, load_recipe, override
-from vssl_training.run import Budget, Run
-from vssl_training.train import train
+from vssl_training.encoder.embedder import build_encoder
+from vssl_training.loop.training import train
+from vssl_training.recipe.sections import NetworkSettings, load_recipe, override
+from vssl_training.run.folder import Budget, Run
 
 VSSL = Path(sys.executable).parent / "vssl"
 

@@ -17,15 +17,15 @@ from PIL import Image
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl.preprocessing import decode
-from vssl_server.app import create_app
-from vssl_server.batcher import Infer, Pixels
-from vssl_server.listening import bind
-from vssl_server.model import Model
-from vssl_server.pool import Pool
-from vssl_server.protocol import Protocol
+from vssl.images.decoding import decode
+from vssl_server.decoding.pool import Pool
+from vssl_server.engine.batcher import Infer, Pixels
+from vssl_server.engine.model import Model
+from vssl_server.http.app import create_app
+from vssl_server.http.connection import Protocol
+from vssl_server.process.listening import bind
 from vssl_server.settings import Settings
 
 

@@ -8,12 +8,13 @@ import os
 import threading
 from pathlib import Path
 
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 from vssl.cli import main
 from vssl.engine import Embeddings, Engine
-from vssl_server import health, serving
-from vssl_server.batcher import Pixels
-from vssl_server.engines import ServedEngine
+from vssl_server.engine import health
+from vssl_server.engine.batcher import Pixels
+from vssl_server.engine.opening import ServedEngine
+from vssl_server.process import serve as serving
 
 FOLDER = Path(os.environ["SICK"])
 health.PROBE_SECONDS = 0.3

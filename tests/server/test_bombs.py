@@ -12,8 +12,8 @@ import pytest
 
 from tests.bombs import bombs
 from tests.server.conftest import png
-from tests.server.test_process import Server, running
-from vssl.bundle import Bundle
+from tests.server.process.test_serve import Server, running
+from vssl.bundle.reading import Bundle
 
 LIMIT = 5_000_000
 GROWTH = 30_000

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import GatedEngine, Served, expected, over_tcp, png, serving
-from tests.server.test_errors import error
-from vssl.bundle import Bundle
+from tests.server.http.test_errors import error
+from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl_server.batcher import Pixels
-from vssl_server.health import PROBE_SECONDS
+from vssl_server.engine.batcher import Pixels
+from vssl_server.engine.health import PROBE_SECONDS
 
 PNG = {"Content-Type": "image/png"}
 

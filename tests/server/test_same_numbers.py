@@ -21,11 +21,11 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 from tests.server.conftest import expected, png
-from tests.server.test_process import running
-from vssl.bundle import Bundle
-from vssl.preprocessing import decode
+from tests.server.process.test_serve import running
+from vssl.bundle.reading import Bundle
+from vssl.images.decoding import decode
 from vssl_client import Client
-from vssl_server.answer import ARROW, NPZ
+from vssl_server.http.embed.writers import ARROW, NPZ
 
 FILE = png(77, width=45, height=51)
 TEXT = base64.b64encode(FILE).decode()

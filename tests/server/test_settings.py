@@ -5,18 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.server.test_process import running
-from vssl.bundle import Bundle
+from tests.paths import ROOT
+from tests.server.process.test_serve import running
+from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
-from vssl_server.command import serve
+from vssl_server.process.cli import serve
 from vssl_server.settings import Settings, load_settings, outdated
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
+DOCUMENT = ROOT / "docs" / "serving.md"
 
 
 def test_every_setting_is_a_flag_and_documented() -> None:
@@ -100,13 +100,13 @@ def test_a_value_that_is_not_valid_names_its_flag_and_variable(
 
 
 def test_the_command_is_found_without_loading_the_server() -> None:
-    code = "import sys, vssl_server.command; print([m for m in ('fastapi', 'uvicorn', 'pydantic') if m in sys.modules])"
+    code = "import sys, vssl_server.process.cli; print({'fastapi', 'uvicorn', 'pydantic'} & set(sys.modules) or [])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
 
 def test_the_server_never_loads_torch() -> None:
-    code = "import sys, vssl_server.serving; print('torch' in sys.modules)"
+    code = "import sys, vssl_server.process.serve; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
 

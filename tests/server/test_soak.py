@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vssl.bundle import Bundle
+from vssl.bundle.reading import Bundle
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vssl_training import augment, distributed, pretrain, variance
-from vssl_training.pretrain import Pretraining
-from vssl_training.recipe import load_recipe, override
-from vssl_training.variance import VarianceTraining
+from vssl_training.phases import encoder as pretrain
+from vssl_training.phases import variance
+from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import load_recipe, override
+from vssl_training.run import processes as distributed
+from vssl_training.views import augment
 
 STEPS = 6
 SETTINGS = [

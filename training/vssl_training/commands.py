@@ -54,10 +54,10 @@ def train(
     # whenever anything else wants one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from vssl.errors import UsageError
-    from vssl_training.recipe import load_recipe, override
-    from vssl_training.run import Run, budget_of
-    from vssl_training.train import Start
-    from vssl_training.train import train as run_training
+    from vssl_training.loop.training import Start
+    from vssl_training.loop.training import train as run_training
+    from vssl_training.recipe.sections import load_recipe, override
+    from vssl_training.run.folder import Run, budget_of
 
     if (phase is Phase.VARIANCE) != (from_ is not None):
         raise UsageError("--phase variance and --from RUN go together; to start both phases from weights take --init")
@@ -79,7 +79,7 @@ def recipes(
     """List the recipes, or show one with every value."""
     import yaml
 
-    from vssl_training.recipe import description, load_recipe, recipe_names
+    from vssl_training.recipe.sections import description, load_recipe, recipe_names
 
     if name is None:
         for each in recipe_names():
@@ -99,8 +99,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of clean against spoilt images."""
-    from vssl_training.evaluation import evaluate as judge
-    from vssl_training.figures_table import table
+    from vssl_training.judging.evaluation import evaluate as judge
+    from vssl_training.judging.table import table
 
     figures = judge(model, data, bank, ood)
     if as_json:

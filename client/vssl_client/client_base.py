@@ -1,0 +1,177 @@
+"""What `Client` and `AsyncClient` share: their settings."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from vssl.errors import UsageError
+from vssl.images.decoding import DEFAULT_LIMITS
+from vssl.memory import cores
+from vssl_client.exchange import steps
+from vssl_client.exchange.servers import Servers
+from vssl_client.inputs import Pixmap
+from vssl_client.options import Compression, Options, TransportName
+from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.transports.network import without_secrets
+
+if TYPE_CHECKING:
+    from vssl.bundle.manifest import Precision  # imports pydantic, which only a bundle here needs
+
+T = TypeVar("T")
+H = TypeVar("H")
+
+URL, API_KEY = "VSSL_URL", "VSSL_API_KEY"
+"""Environment variables: servers, with spaces or commas between them, and the key for them."""
+
+ENVELOPE_BYTES = 1024
+"""More than what a request of one image holds beside it."""
+
+
+class ClientBase(ABC, Generic[T, H]):
+    """One or more servers of the same model, each behind a transport `T`; or a bundle in this process.
+
+    `H` is the client of httpx2 that may carry the requests.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        bundle: str | os.PathLike[str] | None = None,
+        precision: "Precision" = "fp32",
+        transport: TransportName = "http",
+        model: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 5,
+        connections: int = 4,
+        api_key: str | None = None,
+        compression: Compression | None = None,
+        resize_locally: bool = False,
+        max_image_bytes: int | None = None,
+        http_client: H | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: where the server is, such as `http://127.0.0.1:8000`; or several. Each request goes to the one with
+                the least under way, and what one fails at, another does. By default what the variable VSSL_URL says;
+                without that, and without `bundle`, the model that comes with vssl runs in this process (this needs the
+                extra `server`), and the options of a server say nothing.
+            bundle: runs in this process in place of a server.
+            precision: which of the bundle's models to run.
+            transport: `http`, VSSL's own interface; `triton` and `grpc`, Triton's over HTTP and over gRPC, which
+                Triton and `vssl serve` both have (they need the extra `triton`).
+            model: the model's name; needed for `triton` and `grpc`, and by default the server's first one for `http`.
+            timeout: seconds without an answer after which it counts as lost.
+            retries: further tries after a lost connection, 429 or a 5xx, with growing pauses; Retry-After is honoured.
+            connections: requests under way at once at each server. Of several servers none gets more, not even when
+                it is the last that answers.
+            api_key: sent as a bearer token; by default what the variable VSSL_API_KEY says.
+            compression: `gzip` packs requests: for slow lines, and BMP, TIFF or pixels. JPEG and PNG gain nothing.
+            resize_locally: decode here, and send the model's pixels where these are fewer bytes than the files. The
+                embeddings are the same; such answers have no calibration.
+            max_image_bytes: encoded bytes of the largest image file that is read; by default what the server takes,
+                and 32 MiB in this process.
+            http_client: carries the requests of `http` in place of one of ours: an `httpx2.Client`, or for AsyncClient
+                an `httpx2.AsyncClient`. Its own timeouts, proxies and certificates hold, and it is left open.
+
+        Raises:
+            UsageError: an option that means nothing, `url` is no address, or the extra is not installed; there is no
+                such bundle or precision.
+            BundleError: the bundle can't be trusted.
+        """
+        if url is not None and bundle is not None:
+            raise UsageError("url names a server, and bundle what runs in this process: one of the two")
+        if url is None and bundle is None:
+            url = os.environ.get(URL, "").replace(",", " ").split() or None
+        self.urls = [url] if isinstance(url, str) else list(url or ())
+        if not self.urls and url is not None:
+            raise UsageError("no server: give at least one address")
+        if http_client is not None and (url is None or transport != "http"):
+            raise UsageError("http_client carries the requests of the transport http to a server, and nothing else")
+        self._options = Options(
+            transport,
+            model,
+            timeout,
+            retries,
+            connections,
+            api_key or os.environ.get(API_KEY) or None,
+            compression,
+            resize_locally,
+            max_image_bytes,
+        )
+        self._bundle = None if bundle is None else Path(bundle)
+        self._http_client = http_client
+        self._transports = [self._connected(url) for url in self.urls] or [self._in_process(precision)]
+        self._servers = Servers(len(self._transports))
+        # Where there is no other server, a caller of many threads is not held back.
+        alone = len(self._transports) == 1
+        self._rooms = [nullcontext() if alone else self._room() for _ in self._transports]
+        self._known: ModelInfo | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if not self.urls:
+            return f"{name}(bundle={str(self._bundle)!r})" if self._bundle else f"{name}()"
+        way = "" if self._options.transport == "http" else f", transport={self._options.transport!r}"
+        model = "" if self._options.model is None else f", model={self._options.model!r}"
+        return f"{name}({', '.join(repr(without_secrets(url)) for url in self.urls)}{way}{model})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code>"
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches under way at once keep the servers, or this process, busy."""
+        return self._options.connections * len(self.urls) or cores() + 1
+
+    @abstractmethod
+    def _in_process(self, precision: "Precision") -> T:
+        """The bundle in this process, as if it were a server."""
+
+    @abstractmethod
+    def _connected(self, url: str) -> T:
+        """The way to one server."""
+
+    @abstractmethod
+    def _room(self) -> Any:  # noqa: ANN401 — a context manager, asynchronous or not
+        """Room for so many requests at once at a server, for the time of a `with` block each."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this client is closed: make a new one")
+
+    @property
+    def _max_bytes_here(self) -> int:
+        return self._options.max_image_bytes or DEFAULT_LIMITS.max_bytes
+
+    def _model_steps(self) -> steps.Steps[ModelInfo]:
+        self._known = yield from steps.model(self._servers, self._options.retries)
+        return self._known
+
+    def _known_steps(self) -> steps.Steps[ModelInfo]:
+        """The model as it was when it was last asked for: what is needed of it seldom changes."""
+        return self._known or (yield from self._model_steps())
+
+    def _max_bytes_steps(self) -> steps.Steps[int]:
+        if self._options.max_image_bytes or not self.urls:
+            return self._max_bytes_here
+        told = (yield from self._known_steps()).max_body_bytes
+        return self._max_bytes_here if told is None else max(1, told - ENVELOPE_BYTES)
+
+    def _embed_steps(self, images: Sequence[bytes]) -> steps.Steps[EmbeddingResult]:
+        if self.urls and any(isinstance(image, Pixmap) for image in images):
+            most, known = (yield from self._max_bytes_steps()), (yield from self._known_steps())
+            if known.preprocessing and any(isinstance(image, Pixmap) and len(image) > most for image in images):
+                return (yield from steps.resized(self._servers, self._options.retries, images, known))
+        if not self._options.resize_locally and not self._servers.crowded:
+            return (yield from steps.embeddings(self._servers, self._options.retries, images))
+        known = yield from self._known_steps()
+        if not self._options.resize_locally:
+            return (yield from steps.within_limits(self._servers, self._options.retries, images, known))
+        return (yield from steps.resized(self._servers, self._options.retries, images, known))

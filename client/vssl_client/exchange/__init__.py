@@ -1,0 +1,1 @@
+"""What to do next, without doing it: retries, servers in turn, requests that prove too large. No I/O."""

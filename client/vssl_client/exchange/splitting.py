@@ -1,0 +1,33 @@
+"""A batch as requests that a server takes, by what it tells of its limits."""
+
+from collections.abc import Sequence
+
+from vssl.images.decoding import ImageError, open_image
+from vssl_client.results.results import ModelInfo
+
+PART_BYTES = 256
+"""More than what a request holds for each image beside it."""
+
+
+def split(images: Sequence[bytes], model: ModelInfo) -> list[Sequence[bytes]]:
+    """At least one encoded image → runs of them within the model's limits; one over them by itself goes alone."""
+    most = (model.max_images, model.max_body_bytes, model.max_request_pixels)
+    batches: list[Sequence[bytes]] = []
+    begin = count = size = area = 0
+    for at, image in enumerate(images):
+        own = (1, len(image) + PART_BYTES, 0 if model.max_request_pixels is None else pixels(image))
+        held = (count + own[0], size + own[1], area + own[2])
+        if at > begin and any(limit is not None and has > limit for has, limit in zip(held, most, strict=True)):
+            batches.append(images[begin:at])
+            begin, held = at, own
+        count, size, area = held
+    return [*batches, images[begin:]]
+
+
+def pixels(image: bytes) -> int:
+    """Width × height by its header; 0 of what is no image."""
+    try:
+        with open_image(image) as opened:
+            return opened.width * opened.height
+    except ImageError:
+        return 0

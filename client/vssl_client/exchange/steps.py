@@ -1,0 +1,205 @@
+"""What a client does, step by step, without doing it: retries, several servers, requests that prove too large.
+
+Each function is a generator that yields what is to be done next and is sent the answer, or has the error thrown in.
+`Client` does the steps in threads, `AsyncClient` in an event loop; the decisions are made here, once.
+"""
+
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.errors import UsageError
+from vssl.images.decoding import Preprocessing
+from vssl_client.errors import (
+    ClientError,
+    ConnectionFailed,
+    ImageRejected,
+    ModelChanged,
+    Overloaded,
+    RequestRejected,
+    ServerFailed,
+)
+from vssl_client.exchange.servers import Servers
+from vssl_client.results.assembly import all_failed, joined, spread
+from vssl_client.results.results import EmbeddingResult, ModelInfo
+
+R = TypeVar("R")
+LOG = logging.getLogger("vssl.client")
+PASSING = (ConnectionFailed, Overloaded, ServerFailed)
+"""What another try, or another server, may mend."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as the model `model` takes them, uint8 [N, S, S, 3], in place of their files."""
+
+    model: str
+    array: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows: slice) -> "Pixels":
+        return Pixels(self.model, self.array[rows])
+
+
+Batch = Sequence[bytes] | Pixels
+"""Images of one request: encoded, or as pixels."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AskModel:
+    """Ask a server for its model; the answer is a ModelInfo."""
+
+    server: int
+
+
+@dataclass(frozen=True)
+class AskEmbeddings:
+    """Ask a server to embed a batch; the answer is an EmbeddingResult."""
+
+    server: int
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Decode images here; the answer is what `inputs.decode_all` gives."""
+
+    images: Sequence[bytes]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class Split:
+    """Make requests of images that are within the limits of a model; the answer is what `splitting.split` gives."""
+
+    images: Sequence[bytes]
+    model: ModelInfo
+
+
+Step = Pause | AskModel | AskEmbeddings | Decode | Split
+Steps = Generator[Step, Any, R]
+
+
+def model(servers: Servers, retries: int) -> Steps[ModelInfo]:
+    """The model of the servers that answer; those that have just failed are passed over.
+
+    Raises:
+        ModelChanged: they have different models.
+        ClientError: none answers.
+    """
+    attempt = 0
+    problem: ClientError
+    while True:
+        found: dict[int, ModelInfo] = {}
+        for server in servers.rested():
+            try:
+                found[server] = yield AskModel(server)
+                servers.answered(server)
+            except PASSING as error:
+                problem = error
+                servers.failed(server, getattr(error, "retry_after", None))
+        if found:
+            models = list(dict.fromkeys(found.values()))
+            if len(models) > 1:
+                names = " and ".join(f"{one.name} version {one.version} (id {one.id[:12]})" for one in models)
+                raise ModelChanged(f"the servers have different models: {names}; start the same one on each")
+            return models[0]
+        if attempt == retries:
+            raise problem
+        attempt += 1
+        yield _pause(servers, problem, f"retry {attempt} of {retries}")
+
+
+def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
+    """Embed a batch in one request; in several if the server finds that one too large.
+
+    Raises:
+        ClientError: the batch as a whole can't be embedded; ImageRejected only ever stands in `errors`.
+    """
+    try:
+        result: EmbeddingResult = yield from _persist(servers, retries, batch)
+    except RequestRejected as error:
+        if error.status != 413:
+            raise
+        refused = ImageRejected("too_many_bytes", str(error))
+        refused.request_id = error.request_id
+    else:
+        if result.embedding.shape[1]:
+            return result
+        # An answer in JSON without one embedding does not tell D, and a stream must not change its shape.
+        found = yield from model(servers, retries)
+        return all_failed(result.errors, result.model, result.version, found.dimension, result.bundle_id)
+    if len(batch) > 1:
+        servers.crowded = True
+        half = len(batch) // 2
+        first = yield from embeddings(servers, retries, batch[:half])
+        return joined([first, (yield from embeddings(servers, retries, batch[half:]))])
+    found = yield from model(servers, retries)
+    return all_failed([refused], found.name, found.version, found.dimension, found.id)
+
+
+def within_limits(servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo) -> Steps[EmbeddingResult]:
+    """The same in requests that should not be found too large, by the limits that the server tells.
+
+    Raises:
+        ClientError: as for `embeddings`.
+    """
+    results = []
+    for batch in (yield Split(images, known)):
+        results.append((yield from embeddings(servers, retries, batch)))
+    return joined(results)
+
+
+def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: ModelInfo) -> Steps[EmbeddingResult]:
+    """The same, but where the files are larger than the pixels that the model `asked` looks at, these are sent.
+
+    Raises:
+        UsageError: the server does not tell how an image becomes these pixels.
+        ClientError: as for `embeddings`.
+    """
+    how = asked.preprocessing
+    if how is None:
+        raise UsageError("the server does not tell its preprocessing: leave out resize_locally, or update the server")
+    if sum(map(len, images)) <= len(images) * how.size * how.size * 3:
+        return (yield from embeddings(servers, retries, images))
+    pixels, errors = yield Decode(images, how)
+    if not len(pixels):
+        return all_failed(errors, asked.name, asked.version, asked.dimension, asked.id)
+    return spread((yield from embeddings(servers, retries, Pixels(asked.name, pixels))), errors)
+
+
+def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
+    """Up to `retries` further tries, and one more for each further server."""
+    failed: list[int] = []
+    while True:
+        with servers.taken(len(batch), failed) as server:
+            try:
+                result: EmbeddingResult = yield AskEmbeddings(server, batch)
+                servers.answered(server)
+                return result
+            except PASSING as error:
+                servers.failed(server, getattr(error, "retry_after", None))
+                failed.append(server)
+                if len(failed) >= retries + len(servers):
+                    raise
+                problem = error
+        yield _pause(servers, problem, f"try {len(failed) + 1} of {retries + len(servers)}")
+
+
+def _pause(servers: Servers, problem: ClientError, next_one: str) -> Pause:
+    seconds = servers.pause()
+    LOG.debug("%s (request %s); %s in %.2f s", problem, problem.request_id, next_one, seconds)
+    return Pause(seconds)

@@ -1,0 +1,86 @@
+"""What a folder of embeddings holds when a job begins, and which of its rows are embedded again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vssl.sources.source import Source
+from vssl_client.folder.reading import Reader
+from vssl_client.folder.same_source import Comparison, Difference
+from vssl_client.parts.formats import Format
+from vssl_client.parts.rows import Columns
+
+
+@dataclass(frozen=True)
+class Again:
+    """Rows of one part that are to be embedded again."""
+
+    part: Path
+    rows: list[int]
+
+
+@dataclass
+class Earlier:
+    """The rows of all parts, read once. Memory grows by the rows to embed again alone.
+
+    Args:
+        parts: of one folder.
+        format: what they are written in.
+        source: the images.
+        reader: reads them.
+        count: is told the paths of the rows that stay, and for each the reason why it failed, or None.
+        failed: embed again what failed.
+        changed: embed again what has another content now; every file is read.
+        limit: embed at most so many again.
+    """
+
+    parts: Sequence[Path]
+    format: Format
+    source: Source
+    reader: Reader
+    count: Callable[[Sequence[str], Sequence[str | None]], None]
+    failed: bool = False
+    changed: bool = False
+    limit: int | None = None
+    again: list[Again] = field(default_factory=list)
+    difference: Difference = field(default_factory=Difference)
+
+    def paths(self) -> Iterator[str]:
+        """Every path that has a row, part after part; then the source is compared, if it is not told to have changed.
+
+        Raises:
+            UsageError: it is another source.
+            VsslError: a part can't be read.
+        """
+        comparison = Comparison(self.source, self.format)
+        for part in self.parts:
+            found = self.format.read_part(part, ["path", "error", "size", *(["sha256"] if self.changed else [])])
+            rows = self._chosen(found)
+            sizes = found["size"].copy()
+            sizes[rows] = -1  # they may well differ
+            comparison.add(part, found["path"], sizes)
+            stay = sorted(set(range(len(found["path"]))).difference(rows)) if rows else range(len(found["path"]))
+            self.count([found["path"][row] for row in stay], [found["error"][row] for row in stay])
+            if rows:
+                self.again.append(Again(part, rows))
+            yield from found["path"]
+        if not self.changed:
+            self.difference = comparison.finish()
+
+    def _chosen(self, found: Columns) -> list[int]:
+        rows: set[int] = set()
+        if self.failed:
+            rows |= {row for row, error in enumerate(found["error"]) if error is not None}
+        if self.changed:
+            rows |= set(_changed(self.reader, found))
+        left = sum(len(again.rows) for again in self.again)
+        return sorted(rows)[: None if self.limit is None else self.limit - left]
+
+
+def _changed(reader: Reader, found: Columns) -> Iterator[int]:
+    rows = [row for row, sha256 in enumerate(found["sha256"]) if sha256 is not None]
+    files = reader.read(found["path"][row] for row in rows)
+    for row, file in zip(rows, files, strict=True):
+        gone = file.problem is not None and file.problem.type == "unreadable"
+        if not gone and file.sha256 != found["sha256"][row]:
+            yield row

@@ -1,0 +1,179 @@
+"""A job's work on Ray Data: actors on every node read, decode and embed; the rows come back here, in order.
+
+The job itself (which images, which parts, what is done already) stays in `job`, so that a folder begun on
+one machine may be finished on a cluster and the other way round. Ray is imported when the work begins.
+"""
+
+import logging
+import os
+import pickle
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.errors import UsageError
+from vssl.sources.selections import Listed
+from vssl.sources.source import Folder, Source, open_source
+from vssl_client.errors import ClientError
+from vssl_client.folder.job import embed_files
+from vssl_client.folder.reading import Reader
+from vssl_client.parts.rows import Rows
+from vssl_client.transports.in_process import LocalEmbedder
+
+TASK_CHUNKS = 4
+"""Chunks of at most 64 images in one task: enough to make the hand-over cheap."""
+
+ROUND_TASKS = 4096
+"""Tasks that Ray is given at once, so that the list of a million images or so is held here, not one of any length."""
+
+
+@dataclass(frozen=True)
+class CarriedBundle(Bundle):
+    """A bundle that takes its files along, so that it need not lie on every node."""
+
+    files: Mapping[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file, which were checked when it was packed."""
+        return self.files[name]
+
+
+def carried(bundle: Bundle) -> CarriedBundle:
+    """With the file of its model, which is all that embedding needs."""
+    path = bundle.manifest.models["fp32"].path
+    return CarriedBundle(bundle.manifest, bundle.location, {path: bundle.read(path)})
+
+
+class EmbedFiles:
+    """One actor, on one core: holds the model, and embeds the files that it is told the paths of.
+
+    Args:
+        bundle: the model.
+        where: the source, or the location that opens it on this node.
+    """
+
+    def __init__(self, bundle: CarriedBundle, where: Source | str) -> None:
+        import ray
+
+        self._embedder = LocalEmbedder(bundle, threads=1)
+        source = open_source(where) if isinstance(where, str) else where
+        self._reader = Reader(source, self._embedder.max_image_bytes())
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        """`paths`, a list in each row → `rows`, pickled, and the `node` that made them, in each row."""
+        rows = [embed_files(self._reader, self._embedder, paths) for paths in task["paths"].to_pylist()]
+        packed = pa.array([pickle.dumps(each) for each in rows], pa.large_binary())
+        return pa.table({"rows": packed, "node": [self._node] * len(rows)})
+
+
+class RayWork:
+    """`work` for `embed_source`, and a connection to a cluster for as long as a `with` block lasts.
+
+    `images_of_nodes` counts the images that each node has embedded.
+
+    Args:
+        source: the images. Folders and archives must lie at the same place on every node.
+        location: what `source` was opened by.
+        bundle: the model's; it is sent to the nodes.
+        address: of the cluster that this machine is a node of, `auto` or `head:6379`; None starts Ray here.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at `address`.
+    """
+
+    def __init__(self, source: Source, location: str, bundle: Path, address: str | None) -> None:
+        # Ray would send figures of its use home, and its core write warnings between our lines.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            import ray
+            import ray.data
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"--engine ray needs {error.name}, which is not installed: pip install 'vssl[ray]'"
+            ) from error
+        self.images_of_nodes: Counter[str] = Counter()
+        self._where = reader(source, location)
+        self._bundle = carried(open_bundle(bundle))
+        self._ray: Any = ray
+        try:
+            if address is not None and address != "auto":  # Ray itself would take minutes to give up
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=5).close()
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(f"no Ray cluster at {address}: {error}") from error
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    @contextmanager
+    def __call__(self, todo: Iterator[list[str]]) -> Iterator[Iterator[Rows]]:
+        """The rows of each chunk of paths, in order."""
+        yield self._rows(todo)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ray.shutdown()
+
+    def _rows(self, todo: Iterator[list[str]]) -> Iterator[Rows]:
+        tasks = iter(lambda: list(islice(todo, TASK_CHUNKS)), [])
+        for first in tasks:
+            yield from self._round([first, *islice(tasks, ROUND_TASKS - 1)])
+
+    def _round(self, tasks: list[list[list[str]]]) -> Iterator[Rows]:
+        data = self._ray.data
+        context = data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        cores = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        embedded = data.from_arrow([pa.table({"paths": chunks}) for chunks in tasks]).map_batches(
+            EmbedFiles,
+            fn_constructor_args=(self._bundle, self._where),
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=data.ActorPoolStrategy(size=min(cores, len(tasks))),
+            num_cpus=1,
+        )
+        try:
+            for batch in embedded.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for packed, node in zip(batch["rows"].to_pylist(), batch["node"].to_pylist(), strict=True):
+                    rows: Rows = pickle.loads(packed)
+                    self.images_of_nodes[node] += len(rows)
+                    yield rows
+        except self._ray.exceptions.RayError as error:
+            raise ClientError(f"Ray could not go on: {error}") from error
+
+
+class Files(Folder):
+    """Files named by paths from a working directory."""
+
+    def label(self, path: str) -> None:
+        """None: the folders of listed files mean nothing."""
+
+
+def reader(source: Source, location: str) -> Source | str:
+    """What reads the same files on another node: a source that can be sent, or the location that opens one there."""
+    if isinstance(source, Listed):
+        return Files(Path.cwd())
+    if isinstance(source, Folder):
+        return Folder(source.root.resolve())
+    # Not resolved: a link may lead elsewhere on another node. And a name such as shards-{000..009}.tar is no file.
+    return str(Path.cwd() / location)

@@ -1,0 +1,1 @@
+"""Embedded images looked up among others, and what a match is worth. May import parts."""

@@ -1,0 +1,1 @@
+"""Files of embeddings: rows, and a module for each format. May import results."""

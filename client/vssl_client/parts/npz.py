@@ -1,0 +1,96 @@
+"""Parts as NumPy archives, one `.npz` each, with the columns of `vssl_client.parts.parquet` as arrays of N rows.
+
+`path`, `sha256`, `label`, `error`: texts, empty where there is none. `size`: int64, −1 where the file can't be read.
+`embedding`, `variance` [N, D] and `uncertainty`, `percentile`, `confidence` [N]: float32, NaN where there is none.
+`flags_degraded`, `flags_ood`: bool. What the model has no calibration for is left out, and a variance that is not
+wanted. `model`, `version`, `id`, `source`: texts for the whole part.
+"""
+
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vssl.files import atomic_write
+from vssl.uncertainty.calibrated import FLAGS
+from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
+
+SUFFIX = ".npz"
+LEFT_OUT = ("percentile", "confidence")
+
+
+def write_part(file: Path, origin: Origin, rows: Rows) -> None:
+    """Write one part, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or can't be written to.
+    """
+    result = rows.result
+    arrays: dict[str, Any] = {key: np.array(getattr(origin, key)) for key in ABOUT}
+    arrays["path"] = np.array(rows.paths, np.str_)
+    arrays["sha256"] = np.array([sha256 or "" for sha256 in rows.hashes], np.str_)
+    arrays["size"] = np.array([-1 if size is None else size for size in rows.sizes], np.int64)
+    arrays["label"] = np.array([label or "" for label in rows.classes], np.str_)
+    blank = np.full((len(rows), origin.dimension), np.nan, np.float32)
+    arrays["embedding"] = result.embedding if result.embedding.shape[1] else blank
+    if not missing_vectors(result.variance).all():
+        arrays["variance"] = result.variance
+    arrays["uncertainty"] = result.uncertainty
+    arrays |= {name: values for name in ("percentile", "confidence") if (values := getattr(result, name)) is not None}
+    arrays |= {f"flags_{name}": values for name, values in (result.flags or {}).items()}
+    arrays["error"] = np.array([reason or "" for reason in rows.reasons], np.str_)
+    with atomic_write(file) as sink:
+        np.savez(sink, **arrays)
+
+
+def read_origin(part: Path) -> Origin:
+    """Which model and which source a part comes from; of its vectors only the shape is read.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    with reading(part), zipfile.ZipFile(part) as archive:
+        about = {key: str(_array(archive, key)) for key in ABOUT}
+        with archive.open("embedding.npy") as member:
+            _, dimension = _shape(member)
+        return Origin(**about, dimension=dimension)
+
+
+def read_part(part: Path, columns: Collection[str]) -> Columns:
+    """Some columns of all rows of a part; no other arrays are read.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    with reading(part), zipfile.ZipFile(part) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        found: Columns = {}
+        for name in columns:
+            if name == "flags":
+                flags = [flag for flag in FLAGS if f"flags_{flag}" in there]
+                found[name] = {flag: _array(archive, f"flags_{flag}") for flag in flags} or None
+            elif name == "variance" and name not in there:
+                with archive.open("embedding.npy") as member:
+                    found[name] = np.full(_shape(member), np.nan, np.float32)
+            elif name == "label" and name not in there:  # of an older version
+                with archive.open("path.npy") as member:
+                    found[name] = [None] * _shape(member)[0]
+            elif name in TEXTS:
+                found[name] = [text or None for text in _array(archive, name).tolist()]
+            else:
+                found[name] = _array(archive, name) if name in there or name not in LEFT_OUT else None
+        return checked(found, columns)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Any:  # noqa: ANN401 — an array of any type
+    with archive.open(f"{name}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _shape(member: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape: tuple[int, ...] = read(member)[0]
+    return shape

@@ -1,0 +1,187 @@
+"""The Parquet table of embeddings: one schema in every part of every folder, its writer and its reader.
+
+One row an image, in the order of the source:
+
+- `path`: string, relative to the source, with forward slashes (`vssl.sources.source.encode_name`)
+- `sha256`: string, of the file's bytes, in hexadecimal; null if they can't be read
+- `size`: int64, the file's bytes; null likewise
+- `embedding`, `variance`: fixed_size_list<float32>[D]; null where the image could not be embedded, `variance` also
+  where it is not wanted
+- `uncertainty`: float32; null likewise
+- `percentile`, `confidence`: float32; null also where the model has no calibration
+- `flags`: struct<degraded: bool, ood: bool>; null likewise
+- `error`: string, `type: message`; null where the image was embedded
+- `label`: string, the image's class by its folder or its `.cls` file; null where there is none
+
+The schema's metadata say where the rows come from: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vssl.files import atomic_write
+from vssl.uncertainty.calibrated import FLAGS
+from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
+from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings, read_embeddings
+from vssl_client.results.results import Flags, Floats, Mask
+
+__all__ = ["StoredEmbeddings", "iter_embeddings", "read_columns", "read_embeddings", "read_part", "schema"]
+
+SUFFIX = ".parquet"
+
+
+def schema(origin: Origin) -> pa.Schema:
+    """The schema of every part, frozen but for D."""
+    vector = pa.list_(pa.field("element", pa.float32()), origin.dimension)
+    columns = {
+        "path": pa.string(),
+        "sha256": pa.string(),
+        "size": pa.int64(),
+        "embedding": vector,
+        "variance": vector,
+        "uncertainty": pa.float32(),
+        "percentile": pa.float32(),
+        "confidence": pa.float32(),
+        "flags": pa.struct([(name, pa.bool_()) for name in FLAGS]),
+        "error": pa.string(),
+        "label": pa.string(),
+    }
+    return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
+
+
+def as_table(origin: Origin, rows: Rows) -> pa.Table:
+    """N rows as a table of the schema."""
+    result = rows.result
+    failed = ~result.ok
+    columns = {
+        "path": rows.paths,
+        "sha256": rows.hashes,
+        "size": rows.sizes,
+        "embedding": _vector_column(result.embedding, origin, failed),
+        "variance": _vector_column(result.variance, origin, failed | missing_vectors(result.variance)),
+        "uncertainty": pa.array(result.uncertainty, mask=failed),
+        "percentile": _optional_column(result.percentile, len(result)),
+        "confidence": _optional_column(result.confidence, len(result)),
+        "flags": _flags_column(result.flags, failed),
+        "error": rows.reasons,
+        "label": rows.classes,
+    }
+    return pa.table(columns, schema=schema(origin))
+
+
+def write_part(file: Path, origin: Origin, rows: Rows) -> None:
+    """Write one part of N rows, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or can't be written to.
+    """
+    table = as_table(origin, rows)
+    with atomic_write(file) as sink:
+        # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. But the
+        # exponents of their numbers do, once the bytes of all are put side by side.
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            use_dictionary=["error", "label"],
+            write_statistics=["path"],
+            use_byte_stream_split=["embedding.list.element", "variance.list.element"],
+        )
+
+
+def read_origin(part: Path) -> Origin:
+    """Which model and which source a part comes from.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    with _opened(part) as file:
+        found = file.schema_arrow
+        about = {key: found.metadata[f"vssl.{key}".encode()].decode() for key in ABOUT}
+        return Origin(**about, dimension=found.field("embedding").type.list_size)
+
+
+def read_part(part: Path, columns: Collection[str]) -> Columns:
+    """Some columns of all rows of a part; no others are read.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    with _opened(part) as file:
+        dimension = file.schema_arrow.field("embedding").type.list_size
+        there = [name for name in columns if name != "label" or name in file.schema_arrow.names]
+        table = file.read(there)
+        found: Columns = {name: _values(table[name], name, dimension) for name in there}
+        if len(there) < len(columns):  # of an older version
+            found["label"] = [None] * file.metadata.num_rows
+        return checked(found, columns, dimension)
+
+
+def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
+    """A table of some columns of a part, or of all.
+
+    Raises:
+        VsslError: it is not a part that can be read.
+    """
+    with _opened(part) as file:
+        return file.read(columns)
+
+
+def _vector_column(values: Floats, origin: Origin, failed: Mask) -> pa.Array:
+    if values.shape[1] == 0:  # no image was embedded
+        values = np.zeros((len(values), origin.dimension), np.float32)
+    kind = schema(origin).field("embedding").type
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=kind, mask=pa.array(failed))
+
+
+def _optional_column(values: Floats | None, rows: int) -> pa.Array:
+    return pa.nulls(rows, pa.float32()) if values is None else pa.array(values, mask=np.isnan(values))
+
+
+def _flags_column(flags: Flags | None, failed: Mask) -> pa.Array:
+    kind = pa.struct([(name, pa.bool_()) for name in FLAGS])
+    if flags is None:
+        return pa.nulls(len(failed), kind)
+    values = [pa.array(flags[name]) for name in FLAGS]
+    return pa.StructArray.from_arrays(values, fields=list(kind), mask=pa.array(failed))
+
+
+def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
+    if name in TEXTS:
+        return column.to_pylist()
+    if name in ("embedding", "variance"):
+        return _vectors(column, dimension)
+    if name == "flags":
+        flags = column.combine_chunks()
+        every = {flag: pc.fill_null(flags.field(flag), False).to_numpy(zero_copy_only=False) for flag in FLAGS}
+        return None if flags.null_count == len(flags) else every
+    if name == "size":
+        return pc.fill_null(column, -1).to_numpy()
+    missing = column.null_count == len(column) and name != "uncertainty"
+    return None if missing else column.to_numpy(zero_copy_only=False)
+
+
+def _vectors(column: pa.ChunkedArray, dimension: int) -> Floats:
+    flat: Floats = column.combine_chunks().flatten().to_numpy()
+    vectors = flat.reshape(-1, dimension)
+    if len(vectors) == len(column):
+        return vectors
+    every = np.full((len(column), dimension), np.nan, np.float32)
+    every[column.is_valid().to_numpy()] = vectors
+    return every
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[pq.ParquetFile]:
+    # The path as bytes: pyarrow takes no text that is not valid UTF-8. And not as a Python file: pyarrow's threads
+    # would still hold it while the process ends, and abort it.
+    with reading(part), pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
+        yield file

@@ -1,0 +1,64 @@
+"""Rows collected into parts of a folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vssl.errors import VsslError
+from vssl_client.parts.formats import Format, number_of
+from vssl_client.parts.rows import COLUMNS, Origin, Rows, replaced
+
+PART_ROWS = 4096
+PART_SECONDS = 30.0
+"""A part is full after so many rows or seconds, whichever comes first: the most that a kill makes us do again."""
+
+
+class PartWriter:
+    """Collects rows and writes them as the next part.
+
+    Args:
+        out: the folder.
+        format: what its parts are written in.
+        origin: what its parts share.
+        parts: those that it holds already; their numbers are not used again.
+    """
+
+    def __init__(self, out: Path, format: Format, origin: Origin, parts: Sequence[Path]) -> None:
+        self.collected: list[Rows] = []
+        self._out, self._format, self._origin = out, format, origin
+        self._number = 1 + max((number_of(part) for part in parts), default=-1)
+        self._begun = time.monotonic()
+
+    def add(self, rows: Rows) -> bool:
+        """Collect rows; whether the part is full now."""
+        self.collected.append(rows)
+        full = sum(map(len, self.collected)) >= PART_ROWS
+        return full or time.monotonic() - self._begun >= PART_SECONDS
+
+    def write(self, rows: Rows) -> None:
+        """Write the part and begin the next one.
+
+        Raises:
+            VsslError: the disk is full, or can't be written to; no half part is left.
+        """
+        self._put(self._out / f"part-{self._number:06d}{self._format.SUFFIX}", rows)
+        self._number += 1
+        self.collected, self._begun = [], time.monotonic()
+
+    def rewrite(self, part: Path, places: Sequence[int], fresh: Rows) -> None:
+        """Write an earlier part once more, with other rows in some places.
+
+        Raises:
+            VsslError: the part can't be read, or the disk is full; the part stays as it was.
+        """
+        self._put(part, replaced(self._format.read_part(part, COLUMNS), self._origin, places, fresh))
+
+    def _put(self, part: Path, rows: Rows) -> None:
+        try:
+            self._format.write_part(part, self._origin, rows)
+        except OSError as error:
+            reason = error.strerror or "is the disk full?"
+            raise VsslError(
+                f"{part}: can't be written ({reason}); the parts that are finished stay: make room, then run the same "
+                "command again to go on"
+            ) from error

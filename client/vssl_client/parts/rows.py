@@ -1,0 +1,178 @@
+"""What a job writes, whatever the format of its parts: rows, and where they come from."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vssl.errors import VsslError
+from vssl_client.errors import ImageRejected
+from vssl_client.results.assembly import filled, joined
+from vssl_client.results.results import EmbeddingResult, Floats
+
+ABOUT = ("model", "version", "id", "source")
+
+Columns = dict[str, Any]
+"""Columns of the N rows of a part, as every format is read: `path`, texts; `sha256`, `label`, `error`, texts or None;
+`size`, int64 [N], −1 where it is not known; `embedding` and `variance`, float32 [N, D], and `uncertainty`, float32 [N],
+NaN where there is none; `percentile` and `confidence`, float32 [N], or None; `flags`, bool [N] each, or None."""
+
+TEXTS = ("path", "sha256", "label", "error")
+COLUMNS = (*TEXTS, "size", "embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What all parts of a folder share: the model's name, version, bundle id and dimension D, the source's name."""
+
+    model: str
+    version: str
+    id: str
+    source: str
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Results of consecutive images, with the SHA-256, the size and the label of each, None where there is none."""
+
+    paths: list[str]
+    hashes: list[str | None]
+    sizes: list[int | None]
+    result: EmbeddingResult
+    labels: list[str | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice) -> "Rows":
+        labels = None if self.labels is None else self.labels[rows]
+        return Rows(self.paths[rows], self.hashes[rows], self.sizes[rows], self.result[rows], labels)
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """For each image why it has no embedding, as the column `error` holds it, or None."""
+        return [None if error is None else error.reason for error in self.result.errors]
+
+    @property
+    def classes(self) -> list[str | None]:
+        """For each image its label, or None."""
+        return [None] * len(self) if self.labels is None else self.labels
+
+
+def all_rows(parts: Sequence[Rows]) -> Rows:
+    """Rows put together, in order; at least one.
+
+    Raises:
+        ModelChanged: they come from different models.
+    """
+    return Rows(
+        [path for rows in parts for path in rows.paths],
+        [sha256 for rows in parts for sha256 in rows.hashes],
+        [size for rows in parts for size in rows.sizes],
+        joined([rows.result for rows in parts]),
+        [label for rows in parts for label in rows.classes],
+    )
+
+
+def replaced(columns: Columns, origin: Origin, places: Sequence[int], fresh: Rows) -> Rows:
+    """All rows of a part, from all its columns, with other rows in some places.
+
+    Raises:
+        ModelChanged: they come from different models.
+    """
+    every = all_rows([_as_rows(columns, origin), fresh])
+    order = list(range(len(columns["path"])))
+    for number, place in enumerate(places):
+        order[place] = len(order) + number
+    return Rows(
+        [every.paths[row] for row in order],
+        [every.hashes[row] for row in order],
+        [every.sizes[row] for row in order],
+        every.result[order],
+        [every.classes[row] for row in order],
+    )
+
+
+def _as_rows(columns: Columns, origin: Origin) -> Rows:
+    errors = [None if text is None else _rejected(text) for text in columns["error"]]
+    good = np.array([error is None for error in errors], np.bool_)
+
+    def some(values: Floats | None) -> Floats | None:
+        return None if values is None else values[good]
+
+    flags = columns["flags"]
+    result = filled(
+        errors,
+        origin.model,
+        origin.version,
+        columns["embedding"][good],
+        np.zeros_like(columns["variance"][good]),
+        columns["uncertainty"][good],
+        some(columns["percentile"]),
+        some(columns["confidence"]),
+        None if flags is None else {name: values[good] for name, values in flags.items()},
+        origin.id,
+    )
+    result = replace(result, variance=columns["variance"])  # which may be missing, and that is no fault of the image
+    sizes = [None if size < 0 else size for size in columns["size"].tolist()]
+    return Rows(columns["path"], columns["sha256"], sizes, result, columns["label"])
+
+
+@contextmanager
+def reading(part: Path) -> Iterator[None]:
+    """Name the part in whatever goes wrong while it is read."""
+    try:
+        yield
+    except VsslError:
+        raise
+    except Exception as error:  # broken bytes lead readers of archives, of JSON and of Parquet to errors of any type
+        raise unreadable(part, error) from error
+
+
+def checked(columns: Columns, wanted: Collection[str], dimension: int | None = None) -> Columns:
+    """The columns, if they fit together.
+
+    Raises:
+        ValueError: one is missing, of another length than the others, or of another type than it should be.
+    """
+    counts = {len(of) for name in wanted for of in _arrays(columns[name])}
+    if len(counts) > 1:
+        raise ValueError(f"its columns have {' and '.join(map(str, sorted(counts)))} rows")
+    for name in wanted:
+        values = columns[name]
+        if name in TEXTS:
+            wrong = not {type(text) for text in values} <= ({str} if name == "path" else {str, type(None)})
+        elif name in ("embedding", "variance"):
+            wrong = values.ndim != 2 or dimension not in (None, values.shape[1])
+        else:
+            wrong = any(of.ndim != 1 for of in _arrays(values))
+        if wrong:
+            raise ValueError(f"its column {name} holds something else")
+    return columns
+
+
+def unreadable(part: Path, error: Exception) -> VsslError:
+    """What to say of a part that is damaged, or is none."""
+    advice = "move it out of the folder, and `vssl embed` makes it again"
+    told = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return VsslError(f"{part}: not a part of embeddings that can be read ({told}); {advice}")
+
+
+def _arrays(values: Any) -> list[Any]:  # noqa: ANN401 — a list or an array
+    if values is None:
+        return []
+    return list(values.values()) if isinstance(values, dict) else [values]
+
+
+def _rejected(reason: str) -> ImageRejected:
+    kind, _, message = reason.partition(": ")
+    return ImageRejected(kind, message)
+
+
+def missing_vectors(values: Floats) -> Any:  # noqa: ANN401 — a mask, for numpy and for pyarrow
+    """Which rows of [N, D] hold no vector: bool [N]."""
+    return np.isnan(values).all(axis=1)

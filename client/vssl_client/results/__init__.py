@@ -1,0 +1,1 @@
+"""Results: rows by number or name, put together, saved and shown. Imports core alone."""

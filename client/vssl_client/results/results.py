@@ -1,0 +1,208 @@
+"""What embedding images gives: arrays, one row an image, in the order of the images."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.images.decoding import Preprocessing
+from vssl_client.errors import ImageRejected
+from vssl_client.results import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+Flags = dict[str, Mask]
+Rows = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bool]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
+
+    `preprocessing` is how an image becomes these pixels. `max_images`, `max_body_bytes` and `max_request_pixels` are
+    the most that the server takes in one request. None is what it does not tell.
+    """
+
+    name: str
+    version: str
+    id: str
+    dimension: int
+    size: int
+    preprocessing: Preprocessing | None = None
+    # Servers of one model may differ in these.
+    max_images: int | None = field(default=None, compare=False)
+    max_body_bytes: int | None = field(default=None, compare=False)
+    max_request_pixels: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageEmbedding:
+    """One row of an `EmbeddingResult`; NaN, and its `error` says why, where the image has no embedding.
+
+    Attributes:
+        index: the image's place among those that were given.
+        name: its path if it came as one.
+        embedding: float32 [D], of unit length.
+        variance: float32 [D], on the same scale.
+        uncertainty: higher is worse.
+        percentile: None without a calibration.
+        confidence: None without a calibration on labelled images.
+        flags: `degraded` and `ood`; None without a calibration.
+        error: None where the image was embedded.
+    """
+
+    index: int
+    name: str | None
+    embedding: Floats
+    variance: Floats
+    uncertainty: float
+    percentile: float | None
+    confidence: float | None
+    flags: dict[str, bool] | None
+    error: ImageRejected | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image was embedded."""
+        return self.error is None
+
+    def __repr__(self) -> str:
+        return shown.of_image(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingResult:
+    """N images embedded; the row of a failed image is NaN (its flags false), and its item in `errors` says why.
+
+    `result[0]` is one row, an `ImageEmbedding`, and so is each item of an iteration; `result[:2]`, `result[mask]` and
+    `result[[3, 1]]` are results of these rows.
+
+    Attributes:
+        embedding: float32 [N, D], each row of unit length.
+        variance: float32 [N, D], on the same scale.
+        uncertainty: float32 [N], higher is worse.
+        percentile: float32 [N], per cent of the reference images that are at most as uncertain; None without a
+            calibration.
+        confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None without a
+            calibration on labelled images.
+        flags: `degraded` and `ood`, bool [N] each; None without a calibration.
+        errors: N items, None where the image was embedded.
+        names: N items, the paths of images that came as paths, else None.
+        index: int64 [N], the image's place among those that were given; 0 … N − 1 unless some were skipped.
+        model: name of the model that answered.
+        version: its version.
+        bundle_id: the id of its bundle; None where the server does not tell.
+    """
+
+    embedding: Floats
+    variance: Floats
+    uncertainty: Floats
+    percentile: Floats | None
+    confidence: Floats | None
+    flags: Flags | None
+    errors: list[ImageRejected | None]
+    names: list[str | None]
+    index: Indices
+    model: str
+    version: str
+    bundle_id: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def __iter__(self) -> Iterator[ImageEmbedding]:
+        return map(self._row, range(len(self)))
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> ImageEmbedding: ...
+
+    @overload
+    def __getitem__(self, rows: Rows) -> "EmbeddingResult": ...
+
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> "ImageEmbedding | EmbeddingResult":
+        chosen = np.arange(len(self))[rows]
+        if chosen.ndim == 0:
+            return self._row(int(chosen))
+
+        def some(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            embedding=self.embedding[rows],
+            variance=self.variance[rows],
+            uncertainty=self.uncertainty[rows],
+            percentile=some(self.percentile),
+            confidence=some(self.confidence),
+            flags=None if self.flags is None else {name: values[rows] for name, values in self.flags.items()},
+            errors=[self.errors[row] for row in chosen],
+            names=[self.names[row] for row in chosen],
+            index=self.index[rows],
+        )
+
+    def __repr__(self) -> str:
+        return shown.of_result(self)
+
+    def _repr_html_(self) -> str:
+        return shown.as_html(self)
+
+    @property
+    def ok(self) -> Mask:
+        """Which images were embedded: bool [N]."""
+        return np.array([error is None for error in self.errors], np.bool_)
+
+    def to_arrow(self) -> "pa.Table":
+        """A table of the columns that `vssl embed` writes. The path of an image without one is its place.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        from vssl_client.results.saving import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A data frame of a row an image, by `index`; `embedding` and `variance` hold an array [D] in each.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from vssl_client.results.saving import to_pandas
+
+        return to_pandas(self)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write `file` whole or not at all, as its name says: .parquet, .npz or .jsonl, with the same columns.
+
+        Args:
+            file: is written over where it exists.
+
+        Raises:
+            UsageError: the name ends in none of these, or what the format needs is not installed.
+            OSError: it can't be written.
+        """
+        from vssl_client.results.saving import save
+
+        save(self, file)
+
+    def _row(self, row: int) -> ImageEmbedding:
+        percentile, confidence, flags = self.percentile, self.confidence, self.flags
+        return ImageEmbedding(
+            index=int(self.index[row]),
+            name=self.names[row],
+            embedding=self.embedding[row],
+            variance=self.variance[row],
+            uncertainty=float(self.uncertainty[row]),
+            percentile=None if percentile is None else float(percentile[row]),
+            confidence=None if confidence is None else float(confidence[row]),
+            flags=None if flags is None else {name: bool(values[row]) for name, values in flags.items()},
+            error=self.errors[row],
+        )

@@ -1,0 +1,188 @@
+"""A server's own HTTP interface over httpx2: one attempt at a request, in a thread or in an event loop."""
+
+import asyncio
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from vssl_client.errors import BadAnswer, ConnectionFailed, Overloaded, RequestRejected, ServerFailed
+from vssl_client.exchange import retry
+from vssl_client.exchange.steps import Batch, Pixels
+from vssl_client.exchange.tracing import REQUEST_ID, traced
+from vssl_client.exchange.under_way import UnderWay
+from vssl_client.options import USER_AGENT, Options
+from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.transports import wire
+from vssl_client.transports.network import Address, address, connected
+
+
+@dataclass(frozen=True)
+class _Asked:
+    method: str
+    url: str
+    body: bytes | None = None
+    headers: dict[str, str] | None = None
+
+
+class HttpTransport:
+    """Requests from threads.
+
+    Args:
+        url: address of a server.
+        options: the client's.
+        http_client: carries the requests in place of one of ours, and is left open.
+
+    Raises:
+        UsageError: `url` is not an http(s) address, or the environment names a proxy or certificates that can't be
+            used.
+    """
+
+    def __init__(self, url: str, options: Options, http_client: httpx2.Client | None = None) -> None:
+        self._requests = _Requests(url, options)
+        self._http: httpx2.Client = http_client or self._requests.connected(httpx2.Client)
+        # A connection that another thread opens while they are closed would stay open.
+        self._under_way = UnderWay(self._http.close if http_client is None else lambda: None)
+
+    def model(self) -> ModelInfo:
+        """The model that answers.
+
+        Raises:
+            UsageError: the server has none of that name.
+            ClientError: as for `embed`.
+        """
+        with traced() as request_id:
+            return self._requests.read_model(self._send(self._requests.model(), request_id))
+
+    def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image; a bad one has its error in its row.
+
+        Raises:
+            ConnectionFailed, Overloaded, ServerFailed, RequestRejected, BadAnswer: see there.
+        """
+        with traced() as request_id:
+            return self._requests.read(self._send(self._requests.embed(batch), request_id), batch, request_id)
+
+    def close(self) -> None:
+        """Close the connections; those with a request under way when it ends."""
+        self._under_way.end()
+
+    def _send(self, asked: _Asked, request_id: str) -> httpx2.Response:
+        request = self._requests.built(self._http, asked, request_id)
+        with self._under_way, self._requests.failures(request):
+            return self._requests.checked(self._http.send(request))
+
+
+class AsyncHttpTransport:
+    """The same from an event loop; bodies are made and read in threads, so that the loop stays free."""
+
+    def __init__(self, url: str, options: Options, http_client: httpx2.AsyncClient | None = None) -> None:
+        self._requests = _Requests(url, options)
+        self._owned = http_client is None
+        self._http: httpx2.AsyncClient = http_client or self._requests.connected(httpx2.AsyncClient)
+
+    async def model(self) -> ModelInfo:
+        """As `HttpTransport.model`."""
+        with traced() as request_id:
+            return self._requests.read_model(await self._send(self._requests.model(), request_id))
+
+    async def embed(self, batch: Batch) -> EmbeddingResult:
+        """As `HttpTransport.embed`."""
+        with traced() as request_id:
+            asked = await asyncio.to_thread(self._requests.embed, batch)
+            response = await self._send(asked, request_id)
+            return await asyncio.to_thread(self._requests.read, response, batch, request_id)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._owned:
+            await self._http.aclose()
+
+    async def _send(self, asked: _Asked, request_id: str) -> httpx2.Response:
+        request = self._requests.built(self._http, asked, request_id)
+        with self._requests.failures(request):
+            return self._requests.checked(await self._http.send(request))
+
+
+class _Requests:
+    """What is asked for, and what the answers say, whoever carries them."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._to: Address = address(url, ("http", "https"), "http://127.0.0.1:8000")
+        self._compression, self._model = options.compression, options.model
+        self._embed = wire.EMBED if self._model is None else f"{wire.EMBED}&model={quote(self._model, safe='')}"
+        self._headers = {"user-agent": USER_AGENT, **self._to.headers, **options.headers()}
+        self._settings: dict[str, Any] = {
+            "timeout": httpx2.Timeout(options.timeout, connect=min(options.timeout, 5.0)),
+            # None waits for a place: `Client` has no more requests under way than these, but embed may run many times.
+            "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=options.connections),
+        }
+
+    def connected(self, kind: Any) -> Any:  # noqa: ANN401 — httpx2.Client or httpx2.AsyncClient
+        return connected(kind, self._to, **self._settings)
+
+    def model(self) -> _Asked:
+        return _Asked("GET", self._to.url + wire.MODELS)
+
+    def embed(self, batch: Batch) -> _Asked:
+        if isinstance(batch, Pixels):
+            path, (body, headers) = wire.INFER.format(batch.model), wire.tensor_body(batch.array)
+        else:
+            path, (body, headers) = self._embed, wire.embed_body(batch)
+        if self._compression == "gzip":
+            body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
+        return _Asked("POST", self._to.url + path, body, headers)
+
+    def built(self, http: httpx2.Client | httpx2.AsyncClient, asked: _Asked, request_id: str) -> httpx2.Request:
+        headers = {**self._headers, **(asked.headers or {}), REQUEST_ID: request_id}
+        return http.build_request(asked.method, asked.url, content=asked.body, headers=headers)
+
+    def read_model(self, response: httpx2.Response) -> ModelInfo:
+        return wire.read_model(response.content, self._model)
+
+    def read(self, response: httpx2.Response, batch: Batch, request_id: str) -> EmbeddingResult:
+        if isinstance(batch, Pixels):
+            length = response.headers.get(wire.HEADER_LENGTH)
+            return wire.read_tensors(response.content, length, batch.model, len(batch))
+        result = wire.read_embeddings(response.content, len(batch))
+        for error in result.errors:
+            if error is not None:
+                error.request_id = request_id
+        return result
+
+    def checked(self, response: httpx2.Response) -> httpx2.Response:
+        """An answer with status 200."""
+        status = response.status_code
+        if status == 200:
+            return response
+        text, kind, code = wire.read_problem(response.content)
+        message = f"{self._place(response.request)} answers {status}: {text}"
+        if status in (429, 503):
+            raise Overloaded(message, status, retry.parse_retry_after(response.headers.get("Retry-After")))
+        if status >= 500:
+            raise ServerFailed(message, status)
+        raise RequestRejected(message, status, kind, code)
+
+    @contextmanager
+    def failures(self, request: httpx2.Request) -> Iterator[None]:
+        """httpx2's errors as ours."""
+        try:
+            yield
+        except httpx2.TimeoutException as error:
+            place = self._place(request)
+            raise ConnectionFailed(f"{place}: no answer in time ({type(error).__name__})") from error
+        except httpx2.ProxyError as error:
+            place, reason = self._place(request), f"the proxy refuses the connection ({error})"
+            raise ConnectionFailed(f"{place}: {reason}; {self._to.advice}") from error
+        except httpx2.TransportError as error:
+            place, reason = self._place(request), str(error) or type(error).__name__
+            raise ConnectionFailed(f"{place}: {reason}; {self._to.advice}") from error
+        except httpx2.HTTPError as error:
+            raise BadAnswer(f"{self._place(request)}: {error}") from error
+
+    def _place(self, request: httpx2.Request) -> str:
+        return f"{request.url.copy_with(query=None)}{self._to.way}"

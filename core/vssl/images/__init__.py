@@ -1,0 +1,3 @@
+"""Image files as pixels: names, decoding, degradations, whole sets in memory. May import errors, files, caches and
+memory.
+"""

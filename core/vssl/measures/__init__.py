@@ -1,0 +1,1 @@
+"""What embeddings and uncertainties are judged by. May import search and what stands before it."""

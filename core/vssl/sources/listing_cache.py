@@ -1,0 +1,139 @@
+"""Listings of large folders, kept in the user's cache so that a million files are searched for once.
+
+A listing is good for as long as each of its folders has the times it had before it was listed: to add, remove or
+rename a file changes its folder's. That is one `stat` a folder, none a file. Nothing depends on what is kept: a file
+that is missing, damaged, of another folder or that can't be written costs a new search and nothing else.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from vssl.caches import cache_folder
+from vssl.files import atomic_write
+from vssl.sources.passed_over import EXTENSIONS
+
+FORMAT = "vssl folder listing 2"
+
+PLAIN = re.compile(rb'"(?!/)[ !#-\[\]-~]+"\n')
+"""A path in characters that JSON leaves as they are, and that begins in the folder."""
+
+SMALL = 10_000
+"""Folders of fewer files are listed about as fast as their listing is read."""
+
+SETTLED_NS = 2_000_000_000
+"""How long a folder must have been left alone: some file systems count whole seconds, so that a change right after
+the listing would not change the folder's time."""
+
+
+class Listing:
+    """A listing in the making. Lines of JSON, the folder's own name first, then `["sub/", mtime, ctime]`,
+    `"sub/name.jpg"` and, of a file that is passed over, `{"sub/name.txt": ".txt"}` in the order they are met,
+    compressed as they come; gzip's checksum covers them all.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._count, self._settled = root, 0, True
+        self._packed = BytesIO()
+        self._packer = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=1)
+        self._packer.write(_head(root))
+
+    def folder(self, name: str) -> None:
+        """Note the times of the folder `name` ("" or "sub/", as the file system has it), before it is listed."""
+        times = _times(self._root, name)
+        self._settled &= time.time_ns() - times[0] > SETTLED_NS
+        self._add([name, *times])
+
+    def file(self, path: str, kind: str | None) -> None:
+        """Note the path of a file, and what it is passed over as; None for an image."""
+        self._count += 1
+        self._add(path if kind is None else {path: kind})
+
+    def leave(self) -> None:
+        """Keep no listing: something was not looked into, or may be there the next time."""
+        self._settled = False
+
+    def keep(self) -> None:
+        """Store the listing, now that it is whole, where it is worth it and there is a place for it."""
+        if self._count < SMALL or not self._settled:
+            return
+        try:
+            place = _place(self._root)
+            self._packer.close()
+            with atomic_write(place) as file:
+                file.write(self._packed.getbuffer())
+        except (OSError, RuntimeError):
+            return  # read-only, full, or there is no home: the next start searches again, as it would have anyway
+
+    def _add(self, item: str | list[str | int] | dict[str, str]) -> None:
+        self._packer.write(json.dumps(item).encode() + b"\n")
+
+
+def kept(root: Path) -> Iterator[tuple[str, str | None]] | None:
+    """The files in the absolute folder `root` as they were listed before, or None: search it.
+
+    Each has its path, and what it is passed over as, or None for an image.
+    """
+    try:
+        lines = gzip.GzipFile(
+            fileobj=BytesIO(_place(root).read_bytes())
+        )  # packed it is small, and it may be unpacked twice
+        if lines.readline() != _head(root):
+            return None
+        begin = lines.tell()
+        for line in lines:
+            if line.startswith(b"["):
+                name, *times = json.loads(line)
+                if not _inside(name) or times != _times(root, name):
+                    return None
+            elif (b".." in line or not PLAIN.fullmatch(line)) and not _inside(_file(line)[0]):
+                return None
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, zlib.error):
+        return None
+    lines.seek(begin)
+    return (_file(line) for line in lines if not line.startswith(b"["))
+
+
+def _file(line: bytes) -> tuple[str, str | None]:
+    """Path and kind in a line.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    item = json.loads(line)
+    if isinstance(item, str):
+        return item, None
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ValueError("neither a path nor one with its kind")
+    return next((path, str(kind)) for path, kind in item.items())
+
+
+def _inside(path: str) -> bool:
+    """Whether a path stays in the folder that it is relative to."""
+    return not path.startswith("/") and ".." not in path.split("/")
+
+
+def _times(root: Path, folder: str) -> list[int]:
+    """When its names changed last, and when anything of it did, which no tool that keeps times can set back."""
+    found = (root / folder).stat()
+    return [found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _head(root: Path) -> bytes:
+    return json.dumps([FORMAT, str(root), sorted(EXTENSIONS)]).encode() + b"\n"
+
+
+def _place(root: Path) -> Path:
+    """The listing's file in the user's cache.
+
+    Raises:
+        CacheUnavailableError: there is no cache.
+    """
+    return cache_folder() / f"folder-{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.z"

@@ -1,0 +1,59 @@
+"""A bundle's calibration applied: the numbers of an answer → words that a user can act on. Needs numpy alone."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.uncertainty.novelty import novelty
+
+if TYPE_CHECKING:  # a client that only reads answers needs neither
+    from vssl.bundle.manifest import Calibration, Curve
+    from vssl.engine import Embeddings
+
+FLAGS = ("degraded", "ood")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the calibration says of N images, by each image alone.
+
+    Attributes:
+        percentile: float32 [N], the part of the reference images, in per cent, that are at most as uncertain.
+        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: so uncertain, or
+            uncertain in so odd a pattern, as 1 % of them (in a bundle of an earlier version: so uncertain).
+        confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
+            calibration had no labels.
+    """
+
+    percentile: npt.NDArray[np.float32]
+    flags: dict[str, npt.NDArray[np.bool_]]
+    confidence: npt.NDArray[np.float32] | None
+
+
+def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
+    """Apply a bundle's calibration to what its model answered."""
+    confidence = calibration.confidence
+    return Trust(
+        percentile=at(calibration.percentile, answer.uncertainty).astype(np.float32),
+        flags={
+            "degraded": answer.uncertainty > calibration.acceptance.degraded,
+            "ood": _foreign(calibration, answer),
+        },
+        confidence=None if confidence is None else at(confidence.curve, answer.uncertainty).astype(np.float32),
+    )
+
+
+def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np.bool_]:
+    found = answer.uncertainty > calibration.acceptance.ood
+    pattern = calibration.novelty
+    if pattern is None:
+        return found
+    return found | (novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold)
+
+
+def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """The curve at values [N]."""
+    found: npt.NDArray[np.float64] = np.interp(values, curve.x, curve.y)
+    return found

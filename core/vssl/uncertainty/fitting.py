@@ -1,0 +1,184 @@
+"""Calibrations fitted on labelled images; needs scikit-learn. What is found is applied without it.
+
+The images are drawn into parts at random: no figure that is reported comes from images that anything was fitted on.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.bundle.manifest import Confidence, Curve, GalleryCalibration, Quantile
+from vssl.errors import UsageError
+from vssl.measures.ranking import Floats, Integers, Search
+from vssl.measures.uncertainty import calibration_error, error_cut, r_auroc
+from vssl.uncertainty.conformal import coverage_and_size, prediction_sets, quantile
+from vssl.uncertainty.matches import Matches, matches_of
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+ALPHAS = (0.05, 0.1, 0.2)
+RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
+LEAST_IMAGES, MOST_IMAGES = 100, 20_000
+SEED = 0
+Z = 1.96
+
+
+def fit_confidence(uncertainty: Floats, wrong: Mask) -> Confidence:
+    """`uncertainty` [N] → P(the nearest neighbour is right), by isotonic regression on half of the images.
+
+    Raises:
+        UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
+    """
+    fitted, judged = _parts(wrong, (0.5, 0.5))
+    curve, _, _ = _isotonic(-uncertainty[fitted], ~wrong[fitted])
+    curve = Curve(x=[-x for x in reversed(curve.x)], y=list(reversed(curve.y)))
+    probability = np.interp(uncertainty[judged], curve.x, curve.y)
+    return Confidence(
+        curve=curve,
+        auroc=r_auroc(uncertainty[judged], wrong[judged]),
+        ece=calibration_error(probability, ~wrong[judged]),
+    )
+
+
+def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, classes: int) -> GalleryCalibration:
+    """Calibrate matches on a labelled gallery [N, D] itself, each of its images asking all the others.
+
+    Of a gallery of more than 20,000 images so many ask, drawn at random.
+
+    Raises:
+        UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
+    """
+    rows = asking(len(embeddings))
+    search = Search(embeddings[rows], own=rows)
+    search.add(embeddings)
+    return fit_matches(matches_of(search.found(), uncertainty[rows], labels, classes), labels[rows], classes)
+
+
+def asking(count: int) -> Integers:
+    """Rows of a gallery of so many images that calibrate it: all, or 20,000 drawn at random, always the same.
+
+    Raises:
+        UsageError: too few images.
+    """
+    if count < LEAST_IMAGES:
+        raise UsageError(f"{count} labelled images are too few to calibrate on: at least {LEAST_IMAGES}")
+    if count <= MOST_IMAGES:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(SEED).choice(count, MOST_IMAGES, replace=False))
+
+
+def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
+    """Calibrate matches of images with known labels [N] in a gallery that holds other images of these labels.
+
+    Logistic regression on half of the images, isotonic regression, thresholds and conformal quantiles on a quarter,
+    and figures on the last quarter.
+
+    Raises:
+        UsageError: (nearly) all neighbours are right, or all wrong.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    right = matches.label == labels
+    first, second, third = _parts(~right, (0.5, 0.25, 0.25))
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(matches.evidence[first], right[first])
+    scaler, logistic = model.steps[0][1], model.steps[1][1]
+    weights = logistic.coef_[0] / scaler.scale_
+    logits = matches.evidence @ weights + (bias := float(logistic.intercept_[0] - scaler.mean_ @ weights))
+    curve, low, high = _isotonic(logits[second], right[second])
+    p_correct = np.interp(logits, curve.x, curve.y)
+    scores = 1 - matches.votes[np.arange(len(labels)), labels]
+    quantiles = {f"{alpha:g}": quantile(scores[second], alpha) for alpha in ALPHAS}
+    measured = _measured(matches, labels, p_correct, third, quantiles["0.1"])
+    return GalleryCalibration(
+        images=len(labels),
+        classes=classes,
+        weights=tuple(map(float, weights)),
+        bias=bias,
+        p_correct=curve,
+        low=low,
+        high=high,
+        conformal={alpha: Quantile(score=score, tie=tie) for alpha, (score, tie) in quantiles.items()},
+        risk={f"{risk:g}": threshold(p_correct[second], right[second], risk) for risk in RISKS},
+        measured=measured,
+        created=now(),
+    )
+
+
+def threshold(p_correct: Floats, right: Mask, risk: float) -> float | None:
+    """The least p_correct [N] to accept so that at most a part `risk` of the accepted is wrong; None: accept none.
+
+    One more error is counted than there was, as in conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814).
+    """
+    order = np.argsort(-p_correct, kind="stable")
+    bounds = (np.cumsum(~right[order]) + 1) / np.arange(2, len(order) + 2)
+    # Equal probabilities are accepted together or not at all.
+    last = np.append(np.diff(p_correct[order]) != 0, True)
+    good = np.flatnonzero((bounds <= risk) & last)
+    return float(p_correct[order][good[-1]]) if len(good) else None
+
+
+def now() -> str:
+    """The time, as calibrations state it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _measured(
+    matches: Matches, labels: Integers, p_correct: Array, rows: Integers, quantile: tuple[float, float]
+) -> dict[str, float]:
+    right = (matches.label == labels)[rows]
+    lot = np.random.default_rng(SEED).random(len(rows))
+    coverage, size = coverage_and_size(prediction_sets(matches.votes[rows], *quantile, lot), labels[rows])
+    return {
+        "images": len(rows),
+        "correct": float(right.mean()),
+        "auroc": r_auroc(-p_correct[rows], ~right),
+        "ece": calibration_error(p_correct[rows], right),
+        "error_cut_at_80": error_cut(-p_correct[rows], ~right),
+        "coverage_at_0.1": coverage,
+        "set_size_at_0.1": size,
+    }
+
+
+def _parts(wrong: Mask, shares: Sequence[float]) -> list[Integers]:
+    """Rows of random parts of the images, each of which holds both right and wrong ones.
+
+    Raises:
+        UsageError: one does not.
+    """
+    order = np.random.default_rng(SEED).permutation(len(wrong))
+    ends = np.rint(np.cumsum(shares)[:-1] * len(wrong)).astype(int)
+    parts: list[Integers] = list(np.split(order, ends))
+    for rows in parts:
+        if wrong[rows].all() or not wrong[rows].any():
+            raise UsageError(
+                f"of {len(wrong)} labelled images {int(wrong.sum())} have a nearest neighbour with another label: "
+                "too few of one kind to calibrate on; use more images, or harder ones"
+            )
+    return parts
+
+
+def _isotonic(scores: Floats, right: Mask) -> tuple[Curve, Curve, Curve]:
+    """A rising curve of P(right) over scores [N], and the ends of Wilson's 95 % interval of each of its steps."""
+    from sklearn.isotonic import IsotonicRegression
+
+    count = len(scores)
+    # Never quite sure: the rule of succession for all N images.
+    model = IsotonicRegression(y_min=1 / (count + 2), y_max=1 - 1 / (count + 2), out_of_bounds="clip")
+    fitted = model.fit_transform(scores, right.astype(np.float64))
+    values, counts = np.unique(fitted, return_counts=True)
+    centre, half = (values + Z**2 / (2 * counts)), Z * np.sqrt(values * (1 - values) / counts + (Z / counts / 2) ** 2)
+    scale = 1 + Z**2 / counts
+    x = model.X_thresholds_.tolist()
+    steps = np.searchsorted(values, model.y_thresholds_ - 1e-12)
+    low = np.maximum.accumulate((centre - half) / scale)
+    high = np.minimum.accumulate(((centre + half) / scale)[::-1])[::-1]
+    return (
+        Curve(x=x, y=model.y_thresholds_.tolist()),
+        Curve(x=x, y=low[steps].tolist()),
+        Curve(x=x, y=high[steps].tolist()),
+    )

@@ -1,0 +1,132 @@
+"""What a match in a labelled gallery is worth: tier 3 of docs/uncertainty.md, applied with numpy alone.
+
+The evidence for "the nearest neighbour has the right label" is four numbers a query; `fitting` turns it into
+probabilities on labelled images, and what it found is applied here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.bundle.manifest import GalleryCalibration
+from vssl.errors import UsageError
+from vssl.measures.ranking import NEIGHBOURS, Floats, Integers, Neighbours, nearest
+from vssl.uncertainty.calibrated import at
+from vssl.uncertainty.conformal import prediction_sets
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Action = Literal["accept", "review", "abstain"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Q queries looked up in a labelled gallery.
+
+    Attributes:
+        neighbours: of each query, at least the 20 nearest (all, in a smaller gallery).
+        label: of the nearest neighbour, [Q].
+        votes: share of each class in the vote of the 20 nearest, [Q, C].
+        evidence: [Q, 4]: the query's uncertainty; the nearest neighbour's similarity; its margin over the nearest one
+            with another label (over the last one, where all have the same); its label's share of the vote.
+    """
+
+    neighbours: Neighbours
+    label: Integers
+    votes: Array
+    evidence: Array
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a calibration makes of Q matches.
+
+    Attributes:
+        p_correct: estimated probability that the nearest neighbour has the right label, [Q].
+        low: lower end of its 95 % interval, [Q].
+        high: upper end, [Q].
+        sets: labels that can't be ruled out at α, bool [Q, C].
+        actions: Q of them, see `judge_matches`.
+    """
+
+    p_correct: Array
+    low: Array
+    high: Array
+    sets: Mask
+    actions: list[Action]
+
+
+def match(
+    queries: Floats,
+    uncertainty: Floats,
+    gallery: Floats,
+    labels: Integers,
+    classes: int,
+    k: int = NEIGHBOURS,
+    exclude_self: bool = False,
+) -> Matches:
+    """Look queries [Q, D] with their uncertainties [Q] up in a gallery [G, D] with labels [G] in 0 … classes − 1.
+
+    `exclude_self`: queries and gallery are the same images, and none finds itself.
+
+    Raises:
+        UsageError: the gallery is empty.
+    """
+    return matches_of(nearest(queries, gallery, max(k, NEIGHBOURS), exclude_self), uncertainty, labels, classes)
+
+
+def matches_of(found: Neighbours, uncertainty: Floats, labels: Integers, classes: int) -> Matches:
+    """The same of neighbours that are known: at least the 20 nearest (all, in a smaller gallery) of Q queries.
+
+    Args:
+        found: in the gallery.
+        uncertainty: of the queries, [Q].
+        labels: of the gallery, [G], in 0 … classes − 1.
+        classes: how many labels there are.
+    """
+    voters = Neighbours(found.rows[:, :NEIGHBOURS], found.similarity[:, :NEIGHBOURS])
+    votes = voters.votes(labels, classes)
+    every = np.arange(len(votes))
+    label = labels[voters.rows[:, 0]]
+    other = labels[voters.rows] != label[:, None]
+    rival = np.where(other.any(axis=1), other.argmax(axis=1), other.shape[1] - 1)
+    similarity = voters.similarity[:, 0]
+    margin = similarity - voters.similarity[every, rival]
+    evidence = np.column_stack([uncertainty, similarity, margin, votes[every, label]]).astype(np.float64)
+    return Matches(found, label, votes, evidence)
+
+
+def judge_matches(
+    calibration: GalleryCalibration, matches: Matches, alpha: str, risk: str, lot: Floats, ood: Mask | None = None
+) -> Judgement:
+    """Apply a calibration.
+
+    The action is `abstain` where the image is flagged `ood` or its neighbour is more likely wrong than right, `accept`
+    where p_correct reaches the threshold for `risk`, else `review`.
+
+    Args:
+        calibration: fitted on labelled images like the queries.
+        matches: Q of them.
+        alpha: how often the right label may be missing in a set: a key of `calibration.conformal`.
+        risk: errors among the accepted: a key of `calibration.risk`.
+        lot: a number in [0, 1) for each query that settles ties of its set, [Q].
+        ood: flags of the queries by their image alone, [Q].
+    """
+    logits = matches.evidence @ np.array(calibration.weights) + calibration.bias
+    p_correct = at(calibration.p_correct, logits)
+    for name, level, known in (("risk", risk, calibration.risk), ("alpha", alpha, calibration.conformal)):
+        if level not in known:
+            raise UsageError(f"the bundle is not calibrated for {name} {level}; there are: {', '.join(sorted(known))}")
+    threshold = calibration.risk[risk]
+    refused = p_correct < 0.5 if ood is None else (p_correct < 0.5) | ood
+    reached = np.zeros(len(logits), np.bool_) if threshold is None else p_correct >= threshold
+    quantile = calibration.conformal[alpha]
+    return Judgement(
+        p_correct=p_correct,
+        low=at(calibration.low, logits),
+        high=at(calibration.high, logits),
+        sets=prediction_sets(matches.votes, quantile.score, quantile.tie, lot),
+        actions=["abstain" if no else "accept" if yes else "review" for no, yes in zip(refused, reached, strict=True)],
+    )

@@ -1,0 +1,1 @@
+"""What a bundle is measured by: verification, calibration, speed, limits."""

@@ -1,0 +1,1 @@
+"""The network as ONNX, in other precisions, as a TensorRT plan."""

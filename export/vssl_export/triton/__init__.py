@@ -1,0 +1,1 @@
+"""The Triton repository that is written from a bundle."""

@@ -1,0 +1,250 @@
+"""Encoded images → pixels in a pool of threads, and from there straight into the batcher's queue.
+
+The event loop hands a request over and hears of it again when it is answered: every hand-over between threads costs
+as much as decoding a small image. So one small image is decoded in the loop's own thread; the engine's thread, which
+computes without Python's lock, would wait for it once an image.
+"""
+
+import binascii
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from vssl.images.decoding import (
+    ImageError,
+    Limits,
+    Preprocessing,
+    count_scans,
+    decode,
+    decodes_in_python,
+    open_guarded,
+    to_pixels,
+)
+from vssl_server.decoding.pool import Line, Pool
+from vssl_server.engine.batcher import Answer, Pixels, settle
+from vssl_server.wire.data_uri import from_base64
+from vssl_server.wire.errors import clipped
+
+Encoded = bytes | str
+"""An image file's bytes, or the same in base64, with or without a data URI's head."""
+
+SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
+"""An image that is decoded in about the time that it takes to hand it from one thread to another."""
+
+AVIF = b"ftyp"
+"""Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never small."""
+
+TOGETHER = 64 * 1024
+"""Bytes of files in one task of the pool: small images take turns at Python's lock, so that more threads gain nothing,
+while each large one is decoded by a thread of its own.
+"""
+
+LIGHT_PIXELS, LIGHT_BYTES = 2**20, 2**19
+"""Of an image that is decoded in some 20 ms at most; one that is larger is a heavy task of its own."""
+
+USUAL_SCANS = 10
+"""Of a progressive JPEG; one that draws its pixels more often counts as so many times as large."""
+
+Queue = Callable[[Sequence[Pixels], "Future[Answer]", float], object]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why one image has no embedding. `type` is a stable word: those of ImageError, and `invalid_base64`.
+
+    An answer may hold as many of these as images, so each says little: 200 characters.
+    """
+
+    type: str
+    message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clipped(self.message, 200))
+
+
+class BadImagesError(Exception):
+    """Some of so many `images` were refused and the caller wants all or nothing."""
+
+    def __init__(self, refused: dict[int, Refusal], images: int) -> None:
+        super().__init__(f"{len(refused)} of {images} images were refused")
+        self.refused, self.images = refused, images
+
+
+class TooManyPixelsError(Exception):
+    """The images of one request have too many pixels in all."""
+
+
+class Decoding:
+    """One request's images. All headers are read first, which tells how much work they are; then they are decoded, a
+    few small ones or one large one in a task of the pool, and the last task to end queues the good images.
+
+    `answer` is the future that `queue` gets with the good images and the seconds that they waited for a thread. Its
+    errors are a BadImagesError where an image was refused and `all_or_none` is true, a TooManyPixelsError, and an
+    OverloadedError where too many pixels are pending. Cancelling it drops what has not been decoded or computed yet.
+
+    Args:
+        images: at least one, as they were sent.
+        preprocessing: of the model.
+        limits: of each image.
+        max_pixels: of all images together.
+        pool: where they are decoded.
+        queue: gets the good images.
+        all_or_none: one bad image fails the request.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Encoded],
+        preprocessing: Preprocessing,
+        limits: Limits,
+        max_pixels: int,
+        pool: Pool,
+        queue: Queue,
+        all_or_none: bool,
+    ) -> None:
+        self.images, self.all_or_none = images, all_or_none
+        self.answer: Future[Answer] = Future()
+        self.refused: dict[int, Refusal] = {}
+        self.seconds = 0.0
+        """From the first task's start to the last one's end."""
+        self._preprocessing, self._limits, self._max_pixels = preprocessing, limits, max_pixels
+        self._pool, self._queue, self._line = pool, queue, Line()
+        self._opened: dict[int, Image.Image] = {}
+        self._decoded: list[Pixels | None] = [None] * len(images)
+        self._admitted: list[int] = []
+        """Pixels that have a place in the pool."""
+        self._left = 0
+        """Tasks that have not ended."""
+        self._started: float | None = None
+        self._handed_over = time.monotonic()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Decode one small image here and now; hand all else to the pool."""
+        if len(self.images) == 1 and len(self.images[0]) <= SMALL.max_bytes:
+            self._guarded(self._in_place)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        # The first callback of the future, so that who hears of the answer finds the place free; and not one of `self`,
+        # whose images a cycle would keep.
+        self.answer.add_done_callback(partial(_give_back, self._pool, self._admitted))
+        self._submit(self._measure)
+
+    def _submit(self, work: Callable[[], None], heavy: bool = False) -> None:
+        self._pool.submit(self._line, partial(self._guarded, work), heavy)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do some work, unless nobody waits any more; what it raises is the request's."""
+        self._started = self._started or time.monotonic()
+        if self.answer.done():
+            return
+        try:
+            work()
+        except BaseException as error:
+            if settle(self.answer):
+                self.answer.set_exception(error)
+
+    def _in_place(self) -> None:
+        image = self.images[0]
+        try:
+            data = from_base64(image) if isinstance(image, str) else image
+            if data[4:8] == AVIF:
+                raise ImageError("too_many_pixels", "perhaps")
+            small = Limits(SMALL.max_bytes, min(SMALL.max_pixels, self._limits.max_pixels))
+            self._decoded[0] = decode(data, self._preprocessing, small)
+        except (ImageError, binascii.Error) as error:
+            if isinstance(error, ImageError) and error.type == "too_many_pixels":
+                self._hand_over()
+                return
+            self.refused[0] = _refusal(error)
+        self._finish()
+
+    def _measure(self) -> None:
+        """Read all headers, admit the pixels, then decode."""
+        light: list[int] = []
+        tasks: list[tuple[list[int], bool]] = []
+        total = size = pixels = 0
+        for index, image in enumerate(self.images):
+            if self.answer.done():
+                return
+            try:
+                data = from_base64(image) if isinstance(image, str) else image
+                opened = self._opened[index] = open_guarded(data, self._limits)
+            except (ImageError, binascii.Error) as error:
+                self.refused[index] = _refusal(error)
+                continue
+            work = opened.width * opened.height * -(-count_scans(opened, data) // USUAL_SCANS)
+            total += work
+            if total > self._max_pixels:
+                raise TooManyPixelsError(
+                    f"the request's images have over {self._max_pixels:,} pixels in all; send several requests"
+                )
+            if work > LIGHT_PIXELS or len(data) > LIGHT_BYTES or decodes_in_python(opened):
+                tasks.append(([index], True))
+                continue
+            light.append(index)
+            size, pixels = size + len(data), pixels + work
+            if size >= TOGETHER or pixels >= LIGHT_PIXELS:
+                tasks.append((light, False))
+                light, size, pixels = [], 0, 0
+        if light:
+            tasks.append((light, False))
+        self._pool.admit(total)
+        self._admitted.append(total)
+        if self.answer.done():  # cancelled meanwhile
+            _give_back(self._pool, self._admitted)
+            return
+        self._begin(tasks)
+
+    def _begin(self, tasks: Sequence[tuple[list[int], bool]]) -> None:
+        self._left = len(tasks)
+        match tasks:
+            case []:
+                self._finish()
+            case [(images, False)]:  # this thread's turn is enough for it
+                self._draw(images)
+            case _:
+                for images, heavy in tasks:
+                    self._submit(partial(self._draw, images), heavy)
+
+    def _draw(self, images: Sequence[int]) -> None:
+        for index in images:
+            if self.answer.done():
+                return
+            try:
+                with self._opened.pop(index) as opened:
+                    self._decoded[index] = to_pixels(opened, self._preprocessing)
+            except ImageError as error:
+                self.refused[index] = _refusal(error)
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        self.seconds = time.monotonic() - (self._started or 0.0)
+        self.refused = dict(sorted(self.refused.items()))
+        if self.refused and self.all_or_none:
+            raise BadImagesError(self.refused, len(self.images))
+        good = [one for one in self._decoded if one is not None]
+        self._queue(good, self.answer, (self._started or 0.0) - self._handed_over)
+
+
+def _give_back(pool: Pool, admitted: list[int], _: "Future[Answer] | None" = None) -> None:
+    with suppress(IndexError):  # two threads may come here at once
+        pool.release(admitted.pop())
+
+
+def _refusal(error: ImageError | binascii.Error) -> Refusal:
+    if isinstance(error, ImageError):
+        return Refusal(error.type, str(error))
+    return Refusal("invalid_base64", f"the data are not base64: {error}")

@@ -1,0 +1,301 @@
+"""Requests of any size in, batches for the engine out. No HTTP here.
+
+The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. A lone request waits
+for no company, unless `max_wait` says so, and under load batches fill up by themselves. A request larger than a batch
+is spread over several, between which the requests that wait have their turn; its answer is put together in its own
+order.
+"""
+
+import logging
+import math
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.engine import Embeddings, concatenate
+from vssl_server.engine import health
+from vssl_server.engine.health import Health, checked
+from vssl_server.engine.places import Places
+
+Pixels = npt.NDArray[np.uint8]
+Infer = Callable[[Pixels], Embeddings]
+
+FAILS = "the engine fails; it is tried again from time to time"
+
+logger = logging.getLogger("vssl.server")
+
+
+class InferenceError(Exception):
+    """The model failed on this request; others are not touched."""
+
+
+class EngineStoppedError(Exception):
+    """The engine answers nothing: it has ended, fails, or hangs."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A request's embeddings in its own order, the seconds until its first image was taken from the queue, and the
+    seconds of the batches that it was part of.
+    """
+
+    embeddings: Embeddings
+    queue_seconds: float
+    inference_seconds: float
+
+
+def settle(future: "Future[Answer]") -> bool:
+    """Whether the result or the error may be set now: nobody has, and it was not cancelled, nor can be from here on."""
+    try:
+        return not future.done() and future.set_running_or_notify_cancel()
+    except InvalidStateError:  # another thread has settled it since the question
+        return False
+
+
+@dataclass(eq=False)
+class _Job:
+    images: Sequence[Pixels]
+    submitted: float
+    future: "Future[Answer]"
+    taken: int = 0
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    parts: list[Embeddings] = field(default_factory=list)
+
+    def take(self, most: int) -> "_Part":
+        if self.taken == 0:
+            self.queue_seconds = time.monotonic() - self.submitted
+        part = _Part(self, self.images[self.taken : self.taken + most])
+        self.taken += len(part.images)
+        return part
+
+    def add(self, embeddings: Embeddings, seconds: float) -> None:
+        self.parts.append(embeddings)
+        self.inference_seconds += seconds
+        if sum(map(len, self.parts)) == len(self.images) and settle(self.future):
+            embeddings = self.parts[0] if len(self.parts) == 1 else concatenate(self.parts)
+            self.future.set_result(Answer(embeddings, self.queue_seconds, self.inference_seconds))
+
+    def fail(self, error: Exception) -> None:
+        if settle(self.future):
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class _Part:
+    job: _Job
+    images: Sequence[Pixels]
+
+
+class Batcher:
+    """Owns the engine: one thread calls `infer`, any thread may `submit`.
+
+    Args:
+        infer: uint8 [N, S, S, 3] → the embeddings of N images.
+        max_batch: images in one call of `infer`.
+        capacity: images that may hold a place at once (see `places`).
+        warm_up: called once in the engine's thread before the first batch.
+        observe: called after each batch with its images and its seconds.
+        max_wait: seconds that a free engine waits for a batch to fill, from when it finds work; 0: it never waits.
+        stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
+        probe: what every engine can answer. One that fails on it, after a few calls that failed, is not `ready`, and
+            all requests fail until it answers; without a probe only the requests are ever at fault.
+    """
+
+    def __init__(
+        self,
+        infer: Infer,
+        max_batch: int,
+        capacity: int,
+        warm_up: Callable[[], object] = lambda: None,
+        observe: Callable[[int, float], None] = lambda images, seconds: None,
+        stall_seconds: float = math.inf,
+        max_wait: float = 0.0,
+        probe: Pixels | None = None,
+    ) -> None:
+        self._infer, self._max_batch, self._max_wait = infer, max_batch, max_wait
+        self._warm_up, self._observe, self._probe = warm_up, observe, probe
+        self.health = Health(stall_seconds)
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._places = Places(capacity)
+        self._batch: list[_Part] = []
+        self._closing = self._stopped = False
+        self.warm: Future[None] = Future()
+        """Done when the engine is warm, or holds an EngineStoppedError that says why it never will be."""
+        self.warm.set_running_or_notify_cancel()  # nobody who waits for it may cancel it for the others
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine is warm, its thread alive, and it neither fails nor hangs."""
+        alive = self.warm.done() and not self._stopped and not self._closing
+        return alive and not self.health.failed and not self.health.hangs
+
+    @property
+    def held(self) -> int:
+        """Images that hold a place now."""
+        return self._places.held
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        # A daemon: an engine that hangs must not keep a process from ending that was told twice to end.
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Answer what waits, then end the thread; wait `timeout` seconds at most for that."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def places(self, images: int) -> AbstractContextManager[None]:
+        """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
+        return self._places.hold(images)
+
+    def submit(
+        self, images: Sequence[Pixels], future: "Future[Answer] | None" = None, waited: float = 0.0
+    ) -> "Future[Answer]":
+        """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
+
+        The caller may bring the future, so that the images can be decoded for somebody who waits for it already, and
+        the seconds that the request has `waited` before.
+
+        The future's errors are InferenceError and EngineStoppedError.
+
+        Raises:
+            EngineStoppedError: at once, if the engine has ended or fails.
+        """
+        if not images:
+            raise ValueError("a request needs at least one image")
+        job = _Job(images, time.monotonic() - waited, future or Future())
+        with self._changed:
+            if self._closing or self._stopped:
+                raise EngineStoppedError("the engine has stopped")
+            if self.health.failed:
+                raise EngineStoppedError(FAILS)
+            self._jobs.append(job)
+            self._changed.notify()
+        # By weak references: a future keeps its callbacks, and so the job's pixels and the engine in a cycle with it.
+        job.future.add_done_callback(partial(_forget, weakref.ref(self), weakref.ref(job)))
+        return job.future
+
+    def _run(self) -> None:
+        try:
+            self._warm_up()
+        except BaseException as error:
+            self._stop()
+            # Without the error itself: its traceback would keep the engine in memory.
+            self.warm.set_exception(EngineStoppedError(f"the engine could not be warmed up: {error}"))
+            return
+        self.warm.set_result(None)
+        try:
+            while self._take():
+                self._compute(self._batch)
+                if self.health.suspect and self._probe is not None:
+                    self._recover(self._probe)
+        except BaseException as error:
+            logger.critical("the engine's thread has ended", exc_info=error)
+        finally:
+            self._stop()
+
+    def _recover(self, probe: Pixels) -> None:
+        """Ask for what every engine can answer, until it does or the batcher closes; fail all requests meanwhile."""
+        while True:
+            try:
+                with self.health.call():
+                    checked(self._infer(probe), len(probe))
+            except Exception as error:
+                if not self.health.failed:
+                    logger.error("the engine fails, on a blank image too", exc_info=error)
+                self.health.condemn()
+                self._lose(FAILS)
+            else:
+                logger.warning("the engine answers a blank image")
+                return
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closing, health.PROBE_SECONDS):
+                    return
+
+    def _stop(self) -> None:
+        if not self._closing:
+            self.health.condemn()
+        self._stopped = True
+        self._lose("the engine has stopped")
+
+    def _lose(self, why: str) -> None:
+        """Fail all requests that wait or are in the engine."""
+        with self._changed:
+            lost = {*self._jobs, *(part.job for part in self._batch)}
+            self._jobs.clear()
+        for job in lost:
+            job.fail(EngineStoppedError(why))
+
+    def _take(self) -> bool:
+        """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
+        with self._changed:
+            self._batch, waited = [], False
+            while not (self._jobs and waited) and not self._closing:
+                self._changed.wait_for(lambda: self._jobs or self._closing)
+                if self._max_wait:
+                    self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
+                waited = True  # meanwhile the work may have been cancelled
+            room = self._max_batch
+            while self._jobs and room:
+                job = self._jobs[0]
+                self._batch.append(job.take(room))
+                room -= len(self._batch[-1].images)
+                self._jobs.popleft()
+                if job.taken < len(job.images):
+                    self._jobs.append(job)  # others have their turn before its next batch
+            return bool(self._batch)
+
+    @property
+    def _waiting(self) -> int:
+        """Images of all jobs that have not been taken; the lock is held."""
+        return sum(len(job.images) - job.taken for job in self._jobs)
+
+    def _compute(self, batch: list[_Part]) -> None:
+        """Answer a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
+        try:
+            embeddings, seconds = self._timed(np.stack([image for part in batch for image in part.images]))
+        except Exception as error:
+            if len(batch) > 1:
+                for part in batch:
+                    self._compute([part])
+            else:
+                logger.error("the model failed on a request of %d images", len(batch[0].images), exc_info=error)
+                batch[0].job.fail(InferenceError(f"the model failed on this request: {error}"))
+            return
+        start = 0
+        for part in batch:
+            stop = start + len(part.images)
+            part.job.add(embeddings[start:stop], seconds)
+            start = stop
+
+    def _timed(self, images: Pixels) -> tuple[Embeddings, float]:
+        started = time.monotonic()
+        with self.health.call():
+            embeddings = checked(self._infer(images), len(images))
+        seconds = time.monotonic() - started
+        self._observe(len(images), seconds)
+        return embeddings, seconds
+
+
+def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[_Job]", _: "Future[Answer]") -> None:
+    """Drop what has not been taken of a job that is cancelled or failed, and its pixels."""
+    owner, waiting = batcher(), job()
+    if owner is not None and waiting is not None and waiting.taken < len(waiting.images):
+        with owner._changed, suppress(ValueError):
+            owner._jobs.remove(waiting)

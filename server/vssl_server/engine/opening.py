@@ -1,0 +1,85 @@
+"""The engine of a served model, with as many threads as suit the rest of a request's work."""
+
+import math
+import time
+
+import numpy as np
+
+from vssl.bundle.reading import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl.errors import VsslError
+from vssl.memory import cores
+from vssl_server.engine.batcher import Pixels
+
+SMALL_MODEL_SECONDS = 0.0005
+"""Of one thread for one image: what HTTP and decoding take of a request is about as much."""
+
+
+class ServedEngine:
+    """A bundle's engine, perhaps with fewer threads for a batch that is not full.
+
+    Args:
+        every: the engine for a batch of `size` images.
+        size: images of a full batch.
+        some: that for the others.
+        threads: of both, in that order.
+        why: what was decided about the threads, as a sentence, where anything was.
+    """
+
+    precision = "fp32"
+
+    def __init__(self, every: Engine, size: int, some: Engine, threads: tuple[int, int], why: str = "") -> None:
+        self._every, self._size, self._some, self.why = every, size, some, why
+        self.threads = dict(zip(("full", "part"), threads, strict=True))
+        """Threads of a call, by whether the batch is full."""
+
+    def __call__(self, images: Pixels) -> Embeddings:
+        """Embed uint8 images [N, S, S, 3]."""
+        return (self._some if len(images) < self._size else self._every)(images)
+
+    @property
+    def provider(self) -> str:
+        """Of ONNX Runtime, the one that really runs the model."""
+        return self._every.providers[0].removesuffix("ExecutionProvider").lower()
+
+
+def open_engine(bundle: Bundle, threads: int, full: int, small: bool | None = None) -> ServedEngine:
+    """The bundle's engine with so many threads; 0 chooses by the model: all cores for a large one.
+
+    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core: so
+    half of the cores, but for a batch of `full` images. That shows that the engine is what the others wait for.
+    `small` says whether it is such a model; None: a timing does.
+    """
+    if threads:
+        engine = Engine(bundle, threads)
+        return ServedEngine(engine, full, engine, (threads, threads))
+    engine = Engine(bundle, 1)  # which works in the thread that calls it, so that this thread's time is all
+    most = cores()
+    if most == 1 or engine.providers != ["CPUExecutionProvider"]:
+        return ServedEngine(engine, full, engine, (1, 1))
+    every, half, found = Engine(bundle), most // 2, ""
+    if small is None:
+        taken = seconds_an_image(engine)
+        small, found = taken < SMALL_MODEL_SECONDS, f" ({taken * 1000:.2g} ms an image with one thread)"
+    if not small:
+        why = f"{bundle.manifest.name} is no small model{found}: all {most} cores for each batch"
+        return ServedEngine(every, full, every, (most, most), why)
+    why = f"{bundle.manifest.name} is a small model{found}: {half} of {most} cores for a batch, all for one of {full}"
+    return ServedEngine(every, full, engine if half == 1 else Engine(bundle, half), (most, half), why)
+
+
+def seconds_an_image(engine: Engine) -> float:
+    """Of one thread for one image; 0 if the model can't run, of which the warm-up will tell."""
+    image = np.zeros((1, engine.size, engine.size, 3), np.uint8)
+    least = math.inf
+    try:
+        for _ in range(10):  # the first are slow, and on a busy machine others
+            started = time.thread_time()
+            engine(image)
+            taken = time.thread_time() - started
+            least = min(least, taken)
+            if taken < SMALL_MODEL_SECONDS or taken > 10 * SMALL_MODEL_SECONDS:
+                break
+    except VsslError:
+        return 0.0
+    return least

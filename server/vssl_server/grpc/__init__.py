@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC. May import every room but process and http."""

@@ -1,0 +1,200 @@
+"""Which models are served, changed while the server runs: Triton's repository extension over HTTP."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl.errors import UsageError, VsslError
+from vssl_server.engine.batcher import EngineStoppedError
+from vssl_server.engine.model import Model
+from vssl_server.http.inference import schema
+from vssl_server.models.registry import Service
+from vssl_server.wire.body import read_body
+from vssl_server.wire.errors import ApiError, busy
+from vssl_server.wire.json_body import bounded, check, parse_object
+
+Open = Callable[[Path], Model]
+IDLE_SECONDS = 0.1
+"""Between two looks at whether a model that was replaced still has work."""
+
+
+class Parameters(BaseModel):
+    """Of a load. `bundle` is a path on the server under `--model-root`; by default the one that the model came from."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bundle: str | None = None
+
+
+class LoadRequest(BaseModel):
+    """The body of a load; it may be empty."""
+
+    parameters: Parameters = Parameters()
+
+
+class Repository:
+    """Loads beside what is served, then swaps, and ends the old model when its last request is answered."""
+
+    def __init__(self, service: Service, open_model: Open, locations: Sequence[Path]) -> None:
+        """`locations` are the bundles of the service's models, in their order.
+
+        Raises:
+            UsageError: `--model-root` is no folder.
+        """
+        root = service.settings.model_root
+        if root is not None and not root.is_dir():
+            raise UsageError(f"--model-root {root}: no such folder")
+        self.service, self._open, self._root = service, open_model, None if root is None else root.resolve()
+        names = [model.manifest.name for model in service.models]
+        self._locations = dict(zip(names, locations, strict=bool(locations)))
+        self._named = {location.resolve() for location in locations}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def load(self, name: str, bundle: str | None) -> None:
+        """Serve a bundle under its name, in place of the same version, beside another one.
+
+        Raises:
+            ApiError: 404, no path is known for that name; 403, that bundle may not be loaded; 400, it can't be served,
+                or has another name; 503, the server was told to stop.
+        """
+        location = self._locations.get(name)
+        if bundle is not None:
+            location = await asyncio.to_thread(self._allowed, bundle)
+        if location is None:
+            raise ApiError(404, "model_not_found", f"no model {name!r} was served here; name its bundle", "bundle")
+        async with self._one_at_a_time:
+            self._check_serving()
+            try:
+                model = await asyncio.to_thread(self._open, location)
+            except VsslError as error:
+                raise ApiError(400, "invalid_bundle", str(error), "bundle") from None
+            except OSError as error:
+                raise ApiError(400, "invalid_bundle", f"{error.strerror}: {location}", "bundle") from None
+            if model.manifest.name != name:
+                message = f"{location} holds {model.manifest.name!r}, not {name!r}"
+                raise ApiError(400, "invalid_bundle", message, "bundle")
+            model.batcher.start()
+            try:
+                await asyncio.wrap_future(model.batcher.warm)
+                self._check_serving()
+            except BaseException as error:  # a caller that went away too
+                await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
+                if isinstance(error, EngineStoppedError):
+                    del model  # it holds the error, whose traceback holds this function's names
+                    raise ApiError(400, "invalid_bundle", f"{location}: {error}", "bundle") from None
+                raise
+            self._swap(model)
+            self._locations[name] = location
+
+    async def unload(self, name: str) -> None:
+        """Serve no version of it any more.
+
+        Raises:
+            ApiError: 404, there is none; 400, it is the last model; 503, the server was told to stop.
+        """
+        async with self._one_at_a_time:
+            self._check_serving()
+            gone = [model for model in self.service.models if model.manifest.name == name]
+            if not gone:
+                self.service.model(name)
+            if len(gone) == len(self.service.models):
+                raise ApiError(400, "last_model", f"{name} is the only model; stop the server instead")
+            self.service.models = [model for model in self.service.models if model not in gone]
+            self._retire(gone)
+
+    def _allowed(self, bundle: str) -> Path:
+        """Where it is, without a word on what else is there: a bundle under the root, or one named at the start."""
+        try:
+            location = Path(self._root or "", bundle).resolve()
+        except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
+            raise ApiError(400, "invalid_bundle", "bundle is no path", "bundle") from None
+        if location in self._named or (self._root is not None and location.is_relative_to(self._root)):
+            return location
+        if self._root is None:
+            why = "only bundles that were named at the start may be loaded; --model-root DIR allows those in a folder"
+        else:
+            why = "this bundle is not under the folder of --model-root"
+        raise ApiError(403, "bundle_not_allowed", why, "bundle")
+
+    def _check_serving(self) -> None:
+        if self.service.draining:
+            raise busy(503, "not_ready", "the server is draining")
+
+    def _swap(self, model: Model) -> None:
+        """Serve it as the last version of its name; names keep their order, for the first is the default."""
+        served, name, version = self.service.models, model.manifest.name, model.manifest.version
+        same = [one for one in served if (one.manifest.name, one.manifest.version) == (name, version)]
+        now = [*(one for one in served if one not in same), model]
+        names = list(dict.fromkeys(one.manifest.name for one in (*served, model)))
+        self.service.models = sorted(now, key=lambda one: names.index(one.manifest.name))
+        for one in same:
+            one.hide()
+        model.show()
+        self._retire(same)
+
+    def index(self, ready: bool = False) -> list[dict[str, str]]:
+        """Every served model's two names, version and state; only those that can answer if `ready` is true."""
+        return [
+            {
+                "name": name,
+                "version": model.manifest.version,
+                "state": "READY" if model.ready else "UNAVAILABLE",
+                "reason": "",
+            }
+            for model in self.service.models
+            if model.ready or not ready
+            for name in (model.manifest.name, f"{model.manifest.name}_image")
+        ]
+
+    def _retire(self, models: list[Model]) -> None:
+        for model in models:
+            task = asyncio.create_task(self._end(model))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _end(self, model: Model) -> None:
+        # A request may have chosen this model and still be sending its body.
+        await asyncio.sleep(self.service.settings.receive_seconds)
+        while model.batcher.held:
+            await asyncio.sleep(IDLE_SECONDS)
+        await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
+        released = [(one.manifest.name, one.manifest.version) for one in self.service.models]
+        if (model.manifest.name, model.manifest.version) not in released:
+            model.hide()
+
+
+def add_routes(app: FastAPI, repository: Repository) -> None:
+    """Put the extension's routes on the application."""
+
+    async def index() -> Response:
+        """The served models."""
+        return Response(orjson.dumps(repository.index()), media_type="application/json")
+
+    async def load(request: Request, name: str) -> Response:
+        """Load a bundle, or load a served model again, without dropping a request."""
+        settings = repository.service.settings
+        async with repository.service.receiving(administration=True):
+            body = await read_body(request, min(settings.max_json_bytes, settings.max_body_bytes), None)
+            fields = parse_object(body or b"{}")
+        bounded(fields)
+        asked = check(LoadRequest, fields)
+        await repository.load(name, asked.parameters.bundle)
+        return Response()
+
+    async def unload(name: str) -> Response:
+        """Serve a model no more; what it has begun is answered."""
+        await repository.unload(name)
+        return Response()
+
+    extra: dict[str, Any] = schema.REPOSITORY
+    app.post("/v2/repository/index", summary="List the served models", **extra)(index)
+    app.post("/v2/repository/models/{name}/load", summary="Load a model, or load it again", **schema.LOAD)(load)
+    app.post("/v2/repository/models/{name}/unload", summary="Serve a model no more", **extra)(unload)

@@ -1,0 +1,264 @@
+"""Uvicorn's HTTP protocol, made safe against its clients.
+
+It adds one write an answer instead of two, limits to what a client may send and how long it may take for that, an order
+of answers that holds for refusals too, and deafness to `Upgrade`: a server may ignore that header, and this one speaks
+nothing but HTTP/1.1. What uvicorn's parser does with it is to take the request's body for the next request.
+"""
+
+import asyncio
+from enum import Enum, auto
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from vssl_server.http.transport import GatheringTransport
+from vssl_server.models.registry import Service
+from vssl_server.observed import metrics
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's line and headers, and of whatever else is no body; a little more may come with its last read."""
+
+MAX_PIPELINED = 100
+"""Requests that wait on a connection for the answer to the one before; each takes a hundred times its bytes."""
+
+IDLE_SECONDS = 75
+"""For which a connection is kept for a next request: longer than clients and balancers keep theirs (httpx 5, AWS 60),
+so that it is they who close, and no request meets a connection that is just being closed here."""
+
+LAST_LOOK_SECONDS = 0.01
+"""A busy loop comes to its timers before it reads what has come: an idle connection is closed after one more look."""
+
+APPLICATION_FIRST_SECONDS = 1.0
+"""The application refuses a body that does not come, in its protocol's own shape; we do it so long after."""
+
+REFUSALS = {
+    "head_timeout": b"408 Request Timeout",
+    "body_timeout": b"408 Request Timeout",
+    "head_too_large": b"431 Request Header Fields Too Large",
+    "invalid_http": b"400 Bad Request",
+    "pipeline_full": b"429 Too Many Requests",
+    "connect": b"501 Not Implemented",
+}
+"""What is answered, by cause, where there is no request that the application could answer."""
+
+
+class Part(Enum):
+    """What the parser is in the middle of."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. Its application has `state.service`, whose settings say how long a head may take."""
+
+    _part = Part.NOTHING
+    _message = 0
+    """How many have begun."""
+    _timer: asyncio.TimerHandle | None = None
+    """While the client owes us the rest of a head or of a body: `_owed` says of which."""
+    _owed: tuple[Part, int] | None = None
+    _progress = False
+    """Whether this read brought the end of a head, some body, or the end of a message."""
+    _overhead = 0
+    """Bytes since then."""
+    _upgrading = False
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered, or the last that was."""
+    _refusal: str | None = None
+    """Why the connection ends when what came before is answered. What comes now is not looked at any more."""
+    _gathering: GatheringTransport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Put the gathering of writes between uvicorn and the connection."""
+        self._gathering = GatheringTransport(transport, self.loop)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, and see what is owed now."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._progress = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse("invalid_http")
+        self._overhead = 0 if self._progress else self._overhead + len(data)
+        if self._overhead > MAX_HEAD_BYTES:
+            self._refuse("head_too_large")
+        self._watch()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while self._refusal is None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse("connect")
+                    return
+                data = memoryview(data)[upgrade.args[0] :]
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self._upgrading = False
+                self.parser.feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that was just parsed, in bytes again, as if the client had not asked for another protocol."""
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(token for token in value.split(b",") if token.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._unset_keepalive_if_required()
+        self._part = Part.HEAD
+        self._message += 1
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; those behind a body would be taken for those of the head."""
+        if self._part is Part.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
+        self._part, self._progress = Part.BODY, True
+        if self._refusal is not None:
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse("pipeline_full")
+            return
+        super().on_headers_complete()
+        if self._service.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        self._progress = True
+        if self._refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole; if its request was refused before, the connection is idle from now on."""
+        if self._upgrading:
+            return
+        self._part, self._progress = Part.NOTHING, True
+        if self._refusal is not None:
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._be_idle()
+
+    def on_response_complete(self) -> None:
+        """An answer is written: the next request has its turn, or else the refusal of what came behind this one."""
+        super().on_response_complete()
+        if self._refusal is not None:
+            if not self._busy:
+                self._end()
+        elif not self.transport.is_closing():
+            if self._part is not Part.NOTHING:
+                self._unset_keepalive_if_required()
+            self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless its client still reads or a request turns out to be there."""
+        if self.transport.get_write_buffer_size() and not self._service.draining:
+            self._be_idle()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        self._owe(None)
+        self._unset_keepalive_if_required()
+        self._gathering.lost()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends: what has come is answered, and an idle connection closed after one more look."""
+        if self._busy:
+            super().shutdown()
+        else:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_handler()
+
+    @property
+    def _service(self) -> Service:
+        service: Service = self.config.app.state.service  # type: ignore[union-attr]
+        return service
+
+    @property
+    def _busy(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _be_idle(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _watch(self) -> None:
+        """Give the client its time for what it owes us now, which runs on if that is what it owed before."""
+        if self._refusal is not None or self.transport.is_closing():
+            self._owe(None)
+        elif self.pipeline:
+            self._owe(None)  # we don't read on before the one in front is answered
+        elif self._message == 0:
+            self._owe(Part.HEAD)
+        else:
+            self._owe(None if self._part is Part.NOTHING else self._part)  # an idle connection has its own timer
+
+    def _owe(self, part: Part | None) -> None:
+        owed = part and (part, self._message)
+        if owed != self._owed:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if part is not None:
+                seconds = self._service.settings.receive_seconds
+                if part is Part.BODY:
+                    self._timer = self.loop.call_later(
+                        seconds + APPLICATION_FIRST_SECONDS, self._refuse, "body_timeout"
+                    )
+                else:
+                    self._timer = self.loop.call_later(seconds, self._refuse, "head_timeout")
+            self._owed = owed
+
+    def _refuse(self, cause: str) -> None:
+        """End the connection, as soon as the requests before the one at fault are answered."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = cause
+        self._owe(None)
+        self._unset_keepalive_if_required()
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()  # the newest, whose body is at fault
+        elif not self._busy or self.cycle.more_body:
+            self._end()
+
+    def _end(self) -> None:
+        """Answer the refused request, unless it has an answer already, and close."""
+        assert self._refusal is not None
+        running = self._running
+        if running is None or not (running.more_body and running.response_started):
+            metrics.REFUSALS.labels(self._refusal).inc()
+            status = REFUSALS[self._refusal]
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self._gathering.end()

@@ -1,0 +1,1 @@
+"""`POST /v1/embed`: its options, body and answers."""

@@ -1,0 +1,164 @@
+"""The body of `POST /v1/embed` in its three forms → images and options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from vssl_server.decoding.request import Encoded
+from vssl_server.models.registry import LARGE_BODY, apart
+from vssl_server.settings import Settings
+from vssl_server.wire.body import media_type, read_body, read_json
+from vssl_server.wire.errors import ApiError, clipped, invalid_option
+from vssl_server.wire.json_body import MANY, bounded, check, parse_object, without_nulls
+from vssl_server.wire.multipart import Part, cut
+
+FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
+ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
+MAX_NAME = 1024
+MAX_QUERY = 2048
+"""Characters; the last queries are kept, with what they mean."""
+
+
+class Options(BaseModel):
+    """What to answer and how. In the JSON body or in the query; the body wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fields: list[FieldName] = Field(
+        list(ALL_FIELDS), min_length=1, description="What to answer for each image; in a query separated by commas."
+    )
+    encoding: Literal["float", "base64", "float16"] = Field(
+        "float",
+        description="How vectors are written in JSON: numbers; base64 of little-endian float32; base64 of float16.",
+    )
+    model: str | None = Field(None, description="The name of a served model; by default the first one.")
+    on_error: Literal["raise", "return"] = Field(
+        "raise", description="One bad image fails the request (422), or gets its `error` in its place."
+    )
+
+
+@lru_cache(256)
+def options_of(query: bytes) -> Options:
+    """The options in a query string; the same ones come again and again.
+
+    Raises:
+        ApiError: 422, an option or value that is not known.
+    """
+    if len(query) > MAX_QUERY:
+        raise invalid_option(f"the query is over {MAX_QUERY:,} characters", "query")
+    try:
+        values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MANY)
+    except ValueError:
+        raise invalid_option(f"the query has over {MANY} parameters", "query") from None
+    given: dict[str, Any] = {name: them[-1] for name, them in values.items()}
+    if "fields" in values:  # fields=embedding,variance is the same as fields=embedding&fields=variance
+        given["fields"] = ",".join(values["fields"]).split(",")
+    return _options(given)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    bounded(given)
+    return check(Options, given)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as it was sent. `name` is the client's own, or None."""
+
+    name: str | None
+    data: Encoded
+
+
+async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image], Options]:
+    """Read and check the body; `options` are those of the query.
+
+    Raises:
+        ApiError: 400, 413, 415, 422 or 429.
+        ClientDisconnect: the client went away while sending.
+    """
+    kind = media_type(request)
+    if kind == "application/json":
+        body = await read_json(request, settings.max_body_bytes)
+        return await apart(len(body) > LARGE_BODY, _from_json, body, options, settings)
+    if kind == "multipart/form-data":
+        body = await read_body(request, settings.max_body_bytes)
+        return _from_multipart(request.headers["content-type"], body, settings), options
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return [Image(None, await read_body(request, settings.max_body_bytes))], options
+    raise ApiError(
+        415,
+        "unsupported_media_type",
+        f"Content-Type {clipped(kind, 100) or 'is missing'}: send image/… or application/octet-stream for one image "
+        "as it is, multipart/form-data with parts named images, or application/json",
+    )
+
+
+def check_count(images: int, settings: Settings, field: str) -> None:
+    """Refuse a request of no images (ApiError 422) or of too many (413); `field` is where they stood in it."""
+    if images == 0:
+        raise ApiError(422, "no_images", "the request holds no images", param=field)
+    if images > settings.max_images:
+        raise _too_many(f"{images:,}", settings, field)
+
+
+def most_values(settings: Settings) -> int:
+    """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
+    return settings.max_images * (MAX_NAME + MANY) + 8 * MANY
+
+
+def _from_multipart(content_type: str, body: bytes, settings: Settings) -> list[Image]:
+    parts = cut(content_type, body, settings.max_images)
+    if parts is None:
+        raise _too_many("more", settings, "images")
+    check_count(len(parts), settings, "images")
+    return [_file(index, part) for index, part in enumerate(parts)]
+
+
+def _file(index: int, part: Part) -> Image:
+    if part.name != "images":
+        message = f"part {part.name[:MAX_NAME]!r}: parts are named images, options go into the query"
+        raise ApiError(422, "unknown_part", message, param=part.name)
+    if part.filename is None:
+        raise ApiError(422, "not_a_file", f"images[{index}] has no filename, so it is no file", param="images")
+    return Image(_name(part.filename or None, index), part.data)
+
+
+def _from_json(body: bytes, query: Options, settings: Settings) -> tuple[list[Image], Options]:
+    fields = parse_object(body, most_values(settings))
+    images = fields.pop("images", None)
+    if not isinstance(images, list):
+        raise ApiError(422, "invalid_images", 'the body must be an object with a list "images"', param="images")
+    check_count(len(images), settings, "images")
+    options = _options({**query.model_dump(exclude_unset=True), **fields})
+    return [_image(index, value) for index, value in enumerate(images)], options
+
+
+def _image(index: int, value: object) -> Image:
+    if isinstance(value, str):
+        return Image(None, value)
+    if isinstance(value, dict) and (given := without_nulls(value)).keys() <= {"name", "data"}:
+        name, data = given.get("name"), given.get("data")
+        if isinstance(data, str) and (name is None or isinstance(name, str)):
+            return Image(_name(name, index), data)
+    raise ApiError(
+        422,
+        "invalid_images",
+        f'images[{index}] must be base64 or a data URI, or an object {{"name"?, "data"}} of texts',
+        param=f"images[{index}]",
+    )
+
+
+def _name(name: str | None, index: int) -> str | None:
+    if name is not None and len(name) > MAX_NAME:
+        raise ApiError(422, "name_too_long", f"images[{index}]: its name is over {MAX_NAME} characters", param="images")
+    return name
+
+
+def _too_many(images: str, settings: Settings, field: str) -> ApiError:
+    message = f"the request holds {images} images, over the limit of {settings.max_images}; send several requests"
+    return ApiError(413, "too_many_images", message, param=field)

@@ -1,0 +1,189 @@
+"""Results of `POST /v1/embed` → JSON, `.npz`, `.npy`, or an Arrow stream."""
+
+import base64
+import io
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from vssl.bundle.reading import Manifest
+from vssl.engine import OUTPUTS
+from vssl.uncertainty.calibrated import FLAGS, judge
+from vssl_server.engine.model import Result
+from vssl_server.http.embed.request import Image, Options
+from vssl_server.wire.errors import ApiError
+
+JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+NPZ, NPY = "application/x-npz", "application/x-npy"
+MAX_ACCEPT = 1000
+"""Characters of the header that are read."""
+
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+VECTORS = ("embedding", "variance")
+
+Writer = Callable[[Manifest, Sequence[Image], Options, Result], bytes]
+
+
+def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+    """`{"model", "version", "bundle_id", "data": […]}`, one item for each image, in the order of the request."""
+    columns = {name: _json_column(column, options) for name, column in _columns(manifest, options, result).items()}
+    data: list[dict[str, Any]] = []
+    row = 0
+    for index, image in enumerate(images):
+        item: dict[str, Any] = {"index": index, "name": image.name}
+        if refusal := result.refused.get(index):
+            item["error"] = {"type": refusal.type, "message": refusal.message}
+        else:
+            item.update({name: None if column is None else column[row] for name, column in columns.items()})
+            row += 1
+        data.append(item)
+    answer = {**_origin(manifest), "data": data}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    """What made the numbers: a client must not mix those of two bundles."""
+    return {"model": manifest.name, "version": manifest.version, "bundle_id": manifest.id}
+
+
+def trust(manifest: Manifest, result: Result) -> dict[str, Any]:
+    """`percentile`, `confidence` and `flags`, a row for each good image; None where the bundle can't say."""
+    if manifest.calibration is None:
+        return dict.fromkeys(("percentile", "confidence", "flags"))
+    found = judge(manifest.calibration, result.answer.embeddings)
+    rows = zip(*(found.flags[name].tolist() for name in FLAGS), strict=True)
+    flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
+    return {"percentile": found.percentile, "confidence": found.confidence, "flags": flags}
+
+
+def _columns(manifest: Manifest, options: Options, result: Result) -> dict[str, Any]:
+    """The chosen fields: arrays or lists of one row for each good image, or None."""
+    embeddings = result.answer.embeddings
+    measured = {name: getattr(embeddings, name) for name in OUTPUTS}
+    known = measured if set(options.fields) <= measured.keys() else measured | trust(manifest, result)
+    return {name: known[name] for name in options.fields}
+
+
+def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows that JSON can hold
+    if not isinstance(column, np.ndarray) or column.ndim == 1 or options.encoding == "float":
+        return column
+    return [base64.b64encode(row).decode() for row in column.astype("<f2" if options.encoding == "float16" else "<f4")]
+
+
+def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+    """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
+    and `uncertainty` [N]; of `percentile`, `confidence` [N] and `flags_NAME` bool [N] those that the bundle's
+    calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
+    `bundle_id`.
+    """
+    arrays: dict[str, Any] = dict(_origin(manifest))
+    for key, column in _texts(images, result).items():
+        arrays[key] = np.array([text or "" for text in column], np.str_)
+    arrays |= _arrays(manifest, len(images), options, result)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+    """The array `embedding` [N, D] alone, NaN where an image was refused."""
+    file = io.BytesIO()
+    chosen = options.model_copy(update={"fields": ["embedding"]})
+    np.save(file, _arrays(manifest, len(images), chosen, result)["embedding"])
+    return file.getvalue()
+
+
+def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+    """An Arrow IPC stream of one table with the columns of `to_npz`, null in place of NaN and of empty text.
+
+    Raises:
+        ApiError: 406, pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError:
+        raise ApiError(406, "not_acceptable", f"{ARROW}: this server has no pyarrow installed") from None
+    refused = np.array([index in result.refused for index in range(len(images))])
+    columns = {key: pa.array(column, pa.string()) for key, column in _texts(images, result).items()}
+    for key, array in _arrays(manifest, len(images), options, result).items():
+        values = pa.array(array.ravel())
+        if array.ndim == 1:
+            columns[key] = pa.array(array, mask=refused)
+        else:
+            columns[key] = pa.FixedSizeListArray.from_arrays(values, array.shape[1], mask=pa.array(refused))
+    table = pa.table(columns).replace_schema_metadata(_origin(manifest))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
+def _texts(images: Sequence[Image], result: Result) -> dict[str, list[str | None]]:
+    refusals = [result.refused.get(index) for index in range(len(images))]
+    return {
+        "name": [image.name for image in images],
+        "error_type": [refusal.type if refusal else None for refusal in refusals],
+        "error_message": [refusal.message if refusal else None for refusal in refusals],
+    }
+
+
+def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -> dict[str, npt.NDArray[Any]]:
+    good = [index for index in range(images) if index not in result.refused]
+    columns = _columns(manifest, options, result)
+    flags = columns.pop("flags", None)
+    if flags is not None:
+        columns |= {f"flags_{name}": np.array([row[name] for row in flags], np.bool_) for name in FLAGS}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, values in columns.items():
+        if values is not None:
+            kind = np.float16 if name in VECTORS and options.encoding == "float16" else values.dtype
+            arrays[name] = np.full((images, *values.shape[1:]), False if kind == np.bool_ else np.nan, kind)
+            arrays[name][good] = values
+    return arrays
+
+
+WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, NPY: to_npy, ARROW: to_arrow}
+
+
+def negotiate(accept: str | None) -> str:
+    """The media type to answer in: the one that `Accept` wants most; JSON if it does not say.
+
+    For each of ours the most specific range that fits it counts, as RFC 9110 has it: `application/json;q=0, */*` wants
+    all but JSON. Of those that are wanted alike the one that is named most precisely, then first, is answered.
+
+    Raises:
+        ApiError: 406, none of ours is accepted.
+    """
+    return _negotiated((accept or "*/*")[:MAX_ACCEPT])
+
+
+@lru_cache(256)
+def _negotiated(accept: str) -> str:
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.split(",")):
+        kind, quality = _range(part)
+        ranges.setdefault(kind, (quality, -place))
+
+    def wanted(ours: str) -> tuple[float, int, int]:
+        for precise, pattern in ((2, ours), (1, f"{ours.partition('/')[0]}/*"), (0, "*/*")):
+            if pattern in ranges:
+                quality, place = ranges[pattern]
+                return quality, precise, place
+        return 0.0, 0, 0
+
+    best = max(WRITERS, key=wanted)  # the first of several
+    if wanted(best)[0] == 0:
+        raise ApiError(406, "not_acceptable", f"this server answers {', '.join(WRITERS)}; Accept is {accept}")
+    return best
+
+
+def _range(part: str) -> tuple[str, float]:
+    """A media range and its quality; 0 where that is not from 0 to 1 with three digits."""
+    kind, *parameters = (text.strip().lower() for text in part.split(";"))
+    quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    return kind, float(quality) if _QUALITY.fullmatch(quality) else 0.0

@@ -1,0 +1,263 @@
+"""The Open Inference Protocol v2 over HTTP, with the binary tensor extension; `/config` and `/stats` are Triton's."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl_server.engine.model import Result
+from vssl_server.http.embed.routes import timing
+from vssl_server.http.inference import schema
+from vssl_server.inference_v2.protocol import (
+    INPUT,
+    NO_SHARED_MEMORY,
+    SERVER,
+    Catalogue,
+    InferenceModel,
+    arrays,
+    check_parameters,
+    chosen,
+)
+from vssl_server.models.deadline import from_microseconds, least, timeout_of
+from vssl_server.models.registry import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
+from vssl_server.wire.body import read_body
+from vssl_server.wire.errors import ApiError, busy
+from vssl_server.wire.json_body import bounded, check, parse_object, without_nulls
+from vssl_server.wire.tensors import Tensor, invalid
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+MAX_DIGITS = 18
+"""Of a length in a header; Python's own limit ends in an error of another kind."""
+
+Dimension = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class InputTensor(BaseModel):
+    """An input: its values are in `data`, or behind the JSON where `binary_data_size` stands in `parameters`."""
+
+    name: str
+    shape: list[Dimension]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class WantedOutput(BaseModel):
+    """An output that is asked for; `binary_data` in `parameters` says in which form."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceRequest(BaseModel):
+    """The JSON of a request."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor]
+    outputs: list[WantedOutput] = []
+
+    def binary(self) -> Mapping[str, bool]:
+        """The outputs to answer, and whether each is to be binary."""
+        default = self.parameters.get("binary_data_output") is True
+        asked = {output.name: output.parameters.get("binary_data", default) is True for output in self.outputs}
+        return {name: asked.get(name, default) for name in chosen(list(asked))}
+
+
+def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
+    """Put the protocol's routes on the application."""
+    app.state.catalogue = catalogue
+    app.get("/v2", **schema.SERVER)(server_metadata)
+    app.get("/v2/health/live", **schema.LIVE)(live)
+    app.get("/v2/health/ready", **schema.READY)(ready)
+    app.get("/v2/models/stats", **schema.STATISTICS)(all_statistics)  # before the model of that name, as Triton has it
+    for kind in ("system", "cuda"):
+        app.add_api_route(
+            f"/v2/{kind}sharedmemory/{{rest:path}}", no_shared_memory, methods=["GET", "POST"], include_in_schema=False
+        )
+    for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        app.get(place, **schema.METADATA)(model_metadata)
+        app.get(f"{place}/ready", **schema.MODEL_READY)(model_ready)
+        app.get(f"{place}/config", **schema.CONFIG)(model_config)
+        app.get(f"{place}/stats", **schema.STATISTICS)(model_statistics)
+        app.post(f"{place}/infer", **schema.INFER)(infer)
+
+
+async def server_metadata() -> Response:
+    """Name and version of the server, and the extensions that it knows."""
+    return _json(SERVER)
+
+
+async def live() -> Response:
+    """The process is alive."""
+    return Response()
+
+
+async def ready(request: Request) -> Response:
+    """Some model can answer."""
+    service = _catalogue(request).service
+    if service.state != "ready":
+        raise busy(503, "not_ready", f"the server is {service.state}")
+    return Response()
+
+
+async def model_metadata(request: Request, name: str, version: str = "") -> Response:
+    """Inputs and outputs of a model."""
+    return _json(_catalogue(request).find(name, version).metadata())
+
+
+async def model_ready(request: Request, name: str, version: str = "") -> Response:
+    """This model can answer."""
+    if not _catalogue(request).ready(name, version):
+        raise busy(503, "not_ready", f"{name} can't answer now")
+    return Response()
+
+
+async def model_config(request: Request, name: str, version: str = "") -> Response:
+    """Triton's extension: the model's configuration."""
+    return _json(_catalogue(request).find(name, version).config())
+
+
+async def model_statistics(request: Request, name: str, version: str = "") -> Response:
+    """Triton's extension: the model's counts and times."""
+    return _json({"model_stats": [_catalogue(request).find(name, version).statistics()]})
+
+
+async def all_statistics(request: Request) -> Response:
+    """Triton's extension: the counts and times of every model."""
+    return _json({"model_stats": [model.statistics() for model in _catalogue(request).models]})
+
+
+async def no_shared_memory() -> Response:
+    """Triton's extension that this server has not."""
+    raise ApiError(404, "not_supported", NO_SHARED_MEMORY)
+
+
+async def infer(request: Request, name: str, version: str = "") -> Response:
+    """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
+    started = time.monotonic()
+    catalogue = _catalogue(request)
+    service: Service = catalogue.service
+    timeout = timeout_of(request.headers)
+    model = catalogue.find(name, version)
+    async with service.receiving():
+        json_bytes = _whole_number(request.headers.get(HEADER_LENGTH))
+        body = await read_body(request, service.settings.max_body_bytes, json_bytes)
+    if json_bytes == 0:
+        tensors, asked, outputs = _raw(model, body)
+    else:
+        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes, model.most_values)
+    timeout = least(timeout, from_microseconds(asked.parameters.get("timeout")))
+    result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT, timeout=timeout)
+    large = len(result.answer.embeddings) > LARGE_ANSWER
+    with model.model.metrics.encode_seconds.time():
+        content, headers = await apart(large, _write, model, asked.id, outputs, result)
+    return Response(content, headers={**headers, **timing(started, result)})
+
+
+Parsed = tuple[list[Tensor], InferenceRequest, Mapping[str, bool]]
+
+
+def _raw(model: InferenceModel, body: bytes) -> Parsed:
+    """A body without JSON is one input of one image, an image file for instance; the answer is binary."""
+    data = len(body).to_bytes(4, "little") + body if model.encoded else body
+    asked = InferenceRequest(inputs=[], parameters={"binary_data_output": True})
+    return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], asked, asked.binary()
+
+
+def _parse(body: bytes, json_bytes: int | None, most_values: int) -> Parsed:
+    length = len(body) if json_bytes is None else json_bytes
+    if length > len(body):
+        raise invalid(f"{HEADER_LENGTH} is {length:,}, the body has {len(body):,} bytes")
+    asked = _asked(parse_object(memoryview(body)[:length], most_values, _refuse))
+    tensors, rest = [], memoryview(body)[length:]
+    for wanted in asked.outputs:
+        check_parameters(wanted.name, wanted.parameters)
+    for tensor in asked.inputs:
+        check_parameters(tensor.name, tensor.parameters)
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            if tensor.data is None:
+                raise invalid(f"{tensor.name} has neither data nor binary_data_size")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data))
+        else:
+            if type(size) is not int or not 0 <= size <= len(rest):
+                raise invalid(f"{tensor.name}: binary_data_size is {size}, {len(rest):,} bytes are left of the body")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, rest[:size]))
+            rest = rest[size:]
+    if rest:
+        raise invalid(f"{len(rest):,} bytes after the last tensor belong to none")
+    return tensors, asked, asked.binary()
+
+
+def _asked(fields: dict[str, Any]) -> InferenceRequest:
+    """The request; of its lists only `data` may be long."""
+    bounded(fields, refuse=_refuse)
+    for key in ("inputs", "outputs"):
+        if isinstance(tensors := fields.get(key), list):
+            fields[key] = [_tensor(tensor) if isinstance(tensor, dict) else tensor for tensor in tensors]
+    return check(InferenceRequest, _parameters(fields), _refuse)
+
+
+def _tensor(fields: dict[str, Any]) -> dict[str, Any]:
+    found = _parameters(without_nulls(fields))
+    bounded(found, {"data": sys.maxsize}, _refuse)
+    return found
+
+
+def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
+    parameters = fields.get("parameters")
+    return fields | {"parameters": without_nulls(parameters)} if isinstance(parameters, dict) else fields
+
+
+def _refuse(message: str, field: str) -> ApiError:
+    return invalid(message)
+
+
+def _whole_number(text: str | None) -> int | None:
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS):
+        raise invalid(f"{HEADER_LENGTH} is not a number of bytes: {text!r}")
+    return None if text is None else int(text)
+
+
+def _write(
+    model: InferenceModel, request_id: str | None, outputs: Mapping[str, bool], result: Result
+) -> tuple[bytes, Mapping[str, str]]:
+    described, parts = [], []
+    for name, array in arrays(list(outputs), result):
+        output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": array.shape}
+        if outputs[name]:
+            parts.append(array.tobytes())
+            output["parameters"] = {"binary_data_size": array.nbytes}
+        else:
+            output["data"] = array.ravel()
+        described.append(output)
+    answer: dict[str, Any] = {
+        "model_name": model.name,
+        "model_version": model.version,
+        "parameters": model.parameters,
+        "outputs": described,
+    }
+    if request_id is not None:
+        answer["id"] = request_id
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not parts:
+        return head, {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return b"".join([head, *parts]), headers
+
+
+def _catalogue(request: Request) -> Catalogue:
+    catalogue: Catalogue = request.app.state.catalogue
+    return catalogue
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")

@@ -1,0 +1,58 @@
+"""`GET /v1/models` and `/v1/models/{name}`, in OpenAI's shape, with what a client needs to prepare requests."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vssl_server.engine.model import Model
+from vssl_server.models.registry import Service
+from vssl_server.settings import Settings
+
+
+async def list_models(request: Request) -> Response:
+    """The served models, each version for itself."""
+    service: Service = request.app.state.service
+    data = [_card(model, service.settings) for model in service.models]
+    return _json({"object": "list", "data": data})
+
+
+async def retrieve_model(request: Request, name: str) -> Response:
+    """One model, in the version that answers where a request names none."""
+    service: Service = request.app.state.service
+    return _json(_card(service.model(name), service.settings))
+
+
+def _card(model: Model, settings: Settings) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        "id": manifest.name,
+        "object": "model",
+        "created": _unix_time(manifest.provenance.created),
+        "owned_by": "vssl",
+        "version": manifest.version,
+        "bundle_id": manifest.id,
+        "dimension": manifest.outputs.dimension,
+        "image_size": manifest.preprocessing.size,
+        "preprocessing": asdict(manifest.preprocessing),
+        "max_images": settings.max_images,
+        "max_pixels": settings.max_pixels,
+        "max_request_pixels": settings.max_request_pixels,
+        "max_pending_pixels": settings.max_pending_pixels,
+        "max_body_bytes": settings.max_body_bytes,
+        "max_pending_bytes": settings.max_pending_bytes,
+    }
+
+
+def _unix_time(created: str) -> int:
+    try:
+        return int(datetime.fromisoformat(created).timestamp())
+    except ValueError:
+        return 0
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")

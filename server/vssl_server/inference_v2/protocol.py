@@ -1,0 +1,210 @@
+"""The Open Inference Protocol v2, whether it comes over HTTP or gRPC: models, what they say of themselves, inference.
+
+Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as in the Triton repository that
+`vssl export` writes, so that a client can't tell the two servers apart.
+"""
+
+import asyncio
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import vssl
+from vssl.bundle.manifest import protocol_parameters
+from vssl.engine import OUTPUTS
+from vssl_server.decoding.request import Encoded
+from vssl_server.engine.batcher import Pixels
+from vssl_server.engine.model import Model, Result
+from vssl_server.http.embed.request import check_count
+from vssl_server.models.registry import Service
+from vssl_server.settings import Settings
+from vssl_server.wire.errors import ApiError
+from vssl_server.wire.tensors import Tensor, images_in, invalid, to_files, to_pixels
+
+INPUT = "image"
+BUNDLE = "vssl_bundle"
+"""The parameter of an answer with the id of the bundle that made it, as in a model's configuration."""
+PLATFORM = "onnxruntime_onnx"
+NO_SHARED_MEMORY = "shared memory is not supported; send tensors in the request"
+SERVER = {
+    "name": "vssl",
+    "version": vssl.__version__,
+    "extensions": ["binary_tensor_data", "model_configuration", "statistics"],
+}
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """One of a model's two names."""
+
+    name: str
+    model: Model
+    encoded: bool
+    settings: Settings
+    versions: Sequence[str]
+    """All that are served under this name."""
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.model.manifest.version
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What each answer says beside its tensors."""
+        return {BUNDLE: self.model.manifest.id}
+
+    @property
+    def datatype(self) -> str:
+        """Of the input."""
+        return "BYTES" if self.encoded else "UINT8"
+
+    @property
+    def dims(self) -> list[int]:
+        """The input's shape without the batch."""
+        size = self.model.manifest.preprocessing.size
+        return [1] if self.encoded else [size, size, 3]
+
+    @property
+    def most_values(self) -> int:
+        """An upper bound on the values in the JSON of a request, its lists among them."""
+        return 2 * self.settings.max_images * math.prod(self.dims) + 1000
+
+    def metadata(self) -> dict[str, Any]:
+        """Inputs and outputs; −1 is the number of images."""
+        return {
+            "name": self.name,
+            "versions": self.versions,
+            "platform": PLATFORM,
+            "inputs": [{"name": INPUT, "datatype": self.datatype, "shape": [-1, *self.dims]}],
+            "outputs": [
+                {"name": name, "datatype": "FP32", "shape": [-1, *dims]} for name, dims in self._outputs().items()
+            ],
+        }
+
+    def config(self) -> dict[str, Any]:
+        """The same in the fields of Triton's `ModelConfig`."""
+        kind = "TYPE_STRING" if self.encoded else "TYPE_UINT8"
+        return {
+            "name": self.name,
+            "platform": PLATFORM,
+            "backend": "onnxruntime",
+            "max_batch_size": self.settings.max_images,
+            "input": [{"name": INPUT, "data_type": kind, "dims": self.dims}],
+            "output": [
+                {"name": name, "data_type": "TYPE_FP32", "dims": dims} for name, dims in self._outputs().items()
+            ],
+            "dynamic_batching": {},
+            "parameters": {
+                key: {"string_value": value} for key, value in protocol_parameters(self.model.manifest).items()
+            },
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Triton's `ModelStatistics`; both names of a model tell of the whole model."""
+        counts = asdict(self.model.statistics)
+        totals = {name: counts.pop(name) for name in list(counts) if isinstance(counts[name], dict)}
+        return {"name": self.name, "version": self.version, **counts, "inference_stats": totals}
+
+    async def infer(self, inputs: Sequence[Tensor]) -> Result:
+        """Embed the one input.
+
+        Raises:
+            ApiError: 400 or 413, it is not what the metadata say, or holds too many images.
+            BadImagesError, OverloadedError, InferenceError, EngineStoppedError: as `Model.embed`.
+        """
+        if [tensor.name for tensor in inputs] != [INPUT]:
+            names = [tensor.name for tensor in inputs]
+            raise invalid(f"{self.name} has one input, {INPUT}; the request has {', '.join(names) or 'none'}")
+        [tensor] = inputs
+        check_count(images_in(tensor, self.datatype, self.dims), self.settings, INPUT)
+        # Bytes become an array without a copy; lists of numbers take a while, in which the loop can serve others.
+        if isinstance(tensor.data, bytes | memoryview):
+            images = self._read(tensor)
+        else:
+            images = await asyncio.to_thread(self._read, tensor)
+        if isinstance(images, list):
+            return await self.model.embed(images, partial=False)
+        return await self.model.embed_pixels(images)
+
+    def _read(self, tensor: Tensor) -> list[Encoded] | Pixels:
+        return to_files(tensor) if self.encoded else to_pixels(tensor, self.model.manifest.preprocessing.size)
+
+    def _outputs(self) -> dict[str, list[int]]:
+        dimension = self.model.manifest.outputs.dimension
+        # Triton knows no output without dimensions.
+        return {"embedding": [dimension], "variance": [dimension], "uncertainty": [1]}
+
+
+class Catalogue:
+    """The models by the names that the protocol knows them by."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    @property
+    def models(self) -> list[InferenceModel]:
+        """Each served model under both its names."""
+        versions: dict[str, list[str]] = {}
+        for model in self.service.models:
+            versions.setdefault(model.manifest.name, []).append(model.manifest.version)
+        return [
+            InferenceModel(name, model, encoded, self.service.settings, versions[model.manifest.name])
+            for model in self.service.models
+            for name, encoded in ((model.manifest.name, False), (f"{model.manifest.name}_image", True))
+        ]
+
+    def find(self, name: str, version: str = "") -> InferenceModel:
+        """The model of that name and version; where it is empty, the one that was loaded last.
+
+        Raises:
+            ApiError: 404.
+        """
+        known = [model for model in self.models if model.name == name]
+        if not known:
+            served = ", ".join(dict.fromkeys(model.name for model in self.models))
+            raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}")
+        for model in reversed(known):
+            if version in ("", model.version):
+                return model
+        versions = ", ".join(model.version for model in known)
+        raise ApiError(404, "model_not_found", f"{name} is served in version {versions}, not {version}")
+
+    def ready(self, name: str, version: str = "") -> bool:
+        """Whether that model can answer; ApiError 404 if there is none."""
+        return self.find(name, version).model.ready and not self.service.draining
+
+
+def chosen(names: Sequence[str]) -> Sequence[str]:
+    """The outputs that were asked for, each once; all of them where none was.
+
+    Raises:
+        ApiError: 400, an output that no model has.
+    """
+    for name in names:
+        if name not in OUTPUTS:
+            raise invalid(f"no output {name!r}; there are {', '.join(OUTPUTS)}")
+    return list(dict.fromkeys(names)) or OUTPUTS
+
+
+def check_parameters(place: str, names: Collection[str]) -> None:
+    """Refuse what Triton can do with an input or output of that name, and this server can't.
+
+    Raises:
+        ApiError: 400.
+    """
+    if any(name.startswith("shared_memory_") for name in names):
+        raise invalid(f"{place}: {NO_SHARED_MEMORY}")
+    if "classification" in names:
+        raise invalid(f"{place}: classification is not supported, for outputs are no classes; ask for the numbers")
+
+
+def arrays(names: Sequence[str], result: Result) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """The outputs of those names, float32, little-endian, `uncertainty` as [N, 1]."""
+    for name in names:
+        array = getattr(result.answer.embeddings, name)
+        yield name, np.ascontiguousarray(array.reshape(len(array), -1), "<f4")

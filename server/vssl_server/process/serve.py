@@ -1,0 +1,256 @@
+"""From a bundle to a listening process, and its orderly end."""
+
+import asyncio
+import gc
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType, ModuleType
+
+import uvicorn
+from fastapi import FastAPI
+
+from vssl.bundle.reading import open_bundle
+from vssl.cli import INTERRUPTED, echo
+from vssl.errors import UsageError, VsslError
+from vssl_server.access.keys import Keys
+from vssl_server.decoding.pool import Pool
+from vssl_server.engine import health
+from vssl_server.engine.batcher import EngineStoppedError
+from vssl_server.engine.model import Model
+from vssl_server.engine.opening import open_engine
+from vssl_server.http.admin.repository import Repository
+from vssl_server.http.app import create_app
+from vssl_server.http.connection import IDLE_SECONDS, Protocol
+from vssl_server.inference_v2.protocol import Catalogue
+from vssl_server.models.registry import Service
+from vssl_server.observed.request_log import LogThread
+from vssl_server.process.listening import bind, bind_unix, check_tls, renew, url
+from vssl_server.settings import Settings
+
+LOOK_SECONDS = 0.5
+"""Between two looks at whether a model answers."""
+
+LAST_SECONDS = 5.0
+"""In which a process ends whose models have all failed."""
+
+
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    echo(line, err=True)
+
+
+def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str], object] = say) -> None:
+    """Serve the bundles until SIGTERM, SIGINT or SIGHUP, then answer what is in flight and return.
+
+    `announce` gets the line that says where, as soon as every model can answer.
+
+    Raises:
+        UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
+        VsslError: the address can't be listened on, or a model can't run.
+    """
+    with ExitStack() as stack:
+        sockets = _listen(stack, settings)
+        if settings.metrics_port is not None:
+            settings = settings.model_copy(update={"metrics_port": sockets[-1].getsockname()[1]})
+        pool = stack.enter_context(Pool(settings.decode_threads, settings.max_pending_pixels))
+
+        def open_model(location: Path) -> Model:
+            bundle = open_bundle(location)
+            engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+            return Model(bundle.manifest, engine, settings, pool)
+
+        check_tls(settings)
+        models = [open_model(location) for location in locations]
+        released = [(model.manifest.name, model.manifest.version) for model in models]
+        if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
+            raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
+        stack.enter_context(_logging(settings))
+        app = create_app(settings, models, open_model, locations)
+        del models  # who unloads one wants its memory back
+        server = Server(_config(app, settings), app.state.service, app.state.repository, announce)
+        for number in ends():
+            signal.signal(number, server.drain)
+        server.run(sockets)
+    if server.failure is not None:
+        raise server.failure
+
+
+def ends() -> list[int]:
+    """The signals that end a server: not SIGHUP where `nohup` keeps it away."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+def _listen(stack: ExitStack, settings: Settings) -> list[socket.socket]:
+    """The socket for all, and behind it that for metrics if they have their own, both until the stack is left."""
+    shared = settings.workers > 1
+    if settings.uds is not None:
+        sockets = [stack.enter_context(bind_unix(settings.uds))]
+    else:
+        sockets = [stack.enter_context(bind(settings.host, settings.port, shared))]
+    if settings.metrics_port is not None:
+        sockets.append(stack.enter_context(bind(settings.host, settings.metrics_port, shared, "--metrics-port")))
+    return sockets
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        # Who the client is and how it came, as told by those who may tell.
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=IDLE_SECONDS,
+        # Requests end by their deadline; what is left a second later is a body that does not come.
+        timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
+    )
+
+
+@contextmanager
+def _logging(settings: Settings) -> Iterator[None]:
+    """All that is logged goes through a thread of its own: no reader of standard error can stop the server."""
+    thread = LogThread(2)
+    root, requests = logging.getLogger(), logging.getLogger("vssl.requests")
+    root.addHandler(thread)
+    requests.setLevel(logging.INFO if settings.log_requests else logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(thread)
+        thread.close()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, repository: Repository, announce: Callable[[str], object]
+    ) -> None:
+        super().__init__(config)
+        self.service, self.repository, self.announce = service, repository, announce
+        self.failure: VsslError | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._grpc_end: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
+        settings, sockets = self.service.settings, sockets or []
+        self._places = [url(sock, "http" if settings.tls_certificate is None else "https") for sock in sockets]
+        if settings.grpc_port is not None:
+            keys = Keys(settings.api_keys_file, settings.admin_keys_file)
+            starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
+            self.grpc, self.grpc_port = await starting
+        await super().startup([sock for sock in sockets if settings.uds is None or sock.family != socket.AF_UNIX])
+        if settings.uds is not None:  # uvicorn opens these by their path alone
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_unix_server(self._connection, sock=sockets[0], ssl=self.config.ssl))
+        self._tasks.append(asyncio.create_task(self._announce()))
+        if self.config.ssl is not None:
+            self._tasks.append(asyncio.create_task(renew(self.config.ssl, settings)))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight, by HTTP and gRPC at the same time; then the models end."""
+        for task in self._tasks:
+            task.cancel()
+        if self.service.settings.grpc_port is not None:
+            self._grpc_end = asyncio.create_task(self.grpc.stop(self.service.settings.deadline_seconds))
+        await super().shutdown(sockets)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """What uvicorn waits for, within the time for it, before it ends the application."""
+        await super()._wait_tasks_to_complete()
+        if self._grpc_end is not None:
+            await self._grpc_end
+
+    def drain(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more, and end when what is inside is answered; a second Ctrl-C, at whatever time, ends at once."""
+        if self.service.draining and sig == signal.SIGINT:
+            os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
+        self.service.draining = self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Uvicorn's own handler while it runs; its own would raise the signal once more at the end."""
+        self.drain(sig, frame)
+
+    async def _watch(self) -> None:
+        """End the process when no model has answered for long, for only another start can help; a worker sooner, since
+        the others can answer in its place.
+        """
+        alone = self.service.settings.workers == 1
+        while self.service.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
+            await asyncio.sleep(LOOK_SECONDS)
+        if self.should_exit:
+            return
+        self.failure = VsslError(f"no model has answered for {self.service.unanswered:.0f} seconds; see the log")
+        self.should_exit = self.force_exit = True
+        last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # should anything that hangs hold up the end
+        last.daemon = True
+        last.start()
+
+    def _connection(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
+
+    async def _announce(self) -> None:
+        for model in self.service.models:
+            try:
+                await asyncio.wrap_future(model.batcher.warm)
+            except EngineStoppedError as error:
+                self.failure = VsslError(f"{model.manifest.name}: {error}")
+                self.should_exit = True
+                return
+        if self.should_exit:
+            return
+        self._tasks.append(asyncio.create_task(self._watch()))
+        spare_collector()
+        share_lock()
+        for model in self.service.models:
+            if model.why:
+                say(f"vssl: {model.why}; --small-model and --no-small-model settle it")
+        settings = self.service.settings
+        names = ", ".join(model.manifest.name for model in self.service.models)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        grpc = "" if settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
+        numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"
+        self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}")
+
+
+def share_lock() -> None:
+    """Let the engine's thread have Python's lock, which it needs between two batches only, almost at once.
+
+    By default the event loop keeps it for 5 ms, a whole batch's time with a small model: one of them always waited.
+    """
+    sys.setswitchinterval(0.0005)
+
+
+def spare_collector() -> None:
+    """Let Python's garbage collector look at what requests leave, not again and again at what stays for good.
+
+    It took a sixth of the event loop's time. Almost nothing of a request needs it: reference counts free the images.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
+def _grpc() -> ModuleType:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core writes to standard error what we say ourselves
+    try:
+        import vssl_server.grpc.service
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--grpc-port needs {error.name}: pip install 'vssl[triton]'") from None
+    return vssl_server.grpc.service

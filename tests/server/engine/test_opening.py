@@ -1,0 +1,67 @@
+"""How many threads an engine gets: half of the cores for a small model, all of them for its full batches."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from vssl.bundle.reading import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl_server.engine import opening as engines
+from vssl_server.engine.batcher import Pixels
+from vssl_server.engine.opening import SMALL_MODEL_SECONDS, open_engine
+
+FULL = 4
+
+
+class Watched(Engine):
+    """The real engine, which notes its threads and the images of each call."""
+
+    calls: ClassVar[list[tuple[int, int]]] = []
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        self.threads = threads
+        super().__init__(bundle, threads)
+
+    def __call__(self, images: Pixels) -> Embeddings:
+        self.calls.append((self.threads, len(images)))
+        return super().__call__(images)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "small", "told", "expected", "why"),
+    [
+        (0, 8, True, None, [4, 0], "tiny is a small model (0.25 ms an image with one thread): 4 of 8 cores"),
+        (0, 2, True, None, [1, 0], "tiny is a small model (0.25 ms an image with one thread): 1 of 2 cores"),
+        (0, 1, True, None, [1, 1], ""),
+        (0, 8, False, None, [0, 0], "tiny is no small model (1 ms an image with one thread): all 8 cores"),
+        (0, 8, False, True, [4, 0], "tiny is a small model: 4 of 8 cores"),
+        (0, 8, True, False, [0, 0], "tiny is no small model: all 8 cores"),
+        (3, 8, True, None, [3, 3], ""),
+    ],
+)
+def test_threads_follow_the_model_the_cores_and_the_batch(
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    cores: int,
+    small: bool,
+    told: bool | None,
+    expected: list[int],
+    why: str,
+) -> None:
+    monkeypatch.setattr(engines, "Engine", Watched)
+    monkeypatch.setattr(engines, "cores", lambda: cores)
+    seconds = SMALL_MODEL_SECONDS * (0.5 if small else 2)
+    monkeypatch.setattr(engines, "seconds_an_image", lambda _: seconds)
+    infer = open_engine(tiny_bundle, threads, FULL, told)
+    assert infer.why.startswith(why)
+    assert bool(infer.why) == bool(why)
+    assert infer.provider == "cpu"
+    assert [infer.threads["part"], infer.threads["full"]] == [threads or cores for threads in expected]
+    Watched.calls = []
+    size = tiny_bundle.manifest.preprocessing.size
+    images = np.random.default_rng(0).integers(0, 256, (FULL, size, size, 3), np.uint8)
+    part, whole = infer(images[:-1]), infer(images)
+    assert Watched.calls == [(expected[0], FULL - 1), (expected[1], FULL)]
+    np.testing.assert_allclose(part.embedding, whole.embedding[:-1], atol=1e-6)

@@ -1,0 +1,92 @@
+"""What a calibrated bundle says of an image, in every form of answer."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+
+from tests.server.conftest import Served, expected, png, serving
+from vssl.bundle.reading import Bundle
+from vssl.uncertainty.calibrated import FLAGS, Trust, judge
+from vssl_server.http.embed.writers import ARROW, NPZ
+
+FILES = [png(shade) for shade in (5, 120, 250)]
+BAD = b"no image"
+
+
+@pytest.fixture(scope="module")
+def calibrated(calibrated_bundle: Bundle) -> Iterator[Served]:
+    with serving(calibrated_bundle, name="calibrated") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def truth(calibrated_bundle: Bundle) -> Trust:
+    assert calibrated_bundle.manifest.calibration is not None
+    found = judge(calibrated_bundle.manifest.calibration, expected(calibrated_bundle, FILES))
+    assert len(set(found.percentile.tolist())) == 3
+    return found
+
+
+def ask(served: Served, query: str = "", **headers: str) -> Any:
+    files = [("images", ("a.png", data)) for data in (*FILES[:2], BAD, FILES[2])]
+    answer = served.client.post(f"/v1/embed?on_error=return{query}", files=files, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def assert_rows(rows: list[dict[str, Any]], truth: Trust) -> None:
+    assert truth.confidence is not None
+    np.testing.assert_allclose([row["percentile"] for row in rows], truth.percentile, rtol=1e-5)
+    np.testing.assert_allclose([row["confidence"] for row in rows], truth.confidence, rtol=1e-5)
+    assert [row["flags"] for row in rows] == [
+        {name: bool(truth.flags[name][i]) for name in FLAGS} for i in range(len(rows))
+    ]
+
+
+def test_json(calibrated: Served, truth: Trust) -> None:
+    rows = ask(calibrated).json()["data"]
+    assert "percentile" not in rows.pop(2)
+    assert_rows(rows, truth)
+
+
+def test_json_of_chosen_fields(calibrated: Served, truth: Trust) -> None:
+    rows = ask(calibrated, "&fields=flags,percentile").json()["data"]
+    assert rows[0].keys() == {"index", "name", "flags", "percentile"}
+
+
+def test_npz(calibrated: Served, truth: Trust) -> None:
+    assert truth.confidence is not None
+    arrays = np.load(io.BytesIO(ask(calibrated, Accept=NPZ).content))
+    good = [0, 1, 3]
+    np.testing.assert_allclose(arrays["percentile"][good], truth.percentile, rtol=1e-5)
+    np.testing.assert_allclose(arrays["confidence"][good], truth.confidence, rtol=1e-5)
+    assert np.isnan(arrays["confidence"][2])
+    for name in FLAGS:
+        assert arrays[f"flags_{name}"].tolist() == [*truth.flags[name][:2], False, truth.flags[name][2]]
+
+
+def test_arrow(calibrated: Served, truth: Trust) -> None:
+    rows = pa.ipc.open_stream(ask(calibrated, Accept=ARROW).content).read_all().to_pylist()
+    assert {rows[2][name] for name in ("percentile", "confidence", "flags_degraded", "flags_ood")} == {None}
+    del rows[2]
+    assert_rows([row | {"flags": {name: row[f"flags_{name}"] for name in FLAGS}} for row in rows], truth)
+
+
+def test_openai(calibrated: Served, truth: Trust) -> None:
+    images = [base64.b64encode(data).decode() for data in FILES]
+    answer = calibrated.client.post("/v1/embeddings", json={"model": "calibrated", "input": images})
+    assert_rows(answer.json()["data"], truth)
+
+
+def test_null_without_a_calibration(client: TestClient) -> None:
+    [row] = client.post("/v1/embed", content=FILES[0], headers={"Content-Type": "image/png"}).json()["data"]
+    assert (row["percentile"], row["confidence"], row["flags"]) == (None, None, None)
+    image = base64.b64encode(FILES[0]).decode()
+    [row] = client.post("/v1/embeddings", json={"model": "tiny", "input": image}).json()["data"]
+    assert (row["percentile"], row["confidence"], row["flags"]) == (None, None, None)

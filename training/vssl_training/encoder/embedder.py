@@ -1,0 +1,132 @@
+"""What a finished run is for: pixels → embedding, variance, uncertainty. Export writes exactly this module as ONNX."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vssl.engine import Embeddings, in_batches
+from vssl.errors import UsageError
+from vssl_training.encoder.backbone import Backbone, Features, build_backbone
+from vssl_training.encoder.network import DetailHead, Encoder, VarianceHead, mlp
+from vssl_training.encoder.whitening import Whitening, check_whitening
+from vssl_training.objective.terms import on_sphere
+from vssl_training.recipe.sections import HeadSettings, Recipe
+
+
+class Embedder(nn.Module):
+    """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
+
+    `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone; the other one `detail`
+    of the images too, or not.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        mean: nn.Module,
+        log_variance: VarianceHead,
+        joint: bool = False,
+        detail: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.mean = mean
+        self.log_variance = log_variance
+        self.joint = joint
+        self.detail = detail
+
+    def mean_of(self, features: Features) -> Tensor:
+        """Mean [N, D] of the backbone's features of N images, of any length."""
+        mean: Tensor = self.mean(features if isinstance(self.mean, Whitening) else features.final)
+        return mean
+
+    def head_input(self, features: Features) -> Tensor:
+        """What the variance head sees of the backbone's features of N images, [N, its columns]."""
+        if self.joint:
+            return features.final
+        seen = features.with_statistics()
+        return torch.cat([seen, features.detail()], 1) if self.detail else seen
+
+    def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
+        mean = self.mean_of(features)
+        log_variance = self.log_variance(self.head_input(features))
+        return on_sphere(mean), log_variance
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 [N, S, S, 3] → embedding [N, D] of unit length, variance e^ℓ / D [N, D], uncertainty [N].
+
+        The uncertainty is mean_d log variance.
+        """
+        return self.with_features(images)[:3]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `forward` answers, and the backbone's final features [N, F] that it follows from."""
+        # To floats first: TensorRT takes uint8 as an input, and then nothing but a cast of it.
+        features: Features = self.backbone(images.to(torch.float32).permute(0, 3, 1, 2) / 255)
+        mean, log_variance = self.posterior(features)
+        dimension = mean.shape[-1]
+        variance = log_variance.exp() / dimension
+        return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
+
+
+@torch.no_grad()
+def embed(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> Embeddings:
+    """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], by an embedder in evaluation mode, batch by batch."""
+    device = next(embedder.parameters()).device
+
+    def one(batch: npt.NDArray[np.uint8]) -> Embeddings:
+        return Embeddings(*(values.cpu().numpy() for values in embedder(torch.from_numpy(batch).to(device))))
+
+    return in_batches(one, pixels)
+
+
+def build_encoder(recipe: Recipe) -> Encoder:
+    """Student or teacher of a recipe, freshly initialised."""
+    settings = recipe.network
+    return Encoder(build_backbone(recipe), settings.dimension, settings.projector, settings.clamp)
+
+
+def build_predictor(recipe: Recipe) -> nn.Sequential:
+    """The predictor on the student's mean."""
+    return mlp(recipe.network.dimension, recipe.network.predictor, recipe.network.dimension)
+
+
+def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
+    """The second phase's head, on the features with the statistics of the layers, and the images' detail or not."""
+    kind = DetailHead if recipe.variance.detail else VarianceHead
+    settings = HeadSettings(hidden=recipe.variance.hidden)
+    return kind(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
+
+
+def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
+    """An embedder around an encoder (a fresh one by default), with a fresh variance head or the encoder's own.
+
+    A `Whitening` is not fitted yet.
+    """
+    encoder = encoder or build_encoder(recipe)
+    joint, whitening = recipe.variance.joint, recipe.network.whitening
+    mean = encoder.mean if whitening is None else Whitening(encoder.backbone.channels, whitening)
+    head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
+    return Embedder(encoder.backbone, mean, head, joint, recipe.variance.detail)
+
+
+def check_network(recipe: Recipe) -> None:
+    """Build the networks without memory and look at an image's way through them.
+
+    Raises:
+        UsageError: the backbone does not exist, or does not take such images; its features can't be whitened so.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(recipe)
+        if recipe.network.whitening is not None:
+            check_whitening(encoder.backbone.channels, recipe.network.whitening)
+        embedder = build_embedder(recipe, encoder)
+        for size in recipe.sizes:
+            try:
+                embedder.posterior(embedder.backbone(torch.zeros(2, 3, size, size)))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise UsageError(
+                    f"network.backbone: {recipe.network.backbone} can't take {size} px: {error}"
+                ) from error

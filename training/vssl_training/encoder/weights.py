@@ -1,0 +1,109 @@
+"""Weights of an earlier run as the start of a new one."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vssl.errors import UsageError
+from vssl_training.encoder.embedder import build_encoder
+from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.whitening import Whitening
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import InitialWeights, Run
+
+
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the best one of a run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path.is_file():
+        return path
+    run = Run(path)
+    for file in (run.weights_path, run.good_path, run.checkpoint_path):
+        if file.is_file():
+            return file
+    raise UsageError(f"{path}: neither a file of weights nor a run that holds one")
+
+
+def record_weights(path: Path) -> InitialWeights:
+    """Describe the weights that a run starts from."""
+    return InitialWeights(location=str(path), sha256=hashlib.sha256(weights_of(path).read_bytes()).hexdigest())
+
+
+def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:
+    """A recipe's encoder with the weights of a run, of a checkpoint, or of the file of `vssl export --torch`.
+
+    Returns:
+        The encoder, and the names of the heads that start at random: of another size, or not in the file.
+
+    Raises:
+        UsageError: there are no such weights, or they are of another backbone.
+    """
+    weights = read_weights(weights_of(path))
+    torch.manual_seed(seed)
+    encoder = build_encoder(recipe)
+    fresh = [name for name, module in encoder.named_children() if not load_part(module, name, weights)]
+    if "backbone" in fresh:
+        raise UsageError(f"{path}: its weights do not fit the backbone of this recipe ({recipe.network.backbone})")
+    return encoder, fresh
+
+
+def initial_whitening(recipe: Recipe, path: Path) -> Whitening | None:
+    """The whitening of a finished run, where this recipe has one of its size."""
+    settings = recipe.network.whitening
+    if settings is None:
+        return None
+    whitening = Whitening(build_encoder(recipe).backbone.channels, settings)
+    return whitening if load_part(whitening, "mean", read_weights(weights_of(path))) else None
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a run's `weights.safetensors`, of the student or embedder in a checkpoint of one, or of the
+    backbone that `vssl export --torch` wrote, by the names that they have in a run.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in many ways on what is not its own
+        raise UsageError(f"{file}: no checkpoint of vssl: {error}") from error
+    weights = checkpoint.get("student") or checkpoint.get("embedder") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict):
+        raise UsageError(
+            f"{file}: holds no weights of a run; name a run, its weights.safetensors or checkpoints/*.pt, "
+            "or a file of vssl export --torch"
+        )
+    return weights
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 — no mapping
+    except SafetensorError as error:
+        raise UsageError(f"{file}: no safetensors file: {error}") from error
+    if "network" not in about:
+        return weights
+    prefix = "backbone." if json.loads(about["network"])["backbone"] == "small" else "backbone.net."
+    return {prefix + name: value for name, value in weights.items()}
+
+
+def load_part(module: nn.Module, name: str, weights: dict[str, Tensor]) -> bool:
+    """Load the tensors under `name` into a module if they are the ones that it has."""
+    own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+    wanted = module.state_dict()
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in wanted.items()}:
+        return False
+    module.load_state_dict(own)
+    return True

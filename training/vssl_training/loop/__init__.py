@@ -1,0 +1,1 @@
+"""A whole run: budget, phases, progress, loggers. May import every room."""

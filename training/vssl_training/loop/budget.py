@@ -1,0 +1,104 @@
+"""How many steps a run takes: those asked for, or what the minutes hold at the speed measured at the start."""
+
+import math
+import time
+
+from torch import Tensor
+
+from vssl_training.data.loading import Stream
+from vssl_training.judging.online import Judge
+from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run import processes as distributed
+from vssl_training.run.folder import Budget, Schedule
+from vssl_training.run.numerics import Speed
+
+LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
+"""How often a phase does each."""
+
+RESERVE = 0.05
+"""Part of the minutes that is not planned for: checkpoints, the report, and slower moments."""
+
+TRIAL = 10_000
+"""Steps of a phase that is only measured: of enough for each of its parts."""
+
+MEASURED = 2.0
+"""Seconds that the speed of a phase is measured for."""
+
+Phase = Pretraining | VarianceTraining
+
+
+def plan(
+    recipe: Recipe,
+    pixels: Tensor | Stream,
+    judge: Judge,
+    budget: Budget,
+    spent: float,
+    speed: Speed,
+    encoder: bool = True,
+) -> Schedule:
+    """Fix the steps of both phases.
+
+    Args:
+        recipe: what is trained; without a second phase it says `variance.joint`.
+        pixels: images, uint8 [N, S, S, 3], or a stream of them.
+        judge: its time counts too.
+        budget: what was asked for.
+        spent: seconds since the run began.
+        speed: switches of this device.
+        encoder: whether there is a first phase.
+    """
+    share = 0.0 if recipe.variance.joint else recipe.variance.share if encoder else 1.0
+    if budget.epochs is not None:
+        steps = budget.epochs * (len(pixels) // min(recipe.optimiser.batch, len(pixels)))
+        return divided(steps, round(steps * share / (1 - share)) if share < 1 else steps, share)
+    if budget.steps is not None:
+        second = round(budget.steps * share)
+        return divided(budget.steps - second, second, share)
+    assert budget.minutes is not None  # a budget is one of the three
+    begun = time.monotonic()
+    # The first phase is measured first: the second one freezes the encoder that it is given.
+    first = Pretraining(recipe, pixels, 0, TRIAL, speed)
+    first_seconds = mean_seconds(first) if share < 1 else 1.0
+    second_seconds = 1.0
+    clock = time.monotonic()
+    first.judged(judge)
+    judging = (time.monotonic() - clock) * EVALUATIONS
+    if share > 0:
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, speed).prepare())
+    left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
+    fitting = divided(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
+    return distributed.from_first(fitting)
+
+
+def divided(encoder: int, variance: int, share: float) -> Schedule:
+    """The schedule of as many steps; a phase that exists has at least one."""
+    return Schedule(encoder=max(1, encoder) if share < 1 else 0, variance=max(1, variance) if share > 0 else 0)
+
+
+def mean_seconds(phase: Pretraining) -> float:
+    """`seconds_a_step` over the whole of a phase whose early views have another size."""
+    early = phase.recipe.views.early
+    late = seconds_a_step(phase, 0 if early is None else math.ceil(early.share * phase.steps))
+    return late if early is None else early.share * seconds_a_step(phase, 0) + (1 - early.share) * late
+
+
+def seconds_a_step(phase: Phase, first: int = 0, warm_up: int = 3) -> float:
+    """Mean wall time of a step over some seconds from step `first` on, after a few that do not count; the same in all
+    processes.
+    """
+    for step in range(warm_up):
+        begun = time.monotonic()
+        phase.step(first + step)["loss"].item()  # read, so that a GPU has finished
+    steps = distributed.from_first(max(1, int(MEASURED / (time.monotonic() - begun))))
+    begun = time.monotonic()
+    for step in range(steps):
+        terms = phase.step(first + warm_up + step)
+    terms["loss"].item()
+    return distributed.from_first((time.monotonic() - begun) / steps)
+
+
+def due(done: int, steps: int, times: int) -> bool:
+    """Whether something that happens `times` times over `steps` happens after step number `done`; always at the end."""
+    return done * times // steps > (done - 1) * times // steps

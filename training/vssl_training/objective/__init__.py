@@ -1,0 +1,1 @@
+"""The loss, one pure function a term. May import recipe."""

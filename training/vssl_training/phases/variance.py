@@ -1,0 +1,174 @@
+"""Phase 2: the variance head on the frozen encoder, from degraded views towards the clean image's embedding.
+
+What is regressed is the squared residual between the embedding of a degraded view and that of the clean image, so σ² is
+the squared error that this picture's quality is expected to cost. Trained jointly with the encoder, the variance
+learned next to nothing of this; docs/method.md says more.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from vssl_training.data.loading import Order, Stream, take
+from vssl_training.encoder.backbone import Features
+from vssl_training.encoder.embedder import build_embedder
+from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.whitening import IMAGES, Whitening
+from vssl_training.judging.online import Judge
+from vssl_training.objective.terms import on_sphere
+from vssl_training.objective.variance import head_loss
+from vssl_training.phases.health import dead
+from vssl_training.phases.optimiser import adamw, descend
+from vssl_training.phases.schedules import generator, warm_up_cosine
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run import processes as distributed
+from vssl_training.run.numerics import Speed
+from vssl_training.views.augment import degraded_view, to_float
+
+PHASE, BANK_PHASE = 1, 2
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the frozen encoder says of a batch of N images: all that a head learns from.
+
+    Attributes:
+        features: the head's input for the degraded images, then for the clean ones [2 N, F].
+        mean: embeddings of the degraded images on the sphere of radius √D [N, D].
+        target: those of the clean images [N, D].
+        degraded: which of them a degradation struck, 1 or 0 [N, 1].
+        draws: the random numbers that a loss may take.
+    """
+
+    features: Tensor
+    mean: Tensor
+    target: Tensor
+    degraded: Tensor
+    draws: Generator
+
+
+class VarianceTraining:
+    """State of the second phase, and one step of it; see `Pretraining`. It freezes the encoder that it is given.
+
+    Before its first step it is either prepared (`prepare`) or continued (`load_state`): what follows from the encoder
+    must follow from the one that is trained, not from the one that a resumed run is built with.
+    """
+
+    name = "variance"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        encoder: Encoder,
+        pixels: Tensor | Stream,
+        seed: int,
+        steps: int,
+        speed: Speed | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.pixels = pixels
+        self.seed = seed
+        self.steps = steps
+        self.batch = min(recipe.variance.batch, len(pixels))
+        self.part = distributed.own_part(self.batch)
+        self.order = Order(seed, PHASE, len(pixels), self.batch, self.part)
+        self.waited = 0.0
+        self.speed = speed or Speed()
+        torch.manual_seed(seed)
+        # The layout decides the last bits: it must not depend on where the encoder comes from.
+        self.embedder = build_embedder(recipe, encoder).to(pixels.device).to(memory_format=self.speed.memory_format)
+        self.embedder.requires_grad_(False).eval()
+        self.head = distributed.shared_norms(self.embedder.log_variance, pixels.device).requires_grad_(True).train()
+        settings = recipe.variance
+        betas = recipe.optimiser.betas
+        self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.speed.fused)
+        self.forward_head = distributed.synchronised(self.head)
+        self.bank = torch.empty(0)
+
+    def prepare(self, mean: nn.Module | None = None) -> Self:
+        """Make what follows from the encoder: the whitening, fitted unless `mean` is one that was, and the bank."""
+        if mean is not None:
+            self.embedder.mean.load_state_dict(mean.state_dict())
+        elif isinstance(self.embedder.mean, Whitening):
+            self.embedder.mean.fit(map(self.embedder.mean.pooled, self.features(IMAGES)))
+        self.fill_bank()
+        return self
+
+    @property
+    def needs_bank(self) -> bool:
+        """Whether the loss looks at other images."""
+        return self.recipe.variance.target == "neighbour"
+
+    def fill_bank(self) -> None:
+        """Embed the bank's images, where the loss needs them."""
+        if self.needs_bank:
+            self.bank = self.embed_bank()
+
+    def features(self, images: int) -> Iterator[Features]:
+        """The backbone's features of so many random clean images, or of all: always the same, since it is frozen."""
+        order = Order(self.seed, BANK_PHASE, len(self.pixels), self.batch)
+        for step in range(min(-(-images // self.batch), len(self.pixels) // self.batch)):
+            with torch.no_grad():
+                yield self.embedder.backbone(to_float(take(self.pixels, order, step)))
+
+    def embed_bank(self) -> Tensor:
+        """Embeddings [M, D] of random clean images."""
+        wanted = self.recipe.variance.bank
+        with torch.no_grad():
+            return torch.cat([on_sphere(self.embedder.mean_of(each)) for each in self.features(wanted)])[:wanted]
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Take one step; see `Pretraining.step`."""
+        return self.learn(step, self.views(step))
+
+    def views(self, step: int) -> Views:
+        """The step's batch through the frozen encoder: the same for every head on it."""
+        device = self.pixels.device
+        begun = time.perf_counter()
+        clean = to_float(take(self.pixels, self.order, step))
+        self.waited += time.perf_counter() - begun
+        draws = generator(self.seed, PHASE, step, device=device)
+        views, degraded = degraded_view(clean, self.recipe.variance.views, draws, self.batch, self.part)
+        with torch.no_grad():
+            both = self.embedder.backbone(torch.cat([views, clean]))
+            mean, target = on_sphere(self.embedder.mean_of(both)).chunk(2)
+            return Views(self.embedder.head_input(both), mean, target, degraded[:, None].to(mean.dtype), draws)
+
+    def learn(self, step: int, views: Views) -> dict[str, Tensor]:
+        """Take one step of the head on views that were seen."""
+        settings = self.recipe.variance
+        parts = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
+        log_variance = distributed.gather(self.forward_head(views.features[: parts * len(views.mean)]), parts)
+        mean, target, degraded = (
+            distributed.gather(values, 1) for values in (views.mean, views.target, views.degraded)
+        )
+        loss = self.loss(log_variance, mean, target, degraded[:, 0], views.draws)
+        factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
+        descend(self.optimiser, loss, settings.learning_rate * factor)
+        return {"loss": loss.detach(), "residual": (mean - target).square().mean()}
+
+    def loss(self, log_variance: Tensor, mean: Tensor, target: Tensor, degraded: Tensor, draws: Generator) -> Tensor:
+        """The loss of a whole batch, a scalar; see `head_loss`. `draws` are for terms that need random numbers."""
+        return head_loss(self.recipe.variance, log_variance, mean, target, degraded, self.bank)
+
+    def judged(self, judge: Judge) -> dict[str, float]:
+        """Figures of the head."""
+        return judge.head(self.embedder, self.recipe.variance.views)
+
+    def complaint(self, figures: dict[str, float]) -> str | None:
+        """What is wrong with figures of `judged`."""
+        return dead(figures)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, the frozen encoder included."""
+        return {"embedder": self.embedder.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; the bank is embedded again by the encoder that it holds."""
+        self.embedder.load_state_dict(state["embedder"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.fill_bank()

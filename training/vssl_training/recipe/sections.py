@@ -1,0 +1,344 @@
+"""Recipes: everything that decides what a run computes, as YAML checked by pydantic."""
+
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vssl.errors import UsageError
+
+RECIPES = files("vssl_training.recipe") / "recipes"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Form = Literal["A", "B", "balanced"]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ImageSettings(Section):
+    """How files become pixels: `size` in pixels, `crop` the part of the shorter side that is kept.
+
+    `classes` names a list of the package or a file of one class a line: images of others are left out.
+    """
+
+    size: int = Field(default=32, ge=16, le=512)
+    crop: float = Field(default=1.0, gt=0, le=1)
+    classes: str | None = None
+
+
+class HeadSettings(Section):
+    """A multi-layer perceptron with BatchNorm: units of its hidden layers, and how many linear layers in all."""
+
+    hidden: int = Field(default=256, ge=8, le=16384)
+    layers: int = Field(default=2, ge=1, le=4)
+
+
+class WhiteningSettings(Section):
+    """The exported embedding as whitened features of the last stages.
+
+    Attributes:
+        dimension: D of the embedding.
+        cells: how many cells, in height and in width, the map of each of the last stages is averaged to.
+    """
+
+    dimension: int = Field(default=256, ge=2, le=4096)
+    cells: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 2), min_length=1, max_length=4)
+
+
+class NetworkSettings(Section):
+    """The encoder.
+
+    Attributes:
+        backbone: `small`, our fast net for small images, or the name of any model of timm.
+        cifar_stem: a 3×3 stem of stride 1 and no max-pool, for timm's ResNets on small images.
+        width: channels of the small net's first stage.
+        depth: residual blocks in each of its stages.
+        pool: its last map is averaged to pool × pool cells.
+        dimension: D of the mean that the encoder is trained by.
+        projector: the head of that mean; the joint variance head has its sizes.
+        predictor: the student's alone, on the mean.
+        clamp: soft bounds of the log variance.
+        whitening: how the embedding is made of the backbone's features once that is trained; without it the embedding
+            is the mean.
+    """
+
+    backbone: str = "small"
+    cifar_stem: bool = False
+    width: int = Field(default=24, ge=4, le=512)
+    depth: int = Field(default=1, ge=1, le=8)
+    pool: Literal[1, 2] = 2
+    dimension: int = Field(default=64, ge=2, le=4096)
+    projector: HeadSettings = HeadSettings()
+    predictor: HeadSettings = HeadSettings()
+    clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
+    whitening: WhiteningSettings | None = None
+
+    @property
+    def embedding(self) -> int:
+        """D of the embedding."""
+        return self.dimension if self.whitening is None else self.whitening.dimension
+
+    @model_validator(mode="after")
+    def _stem(self) -> "NetworkSettings":
+        if self.cifar_stem and self.backbone == "small":
+            raise ValueError("cifar_stem is for timm's ResNets; the small net has its own stem")
+        return self
+
+
+class ObjectiveSettings(Section):
+    """What the encoder minimises; docs/method.md derives the terms.
+
+    Attributes:
+        form: how the means enter: `A` and `B` on the sphere, `balanced` with a normalised precision.
+        beta: weight of the KL.
+        beta_nll: power of the detached variance that weighs each likelihood term (β-NLL); 0 for none.
+        decorrelation: weight of the term that keeps the dimensions of the mean apart.
+        contrastive: weight of InfoNCE between predicted and teacher's means; 0 as in the paper.
+        temperature: of InfoNCE.
+    """
+
+    form: Form = "balanced"
+    beta: float = Field(default=1.0, ge=0)
+    beta_nll: Share = 0.0
+    decorrelation: float = Field(default=0.1, ge=0)
+    contrastive: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.2, gt=0)
+
+    @model_validator(mode="after")
+    def _combines(self) -> "ObjectiveSettings":
+        if self.form == "balanced" and self.beta_nll:
+            raise ValueError("form balanced has its own likelihood: beta_nll needs form A or B")
+        return self
+
+
+class SmallCropSettings(Section):
+    """Multi-crop (SwAV, arXiv 2006.09882): `count` small views more, for the student alone, of `size` pixels."""
+
+    count: int = Field(default=0, ge=0, le=16)
+    size: int = Field(default=16, ge=8, le=512)
+    crop: Range = (0.05, 0.2)
+
+
+class EarlyViews(Section):
+    """Views of another `size` in pixels for the first `share` of the steps: small ones make those fast."""
+
+    size: int = Field(ge=8, le=512)
+    share: Share
+
+
+class ViewSettings(Section):
+    """The two views: area of the crop, probabilities, and strengths as torchvision's ColorJitter has them.
+
+    Attributes:
+        size: side of the two views in pixels, the image's by default; smaller views make faster steps.
+        early: another side in the first part of the steps.
+        crop: least and most area of a crop.
+        jitter: chance of a change of colours by up to `brightness`, `contrast`, `saturation` and `hue`.
+        grey: chance of a grey image.
+        blur: chance in the first and in the second view; small crops blur as the second.
+        blur_sigma: least and most σ of the blur, as parts of the side.
+        solarise: chance in the first and in the second view that bright pixels are inverted.
+        small_crops: further views of the student.
+    """
+
+    size: int | None = Field(default=None, ge=8, le=512)
+    early: EarlyViews | None = None
+    crop: Range = (0.2, 1.0)
+    flip: Share = 0.5
+    jitter: Share = 0.8
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.2
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+    grey: Share = 0.2
+    blur: tuple[Share, Share] = (0.0, 0.0)
+    blur_sigma: Range = (0.0005, 0.009)
+    solarise: tuple[Share, Share] = (0.0, 0.0)
+    small_crops: SmallCropSettings = SmallCropSettings()
+
+    def at(self, done: float) -> "ViewSettings":
+        """The settings after a part `done` of the steps: with the `size` that views have then."""
+        if self.early is None or done >= self.early.share:
+            return self
+        return self.model_copy(update={"size": self.early.size})
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ViewSettings":
+        for name, area in (("crop", self.crop), ("small_crops.crop", self.small_crops.crop)):
+            if not area[0] <= area[1] <= 1:
+                raise ValueError(f"views.{name} is [least, most] area of a crop, with least ≤ most ≤ 1")
+        if self.blur_sigma[0] > self.blur_sigma[1]:
+            raise ValueError("views.blur_sigma is [least, most] with least ≤ most")
+        return self
+
+
+class OptimiserSettings(Section):
+    """Linear warm-up, then a cosine to 0. The rate is applied as written, never scaled by the batch.
+
+    Attributes:
+        name: AdamW, SGD or LARS; biases and norms are left out of weight decay and of LARS's trust ratio.
+        batch: images of a step, over all processes.
+        betas: of AdamW.
+        momentum: of SGD and LARS.
+        eta: trust coefficient of LARS, whose ratio is clipped so that no rate exceeds `learning_rate`.
+        warm_up: part of the steps.
+    """
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    batch: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    momentum: Share = 0.9
+    eta: float = Field(default=0.02, gt=0)
+    warm_up: Share = 0.1
+
+
+class TeacherSettings(Section):
+    """The moving average: `momentum` τ at the first step; it rises to 1 by a cosine."""
+
+    momentum: Share = 0.985
+
+
+class DegradationSettings(Section):
+    """What the variance head learns from: strongest severity of each kind, and the chance of each to strike.
+
+    `jpeg` is the lowest quality; the others are parts of the side, the area, or the range of a pixel.
+    """
+
+    probability: Share = 0.15
+    crop: Range = (0.08, 1.0)
+    blur: float = Field(default=0.1, gt=0)
+    low_resolution: Share = 0.15
+    occlusion: Share = 0.5
+    darkness: float = Field(default=0.05, gt=0, le=1)
+    noise: float = Field(default=0.3, ge=0)
+    jpeg: float = Field(default=3.0, ge=1, le=90)
+
+
+class VarianceSettings(Section):
+    """The second phase: `share` of the run's time, hidden units, β of the β-NLL, and the views.
+
+    Attributes:
+        joint: there is no such phase: the variance head that learned beside the encoder is exported.
+        detail: beside the head on the encoder's layers there is a small one on statistics of the images' local
+            differences, which is added to it.
+        target: of the squared residual: the embedding of the `clean` image, or of the one nearest to it in a bank.
+        contrast: weight of a hinge on the order of images: a degraded one is less certain than any clean one.
+        bank: training images in the bank.
+    """
+
+    joint: bool = False
+    share: Share = 0.1
+    hidden: int = Field(default=256, ge=8)
+    beta_nll: Share = 0.5
+    batch: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    detail: bool = True
+    target: Literal["clean", "neighbour"] = "clean"
+    contrast: float = Field(default=0.3, ge=0)
+    bank: int = Field(default=4096, ge=2)
+    views: DegradationSettings = DegradationSettings()
+
+
+class Recipe(Section):
+    """A whole recipe; its length is in `minutes` of wall time or in `epochs` of the encoder."""
+
+    name: str
+    image: ImageSettings = ImageSettings()
+    network: NetworkSettings = NetworkSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    views: ViewSettings = ViewSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    variance: VarianceSettings = VarianceSettings()
+    minutes: float | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, ge=1)
+
+    @property
+    def sizes(self) -> set[int]:
+        """Sides of the pictures that the network meets, in pixels: images, views and small crops."""
+        small, early = self.views.small_crops, self.views.early
+        sizes = {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+        return sizes | (set() if early is None else {early.size})
+
+    @model_validator(mode="after")
+    def _variance_of_the_embedding(self) -> "Recipe":
+        if self.network.whitening is not None and (self.variance.joint or not self.variance.share):
+            raise ValueError("network.whitening needs the second phase: set it to null, or variance.joint and share")
+        return self
+
+    @model_validator(mode="after")
+    def _length(self) -> "Recipe":
+        if (self.minutes is None) == (self.epochs is None):
+            raise ValueError("a recipe has either minutes or epochs (set the other to null)")
+        return self
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe of the package by its name.
+
+    Raises:
+        UsageError: there is none of that name, or it is not valid; one line for each field.
+    """
+    import yaml
+
+    path = RECIPES / f"{name}.yaml"
+    if name not in recipe_names():
+        raise UsageError(f"no recipe {name!r}; there are: {', '.join(recipe_names())}")
+    return parse_recipe(yaml.safe_load(path.read_text()), f"recipe {name}")
+
+
+def recipe_names() -> list[str]:
+    """Names of the package's recipes."""
+    return sorted(path.name.removesuffix(".yaml") for path in RECIPES.iterdir() if path.name.endswith(".yaml"))
+
+
+def description(name: str) -> str:
+    """The comment at the top of a recipe's file."""
+    lines = (RECIPES / f"{name}.yaml").read_text().splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+def parse_recipe(fields: object, where: str) -> Recipe:
+    """Check a recipe's fields; `where` names it in errors."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        lines = [f"{where}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UsageError("\n".join(lines)) from error
+
+
+def override(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """The recipe with `section.key=value` assignments made, values read as YAML.
+
+    Raises:
+        UsageError: an assignment without `=`, an unknown key, or a value that does not fit.
+    """
+    import yaml
+
+    fields = recipe.model_dump(mode="json")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set {assignment}: write key=value, such as optimiser.batch=128")
+        *sections, last = key.split(".")
+        target: dict[str, Any] = fields
+        for section in sections:
+            inner = target.get(section)
+            if inner is None:  # a section that this recipe goes without, or no such key: the check tells which
+                inner = target[section] = {}
+            if not isinstance(inner, dict):
+                raise UsageError(f"--set {assignment}: {section} is a value, not a section")
+            target = inner
+        try:
+            target[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {assignment}: the value is not valid YAML") from error
+    return parse_recipe(fields, "--set")

@@ -1,0 +1,1 @@
+"""The run folder, its processes, and the switches of its numerics. May import recipe."""

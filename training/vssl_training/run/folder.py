@@ -1,0 +1,271 @@
+"""The run directory: `recipe.yaml` as resolved, `metrics.jsonl`, `checkpoints/`, and the weights at the end."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from vssl import __version__
+from vssl.errors import UsageError, VsslError
+from vssl.files import atomic_write
+from vssl.images.decoding import Preprocessing
+from vssl.sources.in_memory import ImageSet
+from vssl_training.encoder.embedder import Embedder, build_embedder
+from vssl_training.recipe.sections import Recipe, Section
+from vssl_training.run.numerics import Speed
+
+SAMPLE = 256
+"""Decoded training images kept with the run: export compares ONNX Runtime with torch on them."""
+
+
+class DataRecord(Section):
+    """What was trained on: `location` as given, number of images, and a hash of their pixels."""
+
+    location: str
+    images: int
+    sha256: str
+
+
+class InitialWeights(Section):
+    """Weights that the encoder starts from: `location` as given, and a hash of the file."""
+
+    location: str
+    sha256: str
+
+
+class Schedule(Section):
+    """Optimiser steps of the two phases: `encoder`, then `variance`; 0 where there is no such phase."""
+
+    encoder: int = Field(ge=0)
+    variance: int = Field(ge=0)
+
+
+class Budget(Section):
+    """What was asked for: minutes of wall time, a number of steps of both phases, or epochs of the encoder."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=2)
+    epochs: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> "Budget":
+        if [self.minutes, self.steps, self.epochs].count(None) != 2:
+            raise ValueError("a budget is one of minutes, steps and epochs")
+        return self
+
+
+def budget_of(recipe: Recipe, minutes: float | None, steps: int | None, epochs: int | None) -> Budget:
+    """The budget that flags name, or else the recipe's own.
+
+    Raises:
+        UsageError: more than one is named, or it is out of bounds.
+    """
+    named = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    if all(value is None for value in named.values()):
+        named = {"minutes": recipe.minutes, "steps": None, "epochs": recipe.epochs}
+    if list(named.values()).count(None) < 2:
+        raise UsageError("--max-minutes, --steps and --epochs exclude each other: name one")
+    try:
+        return Budget.model_validate(named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from error
+
+
+class RunRecord(Section):
+    """Everything that decides a run's result, as `recipe.yaml` holds it; `vssl` is the version that began it."""
+
+    vssl: str = __version__
+    recipe: Recipe
+    seed: int
+    data: DataRecord
+    budget: Budget
+    schedule: Schedule
+    speed: Speed = Speed()
+    init: InitialWeights | None = None
+
+
+class Run:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
+        self.record_path = path / "recipe.yaml"
+        self.metrics_path = path / "metrics.jsonl"
+        self.weights_path = path / "weights.safetensors"
+        self.report_path = path / "report.html"
+        self.sample_path = path / "sample.npy"
+        self.checkpoint_path = path / "checkpoints" / "last.pt"
+        self.good_path = path / "checkpoints" / "good.pt"
+
+    @property
+    def finished(self) -> bool:
+        """Whether both phases are done: the weights are written last."""
+        return self.weights_path.exists()
+
+    def record(self) -> RunRecord:
+        """Read `recipe.yaml`.
+
+        Raises:
+            UsageError: there is no run here, or its recipe is damaged.
+        """
+        if not self.record_path.is_file():
+            raise UsageError(f"{self.path}: no run here ({self.record_path.name} is missing); `vssl train` makes one")
+        try:
+            fields = yaml.safe_load(self.record_path.read_text())
+        except yaml.YAMLError as error:
+            raise UsageError(f"{self.record_path}: damaged: {error}") from error
+        if isinstance(fields, dict) and {"recipe", "seed", "schedule"} <= fields.keys() and "vssl" not in fields:
+            raise UsageError(
+                f"{self.path}: a run of vssl 0.1, whose recipes had other keys: "
+                "go on with it and export it by that version, or train a new run"
+            )
+        try:
+            return RunRecord.model_validate(fields)
+        except ValidationError as error:
+            raise UsageError(f"{self.record_path}: damaged, or written by another version of vssl: {error}") from error
+
+    def start(self, record: RunRecord, images: ImageSet) -> None:
+        """Make the directory and write what is fixed at the start; the record last, since it makes this a run.
+
+        Raises:
+            UsageError: something is in the way that is not a start that was killed.
+        """
+        ours = {self.checkpoint_path.parent.name, self.sample_path.name, "_lock"}
+        if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - ours):
+            raise UsageError(f"{self.path}: exists and is not a run; name a new folder")
+        self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+        picked = np.random.default_rng(record.seed).choice(len(images), min(SAMPLE, len(images)), replace=False)
+        with atomic_write(self.sample_path) as file:
+            buffer = io.BytesIO()  # numpy writes a real file by itself, and tells of a full disk in numbers
+            np.save(buffer, images.pixels[np.sort(picked)])
+            file.write(buffer.getbuffer())
+        with atomic_write(self.record_path) as file:
+            file.write(yaml.safe_dump(record.model_dump(mode="json"), sort_keys=False).encode())
+
+    def sample(self) -> npt.NDArray[np.uint8]:
+        """A few hundred of the run's images, uint8 [n, S, S, 3]."""
+        return np.load(self.sample_path, allow_pickle=False)  # type: ignore[no-any-return]
+
+    def log(self, **fields: Any) -> None:  # noqa: ANN401 — any JSON value
+        """Append one line to `metrics.jsonl`, and tell the listeners."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(fields) + "\n")
+        for listener in self.listeners:
+            listener(fields)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def save_checkpoint(self, state: Mapping[str, Any], phase: str, step: int, good: bool = False) -> None:
+        """Write the state atomically over the last checkpoint: a full disk leaves the last good one.
+
+        `good`: it was judged to be healthy, and is kept beside the last one too until the next that is.
+        """
+        # Through memory: torch.save on a full disk raises an error of its own that hides the disk's.
+        buffer = io.BytesIO()
+        torch.save({"phase": phase, "step": step, **state}, buffer)
+        for path in [self.checkpoint_path, self.good_path][: 1 + good]:
+            with atomic_write(path) as file:
+                file.write(buffer.getbuffer())
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The last checkpoint to go on from, or None; lines of `metrics.jsonl` that came after it are dropped.
+
+        Raises:
+            VsslError: the file is damaged.
+        """
+        if not self.checkpoint_path.exists():
+            self.metrics_path.unlink(missing_ok=True)
+            return None
+        checkpoint = read_checkpoint(self.checkpoint_path, device)
+        done = (checkpoint["phase"] == "variance", checkpoint["step"])
+        kept = [line for line in self.metrics() if (line["phase"] == "variance", line["step"]) <= done]
+        with atomic_write(self.metrics_path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        return checkpoint
+
+    def load_embedder(self) -> Embedder:
+        """The finished run's network, ready to embed.
+
+        Raises:
+            UsageError: the run is not finished.
+        """
+        from safetensors.torch import load_file
+
+        record = self.record()
+        if not self.finished:
+            raise UsageError(f"{self.path}: the run is not finished; run the same `vssl train` command again")
+        embedder = build_embedder(record.recipe)
+        embedder.load_state_dict(load_file(self.weights_path))
+        return embedder.eval()
+
+    def save_weights(self, embedder: Embedder) -> None:
+        """Write `weights.safetensors`: the run is finished."""
+        from safetensors.torch import save
+
+        weights = {name: tensor.cpu().contiguous() for name, tensor in embedder.state_dict().items()}
+        with atomic_write(self.weights_path) as file:
+            file.write(save(weights))
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A file that `Run.save_checkpoint` wrote, on a device.
+
+    Raises:
+        VsslError: the file is damaged.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        # A damaged archive shows as anything from RuntimeError to UnpicklingError.
+        raise VsslError(f"{path}: damaged ({error}); remove the run and start again") from error
+    return checkpoint
+
+
+def check_same(run: Run, found: RunRecord, wanted: RunRecord) -> None:
+    """Refuse to go on with a run under other settings, naming the first that differs."""
+    before, now = flatten(found.model_dump(mode="json")), flatten(wanted.model_dump(mode="json"))
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key) and key not in ("vssl", "data.location", "init.location"):
+            raise UsageError(
+                f"{run.path}: holds a run with {key} = {before.get(key)}, this command has {now.get(key)}; "
+                "name a new folder, or use the settings of the run"
+            )
+
+
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def visible(folder: Path) -> list[Path]:
+    """Entries of a folder but those that start with a dot, such as files that were half written when we were killed."""
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """How this recipe's images become pixels."""
+    return Preprocessing(size=recipe.image.size, crop=recipe.image.crop)
+
+
+def record_data(location: str, images: ImageSet) -> DataRecord:
+    """Describe the data that a run trains on."""
+    digest = hashlib.sha256(images.pixels.data).hexdigest()
+    return DataRecord(location=location, images=len(images), sha256=digest)
