@@ -20,7 +20,8 @@ from benchmarks.variants import objective
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
 from vssl.images.degradations import degrade
-from vssl.measures.ranking import auroc, effective_rank, knn_accuracy
+from vssl.measures.embeddings import effective_rank, knn_accuracy
+from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.source import open_source
 from vssl_training.encoder.embedder import Embedder

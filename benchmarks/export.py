@@ -17,11 +17,12 @@ import onnxruntime
 import torch
 
 from benchmarks.report import Row, parser, report
+from vssl.arrays import Pixels
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import open_bundle, write_bundle
 from vssl.engine import OUTPUTS, Engine
 from vssl_export.bundle_writer import convert, judged_images, model_path
-from vssl_export.checking.measurement import Pixels, difference
+from vssl_export.checking.measurement import difference
 from vssl_export.model.onnx_file import to_onnx
 from vssl_training.encoder.embedder import Embedder, build_embedder
 from vssl_training.recipe.sections import load_recipe, override

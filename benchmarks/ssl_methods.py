@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from benchmarks.variants import objective
-from vssl.measures.ranking import effective_rank, knn_accuracy
+from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.source import open_source
 from vssl_training.encoder.network import follow

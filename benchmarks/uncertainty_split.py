@@ -21,8 +21,9 @@ from benchmarks.variants import MonteCarloHead, OrderedHead, UnmaskedHead
 from vssl.engine import Embeddings
 from vssl.images.decoding import Preprocessing
 from vssl.images.degradations import DEGRADATIONS, degrade
-from vssl.measures.ranking import auroc, nearest, normalised, ranks
+from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import fpr_at_acceptance
+from vssl.search.nearest import nearest, normalised
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.source import open_source
 from vssl.uncertainty.conformal import coverage_and_size

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Float32s, Pixels
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.caches import CacheUnavailableError, cache_folder
@@ -35,9 +35,9 @@ class Embeddings:
     `uncertainty` [N], higher is worse.
     """
 
-    embedding: npt.NDArray[np.float32]
-    variance: npt.NDArray[np.float32]
-    uncertainty: npt.NDArray[np.float32]
+    embedding: Float32s
+    variance: Float32s
+    uncertainty: Float32s
 
     def __len__(self) -> int:
         return len(self.uncertainty)
@@ -56,7 +56,7 @@ def batch_images(size: int) -> int:
     return 1 << min(MOST, max(1, MOST_PIXELS // size**2)).bit_length() - 1
 
 
-def in_batches(embed: Callable[[npt.NDArray[np.uint8]], Embeddings], pixels: npt.NDArray[np.uint8]) -> Embeddings:
+def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
     """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], as many at a time as memory allows."""
     each = batch_images(pixels.shape[1])
     return concatenate([embed(pixels[start : start + each]) for start in range(0, len(pixels), each)])
@@ -109,7 +109,7 @@ class Engine:
         """What the session really runs on: ONNX Runtime falls back to the CPU without an error."""
         return list(self._session.get_providers())
 
-    def __call__(self, images: npt.NDArray[np.uint8]) -> Embeddings:
+    def __call__(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, size, size, 3], N ≥ 0.
 
         Raises:
@@ -122,7 +122,7 @@ class Engine:
             return Embeddings(none, none, np.zeros(0, np.float32))
         return Embeddings(*self._run(OUTPUTS, images))
 
-    def features(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def features(self, images: Pixels) -> Float32s:
         """The backbone's features [N, F] of uint8 images [N, size, size, 3], N ≥ 0.
 
         Raises:
@@ -135,16 +135,16 @@ class Engine:
         self._check_images(images)
         if len(images) == 0:
             return np.zeros((0, self._features), np.float32)
-        features: npt.NDArray[np.float32] = self._run([FEATURES], images)[0]
+        features: Float32s = self._run([FEATURES], images)[0]
         return features
 
-    def _check_images(self, images: npt.NDArray[np.uint8]) -> None:
+    def _check_images(self, images: Pixels) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3):
             raise ValueError(
                 f"images are {images.dtype} {list(images.shape)}, not uint8 [N, {self.size}, {self.size}, 3]"
             )
 
-    def _run(self, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:
+    def _run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
         """Outputs for at least one image, a batch at a time."""
         each = batch_images(self.size)
         try:
@@ -178,13 +178,13 @@ class Engine:
             )
 
 
-def run(session: Any, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:  # noqa: ANN401
+def run(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # noqa: ANN401
     """Outputs of ONNX Runtime's session for at least one image."""
     values: list[Any] = session.run(outputs, {"image": images})
     return values
 
 
-def run_bound(session: Any, outputs: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Any]:  # noqa: ANN401
+def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # noqa: ANN401
     """The same on a GPU: copied there and back once, in batches of a few sizes.
 
     For each new size CUDA searches for algorithms and TensorRT chooses its kernels anew. So batches are filled up with

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from vssl.arrays import Int64s, Pixels
 from vssl.bundle.manifest import Manifest, Parity, Plan, Precision
 from vssl.bundle.reading import open_bundle, replaceable, write_bundle
 from vssl.engine import Engine
@@ -40,9 +40,6 @@ from vssl_training.run.folder import Run, preprocessing_of
 
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000
-
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 
 def export_run(
@@ -138,7 +135,7 @@ def add_plans(
     return plans, files
 
 
-def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Labels | None]:
+def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Int64s | None]:
     """Some thousand images of `data`, spread over all of it, and their labels if they have any."""
     source = open_source(data)
     paths = list(source.paths())
@@ -181,7 +178,7 @@ def model_file(precision: Precision, content: bytes, parity: Parity) -> dict[str
 
 
 def measure(
-    models: dict[Precision, dict[str, Any]], engines: dict[Precision, Engine], images: Pixels, labels: Labels | None
+    models: dict[Precision, dict[str, Any]], engines: dict[Precision, Engine], images: Pixels, labels: Int64s | None
 ) -> None:
     """Add to each entry its speed, and to the lower precisions' their difference from fp32.
 

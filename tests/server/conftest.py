@@ -17,11 +17,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.images.decoding import decode
 from vssl_server.decoding.pool import Pool
-from vssl_server.engine.batcher import Infer, Pixels
+from vssl_server.engine.batcher import Infer
 from vssl_server.engine.model import Model
 from vssl_server.http.app import create_app
 from vssl_server.http.connection import Protocol

@@ -8,11 +8,11 @@ import os
 import threading
 from pathlib import Path
 
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.cli import main
 from vssl.engine import Embeddings, Engine
 from vssl_server.engine import health
-from vssl_server.engine.batcher import Pixels
 from vssl_server.engine.opening import ServedEngine
 from vssl_server.process import serve as serving
 

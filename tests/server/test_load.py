@@ -11,9 +11,9 @@ import pytest
 
 from tests.server.conftest import GatedEngine, Served, expected, over_tcp, png, serving
 from tests.server.http.test_errors import error
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl_server.engine.batcher import Pixels
 from vssl_server.engine.health import PROBE_SECONDS
 
 PNG = {"Content-Type": "image/png"}

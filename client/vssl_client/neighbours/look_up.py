@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Floats, Integers
 from vssl.bundle.manifest import GalleryCalibration
 from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
-from vssl.measures.ranking import NEIGHBOURS, Floats, Integers, Neighbours, Search
+from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch
 from vssl.sources.source import numbered
 from vssl.uncertainty.fitting import asking, fit_matches
 from vssl.uncertainty.matches import judge_matches, matches_of
@@ -57,7 +58,7 @@ class Gallery:
             UsageError: the folder holds no other image.
             VsslError: a part can't be read.
         """
-        search = Search(queries, k, own)
+        search = NeighbourSearch(queries, k, own)
         for part in iter_embeddings(self.folder, ["embedding"]):
             search.add(part.embedding)
         return search.found()

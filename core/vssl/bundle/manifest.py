@@ -4,9 +4,9 @@ from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from vssl.arrays import Float32s
 from vssl.images.decoding import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -217,7 +217,7 @@ class Calibration(Frozen):
     created: str
 
     @cached_property
-    def pattern(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def pattern(self) -> tuple[Float32s, Float32s]:
         """Mean [D] and directions [K, D] of a novelty as arrays: every request needs them."""
         assert self.novelty is not None
         return np.array(self.log_variance_mean, np.float32), np.array(self.novelty.directions, np.float32)

@@ -7,10 +7,10 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-Pixels = npt.NDArray[np.uint8]
+from vssl.arrays import Floats, Pixels
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -79,6 +79,6 @@ def _resized(image: Pixels, size: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _to_uint8(values: npt.NDArray[np.floating]) -> Pixels:
+def _to_uint8(values: Floats) -> Pixels:
     rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return rounded

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vssl.measures.ranking import Floats, Integers, auroc, nearest, ranks
+from vssl.arrays import Float64s, Floats, Integers, Mask
+from vssl.measures.ranking import auroc, ranks
+from vssl.search.nearest import nearest
 
-Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.float64]
 BINS = 15
 
 
@@ -44,7 +44,7 @@ def fpr_at_acceptance(inside: Floats, outside: Floats, acceptance: float = 0.95)
     return float((outside <= threshold).mean())
 
 
-def risk_coverage(uncertainty: Floats, wrong: Mask) -> Array:
+def risk_coverage(uncertainty: Floats, wrong: Mask) -> Float64s:
     """Number of errors among the k most certain images, for k = 0 … N: [N + 1].
 
     Equally certain images count the mean of their errors each: the expectation over their order.
@@ -86,7 +86,7 @@ def calibration_error(probability: Floats, right: Mask, bins: int = BINS) -> flo
     return float((rows[:, 2] * np.abs(rows[:, 0] - rows[:, 1])).sum() / rows[:, 2].sum())
 
 
-def reliability(probability: Floats, right: Mask, bins: int = BINS) -> Array:
+def reliability(probability: Floats, right: Mask, bins: int = BINS) -> Float64s:
     """Mean probability, part that is right, and number of images, [B, 3] of the B ≤ `bins` bins that are not empty."""
     edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
     place = np.searchsorted(edges, probability)

@@ -7,11 +7,10 @@ make. The third is not: take the most similar by cosine, then rank those again (
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from vssl.measures.ranking import Floats, Neighbours, nearest, normalised
+from vssl.arrays import Float64s, Floats, Int64s
+from vssl.search.nearest import Neighbours, nearest, normalised
 
-Array = npt.NDArray[np.float64]
 CANDIDATES = 200
 
 
@@ -26,39 +25,39 @@ class Gaussians:
         return len(self.mean)
 
 
-def cosine(queries: Gaussians, gallery: Gaussians) -> Array:
+def cosine(queries: Gaussians, gallery: Gaussians) -> Float64s:
     """Cosine of the means [Q, G]; higher is nearer. The variances play no part."""
-    cosines: Array = normalised(queries.mean).astype(np.float64) @ normalised(gallery.mean).T
+    cosines: Float64s = normalised(queries.mean).astype(np.float64) @ normalised(gallery.mean).T
     return cosines
 
 
-def csd(queries: Gaussians, gallery: Gaussians) -> Array:
+def csd(queries: Gaussians, gallery: Gaussians) -> Float64s:
     """Closed-form sampled distance [Q, G], E‖z₁ − z₂‖² = ‖Δμ‖² + Σσ₁² + Σσ₂². Chun 2023 (arXiv 2305.18171)."""
-    own: Array = queries.variance.sum(axis=1, keepdims=True).astype(np.float64)
+    own: Float64s = queries.variance.sum(axis=1, keepdims=True).astype(np.float64)
     return squared_distances(csd_queries(queries), csd_gallery(gallery)) + own
 
 
-def csd_gallery(gallery: Gaussians) -> Array:
+def csd_gallery(gallery: Gaussians) -> Float64s:
     """[μ, √Σσ²], [G, D + 1]: what an L2 index holds to find by CSD."""
     return np.column_stack([gallery.mean, np.sqrt(gallery.variance.sum(axis=1))]).astype(np.float64)
 
 
-def csd_queries(queries: Gaussians) -> Array:
+def csd_queries(queries: Gaussians) -> Float64s:
     """[μ, 0], [Q, D + 1]: what to ask that index. The query's own Σσ² is left out, it orders nothing."""
     return np.column_stack([queries.mean, np.zeros(len(queries))]).astype(np.float64)
 
 
-def wasserstein(queries: Gaussians, gallery: Gaussians) -> Array:
+def wasserstein(queries: Gaussians, gallery: Gaussians) -> Float64s:
     """Squared 2-Wasserstein distance of diagonal Gaussians [Q, G], ‖Δμ‖² + ‖σ₁ − σ₂‖²."""
     return squared_distances(wasserstein_vectors(queries), wasserstein_vectors(gallery))
 
 
-def wasserstein_vectors(gaussians: Gaussians) -> Array:
+def wasserstein_vectors(gaussians: Gaussians) -> Float64s:
     """[μ, σ], [N, 2 D]: what an L2 index holds, and what to ask it, to find by the 2-Wasserstein distance."""
     return np.concatenate([gaussians.mean, np.sqrt(gaussians.variance)], axis=1).astype(np.float64)
 
 
-def mutual_likelihood(queries: Gaussians, gallery: Gaussians) -> Array:
+def mutual_likelihood(queries: Gaussians, gallery: Gaussians) -> Float64s:
     """Mutual likelihood score [Q, G], −½ Σ[Δ² / (σ₁² + σ₂²) + log(σ₁² + σ₂²)]; higher is nearer.
 
     Shi & Jain 2019 (arXiv 1904.09658), eq. 3, without its constant.
@@ -72,7 +71,7 @@ def mutual_likelihood(queries: Gaussians, gallery: Gaussians) -> Array:
 
 def mutual_likelihood_nearest(
     queries: Gaussians, gallery: Gaussians, k: int, candidates: int = CANDIDATES
-) -> tuple[npt.NDArray[np.int64], Array]:
+) -> tuple[Int64s, Float64s]:
     """Rows of the gallery and their scores [Q, k], best first: the most similar by cosine, ranked by the likelihood.
 
     Raises:
@@ -94,9 +93,9 @@ def fused(images: Gaussians) -> Gaussians:
     return Gaussians((images.mean * precision).sum(axis=0, keepdims=True) / total, 1 / total)
 
 
-def squared_distances(queries: Array, gallery: Array) -> Array:
+def squared_distances(queries: Float64s, gallery: Float64s) -> Float64s:
     """‖q − g‖² of vectors [Q, F] and [G, F], as an index counts it: [Q, G]."""
     products = queries @ gallery.T
     squares = np.square(queries).sum(axis=1)[:, None] + np.square(gallery).sum(axis=1)[None]
-    distances: Array = np.maximum(squares - 2 * products, 0)
+    distances: Float64s = np.maximum(squares - 2 * products, 0)
     return distances

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Int64s, Pixels
 from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.images.names import printable
@@ -38,9 +38,9 @@ class ImageSet:
         failures: (path, reason) of every file that could not be read.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     paths: list[str]
-    labels: npt.NDArray[np.int64] | None
+    labels: Int64s | None
     classes: list[str]
     failures: list[tuple[str, str]]
 
@@ -98,7 +98,7 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     return ImageSet(_closed_up(pixels, good), kept, labels, classes, failures)
 
 
-def _closed_up(pixels: npt.NDArray[np.uint8], good: list[int]) -> npt.NDArray[np.uint8]:
+def _closed_up(pixels: Pixels, good: list[int]) -> Pixels:
     """The rows named, in place: `pixels[good]` would be a second copy of a set that may fill the memory."""
     if len(good) == len(pixels):
         return pixels
@@ -117,7 +117,7 @@ def memory() -> int:
         return whole
 
 
-def _allocate(count: int, size: int) -> npt.NDArray[np.uint8]:
+def _allocate(count: int, size: int) -> Pixels:
     needed, available = count * size * size * 3, memory()
     if needed > available * 0.8:
         raise UsageError(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Float32s, Float64s, Floats, Mask
 from vssl.uncertainty.novelty import novelty
 
 if TYPE_CHECKING:  # a client that only reads answers needs neither
@@ -27,9 +27,9 @@ class Trust:
             calibration had no labels.
     """
 
-    percentile: npt.NDArray[np.float32]
-    flags: dict[str, npt.NDArray[np.bool_]]
-    confidence: npt.NDArray[np.float32] | None
+    percentile: Float32s
+    flags: dict[str, Mask]
+    confidence: Float32s | None
 
 
 def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
@@ -45,7 +45,7 @@ def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
     )
 
 
-def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np.bool_]:
+def _foreign(calibration: "Calibration", answer: "Embeddings") -> Mask:
     found = answer.uncertainty > calibration.acceptance.ood
     pattern = calibration.novelty
     if pattern is None:
@@ -53,7 +53,7 @@ def _foreign(calibration: "Calibration", answer: "Embeddings") -> npt.NDArray[np
     return found | (novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold)
 
 
-def at(curve: "Curve", values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def at(curve: "Curve", values: Floats) -> Float64s:
     """The curve at values [N]."""
-    found: npt.NDArray[np.float64] = np.interp(values, curve.x, curve.y)
+    found: Float64s = np.interp(values, curve.x, curve.y)
     return found

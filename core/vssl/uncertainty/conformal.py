@@ -8,11 +8,9 @@ too much.
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from vssl.measures.ranking import Floats, Integers
+from vssl.arrays import Floats, Integers, Mask
 
-Array = npt.NDArray[np.float64]
 _SAME = 1e-9
 """Shares that differ by less are ties: their sums were added up in another order."""
 
@@ -35,15 +33,15 @@ def quantile(scores: Floats, alpha: float) -> tuple[float, float]:
     return score, min(1.0, max(0.0, (place - under) / (equal + 1)))
 
 
-def prediction_sets(votes: Floats, score: float, tie: float, lot: Floats) -> npt.NDArray[np.bool_]:
+def prediction_sets(votes: Floats, score: float, tie: float, lot: Floats) -> Mask:
     """Which labels are in each image's set [Q, C], for shares of the vote [Q, C] and a uniform number an image [Q]."""
     scores = 1 - votes
     equal = np.abs(scores - score) <= _SAME
-    inside: npt.NDArray[np.bool_] = (scores < score - _SAME) | (equal & (lot[:, None] < tie))
+    inside: Mask = (scores < score - _SAME) | (equal & (lot[:, None] < tie))
     return inside
 
 
-def coverage_and_size(sets: npt.NDArray[np.bool_], labels: Integers) -> tuple[float, float]:
+def coverage_and_size(sets: Mask, labels: Integers) -> tuple[float, float]:
     """Part of the sets [Q, C] that hold the image's label [Q], and their mean size."""
     return float(sets[np.arange(len(labels)), labels].mean()), float(sets.sum(axis=1).mean())
 

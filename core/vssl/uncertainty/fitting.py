@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Float64s, Floats, Integers, Mask
 from vssl.bundle.manifest import Confidence, Curve, GalleryCalibration, Quantile
 from vssl.errors import UsageError
-from vssl.measures.ranking import Floats, Integers, Search
 from vssl.measures.uncertainty import calibration_error, error_cut, r_auroc
+from vssl.search.nearest import NeighbourSearch
 from vssl.uncertainty.conformal import coverage_and_size, prediction_sets, quantile
 from vssl.uncertainty.matches import Matches, matches_of
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 ALPHAS = (0.05, 0.1, 0.2)
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -52,7 +49,7 @@ def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, class
         UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
     """
     rows = asking(len(embeddings))
-    search = Search(embeddings[rows], own=rows)
+    search = NeighbourSearch(embeddings[rows], own=rows)
     search.add(embeddings)
     return fit_matches(matches_of(search.found(), uncertainty[rows], labels, classes), labels[rows], classes)
 
@@ -128,7 +125,7 @@ def now() -> str:
 
 
 def _measured(
-    matches: Matches, labels: Integers, p_correct: Array, rows: Integers, quantile: tuple[float, float]
+    matches: Matches, labels: Integers, p_correct: Float64s, rows: Integers, quantile: tuple[float, float]
 ) -> dict[str, float]:
     right = (matches.label == labels)[rows]
     lot = np.random.default_rng(SEED).random(len(rows))

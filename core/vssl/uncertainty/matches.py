@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Float64s, Floats, Integers, Mask
 from vssl.bundle.manifest import GalleryCalibration
 from vssl.errors import UsageError
-from vssl.measures.ranking import NEIGHBOURS, Floats, Integers, Neighbours, nearest
+from vssl.search.nearest import NEIGHBOURS, Neighbours, nearest
 from vssl.uncertainty.calibrated import at
 from vssl.uncertainty.conformal import prediction_sets
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Action = Literal["accept", "review", "abstain"]
 
 
@@ -35,8 +33,8 @@ class Matches:
 
     neighbours: Neighbours
     label: Integers
-    votes: Array
-    evidence: Array
+    votes: Float64s
+    evidence: Float64s
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,9 @@ class Judgement:
         actions: Q of them, see `judge_matches`.
     """
 
-    p_correct: Array
-    low: Array
-    high: Array
+    p_correct: Float64s
+    low: Float64s
+    high: Float64s
     sets: Mask
     actions: list[Action]
 

@@ -6,11 +6,8 @@ which those vary most. After Lee et al. 2018 (arXiv 1807.03888), on the variance
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from vssl.measures.ranking import Floats
-
-Array = npt.NDArray[np.float64]
+from vssl.arrays import Float64s, Floats
 
 DIRECTIONS = 8
 """Directions that are looked at: few, since a bundle holds them all."""
@@ -19,7 +16,7 @@ LEAST = 1e-9
 """Variance of a direction in which reference images do not differ but for rounding."""
 
 
-def fit_directions(log_variance: Floats) -> Array:
+def fit_directions(log_variance: Floats) -> Float64s:
     """Directions [K, D] of largest variance of log σ² [N, D], scaled so that the images have variance 1 along each.
 
     K is `DIRECTIONS` or less: a head that gives all dimensions the same variance has one direction; a dead one has
@@ -29,11 +26,11 @@ def fit_directions(log_variance: Floats) -> Array:
         return np.empty((0, log_variance.shape[1]))
     variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(log_variance.astype(np.float64), rowvar=False)))
     largest = [i for i in range(len(variances))[: -DIRECTIONS - 1 : -1] if variances[i] > LEAST]
-    scaled: Array = directions[:, largest].T / np.sqrt(variances[largest])[:, None]
+    scaled: Float64s = directions[:, largest].T / np.sqrt(variances[largest])[:, None]
     return scaled
 
 
-def novelty(log_variance: Floats, mean: Floats, directions: Floats) -> Array:
+def novelty(log_variance: Floats, mean: Floats, directions: Floats) -> Float64s:
     """Squared distance of log σ² [N, D] to the reference's mean [D] along its directions [K, D], [N]."""
-    distances: Array = (((log_variance - mean) @ directions.T) ** 2).sum(axis=1)
+    distances: Float64s = (((log_variance - mean) @ directions.T) ** 2).sum(axis=1)
     return distances

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.bundle.manifest import Acceptance, Calibration, Curve, Manifest, Novelty, Reference
 from vssl.bundle.reading import open_bundle, write_bundle
 from vssl.engine import Embeddings, Engine
@@ -17,7 +18,6 @@ from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
 from vssl.sources.source import open_source
 from vssl.uncertainty.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
 from vssl.uncertainty.novelty import fit_directions, novelty
-from vssl_export.checking.measurement import Pixels
 
 LEVELS = np.concatenate([np.linspace(0, 1, 101), [0.001, 0.005, 0.995, 0.999]])
 """Of the quantile table: every per cent, and finer at the ends."""

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vssl.arrays import Pixels
 from vssl.bundle.manifest import Change, Difference, Parity, Precision
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import VsslError
 from vssl.images.decoding import Preprocessing, decode
-from vssl.measures.ranking import knn_accuracy, knn_predict
-
-Pixels = npt.NDArray[np.uint8]
+from vssl.measures.embeddings import knn_accuracy, knn_predict
 
 REFERENCE = "reference.f32"
 """File of the bundle that holds what torch answered for the cards."""

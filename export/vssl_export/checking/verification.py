@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
@@ -18,7 +19,6 @@ from vssl.sources.source import open_source
 from vssl_export.checking.measurement import (
     LIMITS,
     REFERENCE,
-    Pixels,
     cards,
     compare,
     difference,

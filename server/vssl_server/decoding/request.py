@@ -16,6 +16,7 @@ from functools import partial
 
 from PIL import Image
 
+from vssl.arrays import Pixels
 from vssl.images.decoding import (
     ImageError,
     Limits,
@@ -27,7 +28,7 @@ from vssl.images.decoding import (
     to_pixels,
 )
 from vssl_server.decoding.pool import Line, Pool
-from vssl_server.engine.batcher import Answer, Pixels, settle
+from vssl_server.engine.batcher import Answer, settle
 from vssl_server.wire.data_uri import from_base64
 from vssl_server.wire.errors import clipped
 

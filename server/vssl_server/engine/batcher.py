@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.engine import Embeddings, concatenate
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
 from vssl_server.engine.places import Places
 
-Pixels = npt.NDArray[np.uint8]
 Infer = Callable[[Pixels], Embeddings]
 
 FAILS = "the engine fails; it is tried again from time to time"

@@ -12,12 +12,13 @@ from functools import partial
 
 import numpy as np
 
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
 from vssl_server.decoding.pool import Pool
 from vssl_server.decoding.request import BadImagesError, Decoding, Encoded, Refusal
-from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, Pixels, settle
+from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, settle
 from vssl_server.engine.cache import Cache, keys_of
 from vssl_server.engine.opening import ServedEngine
 from vssl_server.engine.statistics import Statistics

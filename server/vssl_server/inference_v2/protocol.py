@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 import vssl
+from vssl.arrays import Pixels
 from vssl.bundle.manifest import protocol_parameters
 from vssl.engine import OUTPUTS
 from vssl_server.decoding.request import Encoded
-from vssl_server.engine.batcher import Pixels
 from vssl_server.engine.model import Model, Result
 from vssl_server.http.embed.request import check_count
 from vssl_server.models.registry import Service

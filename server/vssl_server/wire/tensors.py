@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vssl.arrays import Pixels
 from vssl_server.decoding.request import Encoded
-from vssl_server.engine.batcher import Pixels
 from vssl_server.wire.errors import ApiError
 
 

@@ -10,7 +10,8 @@ from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
 from vssl.images.degradations import DEGRADATIONS, degrade
-from vssl.measures.ranking import auroc, knn_accuracy
+from vssl.measures.embeddings import knn_accuracy
+from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.source import open_source
 

@@ -11,7 +11,6 @@ from scipy.stats import spearmanr
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
-from vssl.measures.ranking import normalised
 from vssl.measures.uncertainty import (
     augrc,
     aurc,
@@ -28,6 +27,7 @@ from vssl.measures.uncertainty import (
     risk_coverage,
     within_class_r_auroc,
 )
+from vssl.search.nearest import normalised
 
 Numbers = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -8,7 +8,6 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 
-from vssl.measures.ranking import normalised
 from vssl.search.gaussians import (
     Gaussians,
     cosine,
@@ -21,6 +20,7 @@ from vssl.search.gaussians import (
     wasserstein,
     wasserstein_vectors,
 )
+from vssl.search.nearest import normalised
 
 
 @st.composite

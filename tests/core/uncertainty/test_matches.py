@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from vssl.bundle.manifest import GalleryCalibration
 from vssl.errors import UsageError
-from vssl.measures.ranking import normalised
 from vssl.measures.uncertainty import calibration_error
+from vssl.search.nearest import normalised
 from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
 from vssl.uncertainty.fitting import fit_confidence, fit_gallery, threshold
 from vssl.uncertainty.matches import Judgement, Matches, judge_matches, match

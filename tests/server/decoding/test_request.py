@@ -14,11 +14,12 @@ from PIL import Image
 from tests.bombs import many_scans
 from tests.server.conftest import GatedEngine, serving
 from tests.server.http.test_errors import error
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.images.decoding import Limits, Preprocessing, decode
 from vssl_server.decoding.pool import Line, Pool
 from vssl_server.decoding.request import SMALL, Decoding, TooManyPixelsError
-from vssl_server.engine.batcher import Answer, Pixels, settle
+from vssl_server.engine.batcher import Answer, settle
 
 
 def file(format: str, side: int) -> bytes:

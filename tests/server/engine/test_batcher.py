@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine import health
-from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError, Pixels
+from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError
 from vssl_server.engine.health import FAILED_BATCHES
 from vssl_server.engine.places import OverloadedError, Places
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.server.engine.test_batcher import POISON, echo, image, values
+from vssl.arrays import Pixels
 from vssl.engine import Embeddings
-from vssl_server.engine.batcher import Answer, Batcher, InferenceError, Pixels
+from vssl_server.engine.batcher import Answer, Batcher, InferenceError
 
 MAX_BATCH = 4
 

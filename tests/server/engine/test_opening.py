@@ -5,10 +5,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.engine import opening as engines
-from vssl_server.engine.batcher import Pixels
 from vssl_server.engine.opening import SMALL_MODEL_SECONDS, open_engine
 
 FULL = 4

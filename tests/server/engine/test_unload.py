@@ -10,10 +10,10 @@ import pytest
 
 from tests.server.conftest import png
 from tests.tiny_model import write_tiny_bundle
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.decoding.pool import Pool
-from vssl_server.engine.batcher import Pixels
 from vssl_server.engine.model import Model
 from vssl_server.http.admin.repository import Repository
 from vssl_server.http.app import create_app

@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, png, serving
+from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl_server.engine.batcher import Pixels
 
 GOOD = png(7)
 

@@ -1,4 +1,4 @@
-"""`vssl evaluate`: a run and its bundle are judged alike, and by the definitions of `vssl.measures.ranking`."""
+"""`vssl evaluate`: a run and its bundle are judged alike, and by the definitions of `vssl.measures.embeddings`."""
 
 import json
 import shutil
@@ -16,7 +16,8 @@ from tests.tiny_model import write_tiny_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl.images.degradations import DEGRADATIONS, degrade
-from vssl.measures.ranking import auroc, effective_rank
+from vssl.measures.embeddings import effective_rank
+from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl.sources.in_memory import load_images
 from vssl.sources.source import open_source

@@ -6,11 +6,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.bundle.reading import MANIFEST, open_bundle
 from vssl.engine import Embeddings, Engine, batch_images
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
-from vssl.measures.ranking import effective_rank, knn_accuracy, rankme, sphere_std
+from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.sources.in_memory import ImageSet
 from vssl.sources.source import splits_of
 from vssl_training.data.classes import load_classes
@@ -19,8 +20,6 @@ from vssl_training.judging.linear_probes import linear_accuracy
 from vssl_training.judging.uncertainty import foreign_figures, trust_figures
 
 ASKED = ("test", "val", "valid", "validation")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Model(Protocol):

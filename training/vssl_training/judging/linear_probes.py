@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from vssl.measures.ranking import Floats, Integers
+from vssl.arrays import Floats, Integers
 
 EPOCHS, STEPS, BATCH, RATE, MOMENTUM = 100, (60, 80), 256, 0.3, 0.9
 

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vssl.arrays import Float32s
 from vssl.engine import batch_images
-from vssl.measures.ranking import effective_rank, knn_accuracy, rankme, sphere_std
+from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.measures.uncertainty import health
 from vssl.sources.in_memory import ImageSet
 from vssl_training.encoder.backbone import Features
@@ -25,8 +26,6 @@ QUERIES, BANK = 1_000, 5_000
 BATCH = 500
 RIDGE = 1e-3
 """Penalty of the linear probe, as a part of the features' mean variance."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Judge:
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tensor]) -> list[Floats]:
+def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tensor]) -> list[Float32s]:
     """Features [N, F] and mean head [N, D] of uint8 [N, S, S, 3], in evaluation mode; and what `further` make of the
     features of n images, [n, ·] each.
     """
@@ -112,7 +111,7 @@ def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tenso
 
 
 def probe_accuracy(
-    queries: Floats, labels: npt.NDArray[np.int64], bank: Floats, bank_labels: npt.NDArray[np.int64]
+    queries: Float32s, labels: npt.NDArray[np.int64], bank: Float32s, bank_labels: npt.NDArray[np.int64]
 ) -> float:
     """Accuracy of a linear classifier on features [·, F]: ridge regression of the bank's one-hot labels."""
     centre = bank.mean(0)

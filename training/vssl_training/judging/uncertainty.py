@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl.images.degradations import DEGRADATIONS, degrade
-from vssl.measures.ranking import auroc, nearest
+from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import (
     augrc,
     aurc,
@@ -20,10 +21,10 @@ from vssl.measures.uncertainty import (
     rank_correlation,
     within_class_r_auroc,
 )
+from vssl.search.nearest import nearest
 from vssl.sources.in_memory import ImageSet
 from vssl.uncertainty.novelty import fit_directions, novelty
 
-Pixels = npt.NDArray[np.uint8]
 Embed = Callable[[Pixels], Embeddings]
 
 SEVERITY, SEED = 3, 0

@@ -9,20 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl.files import atomic_write
-from vssl.measures.ranking import normalised
-from vssl_training.report.drawing import (
-    COLOURS,
-    Pixels,
-    chart,
-    class_legend,
-    number,
-    on_scale,
-    picture,
-    scale_legend,
-    scatter,
-)
+from vssl.search.nearest import normalised
+from vssl_training.report.drawing import COLOURS, chart, class_legend, number, on_scale, picture, scale_legend, scatter
 from vssl_training.run.folder import Run, RunRecord
 
 SHOWN, QUERIES, NEIGHBOURS, EXTREMES = 2_000, 10, 12, 28

@@ -1,0 +1,115 @@
+"""The nearest neighbours of embeddings in a bank, by cosine; exact, a tile of the bank at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vssl.arrays import Float32s, Float64s, Floats, Int64s, Integers
+from vssl.errors import UsageError
+
+NEIGHBOURS = 20
+"""Neighbours that vote, everywhere in the project."""
+
+TEMPERATURE = 0.1
+"""Of the votes' weights, everywhere in the project."""
+
+_QUERIES, _TILE = 1024, 4096
+"""Similarities that are computed at once: 16 MB of them, which a core's cache half holds."""
+
+
+def normalised(vectors: Floats) -> Floats:
+    """Rows of [N, D] scaled to unit length; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(lengths, 1e-12)
+    return unit
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k nearest of a bank for each of Q queries, the nearest first: rows of the bank and their cosine [Q, k]."""
+
+    rows: Int64s
+    similarity: Float32s
+
+    def votes(self, labels: Integers, classes: int, temperature: float = TEMPERATURE) -> Float64s:
+        """Each class's share of the vote [Q, C], weighted exp(cosine / temperature); `labels` [B] are the bank's."""
+        weights = np.exp((self.similarity - self.similarity[:, :1]).astype(np.float64) / temperature)
+        votes = np.zeros((len(self.rows), classes))
+        np.add.at(votes, (np.arange(len(votes))[:, None], labels[self.rows]), weights)
+        shares: Float64s = votes / votes.sum(axis=1, keepdims=True)
+        return shares
+
+
+class NeighbourSearch:
+    """Looks for the k most similar rows of a bank for each of `queries` [Q, D], by cosine; exact.
+
+    The bank comes piece by piece, so that it need not fit into memory: what is held is the queries, k neighbours for
+    each of them, and about 50 MB.
+
+    Args:
+        queries: [Q, D].
+        k: neighbours of each.
+        own: rows of the bank [Q] that are left out, each for its query: where the bank holds the queries too.
+    """
+
+    def __init__(self, queries: Floats, k: int = NEIGHBOURS, own: Integers | None = None) -> None:
+        self._queries = normalised(queries).astype(np.float32)
+        self._own, self._seen = own, 0
+        self._rows = np.full((len(queries), k), -1, np.int64)
+        self._similarity = np.full((len(queries), k), -np.inf, np.float32)
+
+    def add(self, bank: Floats) -> None:
+        """Compare with the next rows of the bank, [B, D]."""
+        for start in range(0, len(bank), _TILE):
+            tile = normalised(bank[start : start + _TILE]).astype(np.float32)
+            for first in range(0, len(self._queries), _QUERIES):
+                self._merge(slice(first, first + _QUERIES), tile)
+            self._seen += len(tile)
+
+    def found(self) -> Neighbours:
+        """The k nearest of what was added; fewer than k where it has no more.
+
+        Raises:
+            UsageError: there was nothing to compare with.
+        """
+        k = min(self._rows.shape[1], self._seen - (self._own is not None))
+        if k < 1:
+            raise UsageError(f"a bank of {self._seen} images leaves no neighbour to compare an image with")
+        return Neighbours(self._rows[:, :k], self._similarity[:, :k])
+
+    def _merge(self, block: slice, tile: Floats) -> None:
+        found = self._queries[block] @ tile.T
+        if self._own is not None:
+            own = self._own[block] - self._seen
+            inside = np.flatnonzero((own >= 0) & (own < len(tile)))
+            found[inside, own[inside]] = -np.inf
+        rows, similarity = self._rows[block], self._similarity[block]
+        # Once much of a bank is seen, a tile rarely holds a nearer one, and nothing more is done with it.
+        better = np.flatnonzero(found.max(axis=1) > similarity[:, -1])
+        if not len(better):
+            return
+        found, k = found[better], min(rows.shape[1], len(tile))
+        columns = np.sort(np.argpartition(found, len(tile) - k, axis=1)[:, len(tile) - k :], axis=1)
+        nearer = np.hstack([similarity[better], np.take_along_axis(found, columns, axis=1)])
+        every = np.hstack([rows[better], columns + self._seen])
+        # Stable: of equal ones, the first of the bank.
+        order = np.argsort(-nearer, axis=1, kind="stable")[:, : rows.shape[1]]
+        rows[better] = np.take_along_axis(every, order, axis=1)
+        similarity[better] = np.take_along_axis(nearer, order, axis=1)
+
+
+def nearest(queries: Floats, bank: Floats, k: int = NEIGHBOURS, exclude_self: bool = False) -> Neighbours:
+    """The k most similar rows of `bank` [B, D] for each of `queries` [Q, D], by cosine; exact.
+
+    Args:
+        queries: [Q, D].
+        bank: [B, D].
+        k: at most B are found.
+        exclude_self: leave query i's own row i of the bank out (queries and bank are the same images).
+
+    Raises:
+        UsageError: the bank holds no image to compare with.
+    """
+    search = NeighbourSearch(queries, k, np.arange(len(queries)) if exclude_self else None)
+    search.add(bank)
+    return search.found()
