@@ -19,7 +19,8 @@ import torch
 from benchmarks.report import Row, parser, report
 from vssl.arrays import Pixels
 from vssl.bundle.manifest import Precision
-from vssl.bundle.reading import open_bundle, write_bundle
+from vssl.bundle.reading import open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, Engine
 from vssl_export.bundle_writer import convert, judged_images, model_path
 from vssl_export.checking.measurement import difference

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 
 SIZE, DIMENSION = 32, 16
 

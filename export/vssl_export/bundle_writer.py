@@ -14,7 +14,8 @@ import onnx
 
 from vssl.arrays import Int64s, Pixels
 from vssl.bundle.manifest import Manifest, Parity, Plan, Precision
-from vssl.bundle.reading import open_bundle, replaceable, write_bundle
+from vssl.bundle.reading import open_bundle
+from vssl.bundle.writing import replaceable, write_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import Preprocessing

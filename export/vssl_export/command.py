@@ -42,7 +42,8 @@ def export(
     """Turn a run into a bundle (an ONNX file checked against torch, and its manifest); either into Triton's models."""
     from tempfile import TemporaryDirectory
 
-    from vssl.bundle.reading import MANIFEST, open_bundle
+    from vssl.bundle.manifest import MANIFEST
+    from vssl.bundle.reading import open_bundle
     from vssl.errors import UsageError
     from vssl_export.triton.repository import write_repository
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.engine import MOST, OUTPUTS, Embeddings, Engine, bucket, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_model import tiny_onnx, write_tiny_bundle
-from vssl.bundle.reading import MANIFEST, Bundle, manifest_id, open_bundle, write_bundle
+from vssl.bundle.manifest import MANIFEST, manifest_id
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, VsslError
 from vssl_export.checking.description import describe

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.arrays import Floats, Integers
-from vssl.bundle.manifest import GalleryCalibration
+from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch

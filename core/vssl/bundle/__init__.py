@@ -1,3 +1,3 @@
-"""The bundle, the one contract between export and everything that uses a model: its manifest, reading and writing it.
-May import images.
+"""The bundle, the one contract between export and everything that uses a model: its manifest, reading, writing, and the
+default model. May import images and what stands before it.
 """

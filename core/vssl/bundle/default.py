@@ -1,4 +1,4 @@
-"""The model that comes in the box: a bundle among the package's own files, for whoever names none."""
+"""The default model: a bundle among the package's own files, used where no bundle is named."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ LOCATION = Path(__file__).parent / "default_model"
 
 
 def default_bundle() -> Path:
-    """Where the default model's bundle lies.
+    """The folder of the default model's bundle.
 
     Raises:
         UsageError: this installation has none.

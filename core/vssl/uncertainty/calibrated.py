@@ -9,7 +9,7 @@ from vssl.arrays import Float32s, Float64s, Floats, Mask
 from vssl.uncertainty.novelty import novelty
 
 if TYPE_CHECKING:  # a client that only reads answers needs neither
-    from vssl.bundle.manifest import Calibration, Curve
+    from vssl.bundle.calibration_record import Calibration, Curve
     from vssl.engine import Embeddings
 
 FLAGS = ("degraded", "ood")

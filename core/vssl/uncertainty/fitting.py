@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from vssl.arrays import Float64s, Floats, Integers, Mask
-from vssl.bundle.manifest import Confidence, Curve, GalleryCalibration, Quantile
+from vssl.bundle.calibration_record import Confidence, Curve, GalleryCalibration, Quantile
 from vssl.errors import UsageError
 from vssl.measures.uncertainty import calibration_error, error_cut, r_auroc
 from vssl.search.nearest import NeighbourSearch

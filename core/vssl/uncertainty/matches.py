@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from vssl.arrays import Float64s, Floats, Integers, Mask
-from vssl.bundle.manifest import GalleryCalibration
+from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS, Neighbours, nearest
 from vssl.uncertainty.calibrated import at

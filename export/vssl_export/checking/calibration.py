@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.arrays import Pixels
-from vssl.bundle.manifest import Acceptance, Calibration, Curve, Manifest, Novelty, Reference
-from vssl.bundle.reading import open_bundle, write_bundle
+from vssl.bundle.calibration_record import Acceptance, Calibration, Curve, Novelty, Reference
+from vssl.bundle.manifest import Manifest
+from vssl.bundle.reading import open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade

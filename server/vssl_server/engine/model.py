@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from vssl.arrays import Pixels
-from vssl.bundle.reading import Manifest
+from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
 from vssl_server.decoding.pool import Pool

@@ -14,7 +14,8 @@ from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import proxied, serving
 from tests.tiny_model import write_tiny_bundle
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl.sources.source import decode_name, open_source

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_model import SIZE, tiny_onnx, write_tiny_bundle
-from vssl.bundle.reading import Bundle, manifest_id, open_bundle, replaceable, write_bundle
+from vssl.bundle.manifest import manifest_id
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import replaceable, write_bundle
 from vssl.errors import BundleError, UsageError
 from vssl.images.decoding import Preprocessing
 
@@ -252,7 +254,7 @@ def test_a_bundle_is_bounded_as_a_whole(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_bomb_is_unpacked_no_further_than_the_manifest_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vssl.bundle.reading.MAX_RATIO", 10_000)
+    monkeypatch.setattr("vssl.bundle.storage.MAX_RATIO", 10_000)
     packed = folder.parent / "bomb.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(folder / MANIFEST, MANIFEST)

@@ -6,7 +6,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from vssl.bundle.manifest import GalleryCalibration
+from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.errors import UsageError
 from vssl.measures.uncertainty import calibration_error
 from vssl.search.nearest import normalised

@@ -13,7 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 from tests.tiny_model import tiny_onnx
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl_export.checking.measurement import REFERENCE
 from vssl_export.checking.verification import Check, verify
 

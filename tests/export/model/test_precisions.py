@@ -13,7 +13,8 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.core.samples import fashion
 from vssl.bundle.manifest import Precision
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError, VsslError
 from vssl.sources.in_memory import load_images

@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto, helper
 
 from vssl.bundle.manifest import Precision
-from vssl.bundle.reading import Bundle, open_bundle, write_bundle
+from vssl.bundle.reading import Bundle, open_bundle
+from vssl.bundle.writing import write_bundle
 from vssl.errors import VsslError
 from vssl_export.bundle_writer import add_plans
 from vssl_export.model.tensorrt import BATCHES, build

@@ -18,7 +18,8 @@ import pytest
 
 from tests.server.conftest import expected, png
 from tests.tiny_model import write_tiny_bundle
-from vssl.bundle.reading import Bundle, write_bundle
+from vssl.bundle.reading import Bundle
+from vssl.bundle.writing import write_bundle
 from vssl.memory import cores
 
 PNG = {"Content-Type": "image/png"}

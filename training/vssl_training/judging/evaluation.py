@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.arrays import Pixels
-from vssl.bundle.reading import MANIFEST, open_bundle
+from vssl.bundle.manifest import MANIFEST
+from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine, batch_images
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from vssl.bundle.reading import Manifest
+from vssl.bundle.manifest import Manifest
 from vssl.engine import OUTPUTS
 from vssl.uncertainty.calibrated import FLAGS, judge
 from vssl_server.engine.model import Result

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vssl.bundle.reading import Manifest
+from vssl.bundle.manifest import Manifest
 from vssl_server.engine.model import Result
 from vssl_server.http.embed.request import check_count, most_values
 from vssl_server.http.embed.routes import timing
