@@ -1,1 +1,1 @@
-"""Who may ask, and how much may be in the server at once. May import wire and what stands after it."""
+"""Who may ask, and what is admitted. May import wire and what stands after it."""

@@ -11,7 +11,6 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vssl_server.access.keys import ADMIN, EMBED, NAME_OF_KEY, Keys
-from vssl_server.http.direct import ROUTE
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import FACTS, Entry, Facts
 from vssl_server.settings import Settings
@@ -19,6 +18,9 @@ from vssl_server.wire.errors import CLIENT_CLOSED_REQUEST, REQUEST_ID, ApiError
 
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"))
 """These answer without a key: what watches the server has none."""
+
+ROUTE = "vssl.route"
+"""The ASGI scope's key for the path of a route, where another than the router found it."""
 
 ADMIN_PATHS = "/v2/repository/"
 """Under this a key needs the scope `admin`."""

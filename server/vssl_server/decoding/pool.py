@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from vssl_server.engine.places import OverloadedError
 from vssl_server.observed import metrics
+from vssl_server.wire.capacity import OverloadedError
 
 Task = Callable[[], object]
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
@@ -27,13 +28,10 @@ from vssl.images.decoding import (
     open_guarded,
     to_pixels,
 )
+from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Line, Pool
-from vssl_server.engine.batcher import Answer, settle
-from vssl_server.wire.data_uri import from_base64
 from vssl_server.wire.errors import clipped
-
-Encoded = bytes | str
-"""An image file's bytes, or the same in base64, with or without a data URI's head."""
+from vssl_server.wire.images import Encoded, Pixels, from_base64
 
 SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
 """An image that is decoded in about the time that it takes to hand it from one thread to another."""
@@ -52,7 +50,7 @@ LIGHT_PIXELS, LIGHT_BYTES = 2**20, 2**19
 USUAL_SCANS = 10
 """Of a progressive JPEG; one that draws its pixels more often counts as so many times as large."""
 
-Queue = Callable[[Sequence[Pixels], "Future[Answer]", float], object]
+Queue = Callable[[Sequence[Pixels], "Future[Any]", float], object]
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Decoding:
         all_or_none: bool,
     ) -> None:
         self.images, self.all_or_none = images, all_or_none
-        self.answer: Future[Answer] = Future()
+        self.answer: Future[Any] = Future()
         self.refused: dict[int, Refusal] = {}
         self.seconds = 0.0
         """From the first task's start to the last one's end."""
@@ -240,7 +238,7 @@ class Decoding:
         self._queue(good, self.answer, (self._started or 0.0) - self._handed_over)
 
 
-def _give_back(pool: Pool, admitted: list[int], _: "Future[Answer] | None" = None) -> None:
+def _give_back(pool: Pool, admitted: list[int], _: "Future[Any] | None" = None) -> None:
     with suppress(IndexError):  # two threads may come here at once
         pool.release(admitted.pop())
 

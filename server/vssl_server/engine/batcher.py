@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,9 +22,11 @@ import numpy as np
 
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings, concatenate
+from vssl_server.decoding.futures import settle
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
-from vssl_server.engine.places import Places
+from vssl_server.wire.capacity import Places
+from vssl_server.wire.images import Pixels
 
 Infer = Callable[[Pixels], Embeddings]
 
@@ -50,14 +52,6 @@ class Answer:
     embeddings: Embeddings
     queue_seconds: float
     inference_seconds: float
-
-
-def settle(future: "Future[Answer]") -> bool:
-    """Whether the result or the error may be set now: nobody has, and it was not cancelled, nor can be from here on."""
-    try:
-        return not future.done() and future.set_running_or_notify_cancel()
-    except InvalidStateError:  # another thread has settled it since the question
-        return False
 
 
 @dataclass(eq=False)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vssl.engine import OUTPUTS, Embeddings
-from vssl_server.decoding.request import Encoded
-from vssl_server.wire.data_uri import from_base64
+from vssl_server.wire.images import Encoded, from_base64
 
 OVERHEAD = 1024
 """Bytes that an entry takes beside its numbers: the key, three array heads, its place in the order."""

@@ -16,15 +16,17 @@ from vssl.arrays import Pixels
 from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
+from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Pool
-from vssl_server.decoding.request import BadImagesError, Decoding, Encoded, Refusal
-from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, settle
+from vssl_server.decoding.request import BadImagesError, Decoding, Refusal
+from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer
 from vssl_server.engine.cache import Cache, keys_of
 from vssl_server.engine.opening import ServedEngine
 from vssl_server.engine.statistics import Statistics
 from vssl_server.observed import metrics
 from vssl_server.observed.tracing import stages
 from vssl_server.settings import Settings
+from vssl_server.wire.images import Encoded, Pixels
 
 MUCH = 256 * 1024
 """Bytes of images whose hashes take long enough to be made in a thread."""

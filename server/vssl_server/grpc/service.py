@@ -17,8 +17,6 @@ from vssl.errors import VsslError
 from vssl_server.access.keys import ADMIN, EMBED, Keys
 from vssl_server.access.middleware import name_of, record
 from vssl_server.grpc.limits import ReceiveLimit, channel_options
-from vssl_server.http.admin.repository import Parameters, Repository
-from vssl_server.http.embed.routes import timing
 from vssl_server.inference_v2.protocol import (
     INPUT,
     NO_SHARED_MEMORY,
@@ -29,14 +27,16 @@ from vssl_server.inference_v2.protocol import (
     chosen,
 )
 from vssl_server.models.deadline import from_microseconds, least
+from vssl_server.models.repository import Parameters, Repository
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import FACTS, Entry, Facts
 from vssl_server.observed.tracing import called
-from vssl_server.process.listening import Certificate
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import REQUEST_ID, ApiError
 from vssl_server.wire.json_body import MANY
 from vssl_server.wire.tensors import Tensor, invalid
+from vssl_server.wire.timing import server_timing
+from vssl_server.wire.tls import Certificate
 
 SERVICE = "inference.GRPCInferenceService"
 CODES = {
@@ -242,7 +242,12 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             for name, array in arrays(outputs, result):
                 answer.outputs.add(name=name, datatype="FP32", shape=array.shape)
                 answer.raw_output_contents.append(array.tobytes())
-        spent = [(name.lower(), value) for name, value in timing(started, result).items()]
+        spent = [
+            (name.lower(), value)
+            for name, value in server_timing(
+                started, result.answer.queue_seconds, result.answer.inference_seconds
+            ).items()
+        ]
         context.set_trailing_metadata((*context.trailing_metadata(), *spent))
         return answer
 

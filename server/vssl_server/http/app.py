@@ -21,8 +21,7 @@ from vssl_server.access.keys import Keys
 from vssl_server.access.middleware import OPEN_PATHS, AccessMiddleware
 from vssl_server.engine.model import Model
 from vssl_server.http import schema
-from vssl_server.http.admin import repository
-from vssl_server.http.admin.repository import Open, Repository
+from vssl_server.http.admin import routes as administration
 from vssl_server.http.direct import DirectRoutes
 from vssl_server.http.embed.routes import embed
 from vssl_server.http.inference import routes as inference_rest
@@ -31,6 +30,7 @@ from vssl_server.http.openai.routes import create_embeddings
 from vssl_server.http.rules import Methods, MetricsPort, RootPath
 from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import Service
+from vssl_server.models.repository import Open, Repository
 from vssl_server.observed import metrics
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import HANDLERS
@@ -97,7 +97,7 @@ def create_app(
     app.state.repository = None
     if open_model is not None:
         app.state.repository = Repository(service, open_model, locations)
-        repository.add_routes(app, app.state.repository)
+        administration.add_routes(app, app.state.repository)
     for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
         app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
     _add_layers(app, service)

@@ -9,11 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vssl_server.access.middleware import ROUTE
 from vssl_server.observed.tracing import name_route
 from vssl_server.wire.errors import HANDLERS, ApiError
-
-ROUTE = "vssl.route"
-"""The scope's key for the path of a route that was answered here."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vssl_server.http.direct import ROUTE
+from vssl_server.access.middleware import ROUTE
 from vssl_server.wire.errors import ApiError
 
 

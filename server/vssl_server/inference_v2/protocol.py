@@ -17,12 +17,11 @@ import vssl
 from vssl.arrays import Pixels
 from vssl.bundle.manifest import protocol_parameters
 from vssl.engine import OUTPUTS
-from vssl_server.decoding.request import Encoded
 from vssl_server.engine.model import Model, Result
-from vssl_server.http.embed.request import check_count
 from vssl_server.models.registry import Service
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
+from vssl_server.wire.images import Encoded, Pixels, check_count
 from vssl_server.wire.tensors import Tensor, images_in, invalid, to_files, to_pixels
 
 INPUT = "image"

@@ -9,15 +9,14 @@ from typing import ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from vssl_server.access.admission import Pending
 from vssl_server.decoding.request import BadImagesError, Refusal, TooManyPixelsError
 from vssl_server.engine.batcher import EngineStoppedError, InferenceError
 from vssl_server.engine.health import PROBE_SECONDS
 from vssl_server.engine.model import Model, Result
-from vssl_server.engine.places import OverloadedError
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import note
 from vssl_server.settings import Settings
+from vssl_server.wire.capacity import OverloadedError, Pending
 from vssl_server.wire.errors import ApiError, busy, clipped, several
 
 P = ParamSpec("P")

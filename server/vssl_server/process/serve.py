@@ -26,14 +26,15 @@ from vssl_server.engine import health
 from vssl_server.engine.batcher import EngineStoppedError
 from vssl_server.engine.model import Model
 from vssl_server.engine.opening import open_engine
-from vssl_server.http.admin.repository import Repository
 from vssl_server.http.app import create_app
 from vssl_server.http.connection import IDLE_SECONDS, Protocol
 from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import Service
+from vssl_server.models.repository import Repository
 from vssl_server.observed.request_log import LogThread
-from vssl_server.process.listening import bind, bind_unix, check_tls, renew, url
+from vssl_server.process.listening import bind, bind_unix, url
 from vssl_server.settings import Settings
+from vssl_server.wire.tls import check_tls, renew
 
 LOOK_SECONDS = 0.5
 """Between two looks at whether a model answers."""

@@ -5,7 +5,7 @@ import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
-from vssl_server.access.admission import HELD, Held
+from vssl_server.wire.capacity import HELD, Held
 from vssl_server.wire.errors import ApiError, clipped
 
 FREE_BYTES = 64 * 1024

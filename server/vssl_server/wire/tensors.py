@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vssl.arrays import Pixels
-from vssl_server.decoding.request import Encoded
 from vssl_server.wire.errors import ApiError
+from vssl_server.wire.images import Encoded, Pixels
 
 
 @dataclass(frozen=True)

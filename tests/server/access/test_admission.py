@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.server.conftest import Served, over_tcp, png, serving
 from vssl.bundle.reading import Bundle
-from vssl_server.access.admission import Pending
+from vssl_server.wire.capacity import Pending
 from vssl_server.wire.errors import ApiError
 
 LIMIT, LARGEST = 100_000, 60_000

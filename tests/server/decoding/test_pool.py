@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vssl_server.decoding.pool import Line, Pool
-from vssl_server.engine.places import OverloadedError
+from vssl_server.wire.capacity import OverloadedError
 
 
 @settings(max_examples=50, deadline=None)

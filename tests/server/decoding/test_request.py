@@ -17,9 +17,11 @@ from tests.server.http.test_errors import error
 from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.images.decoding import Limits, Preprocessing, decode
+from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Line, Pool
 from vssl_server.decoding.request import SMALL, Decoding, TooManyPixelsError
-from vssl_server.engine.batcher import Answer, settle
+from vssl_server.engine.batcher import Answer
+from vssl_server.wire.images import Pixels
 
 
 def file(format: str, side: int) -> bytes:

@@ -15,11 +15,12 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.decoding.pool import Pool
 from vssl_server.engine.model import Model
-from vssl_server.http.admin.repository import Repository
 from vssl_server.http.app import create_app
+from vssl_server.models.repository import Repository
 from vssl_server.observed import metrics
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
+from vssl_server.wire.images import Pixels
 
 
 @pytest.fixture(scope="module")

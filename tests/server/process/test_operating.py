@@ -25,8 +25,8 @@ from tests.server.process.test_workers import children, until
 from vssl.bundle.reading import Bundle
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import LogThread
-from vssl_server.process import listening
 from vssl_server.settings import Settings
+from vssl_server.wire import tls
 
 PNG = {"Content-Type": "image/png"}
 
@@ -184,7 +184,7 @@ def test_a_replaced_certificate_is_shown(
 ) -> None:
     certificate, key = make_certificate(tmp_path)
     settings = Settings(tls_certificate=certificate, tls_key=key)
-    watched = listening.Certificate(settings)
+    watched = tls.Certificate(settings)
     assert not watched.changed()
     (tmp_path / "other").mkdir()
     other, other_key = make_certificate(tmp_path / "other")

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
-from vssl_server.decoding.request import Encoded
 from vssl_server.models.registry import LARGE_BODY, apart
 from vssl_server.settings import Settings
 from vssl_server.wire.body import media_type, read_body, read_json
 from vssl_server.wire.errors import ApiError, clipped, invalid_option
+from vssl_server.wire.images import Encoded, check_count, too_many_images
 from vssl_server.wire.json_body import MANY, bounded, check, parse_object, without_nulls
 from vssl_server.wire.multipart import Part, cut
 
@@ -98,14 +98,6 @@ async def read_request(request: Request, options: Options, settings: Settings) -
     )
 
 
-def check_count(images: int, settings: Settings, field: str) -> None:
-    """Refuse a request of no images (ApiError 422) or of too many (413); `field` is where they stood in it."""
-    if images == 0:
-        raise ApiError(422, "no_images", "the request holds no images", param=field)
-    if images > settings.max_images:
-        raise _too_many(f"{images:,}", settings, field)
-
-
 def most_values(settings: Settings) -> int:
     """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
     return settings.max_images * (MAX_NAME + MANY) + 8 * MANY
@@ -114,7 +106,7 @@ def most_values(settings: Settings) -> int:
 def _from_multipart(content_type: str, body: bytes, settings: Settings) -> list[Image]:
     parts = cut(content_type, body, settings.max_images)
     if parts is None:
-        raise _too_many("more", settings, "images")
+        raise too_many_images("more", settings, "images")
     check_count(len(parts), settings, "images")
     return [_file(index, part) for index, part in enumerate(parts)]
 
@@ -157,8 +149,3 @@ def _name(name: str | None, index: int) -> str | None:
     if name is not None and len(name) > MAX_NAME:
         raise ApiError(422, "name_too_long", f"images[{index}]: its name is over {MAX_NAME} characters", param="images")
     return name
-
-
-def _too_many(images: str, settings: Settings, field: str) -> ApiError:
-    message = f"the request holds {images} images, over the limit of {settings.max_images}; send several requests"
-    return ApiError(413, "too_many_images", message, param=field)

@@ -5,11 +5,11 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vssl_server.engine.model import Result
 from vssl_server.http.embed.request import options_of, read_request
 from vssl_server.http.embed.writers import WRITERS, negotiate
 from vssl_server.models.deadline import timeout_of
 from vssl_server.models.registry import LARGE_ANSWER, Service, apart, unless_disconnected
+from vssl_server.wire.timing import server_timing
 
 
 async def embed(request: Request) -> Response:
@@ -26,14 +26,8 @@ async def embed(request: Request) -> Response:
     result = await service.answer(unless_disconnected(request, work), "images", names, timeout)
     with model.metrics.encode_seconds.time():
         body = await apart(len(images) > LARGE_ANSWER, WRITERS[media_type], model.manifest, images, options, result)
-    return Response(body, media_type=media_type, headers=timing(started, result))
-
-
-def timing(started: float, result: Result) -> dict[str, str]:
-    """The header with the parts of a request's time in milliseconds; it came at `started` on the monotonic clock."""
-    seconds = {
-        "total": time.monotonic() - started,
-        "queue": result.answer.queue_seconds,
-        "inference": result.answer.inference_seconds,
-    }
-    return {"Server-Timing": ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in seconds.items())}
+    return Response(
+        body,
+        media_type=media_type,
+        headers=server_timing(started, result.answer.queue_seconds, result.answer.inference_seconds),
+    )

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl_server.engine.model import Result
-from vssl_server.http.embed.routes import timing
 from vssl_server.http.inference import schema
 from vssl_server.inference_v2.protocol import (
     INPUT,
@@ -30,6 +29,7 @@ from vssl_server.wire.body import read_body
 from vssl_server.wire.errors import ApiError, busy
 from vssl_server.wire.json_body import bounded, check, parse_object, without_nulls
 from vssl_server.wire.tensors import Tensor, invalid
+from vssl_server.wire.timing import server_timing
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -159,7 +159,10 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     large = len(result.answer.embeddings) > LARGE_ANSWER
     with model.model.metrics.encode_seconds.time():
         content, headers = await apart(large, _write, model, asked.id, outputs, result)
-    return Response(content, headers={**headers, **timing(started, result)})
+    return Response(
+        content,
+        headers={**headers, **server_timing(started, result.answer.queue_seconds, result.answer.inference_seconds)},
+    )
 
 
 Parsed = tuple[list[Tensor], InferenceRequest, Mapping[str, bool]]

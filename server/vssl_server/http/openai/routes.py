@@ -11,15 +11,16 @@ from starlette.responses import Response
 
 from vssl.bundle.manifest import Manifest
 from vssl_server.engine.model import Result
-from vssl_server.http.embed.request import check_count, most_values
-from vssl_server.http.embed.routes import timing
+from vssl_server.http.embed.request import most_values
 from vssl_server.http.embed.writers import trust
 from vssl_server.models.deadline import timeout_of
 from vssl_server.models.registry import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
 from vssl_server.settings import Settings
 from vssl_server.wire.body import read_json
 from vssl_server.wire.errors import ApiError, invalid_option
+from vssl_server.wire.images import check_count
 from vssl_server.wire.json_body import bounded, check, parse_object
+from vssl_server.wire.timing import server_timing
 
 
 class EmbeddingRequest(BaseModel):
@@ -53,7 +54,11 @@ async def create_embeddings(request: Request) -> Response:
     result = await service.answer(work, "input", timeout=timeout)
     with model.metrics.encode_seconds.time():
         body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
-    return Response(body, media_type="application/json", headers=timing(started, result))
+    return Response(
+        body,
+        media_type="application/json",
+        headers=server_timing(started, result.answer.queue_seconds, result.answer.inference_seconds),
+    )
 
 
 def _parse(body: bytes, settings: Settings) -> EmbeddingRequest:

@@ -18,8 +18,8 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
 from vssl_server.engine.batcher import EngineStoppedError
 from vssl_server.engine.model import Model
-from vssl_server.http.admin.repository import Repository
 from vssl_server.models.registry import Service
+from vssl_server.models.repository import Repository
 from vssl_server.wire.errors import ApiError
 
 pytest.importorskip("tritonclient.grpc")

@@ -22,7 +22,7 @@ from tests.server.conftest import Served, expected, png
 from vssl.bundle.reading import Bundle
 from vssl_server.decoding.request import SMALL
 from vssl_server.http.embed.writers import ARROW, JSON, NPY, NPZ
-from vssl_server.wire.data_uri import from_base64
+from vssl_server.wire.images import from_base64
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]

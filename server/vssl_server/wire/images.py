@@ -1,9 +1,20 @@
-"""Images as text: base64 in each of the forms that clients write it in, bare or as a data URI."""
+"""Images as they are sent: files, or texts in each of the forms that clients write base64 in; and how many."""
 
 import base64
 import binascii
 import re
 from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl_server.settings import Settings
+from vssl_server.wire.errors import ApiError
+
+Pixels = npt.NDArray[np.uint8]
+
+Encoded = bytes | str
+"""An image file's bytes, or the same in base64, with or without a data URI's head."""
 
 _URL_SAFE = str.maketrans("-_", "+/")
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}:)?//")
@@ -38,3 +49,17 @@ def _unusual(text: str) -> bytes:
             reason = "this is an address, and addresses are never opened; send the image's own bytes"
             raise binascii.Error(reason) from None
         raise binascii.Error(str(error)) from error
+
+
+def check_count(images: int, settings: Settings, field: str) -> None:
+    """Refuse a request of no images (ApiError 422) or of too many (413); `field` is where they stood in it."""
+    if images == 0:
+        raise ApiError(422, "no_images", "the request holds no images", param=field)
+    if images > settings.max_images:
+        raise too_many_images(f"{images:,}", settings, field)
+
+
+def too_many_images(images: str, settings: Settings, field: str) -> ApiError:
+    """413: `images` is their number, or words for it."""
+    message = f"the request holds {images} images, over the limit of {settings.max_images}; send several requests"
+    return ApiError(413, "too_many_images", message, param=field)

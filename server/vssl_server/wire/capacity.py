@@ -1,9 +1,14 @@
-"""Places for what is in the server at once, so that a request that finds none is told so, and when to come again."""
+"""What is in the server at once, in images and in bytes; a request that is too much learns when to come again."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from vssl_server.wire.errors import busy
+
+HELD = "vssl.held"
+"""The ASGI scope's key for the request's `Held`."""
 
 
 class OverloadedError(Exception):
@@ -69,3 +74,53 @@ class Places:
     def _give_back(self, count: int) -> None:
         with self._lock:
             self.held -= count
+
+
+class Pending:
+    """The bytes of all bodies that have come, or are announced, and are not answered yet."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.bytes = limit, 0
+        self.stay = Stay()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def request(self) -> Iterator["Held"]:
+        """One request's share, given back at the end of the block."""
+        held, started = Held(self), time.monotonic()
+        try:
+            yield held
+        finally:
+            self.change(-held.bytes)
+        if held.bytes:
+            self.stay.note(time.monotonic() - started)
+
+    def change(self, difference: int) -> bool:
+        """Count so many more, or less; False, and nothing, where they are too many. From any thread."""
+        with self._lock:
+            if difference > 0 and self.bytes + difference > self.limit:
+                return False
+            self.bytes += difference
+            return True
+
+
+class Held:
+    """What one request has of them."""
+
+    def __init__(self, pending: Pending) -> None:
+        self.pending, self.bytes = pending, 0
+
+    def reach(self, total: int) -> None:
+        """Hold so many bytes in all; more stay held.
+
+        Raises:
+            ApiError: 429, all requests together would be over the limit.
+        """
+        if total <= self.bytes:
+            return
+        if not self.pending.change(total - self.bytes):
+            limit = self.pending.limit
+            seconds = self.pending.stay.until_free((total - self.bytes) / max(1, self.pending.bytes))
+            message = f"the bodies of the requests in flight would be over {limit:,} bytes"
+            raise busy(429, "bodies_full", message, seconds)
+        self.bytes = total

@@ -1,24 +1,16 @@
-"""Which models are served, changed while the server runs: Triton's repository extension over HTTP."""
+"""Which models are served, changed while the server runs, as Triton's repository extension does."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import orjson
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
-from starlette.requests import Request
-from starlette.responses import Response
 
 from vssl.errors import UsageError, VsslError
 from vssl_server.engine.batcher import EngineStoppedError
 from vssl_server.engine.model import Model
-from vssl_server.http.inference import schema
 from vssl_server.models.registry import Service
-from vssl_server.wire.body import read_body
 from vssl_server.wire.errors import ApiError, busy
-from vssl_server.wire.json_body import bounded, check, parse_object
 
 Open = Callable[[Path], Model]
 IDLE_SECONDS = 0.1
@@ -31,12 +23,6 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     bundle: str | None = None
-
-
-class LoadRequest(BaseModel):
-    """The body of a load; it may be empty."""
-
-    parameters: Parameters = Parameters()
 
 
 class Repository:
@@ -169,32 +155,3 @@ class Repository:
         released = [(one.manifest.name, one.manifest.version) for one in self.service.models]
         if (model.manifest.name, model.manifest.version) not in released:
             model.hide()
-
-
-def add_routes(app: FastAPI, repository: Repository) -> None:
-    """Put the extension's routes on the application."""
-
-    async def index() -> Response:
-        """The served models."""
-        return Response(orjson.dumps(repository.index()), media_type="application/json")
-
-    async def load(request: Request, name: str) -> Response:
-        """Load a bundle, or load a served model again, without dropping a request."""
-        settings = repository.service.settings
-        async with repository.service.receiving(administration=True):
-            body = await read_body(request, min(settings.max_json_bytes, settings.max_body_bytes), None)
-            fields = parse_object(body or b"{}")
-        bounded(fields)
-        asked = check(LoadRequest, fields)
-        await repository.load(name, asked.parameters.bundle)
-        return Response()
-
-    async def unload(name: str) -> Response:
-        """Serve a model no more; what it has begun is answered."""
-        await repository.unload(name)
-        return Response()
-
-    extra: dict[str, Any] = schema.REPOSITORY
-    app.post("/v2/repository/index", summary="List the served models", **extra)(index)
-    app.post("/v2/repository/models/{name}/load", summary="Load a model, or load it again", **schema.LOAD)(load)
-    app.post("/v2/repository/models/{name}/unload", summary="Serve a model no more", **extra)(unload)
