@@ -28,7 +28,6 @@ from vssl_server.http.app import create_app
 from vssl_server.http.connection import Protocol
 from vssl_server.process.listening import bind
 from vssl_server.settings import Settings
-from vssl_server.wire.images import Pixels
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from vssl.engine import Embeddings, Engine
 from vssl_server.engine import health
 from vssl_server.engine.opening import ServedEngine
 from vssl_server.process import serve as serving
-from vssl_server.wire.images import Pixels
 
 FOLDER = Path(os.environ["SICK"])
 health.PROBE_SECONDS = 0.3

@@ -15,7 +15,6 @@ from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.engine.health import PROBE_SECONDS
-from vssl_server.wire.images import Pixels
 
 PNG = {"Content-Type": "image/png"}
 

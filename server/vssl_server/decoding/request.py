@@ -31,7 +31,7 @@ from vssl.images.decoding import (
 from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Line, Pool
 from vssl_server.wire.errors import clipped
-from vssl_server.wire.images import Encoded, Pixels, from_base64
+from vssl_server.wire.images import Encoded, from_base64
 
 SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
 """An image that is decoded in about the time that it takes to hand it from one thread to another."""

@@ -26,7 +26,6 @@ from vssl_server.decoding.futures import settle
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
 from vssl_server.wire.capacity import Places
-from vssl_server.wire.images import Pixels
 
 Infer = Callable[[Pixels], Embeddings]
 

@@ -26,7 +26,7 @@ from vssl_server.engine.statistics import Statistics
 from vssl_server.observed import metrics
 from vssl_server.observed.tracing import stages
 from vssl_server.settings import Settings
-from vssl_server.wire.images import Encoded, Pixels
+from vssl_server.wire.images import Encoded
 
 MUCH = 256 * 1024
 """Bytes of images whose hashes take long enough to be made in a thread."""

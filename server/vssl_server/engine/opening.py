@@ -10,7 +10,6 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import VsslError
 from vssl.memory import cores
-from vssl_server.wire.images import Pixels
 
 SMALL_MODEL_SECONDS = 0.0005
 """Of one thread for one image: what HTTP and decoding take of a request is about as much."""

@@ -21,7 +21,7 @@ from vssl_server.engine.model import Model, Result
 from vssl_server.models.registry import Service
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.images import Encoded, Pixels, check_count
+from vssl_server.wire.images import Encoded, check_count
 from vssl_server.wire.tensors import Tensor, images_in, invalid, to_files, to_pixels
 
 INPUT = "image"

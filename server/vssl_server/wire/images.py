@@ -5,13 +5,8 @@ import binascii
 import re
 from urllib.parse import unquote
 
-import numpy as np
-import numpy.typing as npt
-
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
-
-Pixels = npt.NDArray[np.uint8]
 
 Encoded = bytes | str
 """An image file's bytes, or the same in base64, with or without a data URI's head."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from vssl.arrays import Pixels
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.images import Encoded, Pixels
+from vssl_server.wire.images import Encoded
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Line, Pool
 from vssl_server.decoding.request import SMALL, Decoding, TooManyPixelsError
 from vssl_server.engine.batcher import Answer
-from vssl_server.wire.images import Pixels
 
 
 def file(format: str, side: int) -> bytes:

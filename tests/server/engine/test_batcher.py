@@ -18,7 +18,6 @@ from vssl_server.engine import health
 from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError
 from vssl_server.engine.health import FAILED_BATCHES
 from vssl_server.wire.capacity import OverloadedError, Places
-from vssl_server.wire.images import Pixels
 
 POISON = 255
 

@@ -12,7 +12,6 @@ from tests.server.engine.test_batcher import POISON, echo, image, values
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine.batcher import Answer, Batcher, InferenceError
-from vssl_server.wire.images import Pixels
 
 MAX_BATCH = 4
 

@@ -10,7 +10,6 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl_server.engine import opening as engines
 from vssl_server.engine.opening import SMALL_MODEL_SECONDS, open_engine
-from vssl_server.wire.images import Pixels
 
 FULL = 4
 

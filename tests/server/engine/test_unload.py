@@ -20,7 +20,6 @@ from vssl_server.models.repository import Repository
 from vssl_server.observed import metrics
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.images import Pixels
 
 
 @pytest.fixture(scope="module")

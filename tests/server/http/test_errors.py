@@ -18,7 +18,6 @@ from tests.server.conftest import Served, png, serving
 from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
-from vssl_server.wire.images import Pixels
 
 GOOD = png(7)
 
