@@ -23,7 +23,7 @@ from vssl.images.degradations import degrade
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.judging.online import BATCH
 from vssl_training.loop.training import train

@@ -17,7 +17,7 @@ from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrated import FLAGS, judge
 from vssl_export.checking.measurement import speeds
 from vssl_training.judging.evaluation import evaluate

@@ -27,7 +27,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.images.decoding import DEFAULT_LIMITS, decode
 from vssl.memory import cores
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 BATCH = 64

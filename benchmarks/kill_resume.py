@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.embed_folder import small_bundle
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import read_columns
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.report import Row, parser, report
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 
 PER_FOLDER = 1000
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from benchmarks.report import Row, at_once, parser, report
 from benchmarks.scale_folders import folder_rows
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 
 COUNTS = (100_000, 1_000_000)
 PER_FOLDER = 1000

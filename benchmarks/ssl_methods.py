@@ -22,7 +22,7 @@ from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, th
 from benchmarks.variants import objective
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.encoder.network import follow
 from vssl_training.encoder.whitening import IMAGES, Whitening
 from vssl_training.judging.online import BATCH, embed

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.report import DEMO_DATA, Row, found, parser, report
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder, build_encoder
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe

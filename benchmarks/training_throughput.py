@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from vssl.memory import cores
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.phases.schedules import batch_indices, generator
 from vssl_training.recipe.sections import Recipe, ViewSettings, load_recipe, override

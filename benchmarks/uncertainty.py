@@ -42,7 +42,7 @@ from vssl.measures.uncertainty import (
     within_class_r_auroc,
 )
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_interval
 from vssl_training.encoder.embedder import embed
 

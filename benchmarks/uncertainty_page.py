@@ -18,7 +18,7 @@ from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import judge_matches, match

@@ -25,7 +25,7 @@ from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import fpr_at_acceptance
 from vssl.search.nearest import nearest, normalised
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_and_size
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import judge_matches, match

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from demo.make_archive import add
 from vssl.images.decoding import DEFAULT_LIMITS
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 
 EVERY = {"cifar10": 1, "fashion": 6}
 CALIBRATION = 25

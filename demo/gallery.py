@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.images.decoding import DEFAULT_LIMITS
-from vssl.sources.source import Source, open_source
+from vssl.sources.opening import open_source
+from vssl.sources.source import Source
 from vssl_client.parts.parquet import read_embeddings
 
 QUERIES, NEIGHBOURS, EXTREMES = 12, 8, 24

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode, load_rgb
-from vssl.sources.source import within
+from vssl.sources.source import limited
 from vssl_client.errors import ImageRejected
 
 
@@ -119,7 +119,7 @@ def encoded(image: Snapshot, max_bytes: int = DEFAULT_LIMITS.max_bytes) -> bytes
     if isinstance(image, bytes):
         return image
     with Path(image).open("rb") as file:
-        return within(file.read(max_bytes + 1), max_bytes)
+        return limited(file.read(max_bytes + 1), max_bytes)
 
 
 def decode_all(

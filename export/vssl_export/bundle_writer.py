@@ -20,7 +20,7 @@ from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images, warn_of_missing
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_export.checking.description import CARD
 from vssl_export.checking.measurement import (
     REFERENCE,

@@ -23,7 +23,7 @@ from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import DEFAULT_LIMITS, Limits, decode
 from vssl.memory import cores
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client import (
     AsyncClient,
     Client,

@@ -16,7 +16,7 @@ from tests.paths import ROOT
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client.parts.parquet import read_embeddings
 
 VSSL = str(Path(sys.executable).parent / "vssl")

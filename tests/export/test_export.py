@@ -16,7 +16,7 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, UsageError, VsslError
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
 from vssl_export.checking.measurement import LIMITS, compare, difference
 from vssl_training.phases.encoder import Pretraining

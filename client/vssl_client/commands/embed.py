@@ -139,8 +139,9 @@ def _open_source(names: list[str]) -> "Source":
     import sys
 
     from vssl.errors import UsageError
+    from vssl.images.names import is_image
+    from vssl.sources.opening import open_source
     from vssl.sources.selections import Listed, split
-    from vssl.sources.source import is_image, open_source
 
     if names == ["-"]:
         if sys.stdin is None:
@@ -216,10 +217,10 @@ def _tell_what_is_wrong(images: "Source", summary: "Summary", out: Path, strict:
     """Print what was passed over; raise what ends a job with status 1."""
     from vssl.errors import VsslError
 
-    passed = images.passed_over.told()
+    passed = images.passed_over.as_text()
     if passed and not (silent or strict):
         echo(passed)
-    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.told_unreadable()]
+    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.unreadable_as_text()]
     if any(wrong) or (strict and passed):
         raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
 

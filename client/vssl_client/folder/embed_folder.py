@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client.client import Client
 from vssl_client.embedding.contract import Embedder
 from vssl_client.folder.job import SILENT, Choice, Reporter, Summary, embed_source

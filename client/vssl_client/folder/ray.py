@@ -21,8 +21,10 @@ import pyarrow as pa
 
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.errors import UsageError
+from vssl.sources.folder import Folder
+from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
-from vssl.sources.source import Folder, Source, open_source
+from vssl.sources.source import Source
 from vssl_client.errors import ClientError
 from vssl_client.folder.job import embed_files
 from vssl_client.folder.reading import Reader

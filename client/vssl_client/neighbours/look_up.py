@@ -16,8 +16,8 @@ from vssl.arrays import Floats, Integers
 from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
+from vssl.images.names import numbered
 from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch
-from vssl.sources.source import numbered
 from vssl.uncertainty.fitting import asking, fit_matches
 from vssl.uncertainty.matches import judge_matches, matches_of
 from vssl_client.parts.formats import find_parts

@@ -2,7 +2,7 @@
 
 One row an image, in the order of the source:
 
-- `path`: string, relative to the source, with forward slashes (`vssl.sources.source.encode_name`)
+- `path`: string, relative to the source, with forward slashes (`vssl.images.names.encode_name`)
 - `sha256`: string, of the file's bytes, in hexadecimal; null if they can't be read
 - `size`: int64, the file's bytes; null likewise
 - `embedding`, `variance`: fixed_size_list<float32>[D]; null where the image could not be embedded, `variance` also

@@ -55,7 +55,7 @@ class ImageSet:
 
 def warn_of_missing(source: Source, images: ImageSet) -> None:
     """Log what of a source is not among its images: files that were passed over, and those that could not be read."""
-    lines = [source.passed_over.told(), source.passed_over.told_unreadable()]
+    lines = [source.passed_over.as_text(), source.passed_over.unreadable_as_text()]
     lines += [f"skipped {path}: {reason}" for path, reason in images.failures[:SHOWN]]
     if len(images.failures) > SHOWN:
         lines.append(f"skipped {len(images.failures) - SHOWN:,} images more")

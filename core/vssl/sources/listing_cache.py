@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vssl.caches import cache_folder
 from vssl.files import atomic_write
-from vssl.sources.passed_over import EXTENSIONS
+from vssl.images.names import EXTENSIONS
 
 FORMAT = "vssl folder listing 2"
 
@@ -76,7 +76,7 @@ class Listing:
         self._packer.write(json.dumps(item).encode() + b"\n")
 
 
-def kept(root: Path) -> Iterator[tuple[str, str | None]] | None:
+def cached_paths(root: Path) -> Iterator[tuple[str, str | None]] | None:
     """The files in the absolute folder `root` as they were listed before, or None: search it.
 
     Each has its path, and what it is passed over as, or None for an image.

@@ -4,11 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
-)
-"""Of files that the decoder reads; `.apng`, `.avifs` and `.pfm` hold what it refuses."""
+from vssl.images.names import EXTENSIONS, extension_of, hidden
 
 LOOP = "links in a loop"
 NOTHING = "links to nothing"
@@ -57,7 +53,7 @@ class PassedOver:
         """Count files of a kind."""
         self.counts[kind if kind in self.counts or len(self.counts) < MOST_KINDS else OTHER] += files
 
-    def told(self) -> str | None:
+    def as_text(self) -> str | None:
         """A line such as `passed over: 40 .heic, 2 links in a loop`; None where nothing was."""
         if not self.counts:
             return None
@@ -67,7 +63,7 @@ class PassedOver:
         rest = self.counts.total() - sum(count for _, count in self.counts.most_common(SHOWN))
         return "passed over: " + ", ".join(named) + (f", {rest:,} of other kinds" if rest else "")
 
-    def told_unreadable(self) -> str | None:
+    def unreadable_as_text(self) -> str | None:
         """Lines that name what could not be read at all; None where everything was."""
         if not self.unreadable:
             return None
@@ -82,26 +78,9 @@ def kind_of(path: str) -> str | None:
     """What a file is passed over as, by its path; None for an image."""
     if hidden(path):
         return HIDDEN
-    extension = _extension(path)
+    extension = extension_of(path)
     if extension in EXTENSIONS:
         return None
     if not extension:
         return BARE
     return extension if re.fullmatch(r"\.(?=.*[a-z])[a-z0-9]{1,8}", extension) else OTHER
-
-
-def is_image(name: str) -> bool:
-    """Whether the file's extension is one of an image."""
-    return _extension(name) in EXTENSIONS
-
-
-def hidden(name: str) -> bool:
-    """Files that systems leave behind: dot files, and macOS's `__MACOSX` folders in archives."""
-    return name.startswith(".") or "/." in name or ("__MACOSX" in name and "__MACOSX" in name.split("/"))
-
-
-def _extension(path: str) -> str:
-    """As `PurePath.suffix` has it, which takes ten times as long."""
-    name = path[path.rfind("/") + 1 :]
-    place = name.rfind(".")
-    return name[place:].lower() if 0 < place < len(name) - 1 else ""

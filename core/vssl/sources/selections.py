@@ -15,9 +15,10 @@ import numpy as np
 
 from vssl.errors import UsageError
 from vssl.images.names import decode_name, encode_name
+from vssl.sources.folder import Folder
 from vssl.sources.passed_over import REPEATED, PassedOver
 from vssl.sources.patience import patiently, read_file
-from vssl.sources.source import Folder, Source, within
+from vssl.sources.source import Source, limited
 
 MAGIC = re.compile(r"[*?\[]")
 BLOCK = 2**20
@@ -119,7 +120,7 @@ class Listed(Source):
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """The file's bytes."""
-        return within(read_file(Path(decode_name(path)), max_bytes + 1), max_bytes)
+        return limited(read_file(Path(decode_name(path)), max_bytes + 1), max_bytes)
 
     def size(self, path: str) -> int:
         """The file's bytes."""

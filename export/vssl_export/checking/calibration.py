@@ -17,7 +17,7 @@ from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
 from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
 from vssl.uncertainty.novelty import fit_directions, novelty
 

@@ -20,7 +20,7 @@ from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import command, free_port, proxied, serving, vssl
 from tests.conftest import FASHION
 from vssl.bundle.reading import Bundle
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import read_embeddings
 

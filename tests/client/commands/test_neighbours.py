@@ -16,7 +16,8 @@ from tests.conftest import FASHION
 from tests.tiny_model import tiny_calibration, write_tiny_bundle
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
-from vssl.sources.source import labels_of, open_source
+from vssl.images.names import labels_of
+from vssl.sources.opening import open_source
 from vssl.uncertainty import fitting
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import judge_matches, match

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from tests.client.conftest import assert_same, oracle, pictures
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError, VsslError
+from vssl.sources.folder import Folder
+from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
-from vssl.sources.source import Folder, Source, open_source
+from vssl.sources.source import Source
 from vssl_client import Client, embed_folder
 from vssl_client.folder import same_source
 from vssl_client.folder.job import Choice, Plan, Summary, embed_source, plan

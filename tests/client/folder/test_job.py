@@ -18,7 +18,8 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
-from vssl.sources.source import decode_name, open_source
+from vssl.images.names import decode_name
+from vssl.sources.opening import open_source
 from vssl_client import Client, ConnectionFailed, ModelChanged
 from vssl_client.embedding.contract import Embedder
 from vssl_client.folder.job import Reporter, Summary, embed_source

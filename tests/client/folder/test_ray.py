@@ -11,8 +11,8 @@ from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import vssl
 from tests.paths import ROOT
 from vssl.bundle.reading import Bundle
+from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
-from vssl.sources.source import open_source
 from vssl_client.folder.ray import carried, reader
 from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import read_embeddings

@@ -10,7 +10,7 @@ from tests.bad_files import bad_files
 from tests.client.conftest import pictures
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError, VsslError
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client.folder.job import embed_source
 from vssl_client.parts import part_writer as parts
 from vssl_client.parts.formats import FormatName, open_format, parts_of

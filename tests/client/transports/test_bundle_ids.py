@@ -13,7 +13,7 @@ from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import Proxy, proxied, serving
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_client import Client, ModelChanged
 from vssl_client.folder.job import embed_source
 

@@ -13,7 +13,7 @@ from vssl.images.degradations import DEGRADATIONS, degrade
 from vssl.measures.embeddings import knn_accuracy
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 
 MOST_BYTES = 8_000_000
 

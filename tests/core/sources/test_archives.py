@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from vssl.errors import UsageError
 from vssl.images.names import encode_name
 from vssl.sources import patience
-from vssl.sources.archives import indexes, members
+from vssl.sources.archives import indexes, tars
+from vssl.sources.archives.draft import Draft, key_of, name_of
 from vssl.sources.archives.indexes import Indexes
-from vssl.sources.archives.members import Draft, key_of, name_of
-from vssl.sources.source import Folder, Source, open_source
+from vssl.sources.folder import Folder
+from vssl.sources.opening import open_source
+from vssl.sources.source import Source
 
 LIMIT = 1000
 REST = 0.05
@@ -47,7 +49,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a new process would begin."""
-    monkeypatch.setattr("vssl.sources.archives.archives.HELD", Indexes())
+    monkeypatch.setattr("vssl.sources.archives.archive.HELD", Indexes())
 
 
 def write_zip(path: Path, names: list[str], system: int = 3) -> None:
@@ -184,14 +186,14 @@ def test_an_index_finds_what_a_dictionary_does_and_sorts_as_names_do(names: list
     names = [*names, "a/b"]
     draft = Draft()
     for number, each in enumerate(names):
-        draft.add(each, members.TAR.pack(number, 7))
+        draft.add(each, tars.TAR.pack(number, 7))
     data = io.BytesIO()
     stamp = indexes.Stamp(0, 0, 0)
     head = indexes._write(data, Path("x"), stamp, draft.finish())
     index = indexes.Index(data.getvalue(), head, len(draft.records), None)
     last = {encode_name(each): number for number, each in enumerate(names)}
     for each, number in last.items():
-        assert index.find(each) == members.TAR.pack(number, 7)
+        assert index.find(each) == tars.TAR.pack(number, 7)
     assert index.find("nowhere/else") is None
     keys = [record.partition(b"\0\0")[0] for record in index]
     assert list(dict.fromkeys(map(name_of, keys))) == sorted(last, key=lambda each: each.split("/"))
@@ -206,12 +208,13 @@ def test_an_index_finds_what_a_dictionary_does_and_sorts_as_names_do(names: list
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tars that are searched from here on."""
     read: list[str] = []
+    really_read = tars.read_tar
 
     def read_tar(archive: Path) -> Draft:
         read.append(archive.name)
-        return members.read_tar(archive)
+        return really_read(archive)
 
-    monkeypatch.setattr("vssl.sources.archives.archives.read_tar", read_tar)
+    monkeypatch.setattr("vssl.sources.archives.tars.read_tar", read_tar)
     return read
 
 

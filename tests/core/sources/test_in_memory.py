@@ -9,8 +9,8 @@ import numpy as np
 
 from tests.core.samples import encoded, noise
 from vssl.images.decoding import Preprocessing
+from vssl.sources.folder import Folder
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import Folder
 
 
 def test_bad_files_among_good_ones(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ import json, resource, sys
 from pathlib import Path
 from vssl.sources.in_memory import load_images
 from vssl.images.decoding import Preprocessing
-from vssl.sources.source import Folder
+from vssl.sources.folder import Folder
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 loaded = load_images(Folder(Path(sys.argv[1])), Preprocessing(512))
 print(json.dumps([len(loaded), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))

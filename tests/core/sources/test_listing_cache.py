@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from vssl.sources import listing_cache as listings
-from vssl.sources.listing_cache import kept
-from vssl.sources.source import open_source
+from vssl.sources.listing_cache import cached_paths
+from vssl.sources.opening import open_source
 
 NAMES = ("1.png", "b/2.jpg", "b/c/3.png", "d/4.png", "d/notes.txt", "é\n\\.png")
 REST = 0.05
@@ -70,7 +70,7 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_listing_is_read_back(cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     once = searched(folder, monkeypatch)
     assert searched(folder, monkeypatch) == once - 4  # what `open_source` itself looks at stays
-    known = kept(folder)
+    known = cached_paths(folder)
     assert known is not None
     shutil.copytree(cache, cache.with_name("other"))
     listed = paths(folder)
@@ -110,7 +110,7 @@ def test_a_planted_listing_leads_nowhere(cache: Path, folder: Path, line: str) -
     (place,) = cache.iterdir()
     lines = gzip.decompress(place.read_bytes())
     place.write_bytes(gzip.compress(lines + line.replace(r"\\u", r"\u").encode() + b"\n"))
-    assert kept(folder) is None
+    assert cached_paths(folder) is None
     assert paths(folder) == listed
 
 
@@ -204,7 +204,7 @@ def test_killed_while_it_is_written(cache: Path, folder: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from vssl.sources import listing_cache as listings\n"
-        "from vssl.sources.source import open_source\n"
+        "from vssl.sources.opening import open_source\n"
         "listings.SMALL = listings.SETTLED_NS = 1\n"
         "os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)\n"
         "list(open_source(sys.argv[1]).paths())\n"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.errors import UsageError
+from vssl.sources.opening import open_source
 from vssl.sources.selections import BLOCK, Listed, Matching, matches, split
-from vssl.sources.source import open_source
 
 TREE = ("1.jpg", "a/1.jpg", "a/2.png", "a/b/1.jpg", "a/b/c/12.jpg", "d/1.jpg", "d/[x].jpg", "a/notes.txt")
 PATTERNS = ("*.jpg", "**/*.jpg", "a/*", "a/**/*.jpg", "?/1.jpg", "[ab]/**/1*.jpg", "**/b/*", "**/[[]x].jpg", "a/**")

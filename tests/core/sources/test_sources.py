@@ -22,10 +22,11 @@ from PIL import Image
 from tests.conftest import FASHION
 from vssl.errors import UsageError
 from vssl.images.decoding import FORMATS, ImageError
+from vssl.images.names import EXTENSIONS, decode_name, encode_name, labels_of
 from vssl.sources import patience
-from vssl.sources.passed_over import EXTENSIONS, PassedOver
+from vssl.sources.opening import open_source, splits_of
+from vssl.sources.passed_over import PassedOver
 from vssl.sources.selections import Listed
-from vssl.sources.source import decode_name, encode_name, labels_of, open_source, splits_of
 
 TREE = (
     "b/2.png",
@@ -238,7 +239,7 @@ def test_what_is_found_and_what_is_passed_over_is_all_there_is(tree: Path) -> No
     found = list(source.paths())
 
     assert {"b/c.jfif", "d.jpe", "e.pnm"} < set(found)
-    assert source.passed_over.told() == (
+    assert source.passed_over.as_text() == (
         "passed over: 2 hidden folders, 2 .heic, 2 other files, 2 .txt, 1 hidden file, 1 link in a loop, "
         "1 file without an extension"
     )

@@ -18,7 +18,7 @@ from vssl.errors import UsageError
 from vssl.images.degradations import DEGRADATIONS, degrade
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrated import judge
 from vssl.uncertainty.novelty import novelty
 from vssl_export.checking.calibration import calibrate

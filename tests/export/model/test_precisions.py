@@ -18,7 +18,7 @@ from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError, VsslError
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
 from vssl_export.checking import measurement
 from vssl_export.checking.measurement import Limits, difference, over_limit

@@ -19,7 +19,7 @@ from tests.conftest import FASHION
 from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source, splits_of
+from vssl.sources.opening import open_source, splits_of
 from vssl_training.data.classes import paths_of
 from vssl_training.data.loading import Order, Stream, TrainingData, load_data, take
 from vssl_training.judging.evaluation import evaluate

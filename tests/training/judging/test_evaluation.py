@@ -20,7 +20,7 @@ from vssl.measures.embeddings import effective_rank
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl.uncertainty.novelty import fit_directions, novelty
 from vssl_training.judging.evaluation import evaluate
 from vssl_training.judging.linear_probes import linear_accuracy

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import initial_encoder
 from vssl_training.loop import autotune as tuning
 from vssl_training.loop.progress import Progress

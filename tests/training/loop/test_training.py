@@ -19,7 +19,7 @@ from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
-from vssl.sources.source import open_source
+from vssl.sources.opening import open_source
 from vssl_training.judging.online import Judge
 from vssl_training.loop.budget import Phase, plan
 from vssl_training.loop.training import interrupts, train

@@ -25,7 +25,8 @@ from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.memory import cores
 from vssl.sources.in_memory import ImageSet, load_images, memory
-from vssl.sources.source import Source, splits_of
+from vssl.sources.opening import splits_of
+from vssl.sources.source import Source
 from vssl_training.data.classes import load_classes, paths_of
 from vssl_training.data.torchvision import open_data
 from vssl_training.phases.schedules import batch_indices
@@ -295,7 +296,7 @@ def load_data(
         digest = hashlib.sha256(names + sample.pixels.tobytes()).hexdigest()
         record = DataRecord(location=location, images=len(paths), sha256=digest)
         images.failures |= dict(sample.failures)
-    for line in filter(None, (source.passed_over.told(), source.passed_over.told_unreadable())):
+    for line in filter(None, (source.passed_over.as_text(), source.passed_over.unreadable_as_text())):
         say(line)
     for name, reason in sample.failures[:SHOWN]:
         say(f"skipped {name}: {reason}")

@@ -9,7 +9,9 @@ from typing import Any
 
 from vssl.caches import cache_folder
 from vssl.errors import UsageError
-from vssl.sources.source import Source, encode_name, open_source, within
+from vssl.images.names import encode_name
+from vssl.sources.opening import open_source
+from vssl.sources.source import Source, limited
 
 PREFIX = "torchvision:"
 
@@ -38,7 +40,7 @@ class TorchvisionSet(Source):
             raise OSError(f"torchvision can't read it: {error}") from error
         file = io.BytesIO()
         image.convert("RGB").save(file, "BMP")
-        return within(file.getvalue(), max_bytes)
+        return limited(file.getvalue(), max_bytes)
 
     def _targets(self) -> Iterator[Any]:
         for name in ("targets", "labels", "_labels"):

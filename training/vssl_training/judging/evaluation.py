@@ -14,7 +14,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.sources.in_memory import ImageSet
-from vssl.sources.source import splits_of
+from vssl.sources.opening import splits_of
 from vssl_training.data.classes import load_classes
 from vssl_training.data.torchvision import open_data
 from vssl_training.judging.linear_probes import linear_accuracy

@@ -25,8 +25,9 @@ from typing import IO, overload
 
 from vssl.caches import cache_folder
 from vssl.files import atomic_write
-from vssl.sources.archives.members import CODES, Draft, key_of, name_of
-from vssl.sources.passed_over import NOTHING, REPLACED, is_image, kind_of
+from vssl.images.names import is_image
+from vssl.sources.archives.draft import CODES, Draft, key_of, name_of
+from vssl.sources.passed_over import NOTHING, REPLACED, kind_of
 
 FORMAT = "vssl archive index 1"
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vssl.errors import UsageError
-from vssl.images.names import encode_name
-from vssl.sources.archives.archives import TarFolder, is_archive
-from vssl.sources.passed_over import OTHER, PassedOver, hidden, is_image, kind_of
+from vssl.images.names import encode_name, hidden, is_image
+from vssl.sources.archives.archive import is_archive
+from vssl.sources.archives.tars import TarFolder
+from vssl.sources.folder_walk import is_folder
+from vssl.sources.passed_over import OTHER, PassedOver, kind_of
 from vssl.sources.patience import patiently
-from vssl.sources.search import is_folder
 from vssl.sources.source import Source
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -6,23 +6,13 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vssl.images.names import decode_name, encode_name
+from vssl.images.names import decode_name, encode_name, hidden, is_image
 from vssl.sources.listing_cache import Listing
-from vssl.sources.passed_over import (
-    HIDDEN,
-    HIDDEN_FOLDERS,
-    LOOP,
-    NOTHING,
-    SPECIAL,
-    PassedOver,
-    hidden,
-    is_image,
-    kind_of,
-)
+from vssl.sources.passed_over import HIDDEN, HIDDEN_FOLDERS, LOOP, NOTHING, SPECIAL, PassedOver, kind_of
 from vssl.sources.patience import patiently
 
 
-class Search:
+class FolderWalk:
     """Every file in and under a folder: its path, and what it is passed over as, or None for an image.
 
     Depth first, each folder's names sorted. A folder that can't be read is noted, and the search goes on. A link to a

@@ -1,0 +1,88 @@
+"""Opens whatever a user names: the one module that knows every kind of source."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+from vssl.errors import UsageError
+from vssl.images.names import hidden, is_image
+from vssl.sources.archives.archive import is_archive
+from vssl.sources.archives.shards import Shards, shards_in, shards_of
+from vssl.sources.archives.tars import TarFolder
+from vssl.sources.archives.zips import ZipFolder
+from vssl.sources.folder import Folder
+from vssl.sources.folder_walk import is_folder
+from vssl.sources.patience import read_file
+from vssl.sources.selections import MAGIC, Matching
+from vssl.sources.source import Source
+
+SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
+
+COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+"""First bytes of a compressed file, and what unpacks it."""
+
+
+def open_source(location: str) -> Source:
+    """Open a folder, a `.zip` or `.tar`, `archive.zip::folder`, a folder of tar shards, `name-{0000..0099}.tar`, or a
+    pattern such as `folder/**/*.jpg`.
+
+    Raises:
+        UsageError: nothing is there, or it is neither a folder nor such an archive.
+        OSError: it can't be read.
+    """
+    if Path(location).is_dir():
+        shards, beside = shards_in(Path(location))
+        return Shards(Path(location).resolve().name, shards, beside) if shards else Folder(Path(location))
+    archive, _, inside = location.partition("::")
+    path = Path(archive)
+    if path.is_dir():
+        raise UsageError(f"{location}: only an archive can be followed by `::folder`; {archive} is a folder")
+    if path.is_file():
+        return open_archive(path, inside)
+    shards = shards_of(location)
+    if shards:
+        return Shards("/".join(Path(location).parts[-1 - next(iter(shards)).count("/") :]), shards)
+    if MAGIC.search(archive) and not is_archive(path.name):
+        return Matching(location)
+    hint = "; a pattern names images, not archives" if MAGIC.search(archive) else ""
+    raise UsageError(f"{archive}: no such file or folder{hint}")
+
+
+def splits_of(location: str) -> dict[str, str]:
+    """Location of each split by its name in lower case, where all images lie in top folders that are called `train`
+    (or `Train`) and like other splits; else empty.
+    """
+    root = Path(location)
+    if root.is_dir():
+        with os.scandir(root) as found:
+            tops = {
+                entry.name for entry in found if not hidden(entry.name) and (is_folder(entry) or is_image(entry.name))
+            }
+        join = "/"
+        if "train" not in map(str.lower, tops):
+            return {}
+    elif root.is_file() or "::" in location:
+        with closing(open_source(location)) as source:
+            tops = {path.split("/")[0] for path in source.paths()}
+        join = "/" if "::" in location else "::"
+    else:
+        return {}
+    splits = {top.lower(): f"{location}{join}{top}" for top in sorted(tops)}
+    return splits if "train" in splits and splits.keys() <= SPLITS and len(splits) == len(tops) else {}
+
+
+def open_archive(path: Path, folder: str) -> Source:
+    """A zip or tar archive, by its content.
+
+    Raises:
+        UsageError: it is neither, it is compressed as a whole, or there is no such folder in it.
+        OSError: it can't be read.
+    """
+    start = read_file(path, 512)
+    for magic, tool in COMPRESSED.items():
+        if start.startswith(magic):
+            raise UsageError(f"{path}: compressed, so its images can't be found in place; {tool} it first")
+    kind = TarFolder if start[257:262] == b"ustar" or path.suffix.lower() == ".tar" else ZipFolder
+    source = kind(path, folder)
+    source.check()
+    return source
