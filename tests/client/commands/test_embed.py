@@ -24,7 +24,7 @@ from vssl.sources.opening import open_source
 from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import read_embeddings
 
-SMALL_PARTS = "from vssl_client.parts import part_writer as parts; parts.PART_ROWS = 64"
+SMALL_PARTS = "from vssl_client.parts import part_writer; part_writer.PART_ROWS = 64"
 IMPATIENT = "from vssl_client.exchange import retry; retry.FIRST = 0.001"
 TRAIN = f"{FASHION}::train"
 
@@ -358,13 +358,13 @@ def terminal(handle: int) -> Iterator[bytes]:
 
 
 TELLING_PARTS = """
-from vssl_client import parts, table
-parts.PART_ROWS = 64
-write_part = table.write_part
+from vssl_client.parts import parquet, part_writer
+part_writer.PART_ROWS = 64
+write_part = parquet.write_part
 def tell(part, *rest):
     write_part(part, *rest)
     print(part.name, flush=True)
-table.write_part = tell
+parquet.write_part = tell
 """
 
 
@@ -406,16 +406,16 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, bundle: P
 
 KILLED_WHILE_WRITING = """
 import os, signal
-from vssl_client import parts, table
-parts.PART_ROWS = 64
-write_table, written = table.pq.write_table, []
+from vssl_client.parts import parquet, part_writer
+part_writer.PART_ROWS = 64
+write_table, written = parquet.pq.write_table, []
 def write_half(content, sink, **options):
     written.append(write_table(content, sink, **options))
     if len(written) == 3:
         sink.truncate(sink.tell() // 2)
         sink.flush()
         os.kill(os.getpid(), signal.SIGKILL)
-table.pq.write_table = write_half
+parquet.pq.write_table = write_half
 """
 
 
