@@ -25,10 +25,12 @@ from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.judging.online import BATCH
 from vssl_training.loop.training import train
-from vssl_training.recipe.sections import load_recipe, override
-from vssl_training.run.folder import Budget, Run, preprocessing_of
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget, preprocessing_of
 
 GAUSSIAN = ["objective.form=B"]
 MEAN = ["network.whitening=null"]
@@ -77,7 +79,7 @@ def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     """What a finished run is judged by."""
     if queries.labels is None or bank.labels is None:
         raise SystemExit("--data has no class folders to judge by")
-    embedder = Run(run).load_embedder()
+    embedder = load_embedder(Run(run))
     (asked, features), (voters, known) = embed(embedder, queries.pixels), embed(embedder, bank.pixels)
     spoilt = {kind: embed(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in SPOILT}
     return {

@@ -19,7 +19,7 @@ from vssl.engine import Engine
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrated import FLAGS, judge
-from vssl_export.checking.measurement import speeds
+from vssl_export.checking.speed import speeds
 from vssl_training.judging.evaluation import evaluate
 
 

@@ -23,11 +23,13 @@ from vssl.bundle.reading import open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, Engine
 from vssl_export.bundle_writer import convert, judged_images, model_path
-from vssl_export.checking.measurement import difference
+from vssl_export.checking.limits import difference
 from vssl_export.model.onnx_file import to_onnx
 from vssl_training.encoder.embedder import Embedder, build_embedder
-from vssl_training.recipe.sections import load_recipe, override
-from vssl_training.run.folder import Run, preprocessing_of
+from vssl_training.encoder.weights import load_embedder
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.run.folder import Run
+from vssl_training.run.record import preprocessing_of
 
 COMPILED = (1, 32)
 """Batch sizes at which torch is timed too: it compiles anew for each."""
@@ -113,7 +115,7 @@ def costs(run: Path, data: str, rows: list[Row]) -> None:
     """Add to the rows of the run's encoder what each precision costs on labelled images."""
     record = Run(run).record()
     images, labels = judged_images(data, preprocessing_of(record.recipe))
-    contents = convert(to_onnx(Run(run).load_embedder(), images.shape[1]), LOWER, Run(run).sample())
+    contents = convert(to_onnx(load_embedder(Run(run)), images.shape[1]), LOWER, Run(run).sample())
     with tempfile.TemporaryDirectory() as folder:
         engines = engines_of(contents, images.shape[1], record.recipe.network.embedding, Path(folder, "bundle"))
         fp32 = engines["fp32"](images)
@@ -136,7 +138,7 @@ def main() -> None:
     rounds = 2 if arguments.quick else 5
     if arguments.run:
         run = Run(arguments.run)
-        rows = table(run.load_embedder(), run.sample(), [1, 8, 32, 128], rounds)
+        rows = table(load_embedder(run), run.sample(), [1, 8, 32, 128], rounds)
         if arguments.data:
             costs(arguments.run, arguments.data, rows)
     else:

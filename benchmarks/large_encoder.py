@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from benchmarks.export import engines_of
 from vssl_export.model.onnx_file import to_onnx, without_features
-from vssl_training.encoder.backbone import Features
 from vssl_training.encoder.embedder import Embedder
+from vssl_training.encoder.features import Features
 
 SIDE, FEATURES, DIMENSION = 224, 512, 128
 

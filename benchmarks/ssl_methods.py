@@ -23,15 +23,16 @@ from benchmarks.variants import objective
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
-from vssl_training.encoder.network import follow
+from vssl_training.encoder.student import follow
 from vssl_training.encoder.whitening import IMAGES, Whitening
 from vssl_training.judging.online import BATCH, embed
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.phases.optimiser import descend
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
-from vssl_training.recipe.sections import Recipe, load_recipe, override
-from vssl_training.run.folder import preprocessing_of
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import Recipe
 from vssl_training.run.numerics import Speed
+from vssl_training.run.record import preprocessing_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -21,7 +21,8 @@ from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder, build_encoder
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run.folder import Run, preprocessing_of
+from vssl_training.run.folder import Run
+from vssl_training.run.record import preprocessing_of
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SHOWN = ("knn", "knn_pixels", "effective_rank", "sphere_std")

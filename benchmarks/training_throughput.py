@@ -23,12 +23,14 @@ from benchmarks.report import DEMO_DATA, Row, parser, report
 from vssl.memory import cores
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
+from vssl_training.data.order import batch_indices, generator
 from vssl_training.phases.encoder import Pretraining
-from vssl_training.phases.schedules import batch_indices, generator
-from vssl_training.recipe.sections import Recipe, ViewSettings, load_recipe, override
-from vssl_training.run.folder import preprocessing_of
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import Recipe, ViewSettings
 from vssl_training.run.numerics import Speed
-from vssl_training.views.augment import to_float, two_views
+from vssl_training.run.record import preprocessing_of
+from vssl_training.views.pixels import to_float
+from vssl_training.views.two_views import two_views
 
 
 class LightlyViews(Dataset[list[Tensor]]):

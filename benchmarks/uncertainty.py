@@ -45,6 +45,7 @@ from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_interval
 from vssl_training.encoder.embedder import embed
+from vssl_training.encoder.weights import load_embedder
 
 Floats = npt.NDArray[np.floating]
 
@@ -158,7 +159,7 @@ def trial(
         for kind, pixels in others.items():
             further[variant] |= foreign(embedder, asked, rest, pixels, kind)
     print(f"judged {name}, seed {seed}: {1 - test.wrong.mean():.3f} of the nearest neighbours right", flush=True)
-    alone = neighbour_is_wrong(embed(run.load_embedder(), sets[1].pixels).embedding, test.labels)
+    alone = neighbour_is_wrong(embed(load_embedder(run), sets[1].pixels).embedding, test.labels)
     assert training.labels is not None
     some_seen = shuffled(len(training))[: len(test.labels)]
     seen_set = replace(training, pixels=training.pixels[some_seen], labels=training.labels[some_seen])

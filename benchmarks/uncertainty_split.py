@@ -30,12 +30,15 @@ from vssl.uncertainty.conformal import coverage_and_size
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import judge_matches, match
 from vssl.uncertainty.novelty import fit_directions, novelty
-from vssl_training.encoder.backbone import DETAIL
 from vssl_training.encoder.embedder import Embedder, build_encoder, embed
+from vssl_training.encoder.features import DETAIL
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.phases.variance import VarianceTraining
-from vssl_training.recipe.sections import override
-from vssl_training.run.folder import Run, RunRecord
-from vssl_training.views.augment import to_float, two_views
+from vssl_training.recipe.reading import override
+from vssl_training.run.folder import Run
+from vssl_training.run.record import RunRecord
+from vssl_training.views.pixels import to_float
+from vssl_training.views.two_views import two_views
 
 Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]
@@ -111,7 +114,7 @@ def trained(archive: Path, out: Path, recipe: str, minutes: float, seed: int) ->
 def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
     """An embedder for each variant, on the run's frozen encoder; they learn from the same views at the same time."""
     record: RunRecord = run.record()
-    trained_embedder = run.load_embedder()
+    trained_embedder = load_embedder(run)
     encoder = build_encoder(record.recipe)
     encoder.backbone.load_state_dict(trained_embedder.backbone.state_dict())
     pictures, mean = torch.from_numpy(pixels), trained_embedder.mean

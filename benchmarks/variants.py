@@ -82,7 +82,7 @@ def objective(name: str) -> Iterator[None]:
     if name not in OBJECTIVES:
         yield
         return
-    with patch("vssl_training.phases.encoder.loss", OBJECTIVES[name]):
+    with patch("vssl_training.objective.batch.loss", OBJECTIVES[name]):
         yield
 
 

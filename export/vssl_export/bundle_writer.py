@@ -21,23 +21,17 @@ from vssl.errors import UsageError, VsslError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images, warn_of_missing
 from vssl.sources.opening import open_source
+from vssl_export.checking.cards import REFERENCE, cards, pack, preprocessing_sha256
 from vssl_export.checking.description import CARD
-from vssl_export.checking.measurement import (
-    REFERENCE,
-    cards,
-    compare,
-    difference,
-    over_limit,
-    pack,
-    preprocessing_sha256,
-    speeds,
-)
+from vssl_export.checking.limits import compare, difference, over_limit
+from vssl_export.checking.speed import speeds
 from vssl_export.model import tensorrt
 from vssl_export.model.onnx_file import to_onnx, without_features
 from vssl_export.model.precisions import to_half, to_int8
 from vssl_export.source import Trained, load
 from vssl_training.encoder.embedder import embed
-from vssl_training.run.folder import Run, preprocessing_of
+from vssl_training.run.folder import Run
+from vssl_training.run.record import preprocessing_of
 
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000

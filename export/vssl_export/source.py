@@ -8,8 +8,10 @@ import torch
 from vssl.bundle.manifest import Checkpoint
 from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.phases.encoder import Pretraining
-from vssl_training.run.folder import Run, RunRecord, read_checkpoint
+from vssl_training.run.folder import Run, read_checkpoint
+from vssl_training.run.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def load(source: Path) -> Trained:
                 f"{source}: the run is not finished; run the same `vssl train` command again, "
                 f"or export what it has learned so far: {run.checkpoint_path}"
             )
-        return Trained(run, record, run.load_embedder(), None)
+        return Trained(run, record, load_embedder(run), None)
     file = source.resolve()
     run = Run(file.parents[1])
     if file.parent != run.checkpoint_path.parent or not run.record_path.is_file():

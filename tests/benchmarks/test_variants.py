@@ -11,10 +11,11 @@ from benchmarks import variants
 from benchmarks.variants import instance_difficulty, mc_infonce, ordering_loss, residual_raw
 from tests.core.samples import fashion
 from vssl_training.encoder.embedder import build_encoder
+from vssl_training.objective import batch
 from vssl_training.objective.terms import Gaussian, loss, nll_d2, on_sphere
-from vssl_training.phases import encoder as pretrain
 from vssl_training.phases.variance import VarianceTraining
-from vssl_training.recipe.sections import ObjectiveSettings, load_recipe, override
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import ObjectiveSettings
 
 N, D = 7, 6
 CONSTANT = 0.5 * math.log(2 * math.pi)
@@ -67,13 +68,13 @@ def test_with_the_recipes_own_parts_it_is_form_b() -> None:
 
 @pytest.mark.parametrize("name", list(variants.OBJECTIVES))
 def test_an_objective_stands_for_the_recipes_own_and_no_longer(name: str) -> None:
-    own = vars(pretrain)["loss"]
+    own = vars(batch)["loss"]
     with variants.objective(name):
-        assert vars(pretrain)["loss"] is variants.OBJECTIVES[name]
+        assert vars(batch)["loss"] is variants.OBJECTIVES[name]
         start, teacher, settings = draw(0), draw(1), ObjectiveSettings(form="B", beta=0.7)
         inputs = (start.mean.requires_grad_(), start.log_variance.requires_grad_())
-        assert torch.autograd.gradcheck(lambda m, v: vars(pretrain)["loss"](Gaussian(m, v), teacher, settings), inputs)
-    assert vars(pretrain)["loss"] is own
+        assert torch.autograd.gradcheck(lambda m, v: vars(batch)["loss"](Gaussian(m, v), teacher, settings), inputs)
+    assert vars(batch)["loss"] is own
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from vssl.errors import BundleError, UsageError, VsslError
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
-from vssl_export.checking.measurement import LIMITS, compare, difference
+from vssl_export.checking.limits import LIMITS, compare, difference
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.run.folder import Run
 
@@ -33,7 +34,7 @@ def pixels(exported: Bundle, fashion_folder: Path) -> Pixels:
 
 def torchs(run: Path, pixels: Pixels) -> Embeddings:
     with torch.no_grad():
-        return Embeddings(*(values.numpy() for values in Run(run).load_embedder()(torch.from_numpy(pixels))))
+        return Embeddings(*(values.numpy() for values in load_embedder(Run(run))(torch.from_numpy(pixels))))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
@@ -203,7 +204,7 @@ def test_what_is_no_checkpoint_of_a_run(finished_run: Path, tmp_path: Path) -> N
 def test_features_are_the_backbones(precise: Bundle, exported: Bundle, finished_run: Path, pixels: Pixels) -> None:
     """`precise` is exported with them, `exported` without."""
     with torch.no_grad():
-        backbone = Run(finished_run).load_embedder().backbone
+        backbone = load_embedder(Run(finished_run)).backbone
         expected = backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).final.numpy()
     engine = Engine(precise)
     np.testing.assert_allclose(engine.features(pixels), expected, atol=1e-4)

@@ -16,8 +16,8 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, VsslError
+from vssl_export.checking.cards import REFERENCE, cards, pack
 from vssl_export.checking.description import describe
-from vssl_export.checking.measurement import REFERENCE, cards, pack
 from vssl_export.checking.verification import verify
 
 names = st.sampled_from(["..", "/etc/passwd", "../x", "a/../../x", "model.onnx", ".hidden", "a\0b", "C:\\x", "x" * 300])

@@ -21,9 +21,12 @@ from vssl.errors import UsageError
 from vssl_export.bundle_writer import export_run
 from vssl_export.weights import write_weights
 from vssl_training.encoder.embedder import build_encoder
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.loop.training import train
-from vssl_training.recipe.sections import NetworkSettings, load_recipe, override
-from vssl_training.run.folder import Budget, Run
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import NetworkSettings
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget
 
 VSSL = Path(sys.executable).parent / "vssl"
 
@@ -81,7 +84,7 @@ def test_our_own_network_from_its_metadata(finished_run: Path, tmp_path: Path) -
     assert (about["size"], about["mean"], about["std"]) == ("32", "0.5", "0.25")
     backbone = build_encoder(recipe).backbone.eval()
     backbone.load_state_dict(load_file(file))
-    images, ours = torch.rand(3, 3, 32, 32), Run(finished_run).load_embedder().backbone
+    images, ours = torch.rand(3, 3, 32, 32), load_embedder(Run(finished_run)).backbone
     torch.testing.assert_close(backbone(images).final, ours(images).final, rtol=0, atol=0)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vssl_training.recipe.sections import Recipe, load_recipe, override
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import Recipe
 
 SMALL = [
     "network.width=4",
@@ -33,7 +34,7 @@ def small_flags() -> list[str]:
 def finished_run(tmp_path_factory: pytest.TempPathFactory, fashion_folder: Path, small_recipe: Recipe) -> Path:
     """A run of 40 steps on 40 real images."""
     from vssl_training.loop.training import train
-    from vssl_training.run.folder import Budget
+    from vssl_training.run.record import Budget
 
     path = tmp_path_factory.mktemp("runs") / "run"
     train(small_recipe, str(fashion_folder), path, Budget(steps=40), seed=0)

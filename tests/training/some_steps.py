@@ -14,9 +14,9 @@ from vssl_training.phases import encoder as pretrain
 from vssl_training.phases import variance
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.phases.variance import VarianceTraining
-from vssl_training.recipe.sections import load_recipe, override
+from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.run import processes as distributed
-from vssl_training.views import augment
+from vssl_training.views import degrading
 
 STEPS = 6
 SETTINGS = [
@@ -35,14 +35,14 @@ SETTINGS = [
 
 
 def to_double(images: Tensor) -> Tensor:
-    """As `augment.to_float`, for networks in double precision."""
+    """As `pixels.to_float`, for networks in double precision."""
     return images.permute(0, 3, 1, 2).double() / 255
 
 
 def degraded(images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """`augment.degraded_view`, in the single precision that it is written for."""
+    """`degrading.degraded_view`, in the single precision that it is written for."""
     torch.set_default_dtype(torch.float32)
-    views, struck = augment.degraded_view(images.float(), *rest)
+    views, struck = degrading.degraded_view(images.float(), *rest)
     torch.set_default_dtype(torch.float64)
     return views.double(), struck
 

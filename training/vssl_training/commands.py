@@ -56,8 +56,9 @@ def train(
     from vssl.errors import UsageError
     from vssl_training.loop.training import Start
     from vssl_training.loop.training import train as run_training
-    from vssl_training.recipe.sections import load_recipe, override
-    from vssl_training.run.folder import Run, budget_of
+    from vssl_training.recipe.reading import load_recipe, override
+    from vssl_training.run.folder import Run
+    from vssl_training.run.record import budget_of
 
     if (phase is Phase.VARIANCE) != (from_ is not None):
         raise UsageError("--phase variance and --from RUN go together; to start both phases from weights take --init")
@@ -79,7 +80,7 @@ def recipes(
     """List the recipes, or show one with every value."""
     import yaml
 
-    from vssl_training.recipe.sections import description, load_recipe, recipe_names
+    from vssl_training.recipe.reading import description, load_recipe, recipe_names
 
     if name is None:
         for each in recipe_names():

@@ -16,16 +16,8 @@ from vssl.errors import BundleError, VsslError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images, warn_of_missing
 from vssl.sources.opening import open_source
-from vssl_export.checking.measurement import (
-    LIMITS,
-    REFERENCE,
-    cards,
-    compare,
-    difference,
-    over_limit,
-    preprocessing_sha256,
-    unpack,
-)
+from vssl_export.checking.cards import REFERENCE, cards, preprocessing_sha256, unpack
+from vssl_export.checking.limits import LIMITS, compare, difference, over_limit
 
 MOST_IMAGES = 1_000
 """Images of `--data` that are embedded in each precision."""

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from tests.tiny_model import tiny_onnx
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl_export.checking.measurement import REFERENCE
+from vssl_export.checking.cards import REFERENCE
 from vssl_export.checking.verification import Check, verify
 
 VSSL = Path(sys.executable).parent / "vssl"

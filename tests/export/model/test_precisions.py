@@ -20,8 +20,8 @@ from vssl.errors import UsageError, VsslError
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
-from vssl_export.checking import measurement
-from vssl_export.checking.measurement import Limits, difference, over_limit
+from vssl_export.checking import limits
+from vssl_export.checking.limits import Limits, difference, over_limit
 from vssl_export.checking.verification import verify
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -70,7 +70,7 @@ def test_half_precision_holds_where_sums_are_float16_too(precise: Bundle) -> Non
     # ONNX Runtime computes float16 in float32 on a CPU; ONNX's own reference does not.
     pixels = fashion(3, 32)
     answer = Embeddings(*ReferenceEvaluator(loaded(precise, "fp16")).run(list(OUTPUTS), {"image": pixels}))
-    measurement.compare(answer, Engine(precise)(pixels), "fp16")
+    limits.compare(answer, Engine(precise)(pixels), "fp16")
     assert np.abs(answer.embedding - Engine(precise)(pixels).embedding).max() > 0
 
 
@@ -89,7 +89,7 @@ def test_int8_weights_are_int8_of_seven_bits(precise: Bundle) -> None:
 def test_a_precision_over_its_limit_is_not_exported_and_says_by_how_much(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(measurement.LIMITS, "int8", Limits(1e-6, 0.99, 0.02))
+    monkeypatch.setitem(limits.LIMITS, "int8", Limits(1e-6, 0.99, 0.02))
     with pytest.raises(VsslError, match=r"embedding in int8 differs from torch's by 0\.\d+ \(limit 1e-06\)"):
         export_run(finished_run, tmp_path / "bundle", "x", "1", ["int8"])
     assert list(tmp_path.iterdir()) == []

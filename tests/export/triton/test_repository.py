@@ -24,7 +24,7 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.decoding import decode
-from vssl_client import Client
+from vssl_client.client import Client
 from vssl_export.triton.repository import write_repository
 
 VSSL = Path(sys.executable).parent / "vssl"

@@ -10,15 +10,17 @@ from sklearn.decomposition import PCA
 
 from tests.core.samples import fashion
 from vssl.errors import UsageError
-from vssl_training.encoder.backbone import Features
 from vssl_training.encoder.embedder import build_encoder, check_network
+from vssl_training.encoder.features import Features
 from vssl_training.encoder.whitening import FLOOR, Whitening
 from vssl_training.judging.online import Judge
 from vssl_training.loop.training import Start, train
 from vssl_training.phases.variance import VarianceTraining
-from vssl_training.recipe.sections import Recipe, WhiteningSettings, override
-from vssl_training.run.folder import Budget, Run
-from vssl_training.views.augment import to_float
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe, WhiteningSettings
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget
+from vssl_training.views.pixels import to_float
 
 
 def random_maps(count: int) -> Features:

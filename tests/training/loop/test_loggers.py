@@ -15,7 +15,8 @@ from vssl_training.loop import loggers
 from vssl_training.loop.loggers import following
 from vssl_training.loop.training import train
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run.folder import Budget, Run, RunRecord
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget, RunRecord
 
 Points = dict[str, list[tuple[int, float]]]
 

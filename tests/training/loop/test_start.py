@@ -11,14 +11,16 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
-from vssl_training.encoder.weights import initial_encoder
+from vssl_training.encoder.weights import initial_encoder, load_embedder
 from vssl_training.loop import autotune as tuning
 from vssl_training.loop.progress import Progress
 from vssl_training.loop.training import Start, train
 from vssl_training.phases.encoder import Pretraining
-from vssl_training.recipe.sections import Recipe, override
-from vssl_training.run.folder import Budget, Run
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import Run
 from vssl_training.run.numerics import Speed
+from vssl_training.run.record import Budget
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_a_run_starts_from_the_file_that_export_writes(
     write_weights(finished_run, tmp_path / "backbone.safetensors")
     encoder, fresh = initial_encoder(small_recipe, tmp_path / "backbone.safetensors", 0)
     assert fresh == ["mean", "log_variance"]
-    wanted = Run(finished_run).load_embedder().backbone.state_dict()
+    wanted = load_embedder(Run(finished_run)).backbone.state_dict()
     torch.testing.assert_close(encoder.backbone.state_dict(), wanted, rtol=0, atol=0)
 
 
@@ -87,7 +89,7 @@ def test_epochs_are_the_encoders_and_a_joint_head_needs_no_second_phase(
     train(recipe, str(fashion_folder), tmp_path / "run", Budget(epochs=3), seed=0)
     run = Run(tmp_path / "run")
     assert (run.record().schedule.encoder, run.record().schedule.variance) == (3 * (40 // 16), 0)
-    _, variance, uncertainty = run.load_embedder()(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
+    _, variance, uncertainty = load_embedder(run)(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
     assert variance.shape == (1, 16)
     assert uncertainty.isfinite().all()
 

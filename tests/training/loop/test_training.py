@@ -20,13 +20,16 @@ from vssl.files import locked
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
+from vssl_training.encoder.weights import load_embedder
 from vssl_training.judging.online import Judge
 from vssl_training.loop.budget import Phase, plan
 from vssl_training.loop.training import interrupts, train
 from vssl_training.phases.encoder import Pretraining
-from vssl_training.recipe.sections import Recipe, override
-from vssl_training.run.folder import Budget, Run
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import Run
 from vssl_training.run.numerics import Speed
+from vssl_training.run.record import Budget
 
 VSSL = Path(sys.executable).parent / "vssl"
 STEPS = ["--steps", "40"]
@@ -46,7 +49,7 @@ def test_a_finished_run_holds_what_the_design_names(finished_run: Path) -> None:
     assert judged
     assert all(0 <= line["knn"] <= 1 and 1 <= line["rank"] <= 16 and line["std"] > 0 for line in judged)
     assert run.sample().shape == (40, 32, 32, 3)
-    assert run.load_embedder()(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))[0].shape == (1, 16)
+    assert load_embedder(run)(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))[0].shape == (1, 16)
     assert all(not path.name.endswith(".tmp") for path in finished_run.rglob("*"))
 
 

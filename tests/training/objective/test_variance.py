@@ -12,7 +12,8 @@ from vssl_training.encoder.embedder import build_encoder
 from vssl_training.objective.terms import beta_nll, on_sphere
 from vssl_training.objective.variance import contrast_loss, head_loss, nearest_in
 from vssl_training.phases.variance import VarianceTraining
-from vssl_training.recipe.sections import Recipe, VarianceSettings, load_recipe, override
+from vssl_training.recipe.reading import load_recipe, override
+from vssl_training.recipe.sections import Recipe, VarianceSettings
 
 D = 6
 

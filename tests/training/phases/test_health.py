@@ -7,12 +7,14 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from vssl.errors import VsslError
-from vssl_training.judging.online import RIDGE, probe_accuracy
+from vssl_training.judging.linear_probes import RIDGE, probe_accuracy
 from vssl_training.loop.training import train
 from vssl_training.phases import health
 from vssl_training.phases.health import Watch, collapsed, dead, not_finite
-from vssl_training.recipe.sections import Recipe, override
-from vssl_training.run.folder import Budget, Run
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget
 
 
 def test_each_complaint_names_its_remedy() -> None:

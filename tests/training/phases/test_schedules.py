@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.samples import fashion
+from vssl_training.data.order import batch_indices, generator
 from vssl_training.loop import budget as planning
 from vssl_training.loop.budget import due
 from vssl_training.phases.encoder import Pretraining
-from vssl_training.phases.schedules import batch_indices, generator, teacher_momentum, warm_up_cosine
-from vssl_training.recipe.sections import Recipe, override
+from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe
 
 
 @given(steps=st.integers(1, 5_000), warm_up=st.floats(0, 1))

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.fft import dct
 
 from tests.core.samples import fashion, noise
-from vssl_training.views.augment import to_float
 from vssl_training.views.jpeg import compress, cosine_matrix
+from vssl_training.views.pixels import to_float
 
 
 def smooth(count: int, side: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -6,7 +6,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
 from vssl.sources.source import Source
-from vssl_training.recipe.sections import RECIPES
+from vssl_training.recipe.reading import RECIPES
 
 
 def read_classes(name: str) -> set[str]:

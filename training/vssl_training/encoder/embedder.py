@@ -7,11 +7,14 @@ from torch import Tensor, nn
 
 from vssl.engine import Embeddings, in_batches
 from vssl.errors import UsageError
-from vssl_training.encoder.backbone import Backbone, Features, build_backbone
-from vssl_training.encoder.network import DetailHead, Encoder, VarianceHead, mlp
+from vssl_training.encoder.features import Backbone, Features
+from vssl_training.encoder.heads import DetailHead, VarianceHead, mlp
+from vssl_training.encoder.small_net import SmallNet
+from vssl_training.encoder.student import Encoder
+from vssl_training.encoder.timm_net import TimmNet
 from vssl_training.encoder.whitening import Whitening, check_whitening
 from vssl_training.objective.terms import on_sphere
-from vssl_training.recipe.sections import HeadSettings, Recipe
+from vssl_training.recipe.sections import HeadSettings, NetworkSettings, Recipe
 
 
 class Embedder(nn.Module):
@@ -130,3 +133,15 @@ def check_network(recipe: Recipe) -> None:
                 raise UsageError(
                     f"network.backbone: {recipe.network.backbone} can't take {size} px: {error}"
                 ) from error
+
+
+def build_backbone(recipe: Recipe) -> Backbone:
+    """The backbone of a recipe, freshly initialised.
+
+    Raises:
+        UsageError: there is no such backbone.
+    """
+    settings: NetworkSettings = recipe.network
+    if settings.backbone == "small":
+        return SmallNet(settings.width, settings.depth, settings.pool)
+    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)

@@ -1,18 +1,35 @@
-"""Weights of an earlier run as the start of a new one."""
+"""Networks from the weights of a run: the embedder of a finished one, and the start of a new one."""
 
 import hashlib
 import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vssl.errors import UsageError
-from vssl_training.encoder.embedder import build_encoder
-from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
+from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.whitening import Whitening
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run.folder import InitialWeights, Run
+from vssl_training.run.folder import Run
+from vssl_training.run.record import InitialWeights
+
+
+def load_embedder(run: Run) -> Embedder:
+    """The network of a finished run, ready to embed.
+
+    Raises:
+        UsageError: there is no run, or it is not finished.
+    """
+    record = run.record()
+    if not run.finished:
+        raise UsageError(f"{run.path}: the run is not finished; run the same `vssl train` command again")
+    embedder = build_embedder(record.recipe)
+    embedder.load_state_dict(load_file(run.weights_path))
+    return embedder.eval()
 
 
 def weights_of(path: Path) -> Path:
@@ -85,8 +102,6 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(file, framework="pt") as opened:
             about = opened.metadata() or {}

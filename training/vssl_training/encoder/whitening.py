@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.errors import UsageError
-from vssl_training.encoder.backbone import Features
+from vssl_training.encoder.features import Features
 from vssl_training.recipe.sections import WhiteningSettings
 
 IMAGES = 20_000

@@ -1,109 +1,23 @@
-"""`vssl evaluate`: the same figures for a run and for a bundle. Torch is needed for a run only."""
+"""`vssl evaluate`: the same figures for a run and for a bundle."""
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from vssl.arrays import Pixels
-from vssl.bundle.manifest import MANIFEST
-from vssl.bundle.reading import open_bundle
-from vssl.engine import Embeddings, Engine, batch_images
+from vssl.engine import Embeddings
 from vssl.errors import UsageError
-from vssl.images.decoding import Preprocessing
 from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.sources.in_memory import ImageSet
 from vssl.sources.opening import splits_of
 from vssl_training.data.classes import load_classes
 from vssl_training.data.torchvision import open_data
 from vssl_training.judging.linear_probes import linear_accuracy
+from vssl_training.judging.models import Model, open_model
 from vssl_training.judging.uncertainty import foreign_figures, trust_figures
 
 ASKED = ("test", "val", "valid", "validation")
-
-
-class Model(Protocol):
-    """A run or a bundle, opened."""
-
-    preprocessing: Preprocessing
-    classes: str | None
-    """The list of classes that it was trained on, where it is known."""
-    clamp: tuple[float, float] | None
-    """Bounds of log σ², where they are known."""
-
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """Embed uint8 [N, S, S, 3]."""
-        ...
-
-    def features(self, pixels: Pixels) -> npt.NDArray[np.float32] | None:
-        """The backbone's features [N, F], or None where the model does not give them."""
-        ...
-
-
-class BundleModel:
-    """A bundle in ONNX Runtime."""
-
-    classes: str | None = None
-    clamp: tuple[float, float] | None = None
-
-    def __init__(self, path: Path) -> None:
-        bundle = open_bundle(path)
-        self.preprocessing = bundle.manifest.preprocessing
-        self._engine = Engine(bundle)
-
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """See `Model`."""
-        return self._engine(pixels)
-
-    def features(self, pixels: Pixels) -> None:
-        """A bundle gives embeddings alone."""
-
-
-class RunModel:
-    """A finished run in torch."""
-
-    def __init__(self, path: Path) -> None:
-        from vssl_training.run.folder import Run, preprocessing_of
-
-        run = Run(path)
-        recipe = run.record().recipe
-        self.preprocessing, self.classes = preprocessing_of(recipe), recipe.image.classes
-        self._embedder = run.load_embedder()
-        self.clamp: tuple[float, float] | None = self._embedder.log_variance.clamp
-
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """See `Model`."""
-        from vssl_training.encoder.embedder import embed
-
-        return embed(self._embedder, pixels)
-
-    def features(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """See `Model`."""
-        import torch
-
-        from vssl_training.views.augment import to_float
-
-        with torch.no_grad():
-            batches = torch.split(torch.from_numpy(pixels), batch_images(pixels.shape[1]))
-            return torch.cat([self._embedder.backbone(to_float(batch)).final for batch in batches]).numpy()
-
-
-def open_model(path: Path) -> Model:
-    """A bundle (a folder with a manifest, or a .zip) or a run.
-
-    Raises:
-        UsageError: it is neither, or it is a run and torch is not installed.
-    """
-    if path.suffix == ".zip" or (path / MANIFEST).exists():
-        return BundleModel(path)
-    if (path / "recipe.yaml").exists():
-        try:
-            return RunModel(path)
-        except ModuleNotFoundError as error:
-            # The command's own extra is that of a bundle.
-            raise UsageError(f"to evaluate a run needs {error.name}: pip install 'vssl[train]'") from error
-    raise UsageError(f"{path}: neither a run (no recipe.yaml) nor a bundle (no {MANIFEST})")
 
 
 def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) -> dict[str, float | int]:

@@ -13,19 +13,19 @@ from vssl.engine import batch_images
 from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.measures.uncertainty import health
 from vssl.sources.in_memory import ImageSet
-from vssl_training.encoder.backbone import Features
+from vssl_training.data.order import generator
 from vssl_training.encoder.embedder import Embedder
-from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.features import Features
+from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.whitening import Whitening
+from vssl_training.judging.linear_probes import probe_accuracy
 from vssl_training.objective.terms import on_sphere
-from vssl_training.phases.schedules import generator
 from vssl_training.recipe.sections import DegradationSettings, WhiteningSettings
-from vssl_training.views.augment import degraded_view, to_float
+from vssl_training.views.degrading import degraded_view
+from vssl_training.views.pixels import to_float
 
 QUERIES, BANK = 1_000, 5_000
 BATCH = 500
-RIDGE = 1e-3
-"""Penalty of the linear probe, as a part of the features' mean variance."""
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,6 @@ def embed(encoder: Encoder, pixels: Tensor, *further: Callable[[Features], Tenso
         batches.append((features.final, encoder.mean(features.final), *(each(features) for each in further)))
     encoder.train(training)
     return [torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True)]
-
-
-def probe_accuracy(
-    queries: Float32s, labels: npt.NDArray[np.int64], bank: Float32s, bank_labels: npt.NDArray[np.int64]
-) -> float:
-    """Accuracy of a linear classifier on features [·, F]: ridge regression of the bank's one-hot labels."""
-    centre = bank.mean(0)
-    known = (bank - centre).astype(np.float64)
-    targets = np.eye(int(max(labels.max(), bank_labels.max())) + 1)[bank_labels]
-    covariance = known.T @ known
-    penalty = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
-    weights = np.linalg.solve(covariance + penalty * np.eye(len(covariance)), known.T @ (targets - targets.mean(0)))
-    scores = (queries - centre) @ weights + targets.mean(0)
-    return float((scores.argmax(1) == labels).mean())
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import time
 
 from torch import Tensor
 
-from vssl_training.data.loading import Stream
+from vssl_training.data.stream import Stream
 from vssl_training.loop.progress import Progress
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.recipe.sections import Recipe

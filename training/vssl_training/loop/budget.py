@@ -5,14 +5,14 @@ import time
 
 from torch import Tensor
 
-from vssl_training.data.loading import Stream
+from vssl_training.data.stream import Stream
 from vssl_training.judging.online import Judge
 from vssl_training.phases.encoder import Pretraining
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes as distributed
-from vssl_training.run.folder import Budget, Schedule
 from vssl_training.run.numerics import Speed
+from vssl_training.run.record import Budget, Schedule
 
 LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
 """How often a phase does each."""

@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from vssl.errors import UsageError
-from vssl_training.run.folder import Run, RunRecord
+from vssl_training.run.folder import Run
+from vssl_training.run.record import RunRecord
 
 
 class Logger(Protocol):

@@ -20,7 +20,7 @@ from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl_training.data.loading import MAX_UNREADABLE, TrainingData, load_data
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder, check_network, embed
-from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.weights import initial_encoder, initial_whitening, record_weights
 from vssl_training.encoder.whitening import Whitening
 from vssl_training.judging.online import Judge
@@ -34,8 +34,9 @@ from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe
 from vssl_training.report.page import SHOWN, write_report
 from vssl_training.run import processes as distributed
-from vssl_training.run.folder import Budget, Run, RunRecord, check_same, preprocessing_of
+from vssl_training.run.folder import Run, check_same
 from vssl_training.run.numerics import Speed
+from vssl_training.run.record import Budget, RunRecord, preprocessing_of
 
 AGREEMENT = 10
 """Steps between the moments at which several processes ask each other whether they were interrupted."""

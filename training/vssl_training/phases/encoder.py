@@ -7,18 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vssl_training.data.loading import Order, Stream, take
+from vssl_training.data.order import Order, generator
+from vssl_training.data.stream import Stream, take
 from vssl_training.encoder.embedder import build_encoder, build_predictor
-from vssl_training.encoder.network import Encoder, Student, follow
+from vssl_training.encoder.student import Encoder, Student, follow
 from vssl_training.judging.online import Judge
-from vssl_training.objective.terms import Gaussian, contrastive, decorrelation, loss
+from vssl_training.objective.batch import objective_terms
+from vssl_training.objective.terms import Gaussian
 from vssl_training.phases.health import collapsed
 from vssl_training.phases.optimiser import build_optimiser, descend
-from vssl_training.phases.schedules import generator, teacher_momentum, warm_up_cosine
-from vssl_training.recipe.sections import ObjectiveSettings, Recipe
+from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
+from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes as distributed
 from vssl_training.run.numerics import Speed
-from vssl_training.views.augment import small_views, to_float, two_views
+from vssl_training.views.pixels import to_float
+from vssl_training.views.two_views import small_views, two_views
 
 PHASE = 0
 
@@ -128,37 +131,3 @@ class Pretraining:
         self.predictor.load_state_dict(state["predictor"])
         self.teacher.load_state_dict(state["teacher"])
         self.optimiser.load_state_dict(state["optimiser"])
-
-
-def objective_terms(
-    means: Tensor, students: list[Gaussian], teacher: Gaussian, settings: ObjectiveSettings
-) -> dict[str, Tensor]:
-    """The scalar `loss` of a whole batch and its terms; those of weight 0 are left out, but for decorrelation.
-
-    Args:
-        means: the student's means of the two views [2N, D].
-        students: predicted means and log variances of the two views [2N, D], and of the small crops [K · N, D].
-        teacher: of the two views [2N, D].
-        settings: of the objective.
-    """
-    directions = [loss(students[0], swapped(teacher), settings)]
-    for small in students[1:]:  # each small crop meets the teacher of both views
-        for mean, log_variance in zip(teacher.mean.chunk(2), teacher.log_variance.chunk(2), strict=True):
-            times = len(small.mean) // len(mean)
-            directions.append(loss(small, Gaussian(mean.repeat(times, 1), log_variance.repeat(times, 1)), settings))
-    agreement = 2 * torch.cat(directions).mean()  # mean over images of the sum of two directions
-    first, second = means.chunk(2)
-    apart = 0.5 * (decorrelation(first) + decorrelation(second))
-    total = agreement + settings.decorrelation * apart
-    terms = {"agreement": agreement, "decorrelation": apart}
-    if settings.contrastive:
-        pairs = zip(students[0].mean.chunk(2), swapped(teacher).mean.chunk(2), strict=True)
-        terms["contrastive"] = torch.stack([contrastive(*pair, settings.temperature).mean() for pair in pairs]).sum()
-        total = total + settings.contrastive * terms["contrastive"]
-    return {"loss": total, **terms}
-
-
-def swapped(posterior: Gaussian) -> Gaussian:
-    """The two views' halves of [2N, D] exchanged, so that each student view meets the teacher's other view."""
-    half = len(posterior.mean) // 2
-    return Gaussian(posterior.mean.roll(half, 0), posterior.log_variance.roll(half, 0))

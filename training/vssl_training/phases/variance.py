@@ -13,21 +13,23 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor, nn
 
-from vssl_training.data.loading import Order, Stream, take
-from vssl_training.encoder.backbone import Features
+from vssl_training.data.order import Order, generator
+from vssl_training.data.stream import Stream, take
 from vssl_training.encoder.embedder import build_embedder
-from vssl_training.encoder.network import Encoder
+from vssl_training.encoder.features import Features
+from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.whitening import IMAGES, Whitening
 from vssl_training.judging.online import Judge
 from vssl_training.objective.terms import on_sphere
 from vssl_training.objective.variance import head_loss
 from vssl_training.phases.health import dead
 from vssl_training.phases.optimiser import adamw, descend
-from vssl_training.phases.schedules import generator, warm_up_cosine
+from vssl_training.phases.schedules import warm_up_cosine
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes as distributed
 from vssl_training.run.numerics import Speed
-from vssl_training.views.augment import degraded_view, to_float
+from vssl_training.views.degrading import degraded_view
+from vssl_training.views.pixels import to_float
 
 PHASE, BANK_PHASE = 1, 2
 

@@ -14,7 +14,8 @@ from vssl.engine import Embeddings
 from vssl.files import atomic_write
 from vssl.search.nearest import normalised
 from vssl_training.report.drawing import COLOURS, chart, class_legend, number, on_scale, picture, scale_legend, scatter
-from vssl_training.run.folder import Run, RunRecord
+from vssl_training.run.folder import Run
+from vssl_training.run.record import RunRecord
 
 SHOWN, QUERIES, NEIGHBOURS, EXTREMES = 2_000, 10, 12, 28
 SMALL = 64
@@ -36,7 +37,6 @@ NAMES = {
     "probe": "linear probe accuracy",
 }
 """What figures are called in the page, in its order; others follow under the names that they are logged by."""
-
 
 KNN_OF_TRAINING = "kNN accuracy among training images"
 """What `knn` is called where no other images judge."""

@@ -1,6 +1,5 @@
 """The run directory: `recipe.yaml` as resolved, `metrics.jsonl`, `checkpoints/`, and the weights at the end."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -11,86 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
+from torch import nn
 
-from vssl import __version__
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
-from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import ImageSet
-from vssl_training.encoder.embedder import Embedder, build_embedder
-from vssl_training.recipe.sections import Recipe, Section
-from vssl_training.run.numerics import Speed
+from vssl_training.run.record import RunRecord
 
 SAMPLE = 256
 """Decoded training images kept with the run: export compares ONNX Runtime with torch on them."""
-
-
-class DataRecord(Section):
-    """What was trained on: `location` as given, number of images, and a hash of their pixels."""
-
-    location: str
-    images: int
-    sha256: str
-
-
-class InitialWeights(Section):
-    """Weights that the encoder starts from: `location` as given, and a hash of the file."""
-
-    location: str
-    sha256: str
-
-
-class Schedule(Section):
-    """Optimiser steps of the two phases: `encoder`, then `variance`; 0 where there is no such phase."""
-
-    encoder: int = Field(ge=0)
-    variance: int = Field(ge=0)
-
-
-class Budget(Section):
-    """What was asked for: minutes of wall time, a number of steps of both phases, or epochs of the encoder."""
-
-    minutes: float | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, ge=2)
-    epochs: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one(self) -> "Budget":
-        if [self.minutes, self.steps, self.epochs].count(None) != 2:
-            raise ValueError("a budget is one of minutes, steps and epochs")
-        return self
-
-
-def budget_of(recipe: Recipe, minutes: float | None, steps: int | None, epochs: int | None) -> Budget:
-    """The budget that flags name, or else the recipe's own.
-
-    Raises:
-        UsageError: more than one is named, or it is out of bounds.
-    """
-    named = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    if all(value is None for value in named.values()):
-        named = {"minutes": recipe.minutes, "steps": None, "epochs": recipe.epochs}
-    if list(named.values()).count(None) < 2:
-        raise UsageError("--max-minutes, --steps and --epochs exclude each other: name one")
-    try:
-        return Budget.model_validate(named)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{first['loc'][0]}: {first['msg']}") from error
-
-
-class RunRecord(Section):
-    """Everything that decides a run's result, as `recipe.yaml` holds it; `vssl` is the version that began it."""
-
-    vssl: str = __version__
-    recipe: Recipe
-    seed: int
-    data: DataRecord
-    budget: Budget
-    schedule: Schedule
-    speed: Speed = Speed()
-    init: InitialWeights | None = None
 
 
 class Run:
@@ -198,22 +127,7 @@ class Run:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
         return checkpoint
 
-    def load_embedder(self) -> Embedder:
-        """The finished run's network, ready to embed.
-
-        Raises:
-            UsageError: the run is not finished.
-        """
-        from safetensors.torch import load_file
-
-        record = self.record()
-        if not self.finished:
-            raise UsageError(f"{self.path}: the run is not finished; run the same `vssl train` command again")
-        embedder = build_embedder(record.recipe)
-        embedder.load_state_dict(load_file(self.weights_path))
-        return embedder.eval()
-
-    def save_weights(self, embedder: Embedder) -> None:
+    def save_weights(self, embedder: nn.Module) -> None:
         """Write `weights.safetensors`: the run is finished."""
         from safetensors.torch import save
 
@@ -258,14 +172,3 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def visible(folder: Path) -> list[Path]:
     """Entries of a folder but those that start with a dot, such as files that were half written when we were killed."""
     return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-
-
-def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """How this recipe's images become pixels."""
-    return Preprocessing(size=recipe.image.size, crop=recipe.image.crop)
-
-
-def record_data(location: str, images: ImageSet) -> DataRecord:
-    """Describe the data that a run trains on."""
-    digest = hashlib.sha256(images.pixels.data).hexdigest()
-    return DataRecord(location=location, images=len(images), sha256=digest)

@@ -1,7 +1,7 @@
-"""Random views of a whole batch at once: every image has parameters of its own, no Python loop over images.
+"""Random views of a whole batch at once: each image has its own parameters, and there is no Python loop over images.
 
-Images are float [N, 3, S, S] in 0 … 1 unless a docstring says otherwise; all randomness comes from a generator that
-the caller seeds, so a step can be repeated bit for bit.
+Images are float [N, 3, S, S] in 0 … 1. All randomness comes from a generator that the caller seeds, so a step can be
+repeated bit for bit.
 """
 
 import math
@@ -9,50 +9,14 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from vssl_training.recipe.sections import DegradationSettings, Range, ViewSettings
-from vssl_training.views.jpeg import compress
-from vssl_training.views.resampling import apply, blur_matrix, crop_matrix, low_resolution_matrix
+from vssl_training.recipe.sections import Range, ViewSettings
+from vssl_training.views.draws import Draws
+from vssl_training.views.resampling import apply, blur_matrix, crop_matrix
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, as pillow's and torchvision's grey."""
+
 YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-
-
-class Draws:
-    """Random numbers, one an image, shaped [N]; for several views of each image, view after view.
-
-    `part` of the `count` images is this process's: all processes draw for all images, and keep what is theirs.
-    """
-
-    def __init__(self, generator: Generator, count: int, views: int = 1, part: slice = slice(None)) -> None:
-        self.generator = generator
-        self.count = count
-        self.views = views
-        self.part = part
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        """U(low, high)."""
-        drawn = torch.rand(self.views, self.count, generator=self.generator, device=self.generator.device)
-        return drawn[:, self.part].flatten() * (high - low) + low
-
-    def log_uniform(self, low: float, high: float) -> Tensor:
-        """e^U(ln low, ln high)."""
-        return self.uniform(math.log(low), math.log(high)).exp()
-
-    def normal(self, *shape: int) -> Tensor:
-        """N(0, 1) [N, *shape]."""
-        shape = (self.views, self.count, *shape)
-        drawn = torch.randn(shape, generator=self.generator, device=self.generator.device)
-        return drawn[:, self.part].flatten(0, 1)
-
-    def chance(self, probability: float | Tensor) -> Tensor:
-        """True with `probability`, one for all or one for each."""
-        return self.uniform(0, 1) < probability
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 [N, S, S, 3] → float [N, 3, S, S] in 0 … 1."""
-    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def two_views(
@@ -163,56 +127,3 @@ def hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
     matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
     return matrix
-
-
-def degraded_view(
-    images: Tensor,
-    settings: DegradationSettings,
-    generator: Generator,
-    count: int | None = None,
-    part: slice = slice(None),
-) -> tuple[Tensor, Tensor]:
-    """Degrade images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
-
-    How hard is drawn per image too, from hardly to beyond recognition, so that the head meets the whole range between
-    a clean picture and none. The images are `part` of a batch of `count`.
-
-    Returns:
-        The images [N, 3, S, S], and which of them a degradation struck, bool [N].
-    """
-    draws = Draws(generator, count or len(images), part=part)
-    size = images.shape[-1]
-    degraded = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-
-    def struck(strength: Tensor, harmless: float) -> Tensor:
-        hit = draws.chance(settings.probability)
-        degraded.logical_or_(hit)
-        return torch.where(hit, strength, harmless)
-
-    side = struck(draws.uniform(*settings.crop), 1).sqrt()
-    left, top = draws.uniform(0, 1) * (1 - side), draws.uniform(0, 1) * (1 - side)
-    cells = (struck(draws.log_uniform(settings.low_resolution, 1), 1) * size).round().clamp(min=1)
-    softened = blur_matrix(struck(draws.uniform(0, settings.blur), 0), size) @ low_resolution_matrix(cells, size)
-    images = apply(images, softened @ crop_matrix(top, side, size), softened @ crop_matrix(left, side, size))
-    images = occlude(images, struck(draws.uniform(0, settings.occlusion), 0), draws)
-    light = struck(draws.log_uniform(settings.darkness, 1), 1)
-    grain = struck(draws.uniform(0, settings.noise), 0)
-    noise = draws.normal(*images.shape[1:])
-    images = (images * light[:, None, None, None] + noise * grain[:, None, None, None]).clamp_(0, 1)
-    # As 8 bits hold it: of a dark picture little detail is left.
-    images = images.mul_(255).round_().div_(255)
-    return compress(images, struck(draws.log_uniform(settings.jpeg, 90), 100)), degraded
-
-
-def occlude(images: Tensor, area: Tensor, draws: Draws) -> Tensor:
-    """Cover a square of `area` [N] (part of the image) at a random place with one random grey."""
-    size = images.shape[-1]
-    side = area.sqrt()[:, None]
-    centres = (torch.arange(size, device=images.device) + 0.5) / size
-
-    def inside() -> Tensor:
-        start = draws.uniform(0, 1)[:, None] * (1 - side)
-        return (centres > start) & (centres < start + side)
-
-    covered = inside()[:, None, :, None] & inside()[:, None, None, :]
-    return torch.where(covered, draws.uniform(0, 1)[:, None, None, None], images)

@@ -21,12 +21,16 @@ from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source, splits_of
 from vssl_training.data.classes import paths_of
-from vssl_training.data.loading import Order, Stream, TrainingData, load_data, take
+from vssl_training.data.loading import TrainingData, load_data
+from vssl_training.data.order import Order
+from vssl_training.data.stream import Stream, take
 from vssl_training.judging.evaluation import evaluate
 from vssl_training.judging.online import Judge
 from vssl_training.loop.training import train
-from vssl_training.recipe.sections import Recipe, override
-from vssl_training.run.folder import Budget, Run
+from vssl_training.recipe.reading import override
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.folder import Run
+from vssl_training.run.record import Budget
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(24)
@@ -257,7 +261,7 @@ def test_batches_go_through_pipes_where_shared_memory_is_small(
     fashion_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = take(load(fashion_folder).images, ORDER, 0)
-    monkeypatch.setattr("vssl_training.data.loading.free_shared_memory", lambda: 1000)
+    monkeypatch.setattr("vssl_training.data.stream.free_shared_memory", lambda: 1000)
     said: list[str] = []
     images = load_data(str(fashion_folder), None, PREPROCESSING, CPU, 0.1, said.append).images
     torch.testing.assert_close(take(images, ORDER, 0), wanted, rtol=0, atol=0)
@@ -276,9 +280,9 @@ def test_a_run_in_dockers_shared_memory_ends(
     fashion_folder: Path, tmp_path: Path, small_flags: list[str], known: bool
 ) -> None:
     """Where the batches do not fit and nobody noticed, no batch ever comes: the run ends with one line."""
-    patches = "from vssl_training.data import loading as data; data.SHARE_OF_MEMORY = 0; data.PATIENCE = 5.0; "
+    patches = "from vssl_training.data import loading, stream; loading.SHARE_OF_MEMORY = 0; stream.PATIENCE = 5.0; "
     if not known:
-        patches += "data.free_shared_memory = lambda: 2**40; "
+        patches += "stream.free_shared_memory = lambda: 2**40; "
     flags = ["train", "--data", str(fashion_folder), "--out", str(tmp_path / "run"), *small_flags, "--steps", "6"]
     program = [sys.executable, "-c", patches + "from vssl.cli import main; main()", *flags, "--set", "image.size=128"]
     done = subprocess.run([*SMALL_SHARED_MEMORY, *program], capture_output=True, text=True, check=False, timeout=120)
@@ -293,7 +297,7 @@ def test_what_fails_in_a_worker_is_one_line(fashion_folder: Path, monkeypatch: p
         raise MemoryError("no memory left")
 
     images = load(fashion_folder).images
-    monkeypatch.setattr("vssl_training.data.loading.decode", broken)  # workers are forked
+    monkeypatch.setattr("vssl_training.data.stream.decode", broken)  # workers are forked
     with pytest.raises(VsslError, match=r"^a process that decodes images failed: no memory left$"):
         take(images, ORDER, 0)
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from vssl_training.encoder.backbone import DETAIL, SmallNet
 from vssl_training.encoder.embedder import build_embedder, build_encoder
-from vssl_training.encoder.network import follow
-from vssl_training.recipe.sections import load_recipe
+from vssl_training.encoder.features import DETAIL
+from vssl_training.encoder.small_net import SmallNet
+from vssl_training.encoder.student import follow
+from vssl_training.recipe.reading import load_recipe
 
 
 @pytest.mark.parametrize("size", [16, 28, 32, 33, 64])

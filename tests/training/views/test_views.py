@@ -8,18 +8,11 @@ from torch import Tensor
 from torchvision.transforms import functional as tv
 
 from vssl_training.recipe.sections import DegradationSettings, SmallCropSettings, ViewSettings
-from vssl_training.views.augment import (
-    Draws,
-    change_colours,
-    crop_and_flip,
-    degraded_view,
-    hue_matrix,
-    occlude,
-    small_views,
-    to_float,
-    two_views,
-)
+from vssl_training.views.degrading import degraded_view, occlude
+from vssl_training.views.draws import Draws
+from vssl_training.views.pixels import to_float
 from vssl_training.views.resampling import apply, blur_matrix, crop_matrix, low_resolution_matrix
+from vssl_training.views.two_views import change_colours, crop_and_flip, hue_matrix, small_views, two_views
 
 SIZE = 32
 

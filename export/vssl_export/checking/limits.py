@@ -1,27 +1,14 @@
-"""What a precision costs and what it brings, measured on real images; and the limits that it is held to."""
+"""What a precision costs, measured on real images, and the limits that it is held to."""
 
-import hashlib
-import io
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from vssl.arrays import Pixels
 from vssl.bundle.manifest import Change, Difference, Parity, Precision
-from vssl.engine import OUTPUTS, Embeddings, Engine
+from vssl.engine import Embeddings
 from vssl.errors import VsslError
-from vssl.images.decoding import Preprocessing, decode
 from vssl.measures.embeddings import knn_accuracy, knn_predict
-
-REFERENCE = "reference.f32"
-"""File of the bundle that holds what torch answered for the cards."""
-SPEED_BATCHES = (1, 8, 32, 128)
-SPEED_SECONDS = 0.2
-"""Wall time of each measurement of speed."""
 
 
 @dataclass(frozen=True)
@@ -113,65 +100,6 @@ def over_limit(precision: Precision, found: Difference) -> str | None:
         if change is not None and -change - 2 * (abs(change) / found.images) ** 0.5 > limits.drop:
             return f"{name} in {precision} is {-change:.4f} lower than in fp32, over the limit of {limits.drop}"
     return None
-
-
-def speeds(engines: Mapping[Precision, Engine], pixels: Pixels) -> dict[Precision, dict[str, float]]:
-    """Images per second of each engine at each batch size, on these images repeated as far as needed, not decoded.
-
-    At each size the engines take turns, so that a load that comes and goes tells little against one of them.
-    """
-    found: dict[Precision, dict[str, float]] = {precision: {} for precision in engines}
-    for size in SPEED_BATCHES:
-        batch = np.resize(pixels, (size, *pixels.shape[1:]))
-        for precision, engine in engines.items():
-            engine(batch)
-            calls, start = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - start) < SPEED_SECONDS:
-                engine(batch)
-                calls += 1
-            found[precision][str(size)] = round(calls * size / elapsed, 1)
-    return found
-
-
-def card(mode: str) -> bytes:
-    """A PNG of 320 × 240 with edges and gradients, on its side by EXIF; pillow's `mode` is RGB, RGBA or L."""
-    y, x = np.mgrid[0:240, 0:320]
-    channels = [x * 255 // 319, y * 255 // 239, (x ^ y) & 255, 255 - (x + y) // 3]
-    image = Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "RGBA").convert(mode)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    file = io.BytesIO()
-    image.save(file, "PNG", exif=exif)
-    return file.getvalue()
-
-
-def cards(preprocessing: Preprocessing) -> Pixels:
-    """The pixels that the preprocessing makes of three cards, uint8 [3, S, S, 3]."""
-    return np.stack([decode(card(mode), preprocessing) for mode in ("RGB", "RGBA", "L")])
-
-
-def preprocessing_sha256(preprocessing: Preprocessing) -> str:
-    """Hash of the cards' pixels here; the same wherever a bundle may be served."""
-    return hashlib.sha256(cards(preprocessing).tobytes()).hexdigest()
-
-
-def pack(answer: Embeddings) -> bytes:
-    """An answer as `REFERENCE` holds it: float32, little-endian, all embeddings, then variances, then uncertainties."""
-    return b"".join(getattr(answer, name).astype("<f4").tobytes() for name in OUTPUTS)
-
-
-def unpack(data: bytes, dimension: int) -> Embeddings:
-    """What `pack` made, for vectors of this dimension.
-
-    Raises:
-        VsslError: it is something else.
-    """
-    rows, rest = divmod(len(data), 4 * (2 * dimension + 1))
-    if rest:
-        raise VsslError(f"{REFERENCE} does not hold vectors of {dimension} numbers")
-    numbers = np.frombuffer(data, "<f4").astype(np.float32)
-    embedding, variance, uncertainty = np.split(numbers, [rows * dimension, 2 * rows * dimension])
-    return Embeddings(embedding.reshape(rows, dimension), variance.reshape(rows, dimension), uncertainty)
 
 
 def _judge(answer: Embeddings, labels: npt.NDArray[np.int64]) -> dict[str, float]:

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from vssl.errors import UsageError
-from vssl_training.encoder.backbone import SmallNet, TimmNet
 from vssl_training.encoder.embedder import build_embedder, check_network
-from vssl_training.recipe.sections import load_recipe, override, recipe_names
+from vssl_training.encoder.small_net import SmallNet
+from vssl_training.encoder.timm_net import TimmNet
+from vssl_training.recipe.reading import load_recipe, override, recipe_names
 
 
 @pytest.mark.parametrize(

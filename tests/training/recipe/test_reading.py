@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from vssl.errors import UsageError
 from vssl_training.commands import recipes
 from vssl_training.data.classes import read_classes
-from vssl_training.recipe.sections import Recipe, load_recipe, override, recipe_names
+from vssl_training.recipe.reading import load_recipe, override, recipe_names
+from vssl_training.recipe.sections import Recipe
 
 app = typer.Typer()
 app.command()(recipes)

@@ -1,0 +1,200 @@
+"""Images that do not fit into memory: worker processes decode the batches of the next steps ahead."""
+
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vssl.errors import VsslError
+from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode
+from vssl.memory import cores
+from vssl.sources.source import Source
+from vssl_training.data.order import Order
+
+SHOWN = 5
+"""Files that can't be read and are named; more are counted."""
+
+PREFETCH = 2
+"""Batches that each worker decodes ahead."""
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+PATIENCE = 600.0
+"""Seconds in which the workers must bring the next batch: a process that died without a word brings none."""
+
+
+class Stream:
+    """Images that stay where they lie. Asked for one step after the other, they are decoded ahead by processes.
+
+    A file that can't be read is replaced by the next one that can, the same at every run; more than `max_unreadable`
+    of the files, and the run stops.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        paths: list[str],
+        preprocessing: Preprocessing,
+        device: torch.device,
+        max_unreadable: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.device = device
+        self.failures: dict[str, str] = {}
+        self._files = _Files(source, paths, preprocessing)
+        self._most, self._say = max_unreadable * len(paths), say
+        self._next: tuple[Order, int] | None = None
+        self._batches: Iterator[_Batch] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._files.paths)
+
+    def take(self, order: Order, step: int) -> Tensor:
+        """Images of one step, uint8 [B, S, S, 3] on the device.
+
+        Raises:
+            VsslError: too many of the files can't be read, or a process that decodes them failed.
+        """
+        if self._next != (order, step):
+            self._batches = self._decode_ahead(order, step)
+        try:
+            batch = next(self._batches)
+        except RuntimeError as error:  # DataLoader's word for a worker that was killed, or that brings nothing
+            raise VsslError(f"a process that decodes images failed: {str(error).splitlines()[0]}") from error
+        if batch.error is not None:
+            raise VsslError(f"a process that decodes images failed: {batch.error}")
+        self._next = (order, step + 1)
+        for path, reason in batch.failures.items():
+            if path not in self.failures and len(self.failures) < SHOWN:
+                self._say(f"skipped {path}: {reason}")
+            self.failures[path] = reason
+        if len(self.failures) > self._most:
+            raise too_many(len(self.failures), len(self), *next(iter(self.failures.items())))
+        return torch.as_tensor(batch.pixels).to(self.device, non_blocking=True)
+
+    def _decode_ahead(self, order: Order, step: int) -> "Iterator[_Batch]":
+        workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        side = self._files.preprocessing.size
+        ahead = (workers * PREFETCH + 1) * len(order(step)) * side**2 * 3
+        shared = free_shared_memory()
+        if ahead > shared:
+            self._say(
+                f"{SHARED_MEMORY} has {shared / 2**20:.0f} MiB free and batches want {ahead / 2**20:.0f}: they go "
+                "through pipes, which is slower; in Docker give more with --shm-size"
+            )
+        return iter(
+            DataLoader(
+                self._files,
+                sampler=_Steps(order, step),
+                batch_size=None,  # an index is a whole batch
+                num_workers=workers,
+                prefetch_factor=PREFETCH,
+                worker_init_fn=_follow_parent,
+                collate_fn=_as_it_is if ahead > shared else _as_tensor,
+                pin_memory=self.device.type == "cuda",
+                timeout=PATIENCE,
+            )
+        )
+
+
+def free_shared_memory() -> int:
+    """Bytes that processes may still share: Docker gives 64 MiB by default."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return sys.maxsize  # not Linux: there is no such limit
+
+
+class _Batch(NamedTuple):
+    """What a worker brings of a batch.
+
+    Attributes:
+        pixels: uint8 [B, S, S, 3]; an array goes through a pipe, a tensor through shared memory.
+        failures: why files that were replaced could not be read.
+        error: why there are no pixels.
+    """
+
+    pixels: Tensor | npt.NDArray[np.uint8]
+    failures: dict[str, str]
+    error: str | None = None
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 — DataLoader says a list, and gives what the data set gave
+    return batch
+
+
+def _as_tensor(batch: Any) -> Any:  # noqa: ANN401 — as above
+    return batch._replace(pixels=torch.as_tensor(batch.pixels))
+
+
+class _Files(Dataset[_Batch]):
+    """Decodes a batch in a worker process."""
+
+    def __init__(self, source: Source, paths: list[str], preprocessing: Preprocessing) -> None:
+        self.source, self.paths, self.preprocessing = source, paths, preprocessing
+
+    def __getitem__(self, indices: list[int]) -> _Batch:
+        """Pixels uint8 [B, S, S, 3], and why files that were replaced could not be read."""
+        failures: dict[str, str] = {}
+        try:
+            return _Batch(np.stack([self._decoded(index, failures) for index in indices]), failures)
+        except Exception as error:  # an exception that leaves a worker brings its whole traceback along
+            return _Batch(np.empty(0, np.uint8), failures, str(error) or type(error).__name__)
+
+    def _decoded(self, index: int, failures: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        for candidate in range(index, index + len(self.paths)):
+            path = self.paths[candidate % len(self.paths)]
+            try:
+                return decode(self.source.read(path, DEFAULT_LIMITS.max_bytes), self.preprocessing)
+            except (ImageError, OSError) as error:
+                failures[path] = str(error)
+        raise VsslError("none of the files can be read")
+
+
+class _Steps(Sampler[list[int]]):
+    """Indices of every step from `start` on, without end."""
+
+    def __init__(self, order: Order, start: int) -> None:
+        self.order, self.start = order, start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in itertools.count(self.start):
+            yield self.order(step).tolist()
+
+
+def _follow_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal, but is the parent's to answer: it saves, and ends its workers.
+
+    Killed, it can't; then Linux ends them, which would else hold the lock of the run until they notice.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def take(images: Tensor | Stream, order: Order, step: int) -> Tensor:
+    """Images of one step, uint8 [B, S, S, 3], from memory or from a stream."""
+    if isinstance(images, Stream):
+        return images.take(order, step)
+    return images[order(step).to(images.device)]
+
+
+def too_many(bad: int, files: int, path: str, reason: str) -> VsslError:
+    """The error that stops a run whose data is damaged."""
+    return VsslError(
+        f"{bad:,} of {files:,} files can't be read ({path}: {reason}); this is more than --max-unreadable allows: "
+        "mend the data, or allow more"
+    )

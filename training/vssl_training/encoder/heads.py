@@ -1,0 +1,57 @@
+"""The heads on a backbone: multi-layer perceptrons for means, predictions and log variances."""
+
+from torch import Tensor, nn
+
+from vssl_training.encoder.features import DETAIL
+from vssl_training.objective.terms import soft_clamp
+from vssl_training.recipe.sections import HeadSettings
+
+
+def mlp(inputs: int, settings: HeadSettings, outputs: int) -> nn.Sequential:
+    """Linear → BatchNorm → ReLU, as often as there are hidden layers, then Linear."""
+    modules: list[nn.Module] = []
+    for _ in range(settings.layers - 1):
+        modules += [
+            nn.Linear(inputs, settings.hidden, bias=False),
+            nn.BatchNorm1d(settings.hidden),
+            nn.ReLU(inplace=True),
+        ]
+        inputs = settings.hidden
+    return nn.Sequential(*modules, nn.Linear(inputs, outputs))
+
+
+def starting_at_zero(net: nn.Sequential) -> nn.Sequential:
+    """The net, its last layer linear and set to answer 0."""
+    nn.init.zeros_(net[-1].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(net[-1].bias)  # type: ignore[arg-type]
+    return net
+
+
+class VarianceHead(nn.Module):
+    """ℓ = log σ² [N, D] from features [N, F], softly clamped; starts at ℓ ≡ 0, so that training starts as BYOL."""
+
+    def __init__(self, inputs: int, settings: HeadSettings, dimension: int, clamp: tuple[float, float]) -> None:
+        super().__init__()
+        self.net = starting_at_zero(mlp(inputs, settings, dimension))
+        self.clamp = clamp
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, F] → ℓ [N, D]."""
+        return soft_clamp(self.net(features), *self.clamp)
+
+
+class DetailHead(VarianceHead):
+    """A `VarianceHead` to which a small one of the images' detail is added: the last columns of its features.
+
+    Apart, because among a thousand features of an encoder those few are hardly learned from.
+    """
+
+    def __init__(self, inputs: int, settings: HeadSettings, dimension: int, clamp: tuple[float, float]) -> None:
+        super().__init__(inputs, settings, dimension, clamp)
+        small = starting_at_zero(mlp(DETAIL, HeadSettings(hidden=64, layers=3), dimension))
+        self.detail = nn.Sequential(nn.BatchNorm1d(DETAIL), *small)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, F + DETAIL] → ℓ [N, D]."""
+        seen, detail = features[:, :-DETAIL], features[:, -DETAIL:]
+        return soft_clamp(self.net(seen) + self.detail(detail), *self.clamp)
