@@ -18,7 +18,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
-from vssl.uncertainty.calibrated import FLAGS, judge
+from vssl.uncertainty.calibrated import FLAGS, apply_calibration
 from vssl_export.checking.speed import speeds
 from vssl_training.judging.evaluation import evaluate
 
@@ -50,7 +50,10 @@ def main() -> None:
         for name, data in sets.items()
     }
     if bundle.manifest.calibration is not None:
-        flagged = {name: judge(bundle.manifest.calibration, engine(images)).flags for name, images in pixels.items()}
+        flagged = {
+            name: apply_calibration(bundle.manifest.calibration, engine(images)).flags
+            for name, images in pixels.items()
+        }
         rows += [
             {"figure": f"part flagged {flag}"} | {name: float(each[flag].mean()) for name, each in flagged.items()}
             for flag in FLAGS

@@ -21,7 +21,7 @@ from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
 from vssl.uncertainty.fitting import fit_gallery
-from vssl.uncertainty.matches import judge_matches, match
+from vssl.uncertainty.matches import apply_gallery_calibration, match
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo" / "fashion-mnist.zip"
@@ -69,8 +69,8 @@ def matched(
     classes = len(gallery.classes)
     calibration = fit_gallery(known.embedding, known.uncertainty, gallery.labels, classes)
     matches = match(asked.embedding, asked.uncertainty, known.embedding, gallery.labels, classes)
-    lot = np.random.default_rng(0).random(len(queries))
-    found = judge_matches(calibration, matches, "0.1", "0.05", lot)
+    tie_break = np.random.default_rng(0).random(len(queries))
+    found = apply_gallery_calibration(calibration, matches, "0.1", "0.05", tie_break)
     wrong: Mask = matches.label != queries.labels
     bins = reliability(found.p_correct, ~wrong, 10)
     plot(

@@ -28,7 +28,7 @@ from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_and_size
 from vssl.uncertainty.fitting import fit_gallery
-from vssl.uncertainty.matches import judge_matches, match
+from vssl.uncertainty.matches import apply_gallery_calibration, match
 from vssl.uncertainty.novelty import fit_directions, novelty
 from vssl_training.encoder.embedder import Embedder, build_encoder, embed
 from vssl_training.encoder.features import DETAIL
@@ -240,8 +240,8 @@ def tier3(gallery: Judged, queries: Judged, variant: str) -> dict[str, Floats]:
     classes = int(gallery.labels.max()) + 1
     calibration = fit_gallery(known.embedding, known.uncertainty, gallery.labels, classes)
     matches = match(asked.embedding, asked.uncertainty, known.embedding, gallery.labels, classes)
-    lot = np.random.default_rng(0).random(len(queries.labels))
-    found = judge_matches(calibration, matches, "0.1", "0.05", lot)
+    tie_break = np.random.default_rng(0).random(len(queries.labels))
+    found = apply_gallery_calibration(calibration, matches, "0.1", "0.05", tie_break)
     assert coverage_and_size(found.sets, queries.labels)[1] <= classes
     return {
         "p_correct": found.p_correct,

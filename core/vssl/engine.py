@@ -22,9 +22,9 @@ from vssl.errors import BundleError, UsageError, VsslError
 OUTPUTS = ("embedding", "variance", "uncertainty")
 FEATURES = "features"
 """The further output of a bundle that was exported with its backbone's features."""
-MOST = 128
+MAX_BATCH = 128
 """Most images of one call of ONNX Runtime: a TensorRT engine has a largest batch."""
-MOST_PIXELS = 2**22
+MAX_BATCH_PIXELS = 2**22
 """Most pixels of one call of a network: what it keeps of them on the way takes a hundred times their bytes."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
@@ -52,8 +52,8 @@ def concatenate(parts: list[Embeddings]) -> Embeddings:
 
 
 def batch_images(size: int) -> int:
-    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MOST` of small ones."""
-    return 1 << min(MOST, max(1, MOST_PIXELS // size**2)).bit_length() - 1
+    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MAX_BATCH` of small ones."""
+    return 1 << min(MAX_BATCH, max(1, MAX_BATCH_PIXELS // size**2)).bit_length() - 1
 
 
 def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
@@ -201,22 +201,22 @@ def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]
 
 
 def bucket(images: int) -> int:
-    """The least power of two that is not under a number of images; `MOST` is one."""
+    """The least power of two that is not under a number of images; `MAX_BATCH` is one."""
     return 1 << (images - 1).bit_length()
 
 
 def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dict[str, str]:
     """Options of one of ONNX Runtime's providers for a bundle's model.
 
-    TensorRT gets one engine for batches of 1 to `MOST`, and keeps it in the user's cache: building it takes minutes,
-    loading it none.
+    TensorRT gets one engine for batches of 1 to `MAX_BATCH`, and keeps it in the user's cache: building takes minutes,
+    loading none.
     """
     if provider != "TensorrtExecutionProvider":
         return {}
     size = bundle.manifest.preprocessing.size
     options = {
         f"trt_profile_{which}_shapes": f"image:{batch}x{size}x{size}x3"
-        for which, batch in (("min", 1), ("opt", MOST // 4), ("max", MOST))
+        for which, batch in (("min", 1), ("opt", MAX_BATCH // 4), ("max", MAX_BATCH))
     }
     if precision == "fp16":  # without it TensorRT computes the same file in float32
         options["trt_fp16_enable"] = "1"

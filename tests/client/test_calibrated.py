@@ -9,7 +9,7 @@ import pytest
 from tests.client.conftest import oracle, pictures
 from tests.client.processes import serving, vssl
 from vssl.bundle.reading import Bundle
-from vssl.uncertainty.calibrated import Trust, judge
+from vssl.uncertainty.calibrated import CalibratedUncertainty, apply_calibration
 from vssl_client import Client, EmbeddingResult
 from vssl_client.embedding.contract import embed_images
 from vssl_client.parts.parquet import StoredEmbeddings, read_embeddings
@@ -25,14 +25,14 @@ def url(calibrated_bundle: Bundle) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def truth(calibrated_bundle: Bundle) -> Trust:
+def truth(calibrated_bundle: Bundle) -> CalibratedUncertainty:
     assert calibrated_bundle.manifest.calibration is not None
-    found = judge(calibrated_bundle.manifest.calibration, oracle(calibrated_bundle, FILES))
+    found = apply_calibration(calibrated_bundle.manifest.calibration, oracle(calibrated_bundle, FILES))
     assert set(found.flags["degraded"].tolist()) == {True, False}
     return found
 
 
-def assert_says(result: EmbeddingResult | StoredEmbeddings, truth: Trust) -> None:
+def assert_says(result: EmbeddingResult | StoredEmbeddings, truth: CalibratedUncertainty) -> None:
     assert truth.confidence is not None
     assert result.percentile is not None
     assert result.confidence is not None
@@ -44,7 +44,9 @@ def assert_says(result: EmbeddingResult | StoredEmbeddings, truth: Trust) -> Non
         np.testing.assert_array_equal(result.flags[name], values)
 
 
-def test_in_this_process_and_through_a_server(calibrated_bundle: Bundle, url: str, truth: Trust) -> None:
+def test_in_this_process_and_through_a_server(
+    calibrated_bundle: Bundle, url: str, truth: CalibratedUncertainty
+) -> None:
     with LocalEmbedder(calibrated_bundle) as embedder:
         here = embed_images(embedder, FILES)
     with Client(url) as client:
@@ -55,7 +57,9 @@ def test_in_this_process_and_through_a_server(calibrated_bundle: Bundle, url: st
         np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
 
 
-def test_parquet_written_either_way(calibrated_bundle: Bundle, url: str, truth: Trust, tmp_path: Path) -> None:
+def test_parquet_written_either_way(
+    calibrated_bundle: Bundle, url: str, truth: CalibratedUncertainty, tmp_path: Path
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for number, data in enumerate(FILES):

@@ -15,7 +15,7 @@ from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.engine import MOST, OUTPUTS, Embeddings, Engine, bucket, concatenate, provider_options
+from vssl.engine import MAX_BATCH, OUTPUTS, Embeddings, Engine, bucket, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -74,19 +74,21 @@ def test_rows_that_do_not_lie_one_after_another(tiny_bundle: Bundle) -> None:
 
 def test_more_images_than_one_call_takes(tiny_bundle: Bundle) -> None:
     engine = Engine(tiny_bundle)
-    many = np.resize(IMAGES, (2 * MOST + 3, SIZE, SIZE, 3))
+    many = np.resize(IMAGES, (2 * MAX_BATCH + 3, SIZE, SIZE, 3))
     whole = engine(many)
 
-    assert len(whole) == 2 * MOST + 3
-    assert equal(whole[2 * MOST :], engine(many[2 * MOST :]))
+    assert len(whole) == 2 * MAX_BATCH + 3
+    assert equal(whole[2 * MAX_BATCH :], engine(many[2 * MAX_BATCH :]))
 
 
-@pytest.mark.parametrize(("images", "size"), [(1, 1), (2, 2), (3, 4), (17, 32), (64, 64), (65, 128), (MOST, MOST)])
+@pytest.mark.parametrize(
+    ("images", "size"), [(1, 1), (2, 2), (3, 4), (17, 32), (64, 64), (65, 128), (MAX_BATCH, MAX_BATCH)]
+)
 def test_a_bucket_is_the_next_power_of_two(images: int, size: int) -> None:
     assert bucket(images) == size
 
 
-@pytest.mark.parametrize("images", [1, 3, 24, MOST + 3])
+@pytest.mark.parametrize("images", [1, 3, 24, MAX_BATCH + 3])
 def test_what_runs_on_a_gpu_answers_the_same(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     """The bound and filled-up batches of a GPU, on a session that runs on the CPU for want of one."""
     many = np.resize(IMAGES, (images, SIZE, SIZE, 3))[:, ::-1]
@@ -102,7 +104,7 @@ def test_what_runs_on_a_gpu_answers_the_same(tiny_bundle: Bundle, monkeypatch: p
 
     monkeypatch.setattr(onnxruntime.IOBinding, "bind_cpu_input", watched)
     found = engine(many)
-    assert [size[0] for size in sizes] == ([bucket(images)] if images <= MOST else [MOST, 4])
+    assert [size[0] for size in sizes] == ([bucket(images)] if images <= MAX_BATCH else [MAX_BATCH, 4])
     assert len(found) == images
     for name in OUTPUTS:
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-6)
@@ -119,7 +121,7 @@ def test_tensorrt_keeps_its_engine_for_the_user_alone(
     assert folder.is_relative_to(tmp_path)
     assert folder.stat().st_mode & 0o077 == 0
     assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
-    assert options["trt_profile_max_shapes"] == f"image:{MOST}x32x32x3"
+    assert options["trt_profile_max_shapes"] == f"image:{MAX_BATCH}x32x32x3"
     assert provider_options("CPUExecutionProvider", tiny_bundle, "fp32") == {}
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tiny_bundle.location / "model.onnx"))

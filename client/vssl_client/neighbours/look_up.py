@@ -18,8 +18,8 @@ from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.images.names import numbered
 from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch
-from vssl.uncertainty.fitting import asking, fit_matches
-from vssl.uncertainty.matches import judge_matches, matches_of
+from vssl.uncertainty.fitting import calibration_rows, fit_matches
+from vssl.uncertainty.matches import apply_gallery_calibration, matches_of
 from vssl_client.parts.formats import find_parts
 from vssl_client.parts.rows import Origin
 from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings
@@ -124,7 +124,7 @@ def read_labels(gallery: Gallery, bundle: Path | None) -> Labels:
             raise UsageError(f"{bundle}: not calibrated with labels; `vssl calibrate {bundle} --data DIR --labels`")
         return Labels(numbers, names, manifest.calibration.gallery)
     try:
-        rows = asking(len(numbers))
+        rows = calibration_rows(len(numbers))
         vectors, uncertainty = gallery.asking(rows)
         matches = matches_of(gallery.search(vectors, NEIGHBOURS, rows), uncertainty, numbers, len(names))
         return Labels(numbers, names, fit_matches(matches, numbers[rows], len(names)))
@@ -237,9 +237,9 @@ def _worth(
     if labels is None or labels.calibration is None:
         return [dict.fromkeys(JUDGED)] * len(found.rows)
     matches = matches_of(found, part.uncertainty[rows], labels.numbers, len(labels.names))
-    lot = np.array([lot_of(path) for path in part.paths[rows]])
+    tie_break = np.array([tie_break_of(path) for path in part.paths[rows]])
     ood = None if part.flags is None else part.flags["ood"][rows]
-    judged = judge_matches(labels.calibration, matches, alpha, risk, lot, ood)
+    judged = apply_gallery_calibration(labels.calibration, matches, alpha, risk, tie_break, ood)
     return [
         {
             "p_correct": round(float(judged.p_correct[row]), 4),
@@ -252,7 +252,7 @@ def _worth(
     ]
 
 
-def lot_of(path: str) -> float:
+def tie_break_of(path: str) -> float:
     """A number in [0, 1) that settles ties: uniform over paths, and always the same for one."""
     return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=6).digest()) / 2**48
 

@@ -19,7 +19,7 @@ from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
-from vssl.uncertainty.calibrated import judge
+from vssl.uncertainty.calibrated import apply_calibration
 from vssl_client.errors import ImageRejected
 from vssl_client.exchange.steps import Batch, Pixels
 from vssl_client.inputs import decode_all
@@ -84,7 +84,7 @@ class LocalEmbedder:
         numbers = (answer.embedding, answer.variance, answer.uncertainty)
         if self._manifest.calibration is None:
             return filled(errors, name, version, *numbers, bundle_id=bundle)
-        found = judge(self._manifest.calibration, answer)
+        found = apply_calibration(self._manifest.calibration, answer)
         return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags, bundle)
 
     def close(self) -> None:

@@ -29,10 +29,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SLOW_BYTES = 4 * 2**20
 """The most of what pillow decodes in Python, about 1 MB/s: run-length BMP, PGM and PPM as text or of unusual depth."""
 
-MOST_SCANS = 16
+MAX_SCANS = 16
 """Times that a progressive JPEG of `Limits.max_pixels` may be gone over: ten are usual, a hundred bytes may be one."""
 
-MOST_STRIPS = 2**16
+MAX_STRIPS = 2**16
 """Strips or tiles of a TIFF: pillow makes objects of 300 bytes of each, and lets no other thread run meanwhile."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -54,15 +54,15 @@ SIGNATURES = {
 }
 """What is surely meant to be of a format. BMP and PPM begin with two letters, as many a text does."""
 
-MOST_SEGMENTS = 4096
+MAX_SEGMENTS = 4096
 """Segments, and bytes between them, before a JPEG's first scan; 32 MB of metadata are 500 segments."""
-MOST_CHUNKS = 2**16
+MAX_CHUNKS = 2**16
 """Chunks of a PNG; libpng writes one for each 8 kB."""
-MOST_METADATA = 2**16
+MAX_METADATA = 2**16
 """Bytes of a text that may say which side of a picture is up, where pillow has given it up at first."""
-MOST_PAGES = 32
+MAX_PAGES = 32
 """Directories of a TIFF: a page with its overviews and masks has about ten."""
-MOST_NUMBERS = 16
+MAX_NUMBERS = 16
 TIFF_PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
 TIFF_UNPREDICTED = frozenset({1, 2, 3, 4, 6, 7, 32771, 32773})
 """Compressions of a TIFF that are read: LZW, deflate, LZMA and Zstandard, which may have a predictor; and plain, CCITT,
@@ -157,7 +157,7 @@ def open_guarded(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"{len(data):,} bytes are over the limit of {limits.max_bytes:,}")
     page = choose_page(data, limits) if data[:4] in TiffImagePlugin.PREFIXES else 0
-    if len(data) > MOST_SEGMENTS:  # fewer bytes hold fewer segments
+    if len(data) > MAX_SEGMENTS:  # fewer bytes hold fewer segments
         check_segments(data)
     try:
         image = open_image(data)
@@ -311,7 +311,7 @@ def matters(data: bytes, start: int) -> bool:
         return False
     if kind == b"acTL" and length == 8 and int.from_bytes(body[:4]) > 1:
         raise ImageError("animated", "the PNG holds more than one frame; send one still image")
-    xmp = kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0") and length < MOST_METADATA
+    xmp = kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0\0") and length < MAX_METADATA
     return kind == b"eXIf" or xmp
 
 
@@ -362,16 +362,16 @@ def all_scans(data: bytes) -> bool:
 
 def check_segments(data: bytes) -> None:
     """Refuse a JPEG or PNG of too many segments or chunks: pillow goes over each in Python."""
-    if data[:2] == JPEG_SIGNATURE and sum(1 for _ in jpeg_segments(data)) == MOST_SEGMENTS:
-        raise ImageError("damaged", f"the JPEG's header has over {MOST_SEGMENTS:,} segments and fill bytes")
-    if data[:8] == PNG_SIGNATURE and len(data) > 12 * MOST_CHUNKS and sum(1 for _ in png_chunks(data)) == MOST_CHUNKS:
-        raise ImageError("too_many_bytes", f"the PNG has over {MOST_CHUNKS:,} chunks; save it anew")
+    if data[:2] == JPEG_SIGNATURE and sum(1 for _ in jpeg_segments(data)) == MAX_SEGMENTS:
+        raise ImageError("damaged", f"the JPEG's header has over {MAX_SEGMENTS:,} segments and fill bytes")
+    if data[:8] == PNG_SIGNATURE and len(data) > 12 * MAX_CHUNKS and sum(1 for _ in png_chunks(data)) == MAX_CHUNKS:
+        raise ImageError("too_many_bytes", f"the PNG has over {MAX_CHUNKS:,} chunks; save it anew")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each of a PNG's chunks, but not of one that ends too early; at most `MOST_CHUNKS`."""
+    """Start and end of each of a PNG's chunks, but not of one that ends too early; at most `MAX_CHUNKS`."""
     place = len(PNG_SIGNATURE)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if place + 12 > len(data):
             return
         stop = place + 12 + int.from_bytes(data[place : place + 4])
@@ -382,10 +382,10 @@ def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment before the first scan's data; a byte between them has the marker 0xFF.
 
-    At most `MOST_SEGMENTS` of both.
+    At most `MAX_SEGMENTS` of both.
     """
     place = 2
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         head = data[place : place + 4]
         if len(head) < 4:
             return
@@ -414,7 +414,7 @@ def count_scans(image: Image.Image, data: bytes) -> int:
 
 
 class Directory(dict[int, tuple[int, ...]]):
-    """A page of a TIFF: tag → its numbers, of tags that hold up to `MOST_NUMBERS` whole ones."""
+    """A page of a TIFF: tag → its numbers, of tags that hold up to `MAX_NUMBERS` whole ones."""
 
 
 def choose_page(data: bytes, limits: Limits) -> int:
@@ -429,7 +429,7 @@ def choose_page(data: bytes, limits: Limits) -> int:
         check_tiles(page, limits)
         if not page.get(254, (0,))[0] & 5 and page.get(255) != (2,):
             pages.append((number, page))
-        if len(pages) > 1 or number == MOST_PAGES:
+        if len(pages) > 1 or number == MAX_PAGES:
             raise ImageError("animated", "the TIFF holds more than one page; send one still image")
     number, page = pages[0] if pages else (0, Directory())
     if not is_read_right(page):
@@ -479,7 +479,7 @@ def directories(data: bytes) -> Iterator[Directory]:
                         raise ImageError("damaged", "the TIFF's tiles have no valid size")
                     side = struct.unpack_from(order + " HI"[kind - 2], value)[0]
                     page[tag] = (max(side, *page.get(tag, (0,))),)
-                elif kind in TIFF_NUMBERS and 0 < count <= MOST_NUMBERS:
+                elif kind in TIFF_NUMBERS and 0 < count <= MAX_NUMBERS:
                     numbers = struct.Struct(f"{order}{count}{TIFF_NUMBERS[kind]}")
                     inside = numbers.size <= len(value)
                     with contextlib.suppress(struct.error):
@@ -492,10 +492,8 @@ def directories(data: bytes) -> Iterator[Directory]:
 def check_tiles(page: Directory, limits: Limits) -> None:
     """Refuse too many strips or tiles, or tiles that are too large: one is decoded whole, however little is seen."""
     for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
-        if page.get(tag, (0,))[0] > MOST_STRIPS:
-            message = (
-                f"the TIFF has {page[tag][0]:,} strips or tiles, over the limit of {MOST_STRIPS:,}; save it as PNG"
-            )
+        if page.get(tag, (0,))[0] > MAX_STRIPS:
+            message = f"the TIFF has {page[tag][0]:,} strips or tiles, over the limit of {MAX_STRIPS:,}; save it as PNG"
             raise ImageError("too_many_bytes", message)
     width, height = (page.get(tag, (0,))[0] for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
     if width * height > limits.max_pixels:
@@ -550,7 +548,7 @@ def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> 
             "too_many_pixels", f"{width:,} × {height:,} pixels are over the limit of {limits.max_pixels:,} pixels"
         )
     scans = count_scans(image, data)
-    if width * height * scans > limits.max_pixels * MOST_SCANS:
+    if width * height * scans > limits.max_pixels * MAX_SCANS:
         message = (
             f"the {image.format} draws {width:,} × {height:,} pixels in {scans:,} scans; save it with ten or fewer"
         )

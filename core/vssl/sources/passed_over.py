@@ -30,7 +30,7 @@ ONE = {
 }
 """What one of a kind is called."""
 
-MOST_KINDS = 100
+MAX_KINDS = 100
 """Kinds that are counted apart: a folder of `log.0001`, `log.0002`, … has one for each file."""
 
 SHOWN = 10
@@ -51,7 +51,7 @@ class PassedOver:
 
     def add(self, kind: str, files: int = 1) -> None:
         """Count files of a kind."""
-        self.counts[kind if kind in self.counts or len(self.counts) < MOST_KINDS else OTHER] += files
+        self.counts[kind if kind in self.counts or len(self.counts) < MAX_KINDS else OTHER] += files
 
     def as_text(self) -> str | None:
         """A line such as `passed over: 40 .heic, 2 links in a loop`; None where nothing was."""

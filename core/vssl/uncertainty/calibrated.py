@@ -16,7 +16,7 @@ FLAGS = ("degraded", "ood")
 
 
 @dataclass(frozen=True)
-class Trust:
+class CalibratedUncertainty:
     """What the calibration says of N images, by each image alone.
 
     Attributes:
@@ -32,20 +32,20 @@ class Trust:
     confidence: Float32s | None
 
 
-def judge(calibration: "Calibration", answer: "Embeddings") -> Trust:
+def apply_calibration(calibration: "Calibration", answer: "Embeddings") -> CalibratedUncertainty:
     """Apply a bundle's calibration to what its model answered."""
     confidence = calibration.confidence
-    return Trust(
-        percentile=at(calibration.percentile, answer.uncertainty).astype(np.float32),
+    return CalibratedUncertainty(
+        percentile=interpolate(calibration.percentile, answer.uncertainty).astype(np.float32),
         flags={
             "degraded": answer.uncertainty > calibration.acceptance.degraded,
-            "ood": _foreign(calibration, answer),
+            "ood": _out_of_distribution(calibration, answer),
         },
-        confidence=None if confidence is None else at(confidence.curve, answer.uncertainty).astype(np.float32),
+        confidence=None if confidence is None else interpolate(confidence.curve, answer.uncertainty).astype(np.float32),
     )
 
 
-def _foreign(calibration: "Calibration", answer: "Embeddings") -> Mask:
+def _out_of_distribution(calibration: "Calibration", answer: "Embeddings") -> Mask:
     found = answer.uncertainty > calibration.acceptance.ood
     pattern = calibration.novelty
     if pattern is None:
@@ -53,7 +53,7 @@ def _foreign(calibration: "Calibration", answer: "Embeddings") -> Mask:
     return found | (novelty(np.log(answer.variance), *calibration.pattern) > pattern.threshold)
 
 
-def at(curve: "Curve", values: Floats) -> Float64s:
+def interpolate(curve: "Curve", values: Floats) -> Float64s:
     """The curve at values [N]."""
     found: Float64s = np.interp(values, curve.x, curve.y)
     return found

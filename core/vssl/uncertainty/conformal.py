@@ -1,7 +1,7 @@
 """Split conformal prediction on neighbour votes: sets of labels that hold the right one as often as promised.
 
 Vovk et al. 2005; Angelopoulos & Bates 2021 (arXiv 2107.07511). The score of a label is 1 − its share of the vote.
-Shares are discrete (no neighbour has the label, or all have), so ties are drawn by lot: without that the sets cover
+Shares are discrete (no neighbour has the label, or all have), so ties are drawn at random: otherwise the sets cover
 too much.
 """
 
@@ -33,11 +33,11 @@ def quantile(scores: Floats, alpha: float) -> tuple[float, float]:
     return score, min(1.0, max(0.0, (place - under) / (equal + 1)))
 
 
-def prediction_sets(votes: Floats, score: float, tie: float, lot: Floats) -> Mask:
+def prediction_sets(votes: Floats, score: float, tie: float, tie_break: Floats) -> Mask:
     """Which labels are in each image's set [Q, C], for shares of the vote [Q, C] and a uniform number an image [Q]."""
     scores = 1 - votes
     equal = np.abs(scores - score) <= _SAME
-    inside: Mask = (scores < score - _SAME) | (equal & (lot[:, None] < tie))
+    inside: Mask = (scores < score - _SAME) | (equal & (tie_break[:, None] < tie))
     return inside
 
 

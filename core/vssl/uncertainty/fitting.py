@@ -18,9 +18,10 @@ from vssl.uncertainty.matches import Matches, matches_of
 
 ALPHAS = (0.05, 0.1, 0.2)
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
-LEAST_IMAGES, MOST_IMAGES = 100, 20_000
+MIN_IMAGES, MAX_IMAGES = 100, 20_000
 SEED = 0
-Z = 1.96
+NORMAL_95 = 1.96
+"""Standard deviations of a normal distribution that hold 95 % of it."""
 
 
 def fit_confidence(uncertainty: Floats, wrong: Mask) -> Confidence:
@@ -48,23 +49,23 @@ def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, class
     Raises:
         UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
     """
-    rows = asking(len(embeddings))
+    rows = calibration_rows(len(embeddings))
     search = NeighbourSearch(embeddings[rows], own=rows)
     search.add(embeddings)
     return fit_matches(matches_of(search.found(), uncertainty[rows], labels, classes), labels[rows], classes)
 
 
-def asking(count: int) -> Integers:
+def calibration_rows(count: int) -> Integers:
     """Rows of a gallery of so many images that calibrate it: all, or 20,000 drawn at random, always the same.
 
     Raises:
         UsageError: too few images.
     """
-    if count < LEAST_IMAGES:
-        raise UsageError(f"{count} labelled images are too few to calibrate on: at least {LEAST_IMAGES}")
-    if count <= MOST_IMAGES:
+    if count < MIN_IMAGES:
+        raise UsageError(f"{count} labelled images are too few to calibrate on: at least {MIN_IMAGES}")
+    if count <= MAX_IMAGES:
         return np.arange(count)
-    return np.sort(np.random.default_rng(SEED).choice(count, MOST_IMAGES, replace=False))
+    return np.sort(np.random.default_rng(SEED).choice(count, MAX_IMAGES, replace=False))
 
 
 def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
@@ -128,8 +129,8 @@ def _measured(
     matches: Matches, labels: Integers, p_correct: Float64s, rows: Integers, quantile: tuple[float, float]
 ) -> dict[str, float]:
     right = (matches.label == labels)[rows]
-    lot = np.random.default_rng(SEED).random(len(rows))
-    coverage, size = coverage_and_size(prediction_sets(matches.votes[rows], *quantile, lot), labels[rows])
+    tie_break = np.random.default_rng(SEED).random(len(rows))
+    coverage, size = coverage_and_size(prediction_sets(matches.votes[rows], *quantile, tie_break), labels[rows])
     return {
         "images": len(rows),
         "correct": float(right.mean()),
@@ -168,8 +169,9 @@ def _isotonic(scores: Floats, right: Mask) -> tuple[Curve, Curve, Curve]:
     model = IsotonicRegression(y_min=1 / (count + 2), y_max=1 - 1 / (count + 2), out_of_bounds="clip")
     fitted = model.fit_transform(scores, right.astype(np.float64))
     values, counts = np.unique(fitted, return_counts=True)
-    centre, half = (values + Z**2 / (2 * counts)), Z * np.sqrt(values * (1 - values) / counts + (Z / counts / 2) ** 2)
-    scale = 1 + Z**2 / counts
+    centre = values + NORMAL_95**2 / (2 * counts)
+    half = NORMAL_95 * np.sqrt(values * (1 - values) / counts + (NORMAL_95 / counts / 2) ** 2)
+    scale = 1 + NORMAL_95**2 / counts
     x = model.X_thresholds_.tolist()
     steps = np.searchsorted(values, model.y_thresholds_ - 1e-12)
     low = np.maximum.accumulate((centre - half) / scale)

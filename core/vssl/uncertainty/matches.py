@@ -13,7 +13,7 @@ from vssl.arrays import Float64s, Floats, Integers, Mask
 from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS, Neighbours, nearest
-from vssl.uncertainty.calibrated import at
+from vssl.uncertainty.calibrated import interpolate
 from vssl.uncertainty.conformal import prediction_sets
 
 Action = Literal["accept", "review", "abstain"]
@@ -38,7 +38,7 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CalibratedMatches:
     """What a calibration makes of Q matches.
 
     Attributes:
@@ -46,7 +46,7 @@ class Judgement:
         low: lower end of its 95 % interval, [Q].
         high: upper end, [Q].
         sets: labels that can't be ruled out at α, bool [Q, C].
-        actions: Q of them, see `judge_matches`.
+        actions: Q of them, see `apply_gallery_calibration`.
     """
 
     p_correct: Float64s
@@ -96,9 +96,9 @@ def matches_of(found: Neighbours, uncertainty: Floats, labels: Integers, classes
     return Matches(found, label, votes, evidence)
 
 
-def judge_matches(
-    calibration: GalleryCalibration, matches: Matches, alpha: str, risk: str, lot: Floats, ood: Mask | None = None
-) -> Judgement:
+def apply_gallery_calibration(
+    calibration: GalleryCalibration, matches: Matches, alpha: str, risk: str, tie_break: Floats, ood: Mask | None = None
+) -> CalibratedMatches:
     """Apply a calibration.
 
     The action is `abstain` where the image is flagged `ood` or its neighbour is more likely wrong than right, `accept`
@@ -109,11 +109,11 @@ def judge_matches(
         matches: Q of them.
         alpha: how often the right label may be missing in a set: a key of `calibration.conformal`.
         risk: errors among the accepted: a key of `calibration.risk`.
-        lot: a number in [0, 1) for each query that settles ties of its set, [Q].
+        tie_break: a number in [0, 1) for each query that settles ties of its set, [Q].
         ood: flags of the queries by their image alone, [Q].
     """
     logits = matches.evidence @ np.array(calibration.weights) + calibration.bias
-    p_correct = at(calibration.p_correct, logits)
+    p_correct = interpolate(calibration.p_correct, logits)
     for name, level, known in (("risk", risk, calibration.risk), ("alpha", alpha, calibration.conformal)):
         if level not in known:
             raise UsageError(f"the bundle is not calibrated for {name} {level}; there are: {', '.join(sorted(known))}")
@@ -121,10 +121,10 @@ def judge_matches(
     refused = p_correct < 0.5 if ood is None else (p_correct < 0.5) | ood
     reached = np.zeros(len(logits), np.bool_) if threshold is None else p_correct >= threshold
     quantile = calibration.conformal[alpha]
-    return Judgement(
+    return CalibratedMatches(
         p_correct=p_correct,
-        low=at(calibration.low, logits),
-        high=at(calibration.high, logits),
-        sets=prediction_sets(matches.votes, quantile.score, quantile.tie, lot),
+        low=interpolate(calibration.low, logits),
+        high=interpolate(calibration.high, logits),
+        sets=prediction_sets(matches.votes, quantile.score, quantile.tie, tie_break),
         actions=["abstain" if no else "accept" if yes else "review" for no, yes in zip(refused, reached, strict=True)],
     )

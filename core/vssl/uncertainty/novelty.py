@@ -12,7 +12,7 @@ from vssl.arrays import Float64s, Floats
 DIRECTIONS = 8
 """Directions that are looked at: few, since a bundle holds them all."""
 
-LEAST = 1e-9
+MIN_VARIANCE = 1e-9
 """Variance of a direction in which reference images do not differ but for rounding."""
 
 
@@ -25,7 +25,7 @@ def fit_directions(log_variance: Floats) -> Float64s:
     if len(log_variance) < 2:
         return np.empty((0, log_variance.shape[1]))
     variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(log_variance.astype(np.float64), rowvar=False)))
-    largest = [i for i in range(len(variances))[: -DIRECTIONS - 1 : -1] if variances[i] > LEAST]
+    largest = [i for i in range(len(variances))[: -DIRECTIONS - 1 : -1] if variances[i] > MIN_VARIANCE]
     scaled: Float64s = directions[:, largest].T / np.sqrt(variances[largest])[:, None]
     return scaled
 

@@ -18,7 +18,7 @@ from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
 from vssl.sources.opening import open_source
-from vssl.uncertainty.fitting import LEAST_IMAGES, fit_confidence, fit_gallery, now
+from vssl.uncertainty.fitting import MIN_IMAGES, fit_confidence, fit_gallery, now
 from vssl.uncertainty.novelty import fit_directions, novelty
 
 LEVELS = np.concatenate([np.linspace(0, 1, 101), [0.001, 0.005, 0.995, 0.999]])
@@ -39,8 +39,8 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     source = open_source(data)
     images = load_images(source, bundle.manifest.preprocessing)
     warn_of_missing(source, images)
-    if len(images) < LEAST_IMAGES:
-        raise UsageError(f"{data}: {len(images)} images are too few to calibrate on: at least {LEAST_IMAGES}")
+    if len(images) < MIN_IMAGES:
+        raise UsageError(f"{data}: {len(images)} images are too few to calibrate on: at least {MIN_IMAGES}")
     if images.all_equal:
         raise UsageError(f"{data}: all of its images are the same picture; name images as different as those to come")
     labels = images.labels if use_labels else None

@@ -20,10 +20,10 @@ from vssl.images.names import labels_of
 from vssl.sources.opening import open_source
 from vssl.uncertainty import fitting
 from vssl.uncertainty.fitting import fit_gallery
-from vssl.uncertainty.matches import judge_matches, match
+from vssl.uncertainty.matches import apply_gallery_calibration, match
 from vssl_client.folder.job import embed_source
 from vssl_client.neighbours import look_up
-from vssl_client.neighbours.look_up import looked_up, lot_of, open_gallery, read_labels
+from vssl_client.neighbours.look_up import looked_up, open_gallery, read_labels, tie_break_of
 from vssl_client.parts import part_writer as parts
 from vssl_client.parts.formats import FormatName
 from vssl_client.parts.stored import read_embeddings
@@ -78,8 +78,8 @@ def test_with_labels_every_match_is_judged(folders: tuple[Path, Path]) -> None:
     matches = match(queries.embedding, queries.uncertainty, gallery.embedding, labels, 10)
     calibration = fit_gallery(gallery.embedding, gallery.uncertainty, labels, 10)
     assert queries.flags is not None
-    lot = np.array([lot_of(path) for path in queries.paths])
-    wanted = judge_matches(calibration, matches, "0.2", "0.1", lot, queries.flags["ood"])
+    tie_break = np.array([tie_break_of(path) for path in queries.paths])
+    wanted = apply_gallery_calibration(calibration, matches, "0.2", "0.1", tie_break, queries.flags["ood"])
     rows = neighbours(*folders, "--labels", "-k", "2", "--alpha", "0.2", "--risk", "0.1")
     np.testing.assert_allclose([row["p_correct"] for row in rows], wanted.p_correct, atol=1e-4)
     np.testing.assert_allclose([row["interval"][0] for row in rows], wanted.low, atol=1e-4)
@@ -164,7 +164,7 @@ def test_a_large_folder_is_looked_up_piece_by_piece(
     monkeypatch.setattr(parts, "PART_ROWS", 64)
     monkeypatch.setattr(look_up, "QUERIES", 100)
     monkeypatch.setattr(look_up, "JUDGED_AT_ONCE", 30)
-    monkeypatch.setattr(fitting, "MOST_IMAGES", 300)
+    monkeypatch.setattr(fitting, "MAX_IMAGES", 300)
     embed_source(open_source(f"{FASHION}::test"), tmp_path / "gallery", local)
     small = open_gallery(tmp_path / "gallery", tmp_path / "gallery")
     labels = read_labels(small, None)

@@ -10,7 +10,7 @@ from tests.tiny_model import tiny_calibration, write_tiny_bundle
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings
 from vssl.errors import BundleError
-from vssl.uncertainty.calibrated import judge
+from vssl.uncertainty.calibrated import apply_calibration
 
 UNCERTAINTY = np.array([-9.0, -3.3, -3.125, -2.95, -2.92, -2.89, -2.85, 5.0], np.float32)
 
@@ -23,7 +23,7 @@ def answer(uncertainty: Any) -> Embeddings:
 def test_words_follow_from_the_tables(calibrated_bundle: Bundle) -> None:
     calibration = calibrated_bundle.manifest.calibration
     assert calibration is not None
-    found = judge(calibration, answer(UNCERTAINTY))
+    found = apply_calibration(calibration, answer(UNCERTAINTY))
     np.testing.assert_allclose(found.percentile, [0, 0, 35, 70, 74.5, 79, 85, 100], atol=0.01)
     assert found.flags["degraded"].tolist() == [False, False, False, False, True, True, True, True]
     assert found.flags["ood"].tolist() == [False, False, False, False, False, False, True, True]
@@ -40,15 +40,15 @@ def test_another_pattern_of_variances_is_of_another_kind(tmp_path: Path) -> None
     log_variance[1:, 0] += [1.9, -2.1, 1.5]
     log_variance[3, 15] += 0.8
     found = Embeddings(log_variance, np.exp(log_variance), np.full(4, -3, np.float32))
-    assert judge(bundle.manifest.calibration, found).flags["ood"].tolist() == [False, False, True, True]
+    assert apply_calibration(bundle.manifest.calibration, found).flags["ood"].tolist() == [False, False, True, True]
     found.uncertainty[0] = -2.8
-    assert judge(bundle.manifest.calibration, found).flags["ood"].tolist() == [True, False, True, True]
+    assert apply_calibration(bundle.manifest.calibration, found).flags["ood"].tolist() == [True, False, True, True]
 
 
 def test_without_labels_there_is_no_confidence(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "unlabelled", calibration=tiny_calibration(labelled=False))
     assert bundle.manifest.calibration is not None
-    assert judge(bundle.manifest.calibration, answer(UNCERTAINTY)).confidence is None
+    assert apply_calibration(bundle.manifest.calibration, answer(UNCERTAINTY)).confidence is None
 
 
 def test_the_id_covers_the_calibration(tiny_bundle: Bundle, calibrated_bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from vssl.measures.uncertainty import calibration_error
 from vssl.search.nearest import normalised
 from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
 from vssl.uncertainty.fitting import fit_confidence, fit_gallery, threshold
-from vssl.uncertainty.matches import Judgement, Matches, judge_matches, match
+from vssl.uncertainty.matches import CalibratedMatches, Matches, apply_gallery_calibration, match
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -44,10 +44,10 @@ def later() -> tuple[Matches, Labels]:
     return match(queries, uncertainty, gallery, labels, CLASSES), truth
 
 
-def judged(fitted: GalleryCalibration, matches: Matches, risk: str = "0.1", ood: bool = False) -> Judgement:
+def judged(fitted: GalleryCalibration, matches: Matches, risk: str = "0.1", ood: bool = False) -> CalibratedMatches:
     count = len(matches.label)
-    lot = np.random.default_rng(2).random(count)
-    return judge_matches(fitted, matches, "0.1", risk, lot, np.full(count, ood))
+    tie_break = np.random.default_rng(2).random(count)
+    return apply_gallery_calibration(fitted, matches, "0.1", risk, tie_break, np.full(count, ood))
 
 
 def test_evidence_is_what_it_says() -> None:

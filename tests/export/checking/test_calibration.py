@@ -19,7 +19,7 @@ from vssl.images.degradations import DEGRADATIONS, degrade
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
-from vssl.uncertainty.calibrated import judge
+from vssl.uncertainty.calibrated import apply_calibration
 from vssl.uncertainty.novelty import novelty
 from vssl_export.checking.calibration import calibrate
 
@@ -44,7 +44,7 @@ def test_tables_are_those_of_the_images(calibrated: Bundle, images: ImageSet) ->
     calibration, answer = calibrated.manifest.calibration, Engine(calibrated)(images.pixels)
     assert calibration is not None
     assert (calibration.reference.images, calibration.reference.classes) == (500, 10)
-    found = judge(calibration, answer)
+    found = apply_calibration(calibration, answer)
     rank = np.argsort(np.argsort(answer.uncertainty)) / 499 * 100
     np.testing.assert_allclose(found.percentile, rank, atol=1)
     assert found.flags["degraded"].sum() == 25

@@ -15,7 +15,7 @@ from vssl.sources.passed_over import FOLDER_LINK, LOOP, NOTHING, SPECIAL
 CODES = {b"": NOTHING, b"L": LOOP, b"S": SPECIAL, b"F": FOLDER_LINK}
 """Entries of what is no file; the first also stands for a file that can't be read in place."""
 
-MOST_LINKS = 40
+MAX_LINKS = 40
 """As many links in a row as Linux follows."""
 
 
@@ -80,7 +80,7 @@ class Draft:
         return self
 
     def _end(self, name: str) -> str:
-        for _ in range(MOST_LINKS):
+        for _ in range(MAX_LINKS):
             if name not in self._links:
                 return name
             name = self._links[name][0]

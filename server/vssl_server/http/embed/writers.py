@@ -13,7 +13,7 @@ import orjson
 
 from vssl.bundle.manifest import Manifest
 from vssl.engine import OUTPUTS
-from vssl.uncertainty.calibrated import FLAGS, judge
+from vssl.uncertainty.calibrated import FLAGS, apply_calibration
 from vssl_server.engine.model import Result
 from vssl_server.http.embed.request import Image, Options
 from vssl_server.wire.errors import ApiError
@@ -55,7 +55,7 @@ def trust(manifest: Manifest, result: Result) -> dict[str, Any]:
     """`percentile`, `confidence` and `flags`, a row for each good image; None where the bundle can't say."""
     if manifest.calibration is None:
         return dict.fromkeys(("percentile", "confidence", "flags"))
-    found = judge(manifest.calibration, result.answer.embeddings)
+    found = apply_calibration(manifest.calibration, result.answer.embeddings)
     rows = zip(*(found.flags[name].tolist() for name in FLAGS), strict=True)
     flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
     return {"percentile": found.percentile, "confidence": found.confidence, "flags": flags}

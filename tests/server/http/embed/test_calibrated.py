@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from tests.server.conftest import Served, expected, png, serving
 from vssl.bundle.reading import Bundle
-from vssl.uncertainty.calibrated import FLAGS, Trust, judge
+from vssl.uncertainty.calibrated import FLAGS, CalibratedUncertainty, apply_calibration
 from vssl_server.http.embed.writers import ARROW, NPZ
 
 FILES = [png(shade) for shade in (5, 120, 250)]
@@ -26,9 +26,9 @@ def calibrated(calibrated_bundle: Bundle) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def truth(calibrated_bundle: Bundle) -> Trust:
+def truth(calibrated_bundle: Bundle) -> CalibratedUncertainty:
     assert calibrated_bundle.manifest.calibration is not None
-    found = judge(calibrated_bundle.manifest.calibration, expected(calibrated_bundle, FILES))
+    found = apply_calibration(calibrated_bundle.manifest.calibration, expected(calibrated_bundle, FILES))
     assert len(set(found.percentile.tolist())) == 3
     return found
 
@@ -40,7 +40,7 @@ def ask(served: Served, query: str = "", **headers: str) -> Any:
     return answer
 
 
-def assert_rows(rows: list[dict[str, Any]], truth: Trust) -> None:
+def assert_rows(rows: list[dict[str, Any]], truth: CalibratedUncertainty) -> None:
     assert truth.confidence is not None
     np.testing.assert_allclose([row["percentile"] for row in rows], truth.percentile, rtol=1e-5)
     np.testing.assert_allclose([row["confidence"] for row in rows], truth.confidence, rtol=1e-5)
@@ -49,18 +49,18 @@ def assert_rows(rows: list[dict[str, Any]], truth: Trust) -> None:
     ]
 
 
-def test_json(calibrated: Served, truth: Trust) -> None:
+def test_json(calibrated: Served, truth: CalibratedUncertainty) -> None:
     rows = ask(calibrated).json()["data"]
     assert "percentile" not in rows.pop(2)
     assert_rows(rows, truth)
 
 
-def test_json_of_chosen_fields(calibrated: Served, truth: Trust) -> None:
+def test_json_of_chosen_fields(calibrated: Served, truth: CalibratedUncertainty) -> None:
     rows = ask(calibrated, "&fields=flags,percentile").json()["data"]
     assert rows[0].keys() == {"index", "name", "flags", "percentile"}
 
 
-def test_npz(calibrated: Served, truth: Trust) -> None:
+def test_npz(calibrated: Served, truth: CalibratedUncertainty) -> None:
     assert truth.confidence is not None
     arrays = np.load(io.BytesIO(ask(calibrated, Accept=NPZ).content))
     good = [0, 1, 3]
@@ -71,14 +71,14 @@ def test_npz(calibrated: Served, truth: Trust) -> None:
         assert arrays[f"flags_{name}"].tolist() == [*truth.flags[name][:2], False, truth.flags[name][2]]
 
 
-def test_arrow(calibrated: Served, truth: Trust) -> None:
+def test_arrow(calibrated: Served, truth: CalibratedUncertainty) -> None:
     rows = pa.ipc.open_stream(ask(calibrated, Accept=ARROW).content).read_all().to_pylist()
     assert {rows[2][name] for name in ("percentile", "confidence", "flags_degraded", "flags_ood")} == {None}
     del rows[2]
     assert_rows([row | {"flags": {name: row[f"flags_{name}"] for name in FLAGS}} for row in rows], truth)
 
 
-def test_openai(calibrated: Served, truth: Trust) -> None:
+def test_openai(calibrated: Served, truth: CalibratedUncertainty) -> None:
     images = [base64.b64encode(data).decode() for data in FILES]
     answer = calibrated.client.post("/v1/embeddings", json={"model": "calibrated", "input": images})
     assert_rows(answer.json()["data"], truth)
