@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo demo-train test test-all test-triton test-light peers lint types bench
+.PHONY: setup demo demo-train test test-all test-triton test-light peers lint types docs bench
 
 setup: .venv/.ready
 
@@ -57,7 +57,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-bench: setup  ## the figures of README.md, shortened; without --quick each script prints the full table
+docs: setup  ## the site, into site/; a broken link, or anything that a page would load from elsewhere, is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: setup  ## the figures of docs/figures.md, shortened; without --quick each script prints the full table
 	$(BIN)/python -m benchmarks.training_throughput --quick
 	$(BIN)/python -m benchmarks.embed_folder --quick
 

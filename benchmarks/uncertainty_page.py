@@ -53,6 +53,7 @@ def main() -> None:
     strips(arguments.out, queries, answers[1])
     recipe = bundle.manifest.provenance.recipe.get("name", "unknown")
     head = (
+        "What the pictures of [Uncertainty](../uncertainty.md) show, in numbers.\n\n"
         f"Recipe `{recipe}`; {len(gallery):,} images in the gallery, {len(queries):,} queries; intervals of 95 %.\n\n"
     )
     text = "".join(f"| {name} | {figure} |\n" for name, figure in rows)
