@@ -14,7 +14,9 @@ from mkdocs.structure.pages import Page
 
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files at the root of the repository, and the pages that they become."""
-LOADED = re.compile(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*?(?:src|href)\s*=\s*[\"']?((?:https?:)?//[^\"' >]+)")
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*?(?:src|href)\s*=\s*[\"']?((?:https?:)?//[^\"' >]+)"
+)
 """Whatever a browser fetches by itself while it shows a page."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|!\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
