@@ -14,6 +14,8 @@ from tests.docs.pages import LINK, PAGES, anchors, name_of, prose_lines
 from tests.paths import ROOT
 
 WIDTH = 120
+BUILT = {"demo/gallery.html"}
+"""What a command writes."""
 EACH = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
@@ -41,6 +43,15 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert file.exists(), f"{target}: there is no such file"
         if anchor:
             assert anchor in anchors(file.read_text(encoding="utf-8")), f"{target}: there is no such heading"
+
+
+@EACH
+def test_files_of_the_repository_that_are_named_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:core|client|server|training|export|tests|benchmarks|demo|deploy|docs)/[\w./-]+)`",
+        page.read_text(encoding="utf-8"),
+    )
+    assert [path for path in named if not (ROOT / path).exists() and path not in BUILT] == []
 
 
 def test_the_site_has_each_page_in_its_menu() -> None:
