@@ -17,6 +17,9 @@ CERTIFICATE_SECONDS = 5.0
 
 logger = logging.getLogger("vssl.server")
 
+ACCEPTED = 32
+"""Connections that are accepted in one turn of the event loop."""
+
 
 def bind(host: str, port: int, shared: bool = False, flag: str = "--port") -> socket.socket:
     """A socket that holds the address, so that a busy port is known before a model is loaded.
@@ -63,6 +66,15 @@ def bind_unix(path: Path) -> Iterator[socket.socket]:
     finally:
         sock.close()
         path.unlink(missing_ok=True)
+
+
+def duplicates(sock: socket.socket) -> list[socket.socket]:
+    """The socket so often as it is to accept connections in one turn of the loop.
+
+    Libuv accepts one on each. Under a load that makes the turns long, whoever comes anew, as a health check does, would
+    wait for as many turns as others have come before him.
+    """
+    return [sock.dup() for _ in range(ACCEPTED)]
 
 
 def _answers(path: Path) -> bool:

@@ -26,7 +26,7 @@ from vssl_server.batcher import EngineStoppedError
 from vssl_server.engines import open_engine
 from vssl_server.inference_protocol import Catalogue
 from vssl_server.keys import Keys
-from vssl_server.listening import bind, bind_unix, check_tls, renew, url
+from vssl_server.listening import bind, bind_unix, check_tls, duplicates, renew, url
 from vssl_server.model import Model
 from vssl_server.pool import Pool
 from vssl_server.protocol import IDLE_SECONDS, Protocol
@@ -155,10 +155,13 @@ class Server(uvicorn.Server):
             keys = Keys(settings.api_keys_file, settings.admin_keys_file)
             starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
-        await super().startup([sock for sock in sockets if settings.uds is None or sock.family != socket.AF_UNIX])
+        several = [one for sock in sockets for one in duplicates(sock)]
+        await super().startup([sock for sock in several if settings.uds is None or sock.family != socket.AF_UNIX])
         if settings.uds is not None:  # uvicorn opens these by their path alone
-            loop = asyncio.get_running_loop()
-            self.servers.append(await loop.create_unix_server(self._connection, sock=sockets[0], ssl=self.config.ssl))
+            listen, config = asyncio.get_running_loop().create_unix_server, self.config
+            for sock in [sock for sock in several if sock.family == socket.AF_UNIX]:
+                server = await listen(self._connection, sock=sock, ssl=config.ssl, backlog=config.backlog)
+                self.servers.append(server)
         self._tasks.append(asyncio.create_task(self._announce()))
         if self.config.ssl is not None:
             self._tasks.append(asyncio.create_task(renew(self.config.ssl, settings)))
