@@ -34,7 +34,9 @@ def test_the_commands_answer_200(tmp_path: Path) -> None:
         write_tiny_bundle(tmp_path / name, name)
     (tmp_path / "keys").write_text("KEY\n")
     others = [str(tmp_path / name) for name in ("NAME", "a", "b")]
-    with running(tmp_path / "quick", *others, "--admin-keys-file", str(tmp_path / "keys")) as server:
+    with running(
+        tmp_path / "quick", *others, "--admin-keys-file", str(tmp_path / "keys"), "--model-root", str(tmp_path)
+    ) as server:
         for command in commands():
             asked = command.replace("http://127.0.0.1:8000", server.url).replace('"/models/c"', f'"{tmp_path}/c"')
             asked = re.sub("…(base64…)?", base64.b64encode(png(9)).decode(), asked)
