@@ -122,8 +122,8 @@ def servers(bundle: Path, bodies: Bodies, folder: Path) -> dict[str, Start]:
 
     @contextmanager
     def local(command: list[str], one: str, several: str) -> Iterator[Server]:
-        with listening([sys.executable, "-m", *command]) as (url, pid):
-            yield Server(pid, {1: (url + one, raw), MANY: (url + several, many)})
+        with listening([sys.executable, "-m", *command]) as server:
+            yield Server(server.pid, {1: (server.url + one, raw), MANY: (server.url + several, many)})
 
     @contextmanager
     def peer(command: list[str], path: str) -> Iterator[Server]:

@@ -107,9 +107,9 @@ def create_app(
 def _add_layers(app: FastAPI, service: Service) -> None:
     """What surrounds the routes, from inside to outside."""
     settings = service.settings
+    app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     app.add_middleware(AdmissionMiddleware, pending=service.pending, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(Methods, routes=app.routes)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     if settings.metrics_port is not None:

@@ -8,6 +8,9 @@ from stat import S_ISSOCK
 
 from vssl.errors import VsslError
 
+ACCEPTED = 32
+"""Connections that are accepted in one turn of the event loop."""
+
 
 def bind(host: str, port: int, shared: bool = False, flag: str = "--port") -> socket.socket:
     """A socket that holds the address, so that a busy port is known before a model is loaded.
@@ -54,6 +57,15 @@ def bind_unix(path: Path) -> Iterator[socket.socket]:
     finally:
         sock.close()
         path.unlink(missing_ok=True)
+
+
+def duplicates(sock: socket.socket) -> list[socket.socket]:
+    """The socket, as many times as it is to accept connections in one turn of the loop.
+
+    Libuv accepts one on each. Under a load that makes turns long, a new connection, such as a health check's, would
+    wait for as many turns as others came before it.
+    """
+    return [sock.dup() for _ in range(ACCEPTED)]
 
 
 def _answers(path: Path) -> bool:

@@ -32,7 +32,7 @@ from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import Service
 from vssl_server.models.repository import Repository
 from vssl_server.observed.request_log import LogThread
-from vssl_server.process.listening import bind, bind_unix, url
+from vssl_server.process.listening import bind, bind_unix, duplicates, url
 from vssl_server.settings import Settings
 from vssl_server.wire.tls import check_tls, renew
 
@@ -156,10 +156,13 @@ class Server(uvicorn.Server):
             keys = Keys(settings.api_keys_file, settings.admin_keys_file)
             starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
-        await super().startup([sock for sock in sockets if settings.uds is None or sock.family != socket.AF_UNIX])
+        several = [one for sock in sockets for one in duplicates(sock)]
+        await super().startup([sock for sock in several if settings.uds is None or sock.family != socket.AF_UNIX])
         if settings.uds is not None:  # uvicorn opens these by their path alone
-            loop = asyncio.get_running_loop()
-            self.servers.append(await loop.create_unix_server(self._connection, sock=sockets[0], ssl=self.config.ssl))
+            listen, config = asyncio.get_running_loop().create_unix_server, self.config
+            for sock in [sock for sock in several if sock.family == socket.AF_UNIX]:
+                server = await listen(self._connection, sock=sock, ssl=config.ssl, backlog=config.backlog)
+                self.servers.append(server)
         self._tasks.append(asyncio.create_task(self._announce()))
         if self.config.ssl is not None:
             self._tasks.append(asyncio.create_task(renew(self.config.ssl, settings)))

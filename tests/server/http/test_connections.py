@@ -1,5 +1,6 @@
 """What a client may do to a connection: Upgrade, half of anything, requests in a row, slow reading."""
 
+import asyncio
 import http.client
 import socket
 import ssl
@@ -18,8 +19,16 @@ from starlette.responses import Response
 from tests.server.conftest import Served, expected, over_tcp, png, serving
 from tests.server.http.test_slow_clients import all_of
 from vssl.bundle.reading import Bundle
+from vssl.engine import Engine
+from vssl_server.decoding.pool import Pool
+from vssl_server.engine.model import Model
 from vssl_server.http import connection as protocol
 from vssl_server.http import transport
+from vssl_server.http.app import create_app
+from vssl_server.process.listening import bind, bind_unix
+from vssl_server.process.serve import Server
+from vssl_server.process.serve import _config as listening_config
+from vssl_server.settings import Settings
 
 CURL = (
     b"POST /v1/embed HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n"
@@ -267,3 +276,32 @@ def test_a_client_that_reads_slowly_gets_all(
                 got += len(chunk)
                 threading.Event().wait(0.06 * len(chunk) / 2_000_000)
     assert got > 25_000_000
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_a_busy_server_accepts_many_connections_in_a_turn(tiny_bundle: Bundle, tmp_path: Path, unix: bool) -> None:
+    """Else a health check waits, when the turns are long, for one turn for each connection that came before it."""
+    uvloop = pytest.importorskip("uvloop")
+    settings = Settings(uds=tmp_path / "socket") if unix else Settings()
+
+    async def turns() -> int:
+        app = create_app(settings, [Model(tiny_bundle.manifest, Engine(tiny_bundle), settings, pool)])
+        config = listening_config(app, settings)
+        config.load()
+        server = Server(config, app.state.service, app.state.repository, lambda line: None)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([sock])
+        clients = [socket.socket(sock.family) for _ in range(64)]
+        for client in clients:
+            client.connect(sock.getsockname())  # the kernel does that
+        taken = 0
+        while len(server.server_state.connections) < len(clients):
+            await asyncio.sleep(0)
+            taken += 1
+        for client in clients:
+            client.close()
+        await server.shutdown([sock])
+        return taken
+
+    with Pool(1) as pool, bind_unix(tmp_path / "socket") if unix else bind("127.0.0.1", 0) as sock:
+        assert uvloop.run(turns()) < 16

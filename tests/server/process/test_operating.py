@@ -31,6 +31,14 @@ from vssl_server.wire import tls
 PNG = {"Content-Type": "image/png"}
 
 
+@pytest.fixture(autouse=True)
+def hang_up_ends() -> Iterator[None]:
+    """Processes inherit that SIGHUP is ignored, as it is under `nohup`: not in the servers of these tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"])
 def test_head_of_health_is_get_without_its_body(address: tuple[str, int], path: str) -> None:
     with httpx2.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
