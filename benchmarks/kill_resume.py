@@ -21,7 +21,7 @@ from vssl.sources.opening import open_source
 from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import read_columns
 
-EMBED = "from vssl_client.parts import part_writer; part_writer.PART_ROWS = 64\nfrom vssl.cli import main\nmain()"
+EMBED = "from vssl_client.folder import part_writer; part_writer.PART_ROWS = 64\nfrom vssl.cli import main\nmain()"
 """Parts of one batch, so that there are many moments at which one is being written."""
 
 

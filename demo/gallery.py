@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.sources.opening import open_source
 from vssl.sources.source import Source
-from vssl_client.parts.parquet import read_embeddings
+from vssl_client.parts.stored import read_embeddings
 
 QUERIES, NEIGHBOURS, EXTREMES = 12, 8, 24
 

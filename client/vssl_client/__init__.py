@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vssl_client.folder.embed_folder import embed_folder
     from vssl_client.inputs import ImageInput
     from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings, read_embeddings
-    from vssl_client.results.results import EmbeddingResult, ImageEmbedding, ModelInfo
+    from vssl_client.results.model_info import ModelInfo
+    from vssl_client.results.result import EmbeddingResult, ImageEmbedding
 
 __all__ = [
     "AsyncClient",
@@ -47,10 +48,10 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "vssl_client.async_client",
     "Client": "vssl_client.client",
-    "EmbeddingResult": "vssl_client.results.results",
-    "ImageEmbedding": "vssl_client.results.results",
+    "EmbeddingResult": "vssl_client.results.result",
+    "ImageEmbedding": "vssl_client.results.result",
     "ImageInput": "vssl_client.inputs",
-    "ModelInfo": "vssl_client.results.results",
+    "ModelInfo": "vssl_client.results.model_info",
     "StoredEmbeddings": "vssl_client.parts.stored",
     "UsageError": "vssl.errors",
     "embed_folder": "vssl_client.folder.embed_folder",

@@ -4,40 +4,32 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx2
 
 from vssl_client.client_base import ClientBase
-from vssl_client.embedding import contract as embedder
-from vssl_client.embedding.contract import MAX_BYTES, MAX_IMAGES, OnError
-from vssl_client.embedding.pipeline import Chunks, ordered_async
+from vssl_client.embedding.batches import MAX_BYTES, MAX_IMAGES, Chunks, explained, read_batches, read_within
+from vssl_client.embedding.contract import OnError
+from vssl_client.embedding.pipeline import ordered_async
+from vssl_client.embedding.stream import no_rows, placed
 from vssl_client.errors import ClientError
 from vssl_client.exchange.splitting import split
-from vssl_client.exchange.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_light, snapshot, weight
 from vssl_client.results.assembly import joined
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
+from vssl_client.transports.blocking import Apart
+from vssl_client.transports.contract import AsyncTransport
 from vssl_client.transports.http import AsyncHttpTransport
+from vssl_client.transports.triton import TritonTransport
 
 if TYPE_CHECKING:
     from vssl.bundle.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
 AnyIterable = Iterable[ImageInput] | AsyncIterable[ImageInput]
-
-
-class AsyncTransport(Protocol):
-    """A way to one server: one attempt at a time."""
-
-    async def model(self) -> ModelInfo:
-        """Which model answers."""
-
-    async def embed(self, batch: Batch) -> EmbeddingResult:
-        """Embed at least one image."""
-
-    async def close(self) -> None:
-        """Close the connections."""
 
 
 class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
@@ -66,7 +58,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         A plain iterator is advanced in the loop: one that takes long should be an asynchronous one.
         """
         results = [result async for result in self.stream(images, on_error=on_error)]
-        return joined(results) if results else embedder.no_rows(await self.model())
+        return joined(results) if results else no_rows(await self.model())
 
     def stream(self, images: AnyIterable, *, on_error: OnError = "raise") -> AsyncIterator[EmbeddingResult]:
         """As `Client.stream`."""
@@ -97,16 +89,13 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         await self.close()
 
     def _in_process(self, precision: "Precision") -> AsyncTransport:
-        from vssl_client.transports.in_process import AsyncInProcess
+        from vssl_client.transports.in_process import AsyncInProcess  # start-up time: it imports pydantic
 
         return AsyncInProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
             return AsyncHttpTransport(url, self._options, self._http_client)
-        from vssl_client.transports.blocking import Apart
-        from vssl_client.transports.triton import TritonTransport
-
         return Apart(TritonTransport(url, self._options))
 
     def _room(self) -> AbstractAsyncContextManager[Any]:
@@ -116,7 +105,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         done = 0
         async with aclosing(ordered_async(self._embed_each, _chunks(images), self.in_flight)) as batches:
             async for chunk, result in batches:
-                yield embedder.placed(result, chunk, done, on_error)
+                yield placed(result, chunk, done, on_error)
                 done += len(chunk)
 
     async def _embed_each(self, chunk: list[Snapshot]) -> tuple[list[Snapshot], EmbeddingResult]:
@@ -125,10 +114,10 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         def most() -> int:
             return asyncio.run_coroutine_threadsafe(self.max_image_bytes(), loop).result()
 
-        batches = embedder.read_batches(chunk, lambda image: embedder.read_within(image, most))
+        batches = read_batches(chunk, lambda image: read_within(image, most))
         results = []
         while batch := await asyncio.to_thread(next, batches, None):
-            results.append(embedder.explained(await self.embed_batch([image for image, _ in batch]), batch))
+            results.append(explained(await self.embed_batch([image for image, _ in batch]), batch))
         return chunk, joined(results)
 
     async def _run(self, steps: Steps[R]) -> R:

@@ -5,36 +5,28 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx2
 
 from vssl_client.client_base import ClientBase
-from vssl_client.embedding.contract import OnError, embed_images, stream_images
+from vssl_client.embedding.contract import OnError
+from vssl_client.embedding.stream import embed_images, stream_images
 from vssl_client.errors import ClientError
 from vssl_client.exchange.splitting import split
-from vssl_client.exchange.steps import AskEmbeddings, AskModel, Batch, Decode, Pause, Split, Step, Steps
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, decode_all
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
+from vssl_client.transports.blocking import Blocking
+from vssl_client.transports.contract import Transport
 from vssl_client.transports.http import HttpTransport
+from vssl_client.transports.triton import TritonTransport
 
 if TYPE_CHECKING:
     from vssl.bundle.manifest import Precision  # imports pydantic, which only a bundle here needs
 
 R = TypeVar("R")
-
-
-class Transport(Protocol):
-    """A way to one server: one attempt at a time."""
-
-    def model(self) -> ModelInfo:
-        """Which model answers."""
-
-    def embed(self, batch: Batch) -> EmbeddingResult:
-        """Embed at least one image."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 class Client(ClientBase[Transport, httpx2.Client]):
@@ -129,16 +121,13 @@ class Client(ClientBase[Transport, httpx2.Client]):
         self.close()
 
     def _in_process(self, precision: "Precision") -> Transport:
-        from vssl_client.transports.in_process import InProcess
+        from vssl_client.transports.in_process import InProcess  # start-up time: it imports pydantic
 
         return InProcess(self._bundle, precision, self._max_bytes_here)
 
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":
             return HttpTransport(url, self._options, self._http_client)
-        from vssl_client.transports.blocking import Blocking
-        from vssl_client.transports.triton import TritonTransport
-
         return Blocking(TritonTransport(url, self._options))
 
     def _room(self) -> AbstractContextManager[Any]:

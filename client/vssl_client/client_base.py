@@ -15,7 +15,8 @@ from vssl_client.exchange import steps
 from vssl_client.exchange.servers import Servers
 from vssl_client.inputs import Pixmap
 from vssl_client.options import Compression, Options, TransportName
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports.network import without_secrets
 
 if TYPE_CHECKING:

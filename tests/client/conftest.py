@@ -12,9 +12,9 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.images.decoding import decode
 from vssl_client import Client, EmbeddingResult
+from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.exchange import retry
-from vssl_client.parts.parquet import StoredEmbeddings
-from vssl_client.transports.in_process import LocalEmbedder
+from vssl_client.parts.stored import StoredEmbeddings
 
 
 @pytest.fixture(scope="session")

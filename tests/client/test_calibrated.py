@@ -11,9 +11,9 @@ from tests.client.processes import serving, vssl
 from vssl.bundle.reading import Bundle
 from vssl.uncertainty.calibrated import CalibratedUncertainty, apply_calibration
 from vssl_client import Client, EmbeddingResult
-from vssl_client.embedding.contract import embed_images
-from vssl_client.parts.parquet import StoredEmbeddings, read_embeddings
-from vssl_client.transports.in_process import LocalEmbedder
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.embedding.stream import embed_images
+from vssl_client.parts.stored import StoredEmbeddings, read_embeddings
 
 FILES = pictures(12)
 

@@ -33,10 +33,11 @@ from vssl_client import (
     ImageRejected,
     RequestRejected,
 )
-from vssl_client.embedding.contract import Embedder, embed_images
+from vssl_client.embedding.contract import Embedder
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.embedding.stream import embed_images
 from vssl_client.folder.job import embed_source
 from vssl_client.inputs import ImageInput
-from vssl_client.transports.in_process import LocalEmbedder
 
 
 @pytest.fixture(params=["http", "in process"])

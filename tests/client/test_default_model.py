@@ -13,8 +13,8 @@ from vssl.bundle import default
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
 from vssl_client import AsyncClient, Client
-from vssl_client.parts.parquet import read_embeddings
-from vssl_client.results.results import EmbeddingResult
+from vssl_client.parts.stored import read_embeddings
+from vssl_client.results.result import EmbeddingResult
 
 
 def instead_of_the_default(location: Path) -> str:

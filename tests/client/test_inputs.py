@@ -16,9 +16,9 @@ from tests.client.conftest import pictures
 from tests.core.samples import encoded, noise, raw_pgm, raw_tiff, still_images
 from vssl.bundle.reading import Bundle
 from vssl_client import AsyncClient, Client, ImageRejected
+from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.inputs import Pixmap, check_list, decode_all, snapshot
 from vssl_client.inputs import encoded as as_file
-from vssl_client.transports.in_process import LocalEmbedder
 
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 FILES = still_images() | {

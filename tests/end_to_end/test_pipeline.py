@@ -17,7 +17,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
-from vssl_client.parts.parquet import read_embeddings
+from vssl_client.parts.stored import read_embeddings
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SMALL = [

@@ -164,7 +164,7 @@ def _open_embedder(
     from vssl.bundle.reading import open_bundle
     from vssl.errors import UsageError
     from vssl_client.client import Client
-    from vssl_client.transports.in_process import LocalEmbedder
+    from vssl_client.embedding.local import LocalEmbedder
 
     if urls and bundle is None:
         client = partial(

@@ -1,1 +1,5 @@
-"""What embeds images, seen from a job: one narrow contract, and work on several items at once."""
+"""Images through whatever embeds them: the contract, batches of bounded size, several at once, and the engine in this
+process.
+
+May import inputs, results and errors.
+"""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,10 +22,9 @@ def ordered(
 ) -> Iterator[Iterator[R]]:
     """Give `work(item)` for each item, in order, computed by up to `workers` threads.
 
-    At most 2 · `workers` items are taken but not given yet; fewer where these are `full`. `items` is read by the
-    caller's thread alone. The first error of `work` is raised in its place. On leaving, nothing further begins, and
-    nobody waits for what is under way: the threads are daemons, so that an answer which never comes can't keep the
-    process from ending.
+    At most 2 · `workers` items are taken and not yet given; fewer while these are `full`. Only the caller's thread
+    reads `items`. The first error of `work` is raised in its place. After the block nothing more begins, and nobody
+    waits for what is under way: the threads are daemons, so an answer that never comes can't keep the process alive.
     """
     tasks: queue.SimpleQueue[tuple[Future[R], T] | None] = queue.SimpleQueue()
     pending: deque[Future[R]] = deque()
@@ -39,7 +38,7 @@ def ordered(
                     future.set_result(work(item))
                 except BaseException as error:
                     future.set_exception(error)
-            del task, future, item  # or they would live on until the next task comes
+            del task, future, item  # otherwise they live until the next task comes
 
     def results() -> Iterator[R]:
         for item in items:
@@ -65,7 +64,7 @@ def ordered(
 async def ordered_async(
     work: Callable[[T], Coroutine[Any, Any, R]], items: AsyncIterable[T], workers: int
 ) -> AsyncGenerator[R, None]:
-    """The same in an event loop: up to `workers` at once. On leaving, what is under way is cancelled."""
+    """The same in an event loop: up to `workers` at once. When it ends, what is under way is cancelled."""
     free = asyncio.Semaphore(workers)
     pending: deque[asyncio.Task[R]] = deque()
 
@@ -84,32 +83,3 @@ async def ordered_async(
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-
-
-class Chunks(Generic[T]):
-    """Items collected into lists of up to `most` that weigh up to `heaviest` together; a heavier one stands alone."""
-
-    def __init__(self, most: int, heaviest: int) -> None:
-        self.rest: list[T] = []
-        self._most, self._heaviest, self._total = most, heaviest, 0
-
-    def add(self, item: T, weight: int) -> list[T]:
-        """Take one more; what is full now, for the item does not go into it, or nothing."""
-        full: list[T] = []
-        if self.rest and (len(self.rest) == self._most or self._total + weight > self._heaviest):
-            full, self.rest, self._total = self.rest, [], 0
-        self.rest.append(item)
-        self._total += weight
-        return full
-
-
-def chunked(
-    items: Iterable[T], most: int, weigh: Callable[[T], int] = lambda _: 0, heaviest: int = 0
-) -> Iterator[list[T]]:
-    """`items` in `Chunks`."""
-    chunks: Chunks[T] = Chunks(most, heaviest)
-    for item in items:
-        if full := chunks.add(item, weigh(item)):
-            yield full
-    if chunks.rest:
-        yield chunks.rest

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vssl.images.decoding import ImageError, open_image
-from vssl_client.results.results import ModelInfo
+from vssl_client.results.model_info import ModelInfo
 
 PART_BYTES = 256
 """More than what a request holds for each image beside it."""

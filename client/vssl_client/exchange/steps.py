@@ -25,7 +25,8 @@ from vssl_client.errors import (
 )
 from vssl_client.exchange.servers import Servers
 from vssl_client.results.assembly import all_failed, joined, spread
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
 
 R = TypeVar("R")
 LOG = logging.getLogger("vssl.client")

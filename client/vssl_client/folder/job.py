@@ -15,15 +15,16 @@ import numpy as np
 
 from vssl.errors import VsslError
 from vssl.sources.source import Source, no_images
-from vssl_client.embedding.contract import MAX_BYTES, MAX_IMAGES, Embedder, explained
-from vssl_client.embedding.pipeline import chunked, ordered
+from vssl_client.embedding.batches import MAX_BYTES, MAX_IMAGES, chunked, explained
+from vssl_client.embedding.contract import Embedder
+from vssl_client.embedding.pipeline import ordered
 from vssl_client.errors import ModelChanged
-from vssl_client.folder.done_paths import DonePaths
-from vssl_client.folder.earlier import Earlier
-from vssl_client.folder.out_folder import check_folder, checked_parts, opened
+from vssl_client.folder.existing.done_paths import DonePaths
+from vssl_client.folder.existing.earlier import Earlier
+from vssl_client.folder.existing.out_folder import check_folder, checked_parts, opened
+from vssl_client.folder.part_writer import PartWriter
 from vssl_client.folder.reading import ImageFile, Reader
 from vssl_client.parts.formats import Format, FormatName, open_format
-from vssl_client.parts.part_writer import PartWriter
 from vssl_client.parts.rows import Origin, Rows, all_rows
 
 SHOWN_FAILURES = 10

@@ -25,11 +25,11 @@ from vssl.sources.folder import Folder
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
 from vssl.sources.source import Source
+from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.errors import ClientError
 from vssl_client.folder.job import embed_files
 from vssl_client.folder.reading import Reader
 from vssl_client.parts.rows import Rows
-from vssl_client.transports.in_process import LocalEmbedder
 
 TASK_CHUNKS = 4
 """Chunks of at most 64 images in one task: enough to make the hand-over cheap."""

@@ -1,1 +1,4 @@
-"""Files of embeddings: rows, and a module for each format. May import results."""
+"""Files of embeddings: rows, a module for each format, folders read back, a result as a file or a table.
+
+May import results and errors.
+"""

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from vssl.arrays import Float32s
 from vssl.files import atomic_write
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.parts.formats import PART
 from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
-from vssl_client.results.results import Floats
 
 SUFFIX = ".jsonl"
 VECTORS = b', "embedding": '
@@ -114,11 +114,11 @@ def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[dict[str, Any], bytes]]
         yield head, b"".join([VECTORS, embedding, b', "variance": ', variance, b"}\n"])
 
 
-def _number(values: Floats | None, row: int) -> float | None:
+def _number(values: Float32s | None, row: int) -> float | None:
     return None if values is None or np.isnan(values[row]) else float(str(values[row]))
 
 
-def _vector(values: Floats) -> bytes:
+def _vector(values: Float32s) -> bytes:
     # numpy writes a float32 with as many digits as it has; as Python's float it would have twice as many.
     return f"[{', '.join(values.astype(np.str_))}]".encode()
 

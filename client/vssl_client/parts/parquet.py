@@ -27,13 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vssl.arrays import Float32s, Mask
 from vssl.files import atomic_write
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
-from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings, read_embeddings
-from vssl_client.results.results import Flags, Floats, Mask
-
-__all__ = ["StoredEmbeddings", "iter_embeddings", "read_columns", "read_embeddings", "read_part", "schema"]
+from vssl_client.results.result import Flags
 
 SUFFIX = ".parquet"
 
@@ -135,14 +133,14 @@ def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def _vector_column(values: Floats, origin: Origin, failed: Mask) -> pa.Array:
+def _vector_column(values: Float32s, origin: Origin, failed: Mask) -> pa.Array:
     if values.shape[1] == 0:  # no image was embedded
         values = np.zeros((len(values), origin.dimension), np.float32)
     kind = schema(origin).field("embedding").type
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=kind, mask=pa.array(failed))
 
 
-def _optional_column(values: Floats | None, rows: int) -> pa.Array:
+def _optional_column(values: Float32s | None, rows: int) -> pa.Array:
     return pa.nulls(rows, pa.float32()) if values is None else pa.array(values, mask=np.isnan(values))
 
 
@@ -169,8 +167,8 @@ def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa:
     return None if missing else column.to_numpy(zero_copy_only=False)
 
 
-def _vectors(column: pa.ChunkedArray, dimension: int) -> Floats:
-    flat: Floats = column.combine_chunks().flatten().to_numpy()
+def _vectors(column: pa.ChunkedArray, dimension: int) -> Float32s:
+    flat: Float32s = column.combine_chunks().flatten().to_numpy()
     vectors = flat.reshape(-1, dimension)
     if len(vectors) == len(column):
         return vectors

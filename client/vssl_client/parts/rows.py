@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from vssl.arrays import Float32s
 from vssl.errors import VsslError
 from vssl_client.errors import ImageRejected
 from vssl_client.results.assembly import filled, joined
-from vssl_client.results.results import EmbeddingResult, Floats
+from vssl_client.results.result import EmbeddingResult
 
 ABOUT = ("model", "version", "id", "source")
 
@@ -101,7 +102,7 @@ def _as_rows(columns: Columns, origin: Origin) -> Rows:
     errors = [None if text is None else _rejected(text) for text in columns["error"]]
     good = np.array([error is None for error in errors], np.bool_)
 
-    def some(values: Floats | None) -> Floats | None:
+    def some(values: Float32s | None) -> Float32s | None:
         return None if values is None else values[good]
 
     flags = columns["flags"]
@@ -173,6 +174,6 @@ def _rejected(reason: str) -> ImageRejected:
     return ImageRejected(kind, message)
 
 
-def missing_vectors(values: Floats) -> Any:  # noqa: ANN401 — a mask, for numpy and for pyarrow
+def missing_vectors(values: Float32s) -> Any:  # noqa: ANN401 — a mask, for numpy and for pyarrow
     """Which rows of [N, D] hold no vector: bool [N]."""
     return np.isnan(values).all(axis=1)

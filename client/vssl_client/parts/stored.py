@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from vssl.arrays import Float32s
 from vssl.errors import UsageError, VsslError
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.parts.formats import Format, find_parts
 from vssl_client.parts.rows import COLUMNS, Columns, Origin
-from vssl_client.results.results import Flags, Floats
+from vssl_client.results.result import Flags
 
 NAMES = {"path": "paths", "label": "labels", "sha256": "hashes", "size": "sizes"}
 """Columns that have another name as attributes, since an attribute holds all of them."""
@@ -39,11 +40,11 @@ class StoredEmbeddings:
     """
 
     paths: list[str]
-    embedding: Floats
-    variance: Floats
-    uncertainty: Floats
-    percentile: Floats | None
-    confidence: Floats | None
+    embedding: Float32s
+    variance: Float32s
+    uncertainty: Float32s
+    percentile: Float32s | None
+    confidence: Float32s | None
     flags: Flags | None
     labels: list[str | None]
     hashes: list[str | None]

@@ -1,1 +1,4 @@
-"""Results: rows by number or name, put together, saved and shown. Imports core alone."""
+"""What embedding images gives: results, results put together, results in words.
+
+May import errors. One exception: `EmbeddingResult.save` and its sisters import `parts.saving` on use.
+"""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Float32s
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import ImageRejected, ModelChanged
-from vssl_client.results.results import EmbeddingResult, Flags, Floats
+from vssl_client.results.result import EmbeddingResult, Flags
 
 NOT_FINITE = "the model's answer for this image holds numbers that are not finite"
 
@@ -18,11 +19,11 @@ def filled(
     errors: Sequence[ImageRejected | None],
     model: str,
     version: str,
-    embedding: Floats,
-    variance: Floats,
-    uncertainty: Floats,
-    percentile: Floats | None = None,
-    confidence: Floats | None = None,
+    embedding: Float32s,
+    variance: Float32s,
+    uncertainty: Float32s,
+    percentile: Float32s | None = None,
+    confidence: Float32s | None = None,
     flags: Flags | None = None,
     bundle_id: str | None = None,
 ) -> EmbeddingResult:

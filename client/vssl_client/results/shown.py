@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vssl_client.results.results import EmbeddingResult, ImageEmbedding
+    from vssl_client.results.result import EmbeddingResult, ImageEmbedding
 
 MOST_ROWS = 10
 

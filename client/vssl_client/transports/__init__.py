@@ -1,1 +1,4 @@
-"""How requests travel: HTTP, gRPC, Triton, or an engine in this process. May import exchange and results."""
+"""How requests travel: HTTP, gRPC, Triton, or an engine in this process.
+
+May import embedding, exchange, inputs, options, results and errors.
+"""

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from vssl_client.exchange.steps import Batch
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports.triton import TritonTransport
 
 R = TypeVar("R")

@@ -13,12 +13,13 @@ import httpx2
 from vssl_client.errors import BadAnswer, ConnectionFailed, Overloaded, RequestRejected, ServerFailed
 from vssl_client.exchange import retry
 from vssl_client.exchange.steps import Batch, Pixels
-from vssl_client.exchange.tracing import REQUEST_ID, traced
-from vssl_client.exchange.under_way import UnderWay
 from vssl_client.options import USER_AGENT, Options
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports import wire
 from vssl_client.transports.network import Address, address, connected
+from vssl_client.transports.tracing import REQUEST_ID, traced
+from vssl_client.transports.under_way import UnderWay
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ from vssl_client.errors import (
     ServerFailed,
 )
 from vssl_client.exchange.steps import Batch, Pixels
-from vssl_client.exchange.tracing import REQUEST_ID, traced
 from vssl_client.inputs import decode_all
 from vssl_client.options import USER_AGENT, Options
 from vssl_client.results.assembly import all_failed, filled, spread
-from vssl_client.results.results import EmbeddingResult, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports.network import address, is_loopback
+from vssl_client.transports.tracing import REQUEST_ID, traced
 from vssl_client.transports.wire import BUNDLE
 
 GRPC_STATUS = {

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import BadAnswer, ImageRejected
 from vssl_client.results.assembly import all_failed, filled
-from vssl_client.results.results import EmbeddingResult, Flags, Floats, ModelInfo
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult, Flags
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"
@@ -152,12 +154,12 @@ def _bundle(answer: Row, key: str) -> str | None:
     return None if answer.get(key) is None else _text(answer[key])
 
 
-def _vectors(rows: list[Row], name: str) -> Floats:
+def _vectors(rows: list[Row], name: str) -> Float32s:
     flat = np.frombuffer(b"".join([base64.b64decode(row[name], validate=True) for row in rows]), "<f4")
     return flat.reshape(len(rows), -1)
 
 
-def _numbers(rows: list[Row], name: str) -> Floats | None:
+def _numbers(rows: list[Row], name: str) -> Float32s | None:
     values = [row.get(name) for row in rows]
     if all(value is None for value in values):
         return None

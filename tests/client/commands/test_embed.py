@@ -22,9 +22,9 @@ from tests.conftest import FASHION
 from vssl.bundle.reading import Bundle
 from vssl.sources.opening import open_source
 from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_embeddings
+from vssl_client.parts.stored import read_embeddings
 
-SMALL_PARTS = "from vssl_client.parts import part_writer; part_writer.PART_ROWS = 64"
+SMALL_PARTS = "from vssl_client.folder import part_writer; part_writer.PART_ROWS = 64"
 IMPATIENT = "from vssl_client.exchange import retry; retry.FIRST = 0.001"
 TRAIN = f"{FASHION}::train"
 
@@ -358,7 +358,8 @@ def terminal(handle: int) -> Iterator[bytes]:
 
 
 TELLING_PARTS = """
-from vssl_client.parts import parquet, part_writer
+from vssl_client.folder import part_writer
+from vssl_client.parts import parquet
 part_writer.PART_ROWS = 64
 write_part = parquet.write_part
 def tell(part, *rest):
@@ -406,7 +407,8 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, bundle: P
 
 KILLED_WHILE_WRITING = """
 import os, signal
-from vssl_client.parts import parquet, part_writer
+from vssl_client.folder import part_writer
+from vssl_client.parts import parquet
 part_writer.PART_ROWS = 64
 write_table, written = parquet.pq.write_table, []
 def write_half(content, sink, **options):

@@ -21,13 +21,13 @@ from vssl.sources.opening import open_source
 from vssl.uncertainty import fitting
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import apply_gallery_calibration, match
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
 from vssl_client.neighbours import look_up
 from vssl_client.neighbours.look_up import looked_up, open_gallery, read_labels, tie_break_of
-from vssl_client.parts import part_writer as parts
 from vssl_client.parts.formats import FormatName
 from vssl_client.parts.stored import read_embeddings
-from vssl_client.transports.in_process import LocalEmbedder
 
 JUDGED = ("p_correct", "interval", "action", "prediction_set", "alpha")
 

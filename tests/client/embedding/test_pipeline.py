@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssl_client.embedding.pipeline import chunked, ordered
-from vssl_client.folder.done_paths import DonePaths
+from vssl_client.embedding.batches import chunked
+from vssl_client.embedding.pipeline import ordered
+from vssl_client.folder.existing.done_paths import DonePaths
 
 
 @given(st.lists(st.integers(), max_size=60), st.integers(1, 8))

@@ -22,11 +22,12 @@ from vssl.images.names import decode_name
 from vssl.sources.opening import open_source
 from vssl_client import Client, ConnectionFailed, ModelChanged
 from vssl_client.embedding.contract import Embedder
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import Reporter, Summary, embed_source
-from vssl_client.parts import part_writer as parts
 from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_columns, read_embeddings
-from vssl_client.transports.in_process import LocalEmbedder
+from vssl_client.parts.parquet import read_columns
+from vssl_client.parts.stored import read_embeddings
 
 
 @pytest.fixture

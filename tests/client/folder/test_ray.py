@@ -13,10 +13,10 @@ from tests.paths import ROOT
 from vssl.bundle.reading import Bundle
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
+from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder.ray import carried, reader
 from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_embeddings
-from vssl_client.transports.in_process import LocalEmbedder
+from vssl_client.parts.stored import read_embeddings
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from tests.client.conftest import pictures
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError, VsslError
 from vssl.sources.opening import open_source
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
-from vssl_client.parts import part_writer as parts
 from vssl_client.parts.formats import FormatName, open_format, parts_of
 from vssl_client.parts.parquet import read_columns
-from vssl_client.transports.in_process import LocalEmbedder
 
 OTHERS: list[FormatName] = ["npz", "jsonl"]
 

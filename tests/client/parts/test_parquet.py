@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from vssl.errors import UsageError, VsslError
 from vssl_client.errors import ImageRejected
 from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_embeddings, schema, write_part
+from vssl_client.parts.parquet import schema, write_part
 from vssl_client.parts.rows import Origin, Rows
+from vssl_client.parts.stored import read_embeddings
 from vssl_client.results.assembly import all_failed, filled, joined
-from vssl_client.results.results import EmbeddingResult
+from vssl_client.results.result import EmbeddingResult
 
 ORIGIN = Origin("model", "3", "a" * 64, "photos", 4)
 FROZEN = """\

@@ -27,10 +27,11 @@ from vssl_client import (
     RequestRejected,
     ServerFailed,
 )
-from vssl_client.embedding.contract import Embedder, stream_images
+from vssl_client.embedding.contract import Embedder
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.embedding.stream import stream_images
 from vssl_client.parts.formats import open_format
 from vssl_client.results.assembly import filled
-from vssl_client.transports.in_process import LocalEmbedder
 
 
 @pytest.fixture(params=["http", "in process"])

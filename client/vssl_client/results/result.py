@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from vssl.images.decoding import Preprocessing
+from vssl.arrays import Float32s, Int64s, Mask
 from vssl_client.errors import ImageRejected
 from vssl_client.results import shown
 
@@ -16,31 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
 Flags = dict[str, Mask]
-Rows = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bool]
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
-
-    `preprocessing` is how an image becomes these pixels. `max_images`, `max_body_bytes` and `max_request_pixels` are
-    the most that the server takes in one request. None is what it does not tell.
-    """
-
-    name: str
-    version: str
-    id: str
-    dimension: int
-    size: int
-    preprocessing: Preprocessing | None = None
-    # Servers of one model may differ in these.
-    max_images: int | None = field(default=None, compare=False)
-    max_body_bytes: int | None = field(default=None, compare=False)
-    max_request_pixels: int | None = field(default=None, compare=False)
+Selection = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[bool]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,8 +38,8 @@ class ImageEmbedding:
 
     index: int
     name: str | None
-    embedding: Floats
-    variance: Floats
+    embedding: Float32s
+    variance: Float32s
     uncertainty: float
     percentile: float | None
     confidence: float | None
@@ -102,15 +79,15 @@ class EmbeddingResult:
         bundle_id: the id of its bundle; None where the server does not tell.
     """
 
-    embedding: Floats
-    variance: Floats
-    uncertainty: Floats
-    percentile: Floats | None
-    confidence: Floats | None
+    embedding: Float32s
+    variance: Float32s
+    uncertainty: Float32s
+    percentile: Float32s | None
+    confidence: Float32s | None
     flags: Flags | None
     errors: list[ImageRejected | None]
     names: list[str | None]
-    index: Indices
+    index: Int64s
     model: str
     version: str
     bundle_id: str | None = None
@@ -125,9 +102,9 @@ class EmbeddingResult:
     def __getitem__(self, rows: int | np.integer[Any]) -> ImageEmbedding: ...
 
     @overload
-    def __getitem__(self, rows: Rows) -> "EmbeddingResult": ...
+    def __getitem__(self, rows: Selection) -> "EmbeddingResult": ...
 
-    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> "ImageEmbedding | EmbeddingResult":
+    def __getitem__(self, rows: int | np.integer[Any] | Selection) -> "ImageEmbedding | EmbeddingResult":
         chosen = np.arange(len(self))[rows]
         if chosen.ndim == 0:
             return self._row(int(chosen))
@@ -165,7 +142,7 @@ class EmbeddingResult:
         Raises:
             UsageError: pyarrow is not installed.
         """
-        from vssl_client.results.saving import to_arrow
+        from vssl_client.parts.saving import to_arrow
 
         return to_arrow(self)
 
@@ -175,7 +152,7 @@ class EmbeddingResult:
         Raises:
             UsageError: pandas is not installed.
         """
-        from vssl_client.results.saving import to_pandas
+        from vssl_client.parts.saving import to_pandas
 
         return to_pandas(self)
 
@@ -189,7 +166,7 @@ class EmbeddingResult:
             UsageError: the name ends in none of these, or what the format needs is not installed.
             OSError: it can't be written.
         """
-        from vssl_client.results.saving import save
+        from vssl_client.parts.saving import save
 
         save(self, file)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from vssl_client.results.results import EmbeddingResult
+    from vssl_client.results.result import EmbeddingResult
 
 
 def save(result: "EmbeddingResult", file: str | os.PathLike[str]) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vssl.sources.source import Source
+from vssl_client.folder.existing.same_source import Comparison, Difference
 from vssl_client.folder.reading import Reader
-from vssl_client.folder.same_source import Comparison, Difference
 from vssl_client.parts.formats import Format
 from vssl_client.parts.rows import Columns
 

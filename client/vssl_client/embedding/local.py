@@ -1,0 +1,95 @@
+"""The engine that the server runs, in this process, with nothing in between."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vssl.bundle.manifest import Precision
+from vssl.bundle.reading import Bundle
+from vssl.engine import Embeddings, Engine
+from vssl.errors import UsageError
+from vssl.images.decoding import DEFAULT_LIMITS
+from vssl.memory import cores
+from vssl.uncertainty.calibrated import apply_calibration
+from vssl_client.errors import ImageRejected
+from vssl_client.inputs import decode_all
+from vssl_client.results.assembly import all_failed, filled
+from vssl_client.results.model_info import ModelInfo
+from vssl_client.results.result import EmbeddingResult
+
+
+class LocalEmbedder:
+    """An `Embedder` over a bundle, on all cores: each caller's thread decodes, one more thread runs the engine.
+
+    Args:
+        bundle: a verified bundle.
+        threads: threads inside one call of the engine; 0 leaves the choice to ONNX Runtime.
+        precision: which of the bundle's models to run.
+        max_bytes: encoded bytes of the largest image that is decoded.
+
+    Raises:
+        UsageError: onnxruntime is not installed, or the bundle has no such precision.
+        BundleError: the model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 0,
+        precision: Precision = "fp32",
+        max_bytes: int = DEFAULT_LIMITS.max_bytes,
+    ) -> None:
+        self.in_flight = cores() + 1
+        self._manifest, self._max_bytes = bundle.manifest, max_bytes
+        try:
+            self._engine = Engine(bundle, threads, precision)
+        except ModuleNotFoundError as error:
+            raise UsageError(f"to embed in this process needs {error.name}: pip install 'vssl[server]'") from error
+        # Not the caller's thread: that may be a daemon, and the process must not end while ONNX Runtime runs in one.
+        self._engine_thread = ThreadPoolExecutor(1)
+
+    def model(self) -> ModelInfo:
+        """What the manifest says."""
+        manifest, engine = self._manifest, self._engine
+        return ModelInfo(
+            manifest.name, manifest.version, manifest.id, engine.dimension, engine.size, manifest.preprocessing
+        )
+
+    def max_image_bytes(self) -> int:
+        """As it was made for."""
+        return self._max_bytes
+
+    def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
+        """Decode here, then wait for the engine."""
+        return self._embed(*decode_all(images, self._manifest.preprocessing, self._max_bytes))
+
+    def embed_pixels(self, pixels: npt.NDArray[np.uint8]) -> EmbeddingResult:
+        """Embed images as the model takes them, uint8 [N, S, S, 3]."""
+        return self._embed(pixels, [None] * len(pixels))
+
+    def _embed(self, pixels: npt.NDArray[np.uint8], errors: list[ImageRejected | None]) -> EmbeddingResult:
+        name, version, bundle = self._manifest.name, self._manifest.version, self._manifest.id
+        if not len(pixels):
+            return all_failed(errors, name, version, self._engine.dimension, bundle)
+        answer: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
+        numbers = (answer.embedding, answer.variance, answer.uncertainty)
+        if self._manifest.calibration is None:
+            return filled(errors, name, version, *numbers, bundle_id=bundle)
+        found = apply_calibration(self._manifest.calibration, answer)
+        return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags, bundle)
+
+    def close(self) -> None:
+        """End the engine's thread; what waits for it is dropped."""
+        self._engine_thread.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,25 @@
+"""Which model answers."""
+
+from dataclasses import dataclass, field
+
+from vssl.images.decoding import Preprocessing
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
+
+    `preprocessing` is how an image becomes these pixels. `max_images`, `max_body_bytes` and `max_request_pixels` are
+    the most that the server takes in one request. None is what it does not tell.
+    """
+
+    name: str
+    version: str
+    id: str
+    dimension: int
+    size: int
+    preprocessing: Preprocessing | None = None
+    # Servers of one model may differ in these.
+    max_images: int | None = field(default=None, compare=False)
+    max_body_bytes: int | None = field(default=None, compare=False)
+    max_request_pixels: int | None = field(default=None, compare=False)
