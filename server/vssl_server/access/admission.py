@@ -24,9 +24,12 @@ class AdmissionMiddleware:
         with self.pending.request() as held:
             scope[HELD] = held
             announced = Headers(scope=scope).get("content-length", "")
-            # What is announced over the limit of a body is refused by its route, which reads none of it.
-            if announced.isdecimal() and int(announced) <= self.max_body_bytes:
-                held.reach(int(announced))
+            if announced.isdecimal():  # which the body then can't exceed
+                # What is announced over the limit of a body is refused by its route, which reads none of it.
+                if int(announced) <= self.max_body_bytes:
+                    held.reach(int(announced))
+                await self.app(scope, receive, send)
+                return
             come = 0
 
             async def counting() -> Message:
