@@ -2,8 +2,8 @@
 
 import os
 
-# What our dependencies would send to their makers without being asked. Set here, because each must find its variable
-# before it is imported, and everything of ours imports this first. Whoever wants to send sets the variable themselves.
+# Turns off what our dependencies send to their makers by default. Set here because each reads its variable when it is
+# imported, and every module of ours imports this one first. To send all the same, set the variable yourself.
 for _name, _value in {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's wheels for Linux
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -1,4 +1,4 @@
-"""The one cache folder of this user: nobody else may write to it, since some of what is kept there is code."""
+"""The cache folder of this user. Nobody else may write to it, because some files in it are code."""
 
 import os
 import stat
@@ -9,17 +9,17 @@ import platformdirs
 
 
 class CacheUnavailableError(OSError):
-    """There is no cache folder that is ours alone. The message says why; the work goes on without one."""
+    """There is no private cache folder. The message says why; the work goes on without one."""
 
 
 def cache_folder(*names: str) -> Path:
     """The private folder `names` under the user's cache folder (`$XDG_CACHE_HOME/vssl`, `~/.cache/vssl`), made if
     missing.
 
-    Every folder from `vssl` down belongs to this user and can be written by nobody else, and none is a link.
+    Every folder from `vssl` down belongs to this user, is writable by nobody else, and is no link.
 
     Raises:
-        CacheUnavailableError: it can't be made, or somebody else owns it or may write to it.
+        CacheUnavailableError: it can't be made, somebody else owns it, or others may write to it.
     """
     try:
         folder = Path(platformdirs.user_cache_dir("vssl", appauthor=False)).absolute()

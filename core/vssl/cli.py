@@ -1,4 +1,4 @@
-"""The `vssl` command: finds the subcommands of the installed parts and turns their errors into exit statuses.
+"""The `vssl` command: finds the subcommands of the installed parts, and turns their errors into exit statuses.
 
 Each subcommand is an entry point of the group `vssl.commands`. Its module imports typer and the standard library
 at the top and everything else inside the function, so that `vssl --help` stays fast and works in a base install.
@@ -40,14 +40,14 @@ def reader_is_gone() -> bool:
         return False
     poll = select.poll()
     try:
-        poll.register(sys.stdout.fileno(), 0)  # errors are told in any case
+        poll.register(sys.stdout.fileno(), 0)  # poll reports errors without being asked to
         return any(event & select.POLLERR for _, event in poll.poll(0))
     except (OSError, ValueError):  # closed
         return True
 
 
 def end_quietly() -> typer.Exit:
-    """The exit of a command whose reader has seen enough; what is still in the buffer goes nowhere."""
+    """The exit of a command whose reader has left; the rest of the buffer is dropped."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     return typer.Exit(0)
@@ -61,7 +61,7 @@ def guarded(command: Callable[..., None], entry: EntryPoint) -> Callable[..., No
         try:
             command(*args, **kwargs)
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, and not when Python ends, where a broken pipe is a traceback
+                sys.stdout.flush()  # here: when Python ends, a broken pipe would be a traceback
         except VsslError as error:
             raise fail(str(error), error.exit_status) from None
         except ModuleNotFoundError as error:
@@ -104,10 +104,10 @@ def build_app() -> typer.Typer:
 
 
 def read_names_as_utf8() -> None:
-    """Start again in Python's UTF-8 mode where file names would be read in another encoding.
+    """Restart in Python's UTF-8 mode where file names would be read in another encoding.
 
-    Names are bytes, UTF-8 nearly everywhere; read as ISO-8859-1, `path` in the results would name no file. What is
-    printed stays in the terminal's own encoding.
+    Names are bytes, nearly everywhere UTF-8. Read as ISO-8859-1, `path` in the results would name no file. Output stays
+    in the terminal's own encoding.
     """
     if sys.getfilesystemencoding() == "utf-8" or sys.platform == "win32":
         return
@@ -121,7 +121,7 @@ def main() -> None:
     """Entry point of the `vssl` script."""
     read_names_as_utf8()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show a character gets its escape: a name must not end a job. Closed, it is None.
+        # A terminal that can't show a character gets its escape: a name must not end a job. A closed stream is None.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     build_app()()

@@ -1,6 +1,6 @@
 """The one place that opens ONNX Runtime: pixels in, embeddings with their variance out.
 
-The server, in-process embedding, verification and evaluation all call `Engine`, so they answer alike.
+The server, in-process embedding, verification and evaluation all call `Engine`, so their results agree.
 """
 
 import contextlib
@@ -21,18 +21,19 @@ from vssl.errors import BundleError, UsageError, VsslError
 
 OUTPUTS = ("embedding", "variance", "uncertainty")
 FEATURES = "features"
-"""The further output of a bundle that was exported with its backbone's features."""
+"""The fourth output, of bundles that were exported with their backbone's features."""
 MAX_BATCH = 128
-"""Most images of one call of ONNX Runtime: a TensorRT engine has a largest batch."""
+"""Images in one call of ONNX Runtime, at most: a TensorRT engine has a largest batch."""
 MAX_BATCH_PIXELS = 2**22
-"""Most pixels of one call of a network: what it keeps of them on the way takes a hundred times their bytes."""
+"""Pixels in one call of a network, at most: its activations take a hundred times their bytes."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The answer for N images, float32: `embedding` [N, D] of unit length, `variance` [N, D] on the same scale,
-    `uncertainty` [N], higher is worse.
+    """The model's outputs for N images, float32.
+
+    `embedding` [N, D] of unit length, `variance` [N, D] on the same scale, `uncertainty` [N], higher is worse.
     """
 
     embedding: Float32s
@@ -47,7 +48,7 @@ class Embeddings:
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
-    """Join answers in order; at least one part."""
+    """Join parts in order; at least one."""
     return Embeddings(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
 
 
@@ -57,7 +58,7 @@ def batch_images(size: int) -> int:
 
 
 def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
-    """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], as many at a time as memory allows."""
+    """Embed N ≥ 1 images, uint8 [N, S, S, 3], in batches that fit into memory."""
     each = batch_images(pixels.shape[1])
     return concatenate([embed(pixels[start : start + each]) for start in range(0, len(pixels), each)])
 
@@ -80,14 +81,14 @@ class Engine:
         models = bundle.manifest.models
         if precision not in models:
             raise UsageError(f"{bundle.location}: no model in {precision}; there are {', '.join(models)}")
-        import onnxruntime
+        import onnxruntime  # an optional extra
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # A model may name files that hold its weights. A bundle's never does, and none are to be found in our place.
+        # A model may name further files for its weights. A bundle's never does, so let it find none.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-        # Waiting threads would spin on the cores that decode the next batch.
+        # Waiting threads would otherwise spin on the cores that decode the next batch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = set(onnxruntime.get_available_providers())
         model = models[precision]
@@ -106,7 +107,7 @@ class Engine:
 
     @property
     def providers(self) -> list[str]:
-        """What the session really runs on: ONNX Runtime falls back to the CPU without an error."""
+        """The providers in use, not those asked for: ONNX Runtime falls back to the CPU without an error."""
         return list(self._session.get_providers())
 
     def __call__(self, images: Pixels) -> Embeddings:
@@ -158,7 +159,7 @@ class Engine:
 
     def _check_signature(self, bundle: Bundle) -> None:
         def described(values: list[Any]) -> str:
-            # The first dimension is the batch, whatever its name; a number there would fix its size.
+            # The first dimension is the batch: any name will do, but a number would fix its size.
             shapes = [["N" if isinstance(n, str) else n for n in v.shape[:1]] + v.shape[1:] for v in values]
             return ", ".join(f"{value.name} {value.type} {shape}" for value, shape in zip(values, shapes, strict=True))
 
@@ -179,16 +180,16 @@ class Engine:
 
 
 def run(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # noqa: ANN401
-    """Outputs of ONNX Runtime's session for at least one image."""
+    """Outputs of ONNX Runtime's session for N ≥ 1 images."""
     values: list[Any] = session.run(outputs, {"image": images})
     return values
 
 
 def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # noqa: ANN401
-    """The same on a GPU: copied there and back once, in batches of a few sizes.
+    """`run` on a GPU: one copy there and back, in batches of a few sizes.
 
-    For each new size CUDA searches for algorithms and TensorRT chooses its kernels anew. So batches are filled up with
-    black images to the next power of two, which the server's warm-up has seen.
+    For each new size CUDA searches for algorithms again, and TensorRT for kernels. So black images fill each batch up
+    to the next power of two, which the server's warm-up has run.
     """
     batch = np.zeros((bucket(len(images)), *images.shape[1:]), np.uint8)
     batch[: len(images)] = images
@@ -201,7 +202,7 @@ def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]
 
 
 def bucket(images: int) -> int:
-    """The least power of two that is not under a number of images; `MAX_BATCH` is one."""
+    """The least power of two that is at least a number of images; `MAX_BATCH` is one."""
     return 1 << (images - 1).bit_length()
 
 
@@ -218,7 +219,7 @@ def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dic
         f"trt_profile_{which}_shapes": f"image:{batch}x{size}x{size}x3"
         for which, batch in (("min", 1), ("opt", MAX_BATCH // 4), ("max", MAX_BATCH))
     }
-    if precision == "fp16":  # without it TensorRT computes the same file in float32
+    if precision == "fp16":  # otherwise TensorRT computes the same file in float32
         options["trt_fp16_enable"] = "1"
     weights = bundle.manifest.files[bundle.manifest.models[precision].path].sha256[:32]
     try:
@@ -232,7 +233,11 @@ def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dic
 
 
 def refuse_both_runtimes() -> None:
-    """The two wheels overwrite each other's files, and pip does not notice: which one runs is then chance."""
+    """Refuse two wheels that overwrite each other's files. Pip does not notice, and which one runs is chance.
+
+    Raises:
+        UsageError: both are installed.
+    """
     with contextlib.suppress(PackageNotFoundError):
         distribution("onnxruntime"), distribution("onnxruntime-gpu")
         raise UsageError(

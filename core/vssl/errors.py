@@ -9,7 +9,7 @@ class VsslError(Exception):
     exit_status = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would call the class with `args` alone, which fails where `__init__` wants more.
+        # By default Python calls the class with `args` alone, which fails where `__init__` takes more.
         return _restored, (type(self), self.args), self.__dict__
 
 

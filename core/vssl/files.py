@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there."""
+"""Writes files and folders whole or not at all, and locks folders."""
 
 import os
 import secrets
@@ -16,14 +16,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that appears at `path` whole, or not at all.
 
     1. Write to a temporary file in the same folder (a rename does not cross file systems). Its name starts with a
-       dot, so that readers of a folder pass it over if we are killed here.
+       dot: if we are killed here, readers of the folder pass it over.
     2. Flush and fsync: without it a power cut can leave a renamed but empty file.
     3. `os.replace`, which is atomic on POSIX and Windows.
-    On any failure, a full disk included, the temporary file is removed and what was at `path` stays.
+    On any failure, a full disk included, the temporary file is removed and the old file at `path` stays.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        # Opened by hand rather than by `tempfile`, which would make it private whatever the umask says.
+        # Not by `tempfile`, which makes files private whatever the umask says.
         with draft.open("xb") as file:
             yield file
             file.flush()
@@ -35,9 +35,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files, named by relative paths, over the one that is there, whole or not at all."""
+    """Replace a folder by these files, named by relative paths, whole or not at all."""
     # Built beside its place and renamed into it, so that a reader never meets half a folder. Between the two renames
-    # there is none for a moment; killed there, the old and the new one both lie in the hidden folder beside it.
+    # the folder is missing for a moment. If we are killed there, both versions lie in the hidden folder beside it.
     with tempfile.TemporaryDirectory(dir=location.parent, prefix=f".{location.name}.") as draft:
         new, old = Path(draft, "new"), Path(draft, "old")
         for name, data in contents.items():
@@ -57,12 +57,12 @@ def write_directory(location: Path, contents: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder/_lock`. The system lets go of it when the process ends, however it ends; the empty file stays.
+    """Hold `folder/_lock`. The system releases it when the process ends, however it ends; the empty file stays.
 
     Raises:
         UsageError: another process holds it, or the file system has no locks.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, Timeout  # only jobs that write take the time to import it
 
     lock = FileLock(folder / "_lock", timeout=0)
     try:

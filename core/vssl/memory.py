@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of work in so many microseconds: what a container may use of the cores that it sees."""
+"""Holds two numbers: the microseconds of work that a container may do in each period, and the period's microseconds."""
 
 
 def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it, or its container, is bound to some."""
+    """Cores that this process may use: fewer than the machine has if the process or its container is limited."""
     count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     try:
         work, period = CPU_LIMIT.read_text().split()

@@ -1,7 +1,7 @@
 """Encoded image → uint8 pixels: the only implementation, for training, serving, the client and Triton alike.
 
-This is one file, long as it is, that needs numpy and pillow alone and imports nothing of ours: it is copied beside
-Triton models.
+This module is over 300 lines for a reason: it is copied beside Triton models. So it stays one file, needs numpy and
+pillow alone, and imports nothing of ours.
 
 Order: guards on bytes, format, frames and pixels (before any pixel is decoded) → decode → EXIF rotation → RGB →
 one antialiased resize of the centred square → uint8. ICC profiles are not applied.
@@ -24,26 +24,26 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""What is decoded. An explicit list: pillow would also hand EPS files to an external interpreter."""
+"""Formats that are decoded. The list is explicit because pillow would hand EPS files to an external interpreter."""
 
 SLOW_BYTES = 4 * 2**20
-"""The most of what pillow decodes in Python, about 1 MB/s: run-length BMP, PGM and PPM as text or of unusual depth."""
+"""Limit for what pillow decodes in Python at about 1 MB/s: run-length BMP, PGM and PPM as text or of unusual depth."""
 
 MAX_SCANS = 16
-"""Times that a progressive JPEG of `Limits.max_pixels` may be gone over: ten are usual, a hundred bytes may be one."""
+"""Scans of a progressive JPEG of `Limits.max_pixels`, at most: ten are usual, and a hundred bytes can make one."""
 
 MAX_STRIPS = 2**16
-"""Strips or tiles of a TIFF: pillow makes objects of 300 bytes of each, and lets no other thread run meanwhile."""
+"""Strips or tiles of a TIFF, at most: pillow makes an object of 300 bytes of each and blocks all other threads."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_SCAN = 0xDA
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""JPEG's markers of a frame, which names the components; those left out are tables."""
+"""JPEG's markers of a frame, which names the components. The markers left out are tables."""
 JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
 FILLS = (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
-"""Patterns that may stand in place of a JPEG's end: where pixels are still missing, they do not all give the same."""
+"""Patterns to try in place of a JPEG's end: if pixels are missing, not all of them give the same picture."""
 SIGNATURES = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(PNG_SIGNATURE),
@@ -52,21 +52,21 @@ SIGNATURES = {
     "TIFF": re.compile(b"|".join(map(re.escape, TiffImagePlugin.PREFIXES))),
     "AVIF": re.compile(rb"....ftypavi[fs]", re.DOTALL),
 }
-"""What is surely meant to be of a format. BMP and PPM begin with two letters, as many a text does."""
+"""Unmistakable signatures. BMP and PPM are left out: they begin with two letters, as a text may."""
 
 MAX_SEGMENTS = 4096
-"""Segments, and bytes between them, before a JPEG's first scan; 32 MB of metadata are 500 segments."""
+"""Segments, and bytes between them, before a JPEG's first scan, at most; 32 MB of metadata are 500 segments."""
 MAX_CHUNKS = 2**16
-"""Chunks of a PNG; libpng writes one for each 8 kB."""
+"""Chunks of a PNG, at most; libpng writes one for each 8 kB."""
 MAX_METADATA = 2**16
-"""Bytes of a text that may say which side of a picture is up, where pillow has given it up at first."""
+"""Bytes of a text, at most, that is searched for the orientation after pillow refused the picture at first."""
 MAX_PAGES = 32
-"""Directories of a TIFF: a page with its overviews and masks has about ten."""
+"""Directories of a TIFF, at most: a page with its overviews and masks has about ten."""
 MAX_NUMBERS = 16
 TIFF_PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
 TIFF_UNPREDICTED = frozenset({1, 2, 3, 4, 6, 7, 32771, 32773})
-"""Compressions of a TIFF that are read: LZW, deflate, LZMA and Zstandard, which may have a predictor; and plain, CCITT,
-JPEG and PackBits.
+"""Compressions of a TIFF that are read. With a predictor or without: LZW, deflate, LZMA, Zstandard. Without: plain,
+CCITT, JPEG, PackBits.
 """
 TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of whole numbers without a sign."""
@@ -80,7 +80,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientation → what sets the picture upright."""
+"""EXIF's orientation → the turn that sets the picture upright."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -102,7 +102,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding: encoded size in bytes, and width × height in pixels."""
+    """Larger images are refused before decoding: encoded size in bytes, and width × height in pixels."""
 
     max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
@@ -147,10 +147,10 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_L
 
 
 def open_guarded(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
-    """Read the header and refuse by it what is not one still image within the limits; no pixel is decoded.
+    """Read the header, and refuse anything but one still image within the limits. No pixel is decoded.
 
     Raises:
-        ImageError: what the header or the size says against it.
+        ImageError: the header or the size is reason to refuse.
     """
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
@@ -180,22 +180,22 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
 
 
 def load_rgb(image: Image.Image) -> Image.Image:
-    """Decode an image that pillow has opened: upright, in RGB. What spoils its metadata alone does not spoil it.
+    """Decode an image that pillow has opened: upright, in RGB. Damaged metadata alone does no harm.
 
     The image itself is only loaded, not changed.
 
     Raises:
         ImageError: the data behind the header are damaged, or can't be turned into colours.
     """
-    file = image.fp if isinstance(image, ImageFile.ImageFile) else None  # pillow lets it go when it has loaded
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None  # pillow drops it after loading
     try:
         with quiet:
             try:
                 image.load()
             except Exception:
-                if not isinstance(file, io.BytesIO) or (mended := mend(image, file.getvalue())) is None:
+                if not isinstance(file, io.BytesIO) or (repaired := repair(image, file.getvalue())) is None:
                     raise
-                image = mended
+                image = repaired
             return upright(to_rgb(image), image)
     except ImageError:
         raise
@@ -225,7 +225,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def unreadable(data: bytes) -> ImageError:
-    """Why pillow knows nothing of these data: by the signature that a format begins with."""
+    """The reason why pillow can't identify the data, by the signature of their format."""
     if data[:4] in TiffImagePlugin.PREFIXES:
         layout = next(directories(data), Directory())
         if layout.get(TiffImagePlugin.IMAGEWIDTH) and layout.get(TiffImagePlugin.IMAGELENGTH):
@@ -237,8 +237,8 @@ def unreadable(data: bytes) -> ImageError:
 
 
 class _Quiet(threading.local):
-    """Shows none of pillow's warnings in this thread: they name its own files, not the image, and what they tell of is
-    metadata. `warnings.catch_warnings` would change the filters under the other threads.
+    """Hides pillow's warnings in this thread: they name pillow's own files, not the image, and concern metadata alone.
+    `warnings.catch_warnings` would change the filters of all other threads.
     """
 
     depth = 0
@@ -269,13 +269,13 @@ def _show_warning(
 warnings.showwarning = _show_warning
 
 
-# Metadata, and what else spoils no pixel ----------------------------------------------------------------------------
+# Damage that changes no pixel ---------------------------------------------------------------------------------------
 
 
 def without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG without what its pixels do not depend on; anything else as it is.
+    """A PNG or JPEG without the parts that no pixel depends on; anything else unchanged.
 
-    Pillow unpacks comments and colour profiles and gives the whole picture up for a broken one.
+    Pillow unpacks comments and colour profiles, and refuses the whole picture if one is broken.
 
     Raises:
         ImageError: it is an animation.
@@ -290,7 +290,7 @@ def without_metadata(data: bytes) -> bytes:
     parts, end = [data[:2]], 2
     for marker, start, end in jpeg_segments(data):
         body = data[start + 4 : end]
-        least = {0xE0: 14, 0xE1: 0, 0xEE: 12}.get(marker)  # JFIF, EXIF and XMP, Adobe's: libjpeg ignores shorter ones
+        least = {0xE0: 14, 0xE1: 0, 0xEE: 12}.get(marker)  # JFIF, EXIF and XMP, Adobe: libjpeg ignores shorter ones
         if marker == 0xFE or (marker in range(0xE0, 0xF0) and (least is None or len(body) < least)):
             continue
         parts.append(data[start:end])
@@ -298,10 +298,10 @@ def without_metadata(data: bytes) -> bytes:
 
 
 def matters(data: bytes, start: int) -> bool:
-    """Whether a PNG's pixels, or which side is up, depend on a chunk. One that only might and is broken does not count.
+    """Whether a PNG's pixels or orientation depend on a chunk. A broken optional chunk does not count.
 
     Raises:
-        ImageError: it says that the PNG is an animation.
+        ImageError: the chunk makes the PNG an animation.
     """
     length, kind = struct.unpack_from(">I4s", data, start)
     if not kind[0] & 0x20 or kind == b"tRNS":  # critical ones begin with a capital letter
@@ -315,8 +315,8 @@ def matters(data: bytes, start: int) -> bool:
     return kind == b"eXIf" or xmp
 
 
-def mend(image: Image.Image, data: bytes) -> Image.Image | None:
-    """The image decoded although pillow gave it up, where that changes no pixel: else None."""
+def repair(image: Image.Image, data: bytes) -> Image.Image | None:
+    """The image decoded although pillow refused it, if the damage changes no pixel; else None."""
     if image.format == "PNG":
         plain = without_metadata(data)
         if plain == data:
@@ -326,8 +326,9 @@ def mend(image: Image.Image, data: bytes) -> Image.Image | None:
         return again
     if image.format not in ("JPEG", "MPO") or not all_scans(data):
         return None
-    # Only the mark of the end may be missing. If so, no bit of what comes in its place is looked at. That is more than
-    # a block of pixels takes, for one that is not complete is left out; and between such runs are the next restarts.
+    # Only the end marker may be missing. Then the decoder uses no bit of what we put in its place, and all fills give
+    # one picture. A run is longer than a block of pixels, because an incomplete block is left out. The next restarts
+    # come between the runs.
     body = data.removesuffix(b"\xff")
     _, last = max((body.rfind(bytes([0xFF, 0xD0 + k])), k) for k in range(8))
     drawn = set[bytes]()
@@ -335,7 +336,7 @@ def mend(image: Image.Image, data: bytes) -> Image.Image | None:
         runs = [(fill * 4096)[:4096] + bytes([0xFF, 0xD0 + (last + k) % 8]) for k in range(1, 9)]
         again = open_image(b"".join([body, *runs, b"\xff\xd9"]))
         again.load()
-        drawn.add(hashlib.sha256(again.tobytes()).digest())  # not the pixels: a large image would be held six times
+        drawn.add(hashlib.sha256(again.tobytes()).digest())  # hashes, not pixels: a large image would be held six times
         if len(drawn) > 1:
             return None
     return again
@@ -361,7 +362,7 @@ def all_scans(data: bytes) -> bool:
 
 
 def check_segments(data: bytes) -> None:
-    """Refuse a JPEG or PNG of too many segments or chunks: pillow goes over each in Python."""
+    """Refuse a JPEG or PNG of too many segments or chunks: pillow parses each in Python."""
     if data[:2] == JPEG_SIGNATURE and sum(1 for _ in jpeg_segments(data)) == MAX_SEGMENTS:
         raise ImageError("damaged", f"the JPEG's header has over {MAX_SEGMENTS:,} segments and fill bytes")
     if data[:8] == PNG_SIGNATURE and len(data) > 12 * MAX_CHUNKS and sum(1 for _ in png_chunks(data)) == MAX_CHUNKS:
@@ -369,7 +370,7 @@ def check_segments(data: bytes) -> None:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each of a PNG's chunks, but not of one that ends too early; at most `MAX_CHUNKS`."""
+    """Start and end of each complete chunk of a PNG, at most `MAX_CHUNKS`."""
     place = len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
         if place + 12 > len(data):
@@ -406,7 +407,7 @@ def decodes_in_python(image: Image.Image) -> bool:
 
 
 def count_scans(image: Image.Image, data: bytes) -> int:
-    """How often the pixels are gone over: each scan of a progressive JPEG draws all of them."""
+    """How often the pixels are drawn: once by each scan of a progressive JPEG."""
     return max(1, data.count(b"\xff\xda")) if "progressive" in image.info else 1
 
 
@@ -414,15 +415,15 @@ def count_scans(image: Image.Image, data: bytes) -> int:
 
 
 class Directory(dict[int, tuple[int, ...]]):
-    """A page of a TIFF: tag → its numbers, of tags that hold up to `MAX_NUMBERS` whole ones."""
+    """A page of a TIFF: tag → its numbers, for tags of up to `MAX_NUMBERS` whole numbers."""
 
 
 def choose_page(data: bytes, limits: Limits) -> int:
-    """Number of the page that a TIFF is about: the only one that is no thumbnail, overview or mask of another.
+    """Number of the one page of a TIFF that is no thumbnail, overview or mask of another.
 
     Raises:
         ImageError: it has several; or a page up to it has too many strips or tiles, tiles that are too large, or
-            samples that pillow would get wrong. What can't be read here pillow can't read either.
+            samples that pillow would get wrong. Pillow can't read what this function can't read.
     """
     pages = []
     for number, page in enumerate(directories(data)):
@@ -438,12 +439,13 @@ def choose_page(data: bytes, limits: Limits) -> int:
 
 
 def is_read_right(page: Directory) -> bool:
-    """Whether pillow and libtiff read a page right, or say that they can't: a sweep against other writers found them
-    take signed numbers for unsigned ones, mix up planes, and pass over a predictor.
+    """Whether pillow and libtiff read a page right, or fail with an error.
+
+    In a sweep against other writers they took signed numbers for unsigned, mixed up planes, and ignored a predictor.
     """
     compression = page.get(TiffImagePlugin.COMPRESSION, (1,))[0]
     photometric = page.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, (0,))[0]
-    if any(number not in (1, 4) for number in page.get(TiffImagePlugin.SAMPLEFORMAT, (1,))):  # 4: not said
+    if any(number not in (1, 4) for number in page.get(TiffImagePlugin.SAMPLEFORMAT, (1,))):  # 4: undefined
         return False
     grey_and_more = photometric in (0, 1) and page.get(TiffImagePlugin.SAMPLESPERPIXEL, (1,))[0] > 1
     if page.get(TiffImagePlugin.PLANAR_CONFIGURATION) == (2,) and (photometric == 6 or grey_and_more):
@@ -453,10 +455,10 @@ def is_read_right(page: Directory) -> bool:
 
 
 def directories(data: bytes) -> Iterator[Directory]:
-    """The pages of a TIFF as far as they can be read; the count of its strips or tiles in place of where they are.
+    """The pages of a TIFF as far as they can be read. The offsets of strips or tiles are replaced by their count.
 
     Raises:
-        ImageError: the size of a tile is given in a way that pillow may read differently.
+        ImageError: the size of a tile is encoded in a way that pillow may read differently.
     """
     order, large = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
     offset = order + ("Q" if large else "I")
@@ -490,7 +492,7 @@ def directories(data: bytes) -> Iterator[Directory]:
 
 
 def check_tiles(page: Directory, limits: Limits) -> None:
-    """Refuse too many strips or tiles, or tiles that are too large: one is decoded whole, however little is seen."""
+    """Refuse too many strips or tiles, or too large tiles: each is decoded whole, even if little of it shows."""
     for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
         if page.get(tag, (0,))[0] > MAX_STRIPS:
             message = f"the TIFF has {page[tag][0]:,} strips or tiles, over the limit of {MAX_STRIPS:,}; save it as PNG"
@@ -517,7 +519,7 @@ def described(page: Directory) -> str:
 
 
 def use_libtiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Have libtiff read plain samples in planes: pillow's own reader takes 16-bit ones for 8-bit ones."""
+    """Have libtiff read plain samples in planes: pillow's own reader takes 16 bits for 8."""
     tags = image.tag_v2
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
     if image.use_load_libtiff or tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) != 2 or bits not in (8, 16):
@@ -530,7 +532,7 @@ def use_libtiff(image: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> None:
-    """Refuse by what the header says: too many pixels, or too often; more than one frame. A TIFF is set to its page."""
+    """Refuse by the header: too many pixels, drawn too often, or more than one frame. Move a TIFF to its page."""
     try:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             with quiet:
@@ -558,7 +560,7 @@ def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> 
 
 
 def upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn `rgb` by the orientation of `image`. Broken EXIF does not spoil a good picture: it counts as upright."""
+    """Turn `rgb` by the orientation of `image`. A picture with broken EXIF counts as upright."""
     with contextlib.suppress(Exception):
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         return rgb if turn is None else rgb.transpose(turn)
@@ -582,7 +584,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey → 8 bits, v → round(v / 257). Pillow leaves it to us that a TIFF's may be 12 bits, or inverted."""
+    """16-bit grey → 8 bits, v → round(v / 257). A TIFF's may be 12 bits, or inverted; pillow ignores that."""
     tags = getattr(image, "tag_v2", {})
     most = 2 ** tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1
     levels = ((510 * np.arange(most + 1) + most) // (2 * most)).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Ways in which a picture can be spoilt, with severities 1 to 5: what uncertainty is measured against.
+"""Degradations of a picture, with severities 1 to 5. Uncertainty is measured against them.
 
-All work on uint8 images [S, S, 3], at the model's own resolution, and are fixed by a seed.
+All work on uint8 images [S, S, 3] at the model's own resolution. A seed fixes the result.
 """
 
 import io
@@ -70,7 +70,7 @@ DEGRADATIONS: dict[str, Callable[[Pixels, int, np.random.Generator], Pixels]] = 
 
 
 def degrade(images: Pixels, kind: str, severity: int, seed: int) -> Pixels:
-    """Apply one degradation to images [N, S, S, 3]; image i of a seed is always spoilt in the same way."""
+    """Apply one degradation to images [N, S, S, 3]; image i of a seed is always degraded in the same way."""
     function = DEGRADATIONS[kind]
     return np.stack([function(image, severity, np.random.default_rng([seed, i])) for i, image in enumerate(images)])
 

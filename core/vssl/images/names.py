@@ -1,4 +1,4 @@
-"""File names: which are images, which are hidden, what class they tell, and how they are written as valid text."""
+"""File names: which are images, which are hidden, which class a path names, and how to write any name as valid text."""
 
 import json
 import re
@@ -8,7 +8,7 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
-"""Of files that the decoder reads; `.apng`, `.avifs` and `.pfm` hold what it refuses."""
+"""Extensions of the files that the decoder reads. It refuses the contents of `.apng`, `.avifs` and `.pfm`."""
 
 
 def encode_name(name: str) -> str:
@@ -22,33 +22,33 @@ def decode_name(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters but tab and line feed escaped as in JSON: no name may drive a terminal."""
+    """The text with control characters, except tab and line feed, escaped as in JSON: no name may drive a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else json.dumps(c)[1:-1] for c in text)
 
 
 def is_image(name: str) -> bool:
-    """Whether the file's extension is one of an image."""
+    """Whether the file has an image's extension."""
     return extension_of(name) in EXTENSIONS
 
 
 def hidden(name: str) -> bool:
-    """Files that systems leave behind: dot files, and macOS's `__MACOSX` folders in archives."""
+    """Whether a system left the file behind: a dot file, or one in a `__MACOSX` folder of an archive."""
     return name.startswith(".") or "/." in name or ("__MACOSX" in name and "__MACOSX" in name.split("/"))
 
 
 def extension_of(path: str) -> str:
-    """As `PurePath.suffix` has it, which takes ten times as long."""
+    """The extension in lower case, with its dot. `PurePath.suffix` gives the same and takes ten times as long."""
     name = path[path.rfind("/") + 1 :]
     place = name.rfind(".")
     return name[place:].lower() if 0 < place < len(name) - 1 else ""
 
 
 def labels_of(paths: list[str]) -> tuple[list[int], list[str]] | None:
-    """Class of each image, where every image lies in one of at least two top folders; else there are no labels.
+    """Class of each image by its top folder: indices, and the sorted class names.
 
-    Returns indices and the sorted class names.
+    None unless every image lies in one of at least two top folders.
     """
     return numbered([path.split("/")[0] if "/" in path else None for path in paths])
 

@@ -1,4 +1,4 @@
-"""Measures of an uncertainty: does it know which images are spoilt, foreign, or matched with the wrong neighbour?
+"""Measures of an uncertainty: does it know which images are degraded, out of distribution, or wrongly matched?
 
 Small pure functions on numpy arrays. `uncertainty` [N] is higher for worse, `wrong` [N] is bool, `labels` [N] integers.
 """
@@ -17,7 +17,7 @@ BINS = 15
 
 
 def neighbour_is_wrong(embeddings: Floats, labels: Integers) -> Mask:
-    """Whether the nearest other image of [N, D], by cosine, has another label: what R-AUROC judges by, [N]."""
+    """Whether the nearest other image of [N, D], by cosine, has another label, [N]. R-AUROC judges by it."""
     wrong: Mask = labels[nearest(embeddings, embeddings, 1, exclude_self=True).rows[:, 0]] != labels
     return wrong
 
@@ -33,13 +33,13 @@ def r_auroc(uncertainty: Floats, wrong: Mask) -> float:
 
 
 def within_class_r_auroc(uncertainty: Floats, wrong: Mask, labels: Integers) -> float:
-    """R-AUROC inside each class, averaged over the classes that have both: a hard class as such earns nothing."""
+    """R-AUROC inside each class, averaged over classes with both: merely knowing the hard ones earns nothing."""
     inside = [r_auroc(uncertainty[labels == label], wrong[labels == label]) for label in np.unique(labels)]
     return float(np.nanmean(inside)) if not np.isnan(inside).all() else float("nan")
 
 
 def fpr_at_acceptance(inside: Floats, outside: Floats, acceptance: float = 0.95) -> float:
-    """Part of the foreign images that pass where a part `acceptance` of the known ones does (FPR@95)."""
+    """Part of the out-of-distribution images that pass a threshold which `acceptance` of the others pass (FPR@95)."""
     threshold = np.sort(inside)[int(np.ceil(acceptance * len(inside))) - 1]
     return float((outside <= threshold).mean())
 
@@ -75,19 +75,19 @@ def augrc(uncertainty: Floats, wrong: Mask) -> float:
 
 
 def error_cut(uncertainty: Floats, wrong: Mask, coverage: float = 0.8) -> float:
-    """By what part the error rate falls when only the `coverage` most certain are kept; nan without an error."""
+    """Relative fall of the error rate when only the `coverage` most certain are kept; nan without an error."""
     kept = max(1, round(coverage * len(wrong)))
     return float(1 - risk_coverage(uncertainty, wrong)[kept] / kept / wrong.mean()) if wrong.any() else float("nan")
 
 
 def calibration_error(probability: Floats, right: Mask, bins: int = BINS) -> float:
-    """ECE of P(right) [N] over bins of equal mass; equal probabilities are never parted. Naeini et al. 2015."""
+    """ECE of P(right) [N] over bins of equal mass; equal probabilities share a bin. Naeini et al. 2015."""
     rows = reliability(probability, right, bins)
     return float((rows[:, 2] * np.abs(rows[:, 0] - rows[:, 1])).sum() / rows[:, 2].sum())
 
 
 def reliability(probability: Floats, right: Mask, bins: int = BINS) -> Float64s:
-    """Mean probability, part that is right, and number of images, [B, 3] of the B ≤ `bins` bins that are not empty."""
+    """Mean probability, part that is right, and number of images of each bin, [B, 3]; empty bins are left out."""
     edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
     place = np.searchsorted(edges, probability)
     counts = np.bincount(place, minlength=bins)
@@ -98,7 +98,7 @@ def reliability(probability: Floats, right: Mask, bins: int = BINS) -> Float64s:
 
 @dataclass(frozen=True)
 class Health:
-    """Whether a variance head lives: std over images of mean log σ², part of the values within 1 % of the clamp's
+    """Signs of life of a variance head: std over images of mean log σ², part of the values within 1 % of the clamp's
     ends, and the rank correlation of the mean σ² with the real squared error; a head under .05 is dead.
     """
 
@@ -108,7 +108,7 @@ class Health:
 
 
 def health(log_variance: Floats, squared_error: Floats, clamp: tuple[float, float]) -> Health:
-    """Of log variances [N, D], before they are scaled, and the squared errors [N] of the same embeddings."""
+    """The health of log variances [N, D], not yet scaled, given the squared errors [N] of the same embeddings."""
     return Health(
         spread=float(log_variance.mean(axis=1).std()),
         clamped=clamped(log_variance, clamp),
@@ -136,7 +136,7 @@ def bootstrap(
 ) -> tuple[float, float]:
     """95 % percentile interval of `statistic(*columns)` under resampling of the images, the columns' rows together.
 
-    To compare two uncertainties, let the statistic be the difference of theirs: the interval is then a paired one.
+    To compare two uncertainties, pass the difference of their statistics: the interval is then a paired one.
     """
     rng = np.random.default_rng(seed)
     count = len(columns[0])

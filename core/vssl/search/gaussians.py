@@ -1,7 +1,7 @@
-"""Scores between embeddings that are Gaussians, N(μ, diag σ²), for retrieval; and how an ordinary index finds by them.
+"""Retrieval scores between embeddings that are Gaussians, N(μ, diag σ²), and how an ordinary index finds by them.
 
-Two of the three are exact in any index of squared L2 distances, over vectors that `csd_…` and `wasserstein_vectors`
-make. The third is not: take the most similar by cosine, then rank those again (`mutual_likelihood_nearest`).
+Two of the three are exact in any index of squared L2 distances, over the vectors of `csd_…` and `wasserstein_vectors`.
+The third is not: `mutual_likelihood_nearest` ranks the most similar by cosine again.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CANDIDATES = 200
 
 @dataclass(frozen=True)
 class Gaussians:
-    """N of them: `mean` [N, D] and `variance` [N, D], on the same scale; an engine's answer without its last part."""
+    """N of them: `mean` [N, D] and `variance` [N, D], on the same scale; an engine's outputs without the last."""
 
     mean: Floats
     variance: Floats
@@ -38,12 +38,12 @@ def csd(queries: Gaussians, gallery: Gaussians) -> Float64s:
 
 
 def csd_gallery(gallery: Gaussians) -> Float64s:
-    """[μ, √Σσ²], [G, D + 1]: what an L2 index holds to find by CSD."""
+    """[μ, √Σσ²], [G, D + 1]: the vectors of an L2 index that finds by CSD."""
     return np.column_stack([gallery.mean, np.sqrt(gallery.variance.sum(axis=1))]).astype(np.float64)
 
 
 def csd_queries(queries: Gaussians) -> Float64s:
-    """[μ, 0], [Q, D + 1]: what to ask that index. The query's own Σσ² is left out, it orders nothing."""
+    """[μ, 0], [Q, D + 1]: the queries to that index. The query's own Σσ² is left out: it changes no order."""
     return np.column_stack([queries.mean, np.zeros(len(queries))]).astype(np.float64)
 
 
@@ -53,7 +53,7 @@ def wasserstein(queries: Gaussians, gallery: Gaussians) -> Float64s:
 
 
 def wasserstein_vectors(gaussians: Gaussians) -> Float64s:
-    """[μ, σ], [N, 2 D]: what an L2 index holds, and what to ask it, to find by the 2-Wasserstein distance."""
+    """[μ, σ], [N, 2 D]: vectors and queries of an L2 index that finds by the 2-Wasserstein distance."""
     return np.concatenate([gaussians.mean, np.sqrt(gaussians.variance)], axis=1).astype(np.float64)
 
 
@@ -72,7 +72,9 @@ def mutual_likelihood(queries: Gaussians, gallery: Gaussians) -> Float64s:
 def mutual_likelihood_nearest(
     queries: Gaussians, gallery: Gaussians, k: int, candidates: int = CANDIDATES
 ) -> tuple[Int64s, Float64s]:
-    """Rows of the gallery and their scores [Q, k], best first: the most similar by cosine, ranked by the likelihood.
+    """Rows of the gallery and their scores [Q, k], best first.
+
+    The `candidates` most similar by cosine are ranked again by the likelihood.
 
     Raises:
         UsageError: the gallery is empty.
@@ -87,14 +89,14 @@ def mutual_likelihood_nearest(
 
 
 def fused(images: Gaussians) -> Gaussians:
-    """K images of one thing as one Gaussian [1, D]: the mean weighted by precision, whose precision is their sum."""
+    """K images of one thing as one Gaussian [1, D]: the mean is weighted by precision, the precisions add up."""
     precision = 1 / images.variance.astype(np.float64)
     total = precision.sum(axis=0, keepdims=True)
     return Gaussians((images.mean * precision).sum(axis=0, keepdims=True) / total, 1 / total)
 
 
 def squared_distances(queries: Float64s, gallery: Float64s) -> Float64s:
-    """‖q − g‖² of vectors [Q, F] and [G, F], as an index counts it: [Q, G]."""
+    """‖q − g‖² of vectors [Q, F] and [G, F], as an index computes it: [Q, G]."""
     products = queries @ gallery.T
     squares = np.square(queries).sum(axis=1)[:, None] + np.square(gallery).sum(axis=1)[None]
     distances: Float64s = np.maximum(squares - 2 * products, 0)

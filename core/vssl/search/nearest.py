@@ -41,15 +41,15 @@ class Neighbours:
 
 
 class NeighbourSearch:
-    """Looks for the k most similar rows of a bank for each of `queries` [Q, D], by cosine; exact.
+    """Finds the k most similar rows of a bank for each of `queries` [Q, D], by cosine; exact.
 
-    The bank comes piece by piece, so that it need not fit into memory: what is held is the queries, k neighbours for
-    each of them, and about 50 MB.
+    The bank comes piece by piece and need not fit into memory. Held are the queries, k neighbours for each, and about
+    50 MB.
 
     Args:
         queries: [Q, D].
         k: neighbours of each.
-        own: rows of the bank [Q] that are left out, each for its query: where the bank holds the queries too.
+        own: where the bank holds the queries too, the row of each, [Q], which is left out for that query.
     """
 
     def __init__(self, queries: Floats, k: int = NEIGHBOURS, own: Integers | None = None) -> None:
@@ -67,10 +67,10 @@ class NeighbourSearch:
             self._seen += len(tile)
 
     def found(self) -> Neighbours:
-        """The k nearest of what was added; fewer than k where it has no more.
+        """The k nearest rows that were added; fewer than k where there are no more.
 
         Raises:
-            UsageError: there was nothing to compare with.
+            UsageError: no row was added to compare with.
         """
         k = min(self._rows.shape[1], self._seen - (self._own is not None))
         if k < 1:
@@ -84,7 +84,7 @@ class NeighbourSearch:
             inside = np.flatnonzero((own >= 0) & (own < len(tile)))
             found[inside, own[inside]] = -np.inf
         rows, similarity = self._rows[block], self._similarity[block]
-        # Once much of a bank is seen, a tile rarely holds a nearer one, and nothing more is done with it.
+        # Late in a bank a tile rarely holds a nearer row: skip it early.
         better = np.flatnonzero(found.max(axis=1) > similarity[:, -1])
         if not len(better):
             return
@@ -92,7 +92,7 @@ class NeighbourSearch:
         columns = np.sort(np.argpartition(found, len(tile) - k, axis=1)[:, len(tile) - k :], axis=1)
         nearer = np.hstack([similarity[better], np.take_along_axis(found, columns, axis=1)])
         every = np.hstack([rows[better], columns + self._seen])
-        # Stable: of equal ones, the first of the bank.
+        # Stable: of equal rows, the first of the bank wins.
         order = np.argsort(-nearer, axis=1, kind="stable")[:, : rows.shape[1]]
         rows[better] = np.take_along_axis(every, order, axis=1)
         similarity[better] = np.take_along_axis(nearer, order, axis=1)

@@ -19,7 +19,7 @@ class Folder(Source):
         self.root = root
 
     def paths(self) -> Iterator[str]:
-        """Depth first, each folder's names sorted. `listing_cache` remembers those of a large folder."""
+        """Depth first, each folder's names sorted. `listing_cache` remembers the paths of a large folder."""
         root = self.root.resolve()
         passed = PassedOver()
         for path, kind in cached_paths(root) or FolderWalk(root, passed, self._enters):
@@ -40,9 +40,9 @@ class Folder(Source):
         return patiently((self.root / decode_name(path)).stat).st_size
 
     def _asks(self, path: str) -> bool:
-        """Whether this file is one of the source; one that is not is neither read nor passed over."""
+        """Whether the source includes this file. A file that it excludes is not counted as passed over."""
         return True
 
     def _enters(self, folder: str) -> bool:
-        """Whether such a file may lie in or under a folder, whose name ends with a slash."""
+        """Whether such a file may lie in or under a folder; its name ends with a slash."""
         return True

@@ -1,4 +1,4 @@
-"""The search through a folder for files, with all its subfolders and what links lead to."""
+"""Walks through a folder, its subfolders, and the folders that links lead to."""
 
 import errno
 import os
@@ -13,21 +13,21 @@ from vssl.sources.patience import patiently
 
 
 class FolderWalk:
-    """Every file in and under a folder: its path, and what it is passed over as, or None for an image.
+    """Every file in and under a folder: its path, and the kind it is passed over as, or None for an image.
 
-    Depth first, each folder's names sorted. A folder that can't be read is noted, and the search goes on. A link to a
-    folder is followed unless it leads to a folder that it lies in. A listing is kept once the search is through.
+    Depth first, each folder's names sorted. A folder that can't be read is noted, and the walk goes on. A link to a
+    folder is followed unless it leads to a folder around itself. A complete walk stores its listing in the cache.
 
     Args:
         root: the folder, an absolute path.
-        passed: where folders that can't be read are noted.
+        passed: takes note of folders that can't be read.
         enters: whether to look into a folder.
     """
 
     def __init__(self, root: Path, passed: PassedOver, enters: Callable[[str], bool] = lambda _: True) -> None:
         self._root, self._passed, self._enters = root, passed, enters
         self._listing = Listing(root)
-        self._kinds: dict[str, str] = {}  # of entries that their name does not tell
+        self._kinds: dict[str, str] = {}  # of entries whose name does not tell it
         self._linked: set[str] = set()  # folders that a link led to, and those in them
 
     def __iter__(self) -> Iterator[tuple[str, str | None]]:
@@ -71,11 +71,11 @@ class FolderWalk:
         return sorted(entries, key=lambda name: name.removesuffix("/"), reverse=True)
 
     def _is_folder(self, entry: os.DirEntry[str], name: str, folder: str) -> bool:
-        """Whether to look into an entry. What else is no plain file is noted as such."""
+        """Whether to look into an entry. Notes the kind of what is no plain file."""
         try:
             if hidden(entry.name):
                 self._kinds[name] = HIDDEN_FOLDERS if entry.is_dir() else HIDDEN
-            elif entry.is_dir():  # known from the listing but for links: a stat for each of a million would take longer
+            elif entry.is_dir():  # known without a stat, except for links
                 return self._is_new(entry, name, folder)
             elif not entry.is_file() and stat.S_IFMT(entry.stat().st_mode):
                 self._kinds[name] = SPECIAL
@@ -84,7 +84,7 @@ class FolderWalk:
         return False
 
     def _is_new(self, entry: os.DirEntry[str], name: str, folder: str) -> bool:
-        """Whether a folder is none of those that lie around it; only after a link can it be."""
+        """Whether a folder is none of those around it. Only behind a link can it be one."""
         if not entry.is_symlink() and folder not in self._linked:
             return True
         target = (self._root / decode_name(name)).stat()
@@ -99,10 +99,10 @@ class FolderWalk:
         return True
 
     def _broken(self, name: str, error: OSError) -> None:
-        """An entry that can't be looked at: most often a link, which may lead to something another time."""
+        """Note an entry that can't be examined: most often a link, which may lead to something another time."""
         self._listing.leave()
         if is_image(name) or hidden(name):
-            return  # reading it says what is wrong
+            return  # reading it will say what is wrong
         if error.errno == errno.ELOOP:
             self._kinds[name] = LOOP
         elif error.errno == errno.ENOENT:
@@ -116,7 +116,7 @@ class FolderWalk:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that can't be followed is none."""
+    """Whether an entry is a folder, or a link to one that can be followed."""
     try:
         return entry.is_dir()
     except OSError:

@@ -17,11 +17,10 @@ from vssl.memory import cores
 from vssl.sources.source import Source, no_images
 
 _CHUNK = 256
-"""Images a task: a thread switch costs as much as a small image."""
-
+"""Images in one task: a thread switch costs as much as a small image."""
 
 SHOWN = 5
-"""Files that can't be read and are named; more are counted."""
+"""Unreadable files that are named; the rest are counted."""
 
 logger = logging.getLogger("vssl.sources.in_memory")
 
@@ -33,7 +32,7 @@ class ImageSet:
     Attributes:
         pixels: uint8 [N, S, S, 3].
         paths: N paths relative to the source.
-        labels: class of each image [N], or None where the images do not lie in class folders.
+        labels: class of each image [N], or None where they do not lie in class folders.
         classes: names of the classes; empty without labels.
         failures: (path, reason) of every file that could not be read.
     """
@@ -49,12 +48,12 @@ class ImageSet:
 
     @property
     def all_equal(self) -> bool:
-        """Whether all of the images, at least one, are the same picture."""
+        """Whether all images are the same picture; at least one image."""
         return all(np.array_equal(image, self.pixels[0]) for image in self.pixels)
 
 
 def warn_of_missing(source: Source, images: ImageSet) -> None:
-    """Log what of a source is not among its images: files that were passed over, and those that could not be read."""
+    """Log what a source left out: files that were passed over, and files that could not be read."""
     lines = [source.passed_over.as_text(), source.passed_over.unreadable_as_text()]
     lines += [f"skipped {path}: {reason}" for path, reason in images.failures[:SHOWN]]
     if len(images.failures) > SHOWN:
@@ -99,7 +98,7 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
 
 
 def _closed_up(pixels: Pixels, good: list[int]) -> Pixels:
-    """The rows named, in place: `pixels[good]` would be a second copy of a set that may fill the memory."""
+    """The rows `good`, moved up in place: `pixels[good]` would copy a set that may fill the memory."""
     if len(good) == len(pixels):
         return pixels
     for place, row in enumerate(good):

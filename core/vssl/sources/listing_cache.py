@@ -1,8 +1,8 @@
-"""Listings of large folders, kept in the user's cache so that a million files are searched for once.
+"""Caches the listings of large folders, so that a million files are searched for once.
 
-A listing is good for as long as each of its folders has the times it had before it was listed: to add, remove or
-rename a file changes its folder's. That is one `stat` a folder, none a file. Nothing depends on what is kept: a file
-that is missing, damaged, of another folder or that can't be written costs a new search and nothing else.
+A listing is valid while each of its folders keeps the times it had before it was listed: adding, removing or renaming
+a file changes the times of its folder. Checking takes one `stat` a folder, none a file. Nothing depends on the cache: a
+file of it that is missing, damaged, of another folder or that can't be written only costs a new search.
 """
 
 import gzip
@@ -23,20 +23,20 @@ from vssl.images.names import EXTENSIONS
 FORMAT = "vssl folder listing 2"
 
 PLAIN = re.compile(rb'"(?!/)[ !#-\[\]-~]+"\n')
-"""A path in characters that JSON leaves as they are, and that begins in the folder."""
+"""A relative path in characters that JSON leaves as they are."""
 
 SMALL = 10_000
-"""Folders of fewer files are listed about as fast as their listing is read."""
+"""Folders of fewer files are listed about as fast as their listing would be read."""
 
 SETTLED_NS = 2_000_000_000
-"""How long a folder must have been left alone: some file systems count whole seconds, so that a change right after
-the listing would not change the folder's time."""
+"""Nanoseconds that a folder must have been left alone. Some file systems count whole seconds: there, a change right
+after the listing would leave the folder's time as it is."""
 
 
 class Listing:
     """A listing in the making. Lines of JSON, the folder's own name first, then `["sub/", mtime, ctime]`,
-    `"sub/name.jpg"` and, of a file that is passed over, `{"sub/name.txt": ".txt"}` in the order they are met,
-    compressed as they come; gzip's checksum covers them all.
+    `"sub/name.jpg"` and, for a file that is passed over, `{"sub/name.txt": ".txt"}`, in the order of the walk,
+    compressed line by line. Gzip's checksum covers them all.
     """
 
     def __init__(self, root: Path) -> None:
@@ -52,16 +52,16 @@ class Listing:
         self._add([name, *times])
 
     def file(self, path: str, kind: str | None) -> None:
-        """Note the path of a file, and what it is passed over as; None for an image."""
+        """Note the path of a file, and the kind it is passed over as; None for an image."""
         self._count += 1
         self._add(path if kind is None else {path: kind})
 
     def leave(self) -> None:
-        """Keep no listing: something was not looked into, or may be there the next time."""
+        """Give the listing up: something was not looked into, or may be there the next time."""
         self._settled = False
 
     def keep(self) -> None:
-        """Store the listing, now that it is whole, where it is worth it and there is a place for it."""
+        """Store the complete listing, if it is worth it and there is a cache."""
         if self._count < SMALL or not self._settled:
             return
         try:
@@ -70,16 +70,16 @@ class Listing:
             with atomic_write(place) as file:
                 file.write(self._packed.getbuffer())
         except (OSError, RuntimeError):
-            return  # read-only, full, or there is no home: the next start searches again, as it would have anyway
+            return  # read-only, full, or there is no home: the next start searches again
 
     def _add(self, item: str | list[str | int] | dict[str, str]) -> None:
         self._packer.write(json.dumps(item).encode() + b"\n")
 
 
 def cached_paths(root: Path) -> Iterator[tuple[str, str | None]] | None:
-    """The files in the absolute folder `root` as they were listed before, or None: search it.
+    """The files in the absolute folder `root` from a listing that is still valid; None: search the folder.
 
-    Each has its path, and what it is passed over as, or None for an image.
+    Each is a path and the kind it is passed over as, or None for an image.
     """
     try:
         lines = gzip.GzipFile(
@@ -116,12 +116,12 @@ def _file(line: bytes) -> tuple[str, str | None]:
 
 
 def _inside(path: str) -> bool:
-    """Whether a path stays in the folder that it is relative to."""
+    """Whether a relative path stays in its folder."""
     return not path.startswith("/") and ".." not in path.split("/")
 
 
 def _times(root: Path, folder: str) -> list[int]:
-    """When its names changed last, and when anything of it did, which no tool that keeps times can set back."""
+    """When the folder's names last changed, and when anything of it did; no tool can set back the second."""
     found = (root / folder).stat()
     return [found.st_mtime_ns, found.st_ctime_ns]
 

@@ -1,4 +1,4 @@
-"""Opens whatever a user names: the one module that knows every kind of source."""
+"""Opens the source that a user names. This module alone knows every kind."""
 
 import os
 from contextlib import closing
@@ -19,7 +19,7 @@ from vssl.sources.source import Source
 SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-"""First bytes of a compressed file, and what unpacks it."""
+"""First bytes of a compressed file, and the tool that unpacks it."""
 
 
 def open_source(location: str) -> Source:
@@ -49,8 +49,9 @@ def open_source(location: str) -> Source:
 
 
 def splits_of(location: str) -> dict[str, str]:
-    """Location of each split by its name in lower case, where all images lie in top folders that are called `train`
-    (or `Train`) and like other splits; else empty.
+    """Location of each split, by its name in lower case.
+
+    Empty unless all images lie in top folders named `train` (or `Train`) and like other splits.
     """
     root = Path(location)
     if root.is_dir():

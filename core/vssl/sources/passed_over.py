@@ -1,4 +1,4 @@
-"""What a source did not read, counted, so that no file is left out in silence."""
+"""Counts what a source did not read, so that no file is left out in silence."""
 
 import re
 from collections import Counter
@@ -28,13 +28,13 @@ ONE = {
     FOLDER_LINK: "link to a folder",
     REPLACED: "file replaced by a later one of its name",
 }
-"""What one of a kind is called."""
+"""The name of a kind, for one file."""
 
 MAX_KINDS = 100
-"""Kinds that are counted apart: a folder of `log.0001`, `log.0002`, … has one for each file."""
+"""Kinds counted apart, at most: a folder of `log.0001`, `log.0002`, … has one for each file."""
 
 SHOWN = 10
-"""Kinds that a line names, and folders that an error does."""
+"""Kinds named in a line, and folders named in an error."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class PassedOver:
     """Counts of files by kind (`.heic`, `links in a loop`), and the folders or shards that could not be read.
 
     Attributes:
-        counts: number of files of each kind; a hidden folder counts as one, since nothing looks into it.
+        counts: number of files of each kind; a hidden folder counts as one, because nothing looks into it.
         unreadable: reason by folder or shard.
     """
 
@@ -64,7 +64,7 @@ class PassedOver:
         return "passed over: " + ", ".join(named) + (f", {rest:,} of other kinds" if rest else "")
 
     def unreadable_as_text(self) -> str | None:
-        """Lines that name what could not be read at all; None where everything was."""
+        """Lines that name what could not be read; None where everything was."""
         if not self.unreadable:
             return None
         lines = [f"  {name}: {reason}" for name, reason in list(self.unreadable.items())[:SHOWN]]
@@ -75,7 +75,7 @@ class PassedOver:
 
 
 def kind_of(path: str) -> str | None:
-    """What a file is passed over as, by its path; None for an image."""
+    """The kind that a file is passed over as, by its path; None for an image."""
     if hidden(path):
         return HIDDEN
     extension = extension_of(path)

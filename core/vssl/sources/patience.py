@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
-"""Errors that may be gone a moment later. Others, such as a missing file, are told at once."""
+"""Errors that may pass in a moment. Others, such as a missing file, are raised at once."""
 
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds between the attempts."""
@@ -24,10 +24,10 @@ class Readable(Protocol):
 
 
 def patiently(attempt: Callable[[], T]) -> T:
-    """The result of `attempt`, which is made again after each of `PAUSES` where its error may pass.
+    """The result of `attempt`. If its error may pass, try again after each of `PAUSES`.
 
     Raises:
-        OSError: the last attempt failed too, or the error is none that passes.
+        OSError: the last attempt failed too, or the error does not pass.
     """
     for pause in PAUSES:
         try:
@@ -69,10 +69,10 @@ def read_at(path: Path, offset: int, size: int) -> bytes:
 
 
 def exactly(file: Readable, least: int, most: int) -> bytes:
-    """Read on until there are `most` bytes or the file ends: one read may give less, as FUSE does.
+    """Read until there are `most` bytes or the file ends: one read may give fewer, as FUSE does.
 
     Raises:
-        OSError: it ends before `least`. The error is one that may pass, since FUSE also ends a file too early.
+        OSError: it ends before `least`. The error may pass: FUSE can end a file too early.
     """
     data = file.read(most)
     parts = [data]

@@ -1,4 +1,4 @@
-"""Some files in place of a whole folder: those that a pattern matches, or those of a list."""
+"""Some files instead of a whole folder: those that match a pattern, or those of a list."""
 
 import codecs
 import hashlib
@@ -27,10 +27,10 @@ BLOCK = 2**20
 class Matching(Folder):
     """The images in and under a folder whose paths match a pattern.
 
-    `*`, `?` and `[…]` stand for what they do in a shell, within one name; `**` for any number of folders, or none.
+    `*`, `?` and `[…]` mean what they do in a shell, within one name. `**` stands for any number of folders, or none.
 
     Args:
-        pattern: such as `photos/**/*.jpg`; the folder is what comes before the first name with a wildcard.
+        pattern: such as `photos/**/*.jpg`; the folder is the part before the first name with a wildcard.
 
     Raises:
         UsageError: there is no such folder.
@@ -59,9 +59,9 @@ def matches(names: list[str], pattern: Sequence[str]) -> bool:
 
 
 def _reached(names: list[str], pattern: Sequence[str]) -> set[int]:
-    """How many items of the pattern may be used up when the names are, all the ways there are.
+    """How many items of the pattern the names may use up: all possible counts.
 
-    `**` at the end stands for all files, before more for any number of folders; it is never used up by a name.
+    `**` at the end stands for all files; elsewhere for any number of folders. A name never uses it up.
     """
     last = len(pattern) - 1
     places = _beyond({0}, pattern)
@@ -77,7 +77,7 @@ def _reached(names: list[str], pattern: Sequence[str]) -> set[int]:
 
 
 def _beyond(places: set[int], pattern: Sequence[str]) -> set[int]:
-    """With those that follow since `**` before more stands for no folder too."""
+    """`places`, and those after a `**` that stands for no folder."""
     found = set(places)
     for place in range(len(pattern) - 1):
         if place in found and pattern[place] == "**":
@@ -98,12 +98,12 @@ class Listed(Source):
         super().__init__("list")
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115 — `close` closes it
 
-        def kept() -> Iterator[bytes]:
+        def written() -> Iterator[bytes]:
             for name in names:
                 self._file.write(name + b"\0")
                 yield hashlib.blake2b(name, digest_size=15).digest() + b"."
 
-        digests = np.fromiter(kept(), "S16")
+        digests = np.fromiter(written(), "S16")
         self._file.flush()
         _, first = np.unique(digests, return_index=True)
         again = np.ones(len(digests), np.bool_)
@@ -137,7 +137,7 @@ class Listed(Source):
 def split(stream: BinaryIO, separator: bytes | None = None) -> Iterator[bytes]:
     """The names in a stream, empty ones left out: one a line, or ended by NUL if the first block holds one.
 
-    Lines may end as on Windows, and begin with a byte order mark, as its tools write them; NUL ends any name.
+    Lines may end as on Windows, and begin with the byte order mark of its tools. NUL ends any name.
     """
     rest = b""
     ends = b""

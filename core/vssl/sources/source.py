@@ -1,4 +1,4 @@
-"""What every set of images offers: `Source`, its paths, bytes, sizes and labels."""
+"""`Source`, the interface of every set of images: paths, bytes, sizes and labels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ class Source(ABC):
     """A set of image files, named by paths relative to it with forward slashes, in a fixed order.
 
     A folder and a zip archive of it have the same paths in the same order; `encode_name` makes them valid text.
-    Where it `lists_sizes`, `size` asks no disk.
+    Where `lists_sizes` is true, `size` touches no disk.
     """
 
     lists_sizes = False
@@ -21,11 +21,11 @@ class Source(ABC):
     def __init__(self, name: str) -> None:
         self.name = encode_name(name)
         self.passed_over = PassedOver()
-        """What the last search that came to its end left out."""
+        """What the last complete search left out."""
 
     @abstractmethod
     def paths(self) -> Iterator[str]:
-        """Every file that has an image's extension, hidden ones excepted, lazily and always in the same order."""
+        """Every file with an image's extension, except hidden ones, lazily and always in the same order."""
 
     @abstractmethod
     def read(self, path: str, max_bytes: int) -> bytes:
@@ -37,7 +37,7 @@ class Source(ABC):
         """
 
     def size(self, path: str) -> int:
-        """How many bytes the file has; known without reading it where files or archives are.
+        """The file's bytes, counted; files and archives know it without reading.
 
         Raises:
             OSError: there is no such file.
@@ -45,7 +45,7 @@ class Source(ABC):
         return len(self.read(path, 2**31))
 
     def label(self, path: str) -> str | None:
-        """Class of one image: its top folder; None where it lies in none."""
+        """Class of one image: its top folder, or None."""
         top, slash, _ = path.partition("/")
         return top if slash else None
 
@@ -58,7 +58,7 @@ class Source(ABC):
 
 
 def no_images(source: Source) -> UsageError:
-    """What to say of a source whose search found none."""
+    """The error of a source without images."""
     said = [source.passed_over.as_text(), source.passed_over.unreadable_as_text()]
     told = "".join(f"; {line}" for line in said if line is not None)
     return UsageError(

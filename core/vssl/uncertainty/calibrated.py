@@ -1,4 +1,4 @@
-"""A bundle's calibration applied: the numbers of an answer → words that a user can act on. Needs numpy alone."""
+"""Applies a bundle's calibration: a model's numbers → words that a user can act on. Needs numpy alone."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import numpy as np
 from vssl.arrays import Float32s, Float64s, Floats, Mask
 from vssl.uncertainty.novelty import novelty
 
-if TYPE_CHECKING:  # a client that only reads answers needs neither
+if TYPE_CHECKING:  # a client that only reads results needs neither
     from vssl.bundle.calibration_record import Calibration, Curve
     from vssl.engine import Embeddings
 
@@ -17,12 +17,12 @@ FLAGS = ("degraded", "ood")
 
 @dataclass(frozen=True)
 class CalibratedUncertainty:
-    """What the calibration says of N images, by each image alone.
+    """The calibrated uncertainty of N images, each by itself.
 
     Attributes:
-        percentile: float32 [N], the part of the reference images, in per cent, that are at most as uncertain.
-        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: so uncertain, or
-            uncertain in so odd a pattern, as 1 % of them (in a bundle of an earlier version: so uncertain).
+        percentile: float32 [N], the per cent of the reference images that are at most as uncertain.
+        flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: as uncertain
+            as the top 1 % of them, or in as odd a pattern (bundles of an earlier version lack the pattern).
         confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
             calibration had no labels.
     """
@@ -33,7 +33,7 @@ class CalibratedUncertainty:
 
 
 def apply_calibration(calibration: "Calibration", answer: "Embeddings") -> CalibratedUncertainty:
-    """Apply a bundle's calibration to what its model answered."""
+    """Apply a bundle's calibration to its model's outputs."""
     confidence = calibration.confidence
     return CalibratedUncertainty(
         percentile=interpolate(calibration.percentile, answer.uncertainty).astype(np.float32),

@@ -1,4 +1,4 @@
-"""Split conformal prediction on neighbour votes: sets of labels that hold the right one as often as promised.
+"""Split conformal prediction on neighbour votes: sets of labels that hold the right label as often as promised.
 
 Vovk et al. 2005; Angelopoulos & Bates 2021 (arXiv 2107.07511). The score of a label is 1 − its share of the vote.
 Shares are discrete (no neighbour has the label, or all have), so ties are drawn at random: otherwise the sets cover
@@ -12,21 +12,21 @@ import numpy as np
 from vssl.arrays import Floats, Integers, Mask
 
 _SAME = 1e-9
-"""Shares that differ by less are ties: their sums were added up in another order."""
+"""Shares that differ by less are ties, summed in another order."""
 
 
 def quantile(scores: Floats, alpha: float) -> tuple[float, float]:
-    """The score up to which labels are taken, and the chance to take one that is equal to it.
+    """The score up to which labels are taken, and the chance to take a label of exactly that score.
 
     Args:
-        scores: of the right labels of n images that are exchangeable with those to come, [n].
+        scores: of the right labels of n images, [n]. Images to come must be exchangeable with them.
         alpha: how often the right label may be missing.
     """
     # The new image's p-value is (#{greater} + U (1 + #{equal})) / (n + 1) with U uniform: uniform itself, exactly.
     ordered = np.sort(scores)
     place = (1 - alpha) * (len(ordered) + 1)
     if place > len(ordered):
-        return 1.0, 1.0  # so few images can't promise so much: every label is in
+        return 1.0, 1.0  # too few images for this α: every label is in
     score = float(ordered[max(0, math.ceil(place) - 1)])
     under = int((ordered < score - _SAME).sum())
     equal = int((np.abs(ordered - score) <= _SAME).sum())
@@ -47,7 +47,7 @@ def coverage_and_size(sets: Mask, labels: Integers) -> tuple[float, float]:
 
 
 def coverage_interval(calibrated: int, judged: int, alpha: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Where the measured coverage must lie if all is right: quantiles of the beta-binomial distribution.
+    """The interval of measured coverage if all is right: quantiles of the beta-binomial distribution.
 
     Args:
         calibrated: images n that the quantile comes from.

@@ -1,6 +1,6 @@
-"""Calibrations fitted on labelled images; needs scikit-learn. What is found is applied without it.
+"""Fits calibrations on labelled images. Fitting needs scikit-learn; applying the result does not.
 
-The images are drawn into parts at random: no figure that is reported comes from images that anything was fitted on.
+The images are split at random. Every reported figure comes from images that nothing was fitted on.
 """
 
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ def fit_confidence(uncertainty: Floats, wrong: Mask) -> Confidence:
 
 
 def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, classes: int) -> GalleryCalibration:
-    """Calibrate matches on a labelled gallery [N, D] itself, each of its images asking all the others.
+    """Calibrate matches on a labelled gallery [N, D] itself: each image is a query to all the others.
 
-    Of a gallery of more than 20,000 images so many ask, drawn at random.
+    In a gallery of more than 20,000 images, 20,000 drawn at random are queries.
 
     Raises:
         UsageError: too few images, or (nearly) all neighbours are right, or all wrong.
@@ -56,7 +56,7 @@ def fit_gallery(embeddings: Floats, uncertainty: Floats, labels: Integers, class
 
 
 def calibration_rows(count: int) -> Integers:
-    """Rows of a gallery of so many images that calibrate it: all, or 20,000 drawn at random, always the same.
+    """Rows of the queries that calibrate a gallery of `count` images: all, or 20,000 at random, always the same.
 
     Raises:
         UsageError: too few images.
@@ -69,10 +69,10 @@ def calibration_rows(count: int) -> Integers:
 
 
 def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
-    """Calibrate matches of images with known labels [N] in a gallery that holds other images of these labels.
+    """Calibrate matches of images with known labels [N] in a gallery of other images with these labels.
 
-    Logistic regression on half of the images, isotonic regression, thresholds and conformal quantiles on a quarter,
-    and figures on the last quarter.
+    Half of the images fit the logistic regression. A quarter fits the isotonic regression, thresholds and conformal
+    quantiles. The last quarter gives the figures.
 
     Raises:
         UsageError: (nearly) all neighbours are right, or all wrong.
@@ -108,20 +108,20 @@ def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCali
 
 
 def threshold(p_correct: Floats, right: Mask, risk: float) -> float | None:
-    """The least p_correct [N] to accept so that at most a part `risk` of the accepted is wrong; None: accept none.
+    """The least p_correct to accept if at most a part `risk` of the accepted may be wrong; None: accept nothing.
 
-    One more error is counted than there was, as in conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814).
+    One error is added to those counted, as in conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814).
     """
     order = np.argsort(-p_correct, kind="stable")
     bounds = (np.cumsum(~right[order]) + 1) / np.arange(2, len(order) + 2)
-    # Equal probabilities are accepted together or not at all.
+    # Accept equal probabilities together or not at all.
     last = np.append(np.diff(p_correct[order]) != 0, True)
     good = np.flatnonzero((bounds <= risk) & last)
     return float(p_correct[order][good[-1]]) if len(good) else None
 
 
 def now() -> str:
-    """The time, as calibrations state it."""
+    """The time, in the format of `created`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -143,10 +143,10 @@ def _measured(
 
 
 def _parts(wrong: Mask, shares: Sequence[float]) -> list[Integers]:
-    """Rows of random parts of the images, each of which holds both right and wrong ones.
+    """Rows of random parts of the images. Each part holds right and wrong ones.
 
     Raises:
-        UsageError: one does not.
+        UsageError: one of them lacks either.
     """
     order = np.random.default_rng(SEED).permutation(len(wrong))
     ends = np.rint(np.cumsum(shares)[:-1] * len(wrong)).astype(int)
@@ -165,7 +165,7 @@ def _isotonic(scores: Floats, right: Mask) -> tuple[Curve, Curve, Curve]:
     from sklearn.isotonic import IsotonicRegression
 
     count = len(scores)
-    # Never quite sure: the rule of succession for all N images.
+    # Never quite 0 or 1: the rule of succession for all N images.
     model = IsotonicRegression(y_min=1 / (count + 2), y_max=1 - 1 / (count + 2), out_of_bounds="clip")
     fitted = model.fit_transform(scores, right.astype(np.float64))
     values, counts = np.unique(fitted, return_counts=True)

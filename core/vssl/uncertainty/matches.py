@@ -1,7 +1,7 @@
-"""What a match in a labelled gallery is worth: tier 3 of docs/uncertainty.md, applied with numpy alone.
+"""How likely a match in a labelled gallery is right: tier 3 of docs/uncertainty.md, applied with numpy alone.
 
-The evidence for "the nearest neighbour has the right label" is four numbers a query; `fitting` turns it into
-probabilities on labelled images, and what it found is applied here.
+Four numbers a query are the evidence for "the nearest neighbour has the right label". `fitting` learns on labelled
+images how to turn them into probabilities; this module applies what it learned.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Matches:
         neighbours: of each query, at least the 20 nearest (all, in a smaller gallery).
         label: of the nearest neighbour, [Q].
         votes: share of each class in the vote of the 20 nearest, [Q, C].
-        evidence: [Q, 4]: the query's uncertainty; the nearest neighbour's similarity; its margin over the nearest one
-            with another label (over the last one, where all have the same); its label's share of the vote.
+        evidence: [Q, 4]: the query's uncertainty; the nearest neighbour's similarity; its margin over the nearest with
+            another label (over the last, where all have the same); its label's share of the vote.
     """
 
     neighbours: Neighbours
@@ -39,7 +39,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class CalibratedMatches:
-    """What a calibration makes of Q matches.
+    """Q matches under a calibration.
 
     Attributes:
         p_correct: estimated probability that the nearest neighbour has the right label, [Q].
@@ -65,9 +65,9 @@ def match(
     k: int = NEIGHBOURS,
     exclude_self: bool = False,
 ) -> Matches:
-    """Look queries [Q, D] with their uncertainties [Q] up in a gallery [G, D] with labels [G] in 0 … classes − 1.
+    """Look up queries [Q, D], with uncertainties [Q], in a gallery [G, D] with labels [G] in 0 … classes − 1.
 
-    `exclude_self`: queries and gallery are the same images, and none finds itself.
+    `exclude_self`: queries and gallery are the same images, and no image finds itself.
 
     Raises:
         UsageError: the gallery is empty.
@@ -76,22 +76,22 @@ def match(
 
 
 def matches_of(found: Neighbours, uncertainty: Floats, labels: Integers, classes: int) -> Matches:
-    """The same of neighbours that are known: at least the 20 nearest (all, in a smaller gallery) of Q queries.
+    """Matches from known neighbours: at least the 20 nearest (all, in a smaller gallery) of Q queries.
 
     Args:
-        found: in the gallery.
+        found: the neighbours in the gallery.
         uncertainty: of the queries, [Q].
         labels: of the gallery, [G], in 0 … classes − 1.
-        classes: how many labels there are.
+        classes: the number of labels.
     """
-    voters = Neighbours(found.rows[:, :NEIGHBOURS], found.similarity[:, :NEIGHBOURS])
-    votes = voters.votes(labels, classes)
+    voting = Neighbours(found.rows[:, :NEIGHBOURS], found.similarity[:, :NEIGHBOURS])
+    votes = voting.votes(labels, classes)
     every = np.arange(len(votes))
-    label = labels[voters.rows[:, 0]]
-    other = labels[voters.rows] != label[:, None]
+    label = labels[voting.rows[:, 0]]
+    other = labels[voting.rows] != label[:, None]
     rival = np.where(other.any(axis=1), other.argmax(axis=1), other.shape[1] - 1)
-    similarity = voters.similarity[:, 0]
-    margin = similarity - voters.similarity[every, rival]
+    similarity = voting.similarity[:, 0]
+    margin = similarity - voting.similarity[every, rival]
     evidence = np.column_stack([uncertainty, similarity, margin, votes[every, label]]).astype(np.float64)
     return Matches(found, label, votes, evidence)
 
@@ -99,9 +99,9 @@ def matches_of(found: Neighbours, uncertainty: Floats, labels: Integers, classes
 def apply_gallery_calibration(
     calibration: GalleryCalibration, matches: Matches, alpha: str, risk: str, tie_break: Floats, ood: Mask | None = None
 ) -> CalibratedMatches:
-    """Apply a calibration.
+    """Apply a calibration to matches.
 
-    The action is `abstain` where the image is flagged `ood` or its neighbour is more likely wrong than right, `accept`
+    The action is `abstain` where the image is flagged `ood` or the match is more likely wrong than right, `accept`
     where p_correct reaches the threshold for `risk`, else `review`.
 
     Args:
@@ -109,7 +109,7 @@ def apply_gallery_calibration(
         matches: Q of them.
         alpha: how often the right label may be missing in a set: a key of `calibration.conformal`.
         risk: errors among the accepted: a key of `calibration.risk`.
-        tie_break: a number in [0, 1) for each query that settles ties of its set, [Q].
+        tie_break: a number in [0, 1) for each query, [Q]; it settles the ties of its set.
         ood: flags of the queries by their image alone, [Q].
     """
     logits = matches.evidence @ np.array(calibration.weights) + calibration.bias

@@ -1,8 +1,8 @@
-"""Is an image of another kind than the reference images? Told by the pattern of its variances, with numpy alone.
+"""Novelty: how far an image is out of distribution, by the pattern of its variances. Needs numpy alone.
 
-How uncertain an image is as a whole says little of that: a foreign picture may be as sharp as any. In which dimensions
-it is uncertain says much: the Mahalanobis distance of log σ² to that of the reference images, in the directions in
-which those vary most. After Lee et al. 2018 (arXiv 1807.03888), on the variances instead of a layer's features.
+The overall uncertainty says little about that: an out-of-distribution picture may be as sharp as any. The dimensions
+in which it is uncertain say much. Novelty is the Mahalanobis distance of log σ² to that of the reference images, in the
+directions in which those vary most. After Lee et al. 2018 (arXiv 1807.03888), on variances instead of features.
 """
 
 import numpy as np
@@ -10,17 +10,17 @@ import numpy as np
 from vssl.arrays import Float64s, Floats
 
 DIRECTIONS = 8
-"""Directions that are looked at: few, since a bundle holds them all."""
+"""Number of directions: few, because a bundle holds them all."""
 
 MIN_VARIANCE = 1e-9
-"""Variance of a direction in which reference images do not differ but for rounding."""
+"""A direction of less variance is ignored: reference images differ there by rounding alone."""
 
 
 def fit_directions(log_variance: Floats) -> Float64s:
     """Directions [K, D] of largest variance of log σ² [N, D], scaled so that the images have variance 1 along each.
 
-    K is `DIRECTIONS` or less: a head that gives all dimensions the same variance has one direction; a dead one has
-    none, nor has a single image.
+    K is at most `DIRECTIONS`. A head that gives all dimensions the same variance has one direction. A dead head has
+    none, and neither has a single image.
     """
     if len(log_variance) < 2:
         return np.empty((0, log_variance.shape[1]))

@@ -17,7 +17,7 @@ from vssl.sources.source import Source, limited
 
 
 class Archive(Source):
-    """A folder inside an archive. Its index is made when first asked for."""
+    """A folder inside an archive. The first use makes its index."""
 
     lists_sizes = True
 
@@ -40,10 +40,10 @@ class Archive(Source):
         return patiently(lambda: HELD.get(self._file, stamp, self.members))
 
     def check(self) -> None:
-        """Make sure of the folder.
+        """Check that the folder exists.
 
         Raises:
-            UsageError: there is none of that name, or `index`.
+            UsageError: there is no such folder, or the index can't be made.
         """
         index = self.index()
         if self._folder and not index.within(self._folder):
@@ -90,11 +90,11 @@ class Archive(Source):
         try:
             return self.index().find(name)
         except UsageError as error:
-            raise OSError(str(error)) from error  # one image of a set has it, and the others go on
+            raise OSError(str(error)) from error  # fails one image of a set; the others go on
 
     @abstractmethod
     def members(self) -> Draft:
-        """Its members, searched for.
+        """Search for its members.
 
         Raises:
             UsageError, OSError: see `index`.
@@ -115,7 +115,7 @@ def is_archive(name: str, kinds: Sequence[str] = (".zip", ".tar")) -> bool:
 
 
 def explained(error: Exception) -> OSError:
-    """An error with where it happened, and with its number, if it has one."""
+    """The error with its place, and with its number if it has one."""
     number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
-    told = f"can't be read from the archive: {reason or error}"
-    return OSError(told) if number is None else OSError(number, told)
+    message = f"can't be read from the archive: {reason or error}"
+    return OSError(message) if number is None else OSError(number, message)

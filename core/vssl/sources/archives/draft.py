@@ -1,8 +1,7 @@
-"""The index of an archive in the making: the files in it, and where each lies.
+"""The index of an archive in the making: its files, and where each lies.
 
-A record of a file is its path as a key, two NULs, a number that grows with its place in the archive, and an entry: for
-a tar where its bytes begin and how many they are, for a zip what unpacking needs. Keys sort as the folder that was
-archived does.
+The record of a file is its path as a key, two NULs, a number that grows with its place in the archive, and an entry. In
+a tar it is the start and number of the bytes, in a zip what unpacking needs. Keys sort as the archived folder does.
 """
 
 import posixpath
@@ -13,14 +12,14 @@ from vssl.images.names import decode_name, encode_name
 from vssl.sources.passed_over import FOLDER_LINK, LOOP, NOTHING, SPECIAL
 
 CODES = {b"": NOTHING, b"L": LOOP, b"S": SPECIAL, b"F": FOLDER_LINK}
-"""Entries of what is no file; the first also stands for a file that can't be read in place."""
+"""Entries that are no files. The first also stands for a file that can't be read in place."""
 
 MAX_LINKS = 40
 """As many links in a row as Linux follows."""
 
 
 def key_of(path: str) -> bytes:
-    """A path so that bytes sort as its names do: NUL and one for a slash. Names hold no NUL."""
+    """A path as bytes that sort as its names do: a slash becomes NUL and one. Names hold no NUL."""
     return path.encode().replace(b"/", b"\0\1")
 
 
@@ -38,8 +37,8 @@ class Draft:
     """Records in the making.
 
     Attributes:
-        records: sorted when `finish` is through.
-        damage: what of the archive could not be read, if anything.
+        records: sorted once `finish` has run.
+        damage: the part of the archive that could not be read, if any.
     """
 
     def __init__(self) -> None:
@@ -50,7 +49,7 @@ class Draft:
         self._slashes = self._backslashes = False
 
     def add(self, name: str, entry: bytes) -> None:
-        """A file, by its clean name."""
+        """Add a file, by its clean name."""
         self._slashes |= "/" in name
         self._backslashes |= "\\" in name
         self._links.pop(name, None)
@@ -58,14 +57,14 @@ class Draft:
         self.records.append(_record(name, self._count, entry))
 
     def link(self, name: str, target: str) -> None:
-        """A link, by its clean name, to another one."""
+        """Add a link from one clean name to another."""
         self._count += 1
         self._links[name] = target, self._count
 
     def finish(self) -> "Draft":
         """Follow the links and sort."""
         if self._backslashes and not self._slashes:
-            # Some programs on Windows write them between folders; a file's own name hardly ever holds one.
+            # Some programs on Windows write them between folders. In a file's own name they are rare.
             self.records = [_with_slashes(record) for record in self.records]
         self.records.sort()
         ends = {name: self._end(name) for name in self._links}

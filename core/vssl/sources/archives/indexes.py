@@ -1,7 +1,7 @@
 """Where each file of an archive lies: found once, kept in the user's cache, and held for the archives in use.
 
-An index is good for as long as its archive has the size and the times it had. Nothing depends on what is kept: a file
-that is missing, damaged or of another archive costs a new index and nothing else.
+An index is valid while its archive keeps its size and times. Nothing depends on the cache: a file of it that is
+missing, damaged or of another archive only costs a new index.
 """
 
 import hashlib
@@ -32,19 +32,18 @@ from vssl.sources.passed_over import NOTHING, REPLACED, kind_of
 FORMAT = "vssl archive index 1"
 
 SMALL = 1_000
-"""Archives of fewer files are indexed anew each time."""
+"""Archives of fewer files are indexed every time."""
 
 SETTLED_NS = 2_000_000_000
-"""How long an archive must have been left alone for its index to be kept: some file systems count whole seconds."""
+"""Nanoseconds that an archive must have been left alone to keep its index: some file systems count whole seconds."""
 
 HELD_BYTES = 2**28
-"""Indexes that are held together: four million files or so. What lies in the cache is mapped, and takes no memory
-that another could need."""
+"""Bytes of all indexes held: about four million files. Those in the cache are mapped: they deprive nobody of memory."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What changes when an archive does."""
+    """Changes whenever the archive does."""
 
     size: int
     mtime_ns: int
@@ -58,10 +57,10 @@ def stamp_of(archive: Path) -> Stamp:
 
 
 class Index(Sequence[bytes]):
-    """Records of an archive's files (see `members`), sorted; found by bisection, without unpacking the others.
+    """Records of an archive's files (see `draft`), sorted; found by bisection, without unpacking the others.
 
     Attributes:
-        damage: what of the archive could not be read, if anything.
+        damage: the part of the archive that could not be read, if any.
     """
 
     def __init__(self, data: bytes | mmap.mmap, begin: int, records: int, damage: str | None) -> None:
@@ -71,7 +70,7 @@ class Index(Sequence[bytes]):
 
     @property
     def nbytes(self) -> int:
-        """How large it is."""
+        """Size in bytes."""
         return len(self._data)
 
     def __len__(self) -> int:
@@ -89,7 +88,7 @@ class Index(Sequence[bytes]):
         return self._data[begin + self._starts[number] : begin + self._starts[number + 1]]
 
     def find(self, path: str) -> bytes | None:
-        """Where a file lies, the last of that name; None if there is none."""
+        """Entry of the last file of that name; None if there is none."""
         key = key_of(path)
         number = bisect_left(self, key + b"\0\1") - 1
         if number < 0 or not self[number].startswith(key + b"\0\0"):
@@ -104,7 +103,7 @@ class Index(Sequence[bytes]):
         return range(bisect_left(self, key + b"\0\1"), bisect_left(self, key + b"\0\2"))
 
     def files(self, folder: str) -> Iterator[tuple[str, str | None]]:
-        """Files in and under a folder: the path in it, and what it is passed over as, or None for an image."""
+        """Files in and under a folder: path in it, and the kind it is passed over as, or None for an image."""
         skip = len(key_of(folder)) + 2 if folder else 0
         records = map(self.__getitem__, self.within(folder))
         record = next(records, b"")
@@ -133,19 +132,19 @@ class Index(Sequence[bytes]):
 
 
 class Indexes:
-    """The indexes that this process holds, the least used one let go first; each archive is indexed by one thread."""
+    """The indexes that this process holds; the least recently used goes first. One thread indexes each archive."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[tuple[Path, Stamp], Index] = OrderedDict()
         self.after_fork()
 
     def after_fork(self) -> None:
-        """A forked process has none of the threads that held a lock."""
+        """Make new locks: a forked process lacks the threads that held the old ones."""
         self._guard = threading.Lock()
         self._making: dict[tuple[Path, Stamp], threading.Lock] = {}
 
     def get(self, archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
-        """The index of an archive that has this stamp; `read` makes one where none is known.
+        """The index of an archive with this stamp; `read` makes it where none is known.
 
         Raises:
             UsageError, OSError: what `read` raises.
@@ -190,7 +189,7 @@ def _new(archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
 
 
 def _write(file: IO[bytes], archive: Path, stamp: Stamp, draft: Draft) -> int:
-    """Write a line of JSON, where each record begins, and the records; gives the length of the line."""
+    """Write a line of JSON, the start of each record, and the records; return the length of the line."""
     starts = array("Q", accumulate(map(len, draft.records), initial=0)).tobytes()
     checksum = zlib.crc32(starts)
     for record in draft.records:
@@ -204,7 +203,7 @@ def _write(file: IO[bytes], archive: Path, stamp: Stamp, draft: Draft) -> int:
 
 
 def _kept(archive: Path, stamp: Stamp) -> Index | None:
-    """The index of an archive as it was kept, mapped into memory; None if there is none that fits and is whole."""
+    """The cached index of an archive, mapped into memory; None unless one fits and is whole."""
     try:
         with _place(archive).open("rb") as file:
             head = file.readline(2**20)

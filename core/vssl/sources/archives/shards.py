@@ -1,4 +1,4 @@
-"""Sets of tar archives, as WebDataset has them."""
+"""Sets of tar archives in the layout of WebDataset."""
 
 import os
 import re
@@ -20,12 +20,12 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 class Shards(Source):
     """Tar archives that together hold one set, such as WebDataset's `shards-{0000..0099}.tar`.
 
-    A path starts with where its shard lies: its file name, or `day-0/images.tar` of shards in numbered folders. A
-    class is what `NAME.cls` beside `NAME.jpg` says, else the image's top folder inside its shard.
+    A path starts with the place of its shard: a file name, or `day-0/images.tar` of shards in numbered folders. The
+    class of `NAME.jpg` is the content of `NAME.cls` beside it, else the image's top folder inside its shard.
 
     Args:
         name: of the set.
-        archives: the shards in their order, and the path of each, all of one depth; no two are equal.
+        archives: name → path of each shard, in order. All names are of one depth.
         beside: other files, which are passed over.
     """
 
@@ -68,7 +68,7 @@ class Shards(Source):
         return self._shards[shard].size(inside)
 
     def label(self, path: str) -> str | None:
-        """What the image's shard says; never where the shard lies."""
+        """The label that the shard gives; the place of the shard does not count."""
         shard, inside = self._split(path)
         return self._shards[shard].label(inside)
 
@@ -78,8 +78,9 @@ class Shards(Source):
 
 
 def shards_of(location: str) -> dict[str, Path]:
-    """The files that `name-{0000..0099}.tar` stands for, by the part of their path that begins with the first name
-    that has such a range; empty if there is none in `location`. There may be several ranges, in folders too.
+    """The files that `name-{0000..0099}.tar` stands for; empty if `location` holds no range.
+
+    There may be several ranges, in folders too. Each key is the path from the first name with a range on.
 
     Raises:
         UsageError: one of them is missing.
@@ -106,7 +107,7 @@ def _expanded(location: str) -> Iterator[str]:
 
 
 def shards_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The tar archives in a folder of shards, by name, and its other files; none for one that holds images or folders.
+    """The tar archives in a folder of shards, by name, and its other files; both empty if it holds images or folders.
 
     Raises:
         OSError: it can't be read.

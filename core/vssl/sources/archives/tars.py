@@ -21,7 +21,7 @@ class TarFolder(Archive):
     """A folder inside an uncompressed tar archive."""
 
     def members(self) -> Draft:
-        """Its members, searched for."""
+        """Search for its members."""
         return read_tar(self._file)
 
     def size(self, path: str) -> int:
@@ -50,12 +50,12 @@ class TarFolder(Archive):
 
 
 def read_tar(archive: Path) -> Draft:
-    """The members of an uncompressed tar, or of several that follow one another in a file.
+    """The members of an uncompressed tar, or of several in a row in one file.
 
-    A name that is there twice means its last file, as it does when a tar is unpacked.
+    Of files with one name the last counts, as when a tar is unpacked.
 
     Raises:
-        UsageError: the file is no uncompressed tar, or damaged on the way to its end.
+        UsageError: the file is no uncompressed tar, or is damaged before its end.
         OSError: it can't be read.
     """
     draft, begin = Draft(), 0
@@ -76,7 +76,7 @@ def read_tar(archive: Path) -> Draft:
                 draft.damage = f"what follows byte {begin:,} is no tar archive"
                 break
             if following == end:
-                # tarfile takes a damaged header for the end, and would lose whatever follows without a word.
+                # tarfile takes a damaged header for the end and would silently lose what follows.
                 files = len(draft.records)
                 raise UsageError(f"{archive}: damaged at byte {end:,}, after {files:,} files; make it again")
             begin = following
@@ -84,7 +84,7 @@ def read_tar(archive: Path) -> Draft:
 
 
 def _read_one_tar(file: IO[bytes], draft: Draft) -> int:
-    """Add the members of the tar that begins here; gives where it ends."""
+    """Add the members of the tar that begins here; return its end."""
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (member := tar.next()) is not None:
             name = clean(member.name)
@@ -100,7 +100,7 @@ def _read_one_tar(file: IO[bytes], draft: Draft) -> int:
 
 
 def _next_block(file: IO[bytes], place: int) -> int | None:
-    """Where the next block of a tar begins that is not all zeros; None if there is none."""
+    """Start of the next block of a tar that is not all zeros; None if there is none."""
     file.seek(place)
     while data := file.read(BLOCK):
         rest = data.lstrip(b"\0")

@@ -25,7 +25,7 @@ class ZipFolder(Archive):
     """A folder inside a zip archive, read without unpacking."""
 
     def members(self) -> Draft:
-        """Its members, searched for."""
+        """Search for its members."""
         return read_zip(self._file)
 
     def size(self, path: str) -> int:
@@ -40,7 +40,7 @@ class ZipFolder(Archive):
         try:
             return patiently(lambda: self._unpack(entry, most))
         except Exception as error:
-            # zipfile raises whatever broken bytes and foreign methods lead to.
+            # zipfile raises whatever broken bytes and unknown methods lead to.
             raise explained(error) from error
 
     def _unpack(self, entry: bytes, most: int) -> bytes:
@@ -63,7 +63,7 @@ class ZipFolder(Archive):
 
 
 def read_zip(archive: Path) -> Draft:
-    """The members of a zip; of a name that is there twice the last.
+    """The members of a zip; the last of each name.
 
     Raises:
         UsageError: the file is no zip, or damaged.
@@ -104,7 +104,7 @@ def _zip_entry(member: zipfile.ZipInfo) -> bytes:
 
 
 def _link_of(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
-    """What a symbolic link leads to; None for any other member."""
+    """The target of a symbolic link; None for any other member."""
     if member.create_system != 3 or not stat.S_ISLNK(member.external_attr >> 16) or member.file_size > 4096:
         return None
     try:
