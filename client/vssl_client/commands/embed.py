@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vssl.sources.source import Source
     from vssl_client.embedding.contract import Embedder
-    from vssl_client.folder.job import Plan, Summary
+    from vssl_client.folder.contract import Plan, Summary
     from vssl_client.options import Options
 
 
@@ -83,7 +83,8 @@ def embed(
     from vssl.cli import INTERRUPTED
     from vssl.errors import UsageError, VsslError
     from vssl_client.errors import ClientError
-    from vssl_client.folder.job import SILENT, Choice, embed_source, plan
+    from vssl_client.folder.contract import SILENT, Choice
+    from vssl_client.folder.job import embed_source, plan
     from vssl_client.folder.progress import ProgressBar
     from vssl_client.options import Options
 

@@ -1,3 +1,4 @@
-"""The folder job: whole folders through an embedder, resumable, here or on Ray. May import parts, embedding and
-results.
+"""The folder job: a source of any size into a folder of embeddings, resumable, here or on Ray.
+
+May import client, embedding, parts, results and errors.
 """

@@ -8,7 +8,8 @@ from pathlib import Path
 from vssl.sources.opening import open_source
 from vssl_client.client import Client
 from vssl_client.embedding.contract import Embedder
-from vssl_client.folder.job import SILENT, Choice, Reporter, Summary, embed_source
+from vssl_client.folder.contract import SILENT, Choice, Reporter, Summary
+from vssl_client.folder.job import embed_source
 from vssl_client.parts.formats import FormatName
 
 Progress = Callable[[int, int], object]

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from vssl.sources.source import Source
-from vssl_client.folder.job import Reporter
+from vssl_client.folder.contract import Reporter
 
 
 class _Rate(ProgressColumn):

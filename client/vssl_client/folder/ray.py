@@ -27,8 +27,8 @@ from vssl.sources.selections import Listed
 from vssl.sources.source import Source
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.errors import ClientError
-from vssl_client.folder.job import embed_files
 from vssl_client.folder.reading import Reader
+from vssl_client.folder.work import embed_files
 from vssl_client.parts.rows import Rows
 
 TASK_CHUNKS = 4

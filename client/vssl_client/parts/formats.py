@@ -65,7 +65,7 @@ def number_of(part: Path) -> int:
     return int(part.stem.removeprefix("part-"))
 
 
-def strangers_in(folder: Path, suffix: str) -> list[str]:
+def other_files_in(folder: Path, suffix: str) -> list[str]:
     """Names of what is neither a part of this format nor out of sight of those who read the folder."""
     names = (entry.name for entry in folder.iterdir() if entry.name[0] not in "._")
     return sorted(name for name in names if not ((found := PART.fullmatch(name)) and found[2] == suffix))
@@ -81,7 +81,7 @@ def find_parts(folder: Path) -> tuple[Format, list[Path]]:
     kinds = [name for name in names if parts_of(folder, f".{name}")]
     if not kinds:
         raise UsageError(f"{folder}: holds no embeddings; `vssl embed SOURCE -o {folder}` writes them")
-    like = [name for name in strangers_in(folder, f".{kinds[0]}") if name.startswith("part-")]
+    like = [name for name in other_files_in(folder, f".{kinds[0]}") if name.startswith("part-")]
     if like:
         raise UsageError(f"{folder}: {like[0]} is not named as a part of it is; move it out of the folder")
     return open_format(kinds[0]), parts_of(folder, f".{kinds[0]}")

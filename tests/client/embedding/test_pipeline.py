@@ -1,16 +1,13 @@
-"""Ordered work in threads, pieces of bounded size, and the set of paths that are done."""
+"""Ordered work in threads."""
 
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssl_client.embedding.batches import chunked
 from vssl_client.embedding.pipeline import ordered
-from vssl_client.folder.existing.done_paths import DonePaths
 
 
 @given(st.lists(st.integers(), max_size=60), st.integers(1, 8))
@@ -69,26 +66,3 @@ def test_leaving_does_not_wait_for_work_that_never_ends() -> None:
             assert next(results) is True
     finally:
         forever.set()
-
-
-@given(st.lists(st.integers(0, 9), max_size=50), st.integers(1, 5), st.integers(0, 20))
-def test_chunks_are_as_large_as_they_may_be(items: list[int], most: int, heaviest: int) -> None:
-    chunks = list(chunked(items, most, lambda item: item, heaviest))
-    assert [item for chunk in chunks for item in chunk] == items
-    for chunk in chunks:
-        assert 1 <= len(chunk) <= most
-        assert sum(chunk) <= heaviest or len(chunk) == 1
-    for chunk, following in pairwise(chunks):
-        assert len(chunk) == most or sum(chunk) + following[0] > heaviest
-
-
-@given(st.sets(st.text()), st.sets(st.text()))
-def test_done_paths_are_a_set(done: set[str], asked: set[str]) -> None:
-    paths = DonePaths(done)
-    every = sorted(done | asked)
-    assert list(paths.missing(every)) == [path for path in every if path not in done]
-
-
-def test_done_paths_hold_for_many() -> None:
-    names = [f"folder/{number}.jpg" for number in range(20_000)]
-    assert list(DonePaths(names[::2]).missing(names)) == names[1::2]

@@ -25,8 +25,9 @@ from vssl.sources.source import Source
 from vssl_client import Client, embed_folder
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
+from vssl_client.folder.contract import Choice, Plan, Summary
 from vssl_client.folder.existing import same_source
-from vssl_client.folder.job import Choice, Plan, Summary, embed_source, plan
+from vssl_client.folder.job import embed_source, plan
 from vssl_client.parts.formats import FormatName, open_format, parts_of
 from vssl_client.parts.rows import COLUMNS
 from vssl_client.parts.stored import iter_embeddings, read_embeddings

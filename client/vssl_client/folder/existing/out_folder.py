@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vssl.errors import UsageError
 from vssl.files import locked
-from vssl_client.parts.formats import Format, parts_of, strangers_in
+from vssl_client.parts.formats import Format, other_files_in, parts_of
 from vssl_client.parts.rows import Origin
 
 
@@ -37,10 +37,10 @@ def check_folder(out: Path, format: Format) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
-    strangers = strangers_in(out, format.SUFFIX) if out.exists() else []
-    if strangers:
-        advice = "move it away" if strangers[0].startswith("part-") else "name a new folder"
-        raise UsageError(f"{out}: holds something else ({strangers[0]}); {advice}")
+    others = other_files_in(out, format.SUFFIX) if out.exists() else []
+    if others:
+        advice = "move it away" if others[0].startswith("part-") else "name a new folder"
+        raise UsageError(f"{out}: holds something else ({others[0]}); {advice}")
 
 
 def checked_parts(out: Path, format: Format, origin: Origin) -> list[Path]:
