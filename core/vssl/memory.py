@@ -1,4 +1,4 @@
-"""What this process may use of its machine."""
+"""What this process may use of its machine: cores and memory."""
 
 import os
 import sys
@@ -6,6 +6,9 @@ from pathlib import Path
 
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Holds two numbers: the microseconds of work that a container may do in each period, and the period's microseconds."""
+
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes that a container may use."""
 
 
 def cores() -> int:
@@ -16,3 +19,12 @@ def cores() -> int:
         return max(1, min(count, round(int(work) / int(period))))
     except (OSError, ValueError):  # no such file, or "max"
         return count
+
+
+def memory_bytes() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's if that has fewer."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(MEMORY_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return whole

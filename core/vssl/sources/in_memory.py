@@ -1,11 +1,9 @@
 """A whole set of images decoded into memory as one array."""
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from vssl.arrays import Int64s, Pixels
 from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode
 from vssl.images.names import printable
-from vssl.memory import cores
+from vssl.memory import cores, memory_bytes
 from vssl.sources.source import Source, no_images
 
 _CHUNK = 256
@@ -107,17 +105,8 @@ def _closed_up(pixels: Pixels, good: list[int]) -> Pixels:
     return pixels[: len(good)]
 
 
-def memory() -> int:
-    """Bytes of memory that this machine, or the container we run in, has."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such file, or "max"
-        return whole
-
-
 def _allocate(count: int, size: int) -> Pixels:
-    needed, available = count * size * size * 3, memory()
+    needed, available = count * size * size * 3, memory_bytes()
     if needed > available * 0.8:
         raise UsageError(
             f"{count:,} images at {size} px need {needed / 2**30:.1f} GiB of {available / 2**30:.1f} GiB of memory; "

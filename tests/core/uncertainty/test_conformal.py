@@ -46,12 +46,12 @@ class Known(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.25])
 def test_without_ties_the_sets_are_mapies(alpha: float) -> None:
-    (fitted, labels), (asked, truth) = voted(500, 0), voted(400, 1)
+    (fitted, labels), (queries, truth) = voted(500, 0), voted(400, 1)
     oracle = SplitConformalClassifier(Known(), confidence_level=1 - alpha, conformity_score="lac", prefit=True)
     oracle.conformalize(fitted, labels)
-    _, wanted = oracle.predict_set(asked)
+    _, wanted = oracle.predict_set(queries)
     score, tie = quantile(1 - fitted[np.arange(500), labels], alpha)
-    sets = prediction_sets(asked, score, tie, np.random.default_rng(0).random(400))
+    sets = prediction_sets(queries, score, tie, np.random.default_rng(0).random(400))
     np.testing.assert_array_equal(sets, wanted[:, :, 0])
     coverage, size = coverage_and_size(sets, truth)
     assert coverage == pytest.approx(float(classification_coverage_score(truth, wanted)[0]))
@@ -60,13 +60,13 @@ def test_without_ties_the_sets_are_mapies(alpha: float) -> None:
 
 @pytest.mark.parametrize("neighbours", [1, 3, 20])
 def test_with_ties_the_promise_is_kept_and_not_overdone(neighbours: int) -> None:
-    (fitted, labels), (asked, truth) = voted(4000, 2, neighbours), voted(4000, 3, neighbours)
+    (fitted, labels), (queries, truth) = voted(4000, 2, neighbours), voted(4000, 3, neighbours)
     score, tie = quantile(1 - fitted[np.arange(4000), labels], 0.1)
-    sets = prediction_sets(asked, score, tie, np.random.default_rng(0).random(4000))
+    sets = prediction_sets(queries, score, tie, np.random.default_rng(0).random(4000))
     low, high = coverage_interval(4000, 4000, 0.1)
     coverage, size = coverage_and_size(sets, truth)
     assert low <= coverage <= high
-    everything, large = coverage_and_size(prediction_sets(asked, score, 1.0, np.zeros(4000)), truth)
+    everything, large = coverage_and_size(prediction_sets(queries, score, 1.0, np.zeros(4000)), truth)
     assert (everything, large) > (high, size)
 
 

@@ -15,9 +15,9 @@ def patterns(count: int, dimension: int, seed: int = 0) -> np.ndarray:
 
 def test_in_all_directions_it_is_the_mahalanobis_distance() -> None:
     covariance = pytest.importorskip("sklearn.covariance")
-    known, asked = patterns(200, DIRECTIONS), patterns(50, DIRECTIONS, seed=1)
-    oracle = covariance.EmpiricalCovariance().fit(known).mahalanobis(asked)
-    found = novelty(asked, known.mean(axis=0), fit_directions(known))
+    known, queries = patterns(200, DIRECTIONS), patterns(50, DIRECTIONS, seed=1)
+    oracle = covariance.EmpiricalCovariance().fit(known).mahalanobis(queries)
+    found = novelty(queries, known.mean(axis=0), fit_directions(known))
     np.testing.assert_allclose(found, oracle * 199 / 200, rtol=1e-8)
 
 
@@ -35,15 +35,15 @@ def test_they_are_the_directions_of_largest_variance() -> None:
     assert strongest.tolist() == list(range(11, 3, -1))
 
 
-def test_a_foreign_pattern_of_the_same_mean_is_novel() -> None:
+def test_another_pattern_of_the_same_mean_is_novel() -> None:
     rng = np.random.default_rng(0)
     known = rng.normal(size=(500, 16)) + rng.normal(size=(500, 1))
-    foreign = known[:50].copy()
-    foreign[:, ::2] += 6
-    foreign[:, 1::2] -= 6
-    np.testing.assert_allclose(foreign.mean(axis=1), known[:50].mean(axis=1))
+    unfamiliar = known[:50].copy()
+    unfamiliar[:, ::2] += 6
+    unfamiliar[:, 1::2] -= 6
+    np.testing.assert_allclose(unfamiliar.mean(axis=1), known[:50].mean(axis=1))
     mean, directions = known[100:].mean(axis=0), fit_directions(known[100:])
-    assert novelty(foreign, mean, directions).min() > np.quantile(novelty(known[:100], mean, directions), 0.9)
+    assert novelty(unfamiliar, mean, directions).min() > np.quantile(novelty(known[:100], mean, directions), 0.9)
 
 
 def test_one_variance_for_all_dimensions_has_one_direction_and_a_constant_none() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
-from vssl.sources.in_memory import ImageSet, load_images, memory
+from vssl.memory import memory_bytes
+from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import splits_of
 from vssl_training.data.classes import load_classes, paths_of
 from vssl_training.data.stream import SHOWN, Stream, too_many
@@ -81,10 +82,10 @@ def load_data(
     needed = len(paths) * preprocessing.size**2 * 3
     kept = (
         f"{len(paths):,} images at {preprocessing.size} px take {needed / 2**30:.2f} GiB "
-        f"of {memory() / 2**30:.1f} GiB of memory: "
+        f"of {memory_bytes() / 2**30:.1f} GiB of memory: "
     )
     images: Tensor | Stream
-    if needed <= SHARE_OF_MEMORY * memory():
+    if needed <= SHARE_OF_MEMORY * memory_bytes():
         say(kept + "all are decoded once and kept")
         sample = load_images(source, preprocessing, paths)
         images = torch.from_numpy(sample.pixels).to(device)
