@@ -83,7 +83,7 @@ def test_past_the_deadline_comes_504_and_the_place_is_free_again(tiny_bundle: Bu
         failed = error(running.client.post("/v1/embed", content=png(1), headers=PNG), 504, "deadline_exceeded")
         assert "0.2 seconds" in failed["message"]
         assert "deadline_exceeded" in refusals(running)
-        assert running.model.batcher.held == 0
+        assert running.model.batcher.in_flight == 0
         engine.let.release(100)
 
 
@@ -115,7 +115,7 @@ def test_a_request_may_have_a_deadline_of_its_own_that_only_shortens_the_servers
             for wrong in ("soon", "0", "-1", "nan", "inf", ""):
                 status, text = answer(path, wrong)
                 assert (status, "VSSL-Timeout must be a number of seconds over 0" in text) == (400, True)
-        assert running.model.batcher.held == 0
+        assert running.model.batcher.in_flight == 0
         engine.let.release(100)
         assert [answer(path, "60")[0] for path in DOORS] == [200] * len(DOORS)
 
@@ -166,7 +166,7 @@ def test_a_dead_engine_turns_readiness_red_and_nobody_waits_for_it(tiny_bundle: 
 
 def test_draining_turns_readiness_red_and_takes_no_more(tiny_bundle: Bundle) -> None:
     with serving(tiny_bundle, name="draining") as running:
-        running.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        running.client.app.state.registry.draining = True  # type: ignore[attr-defined]
         ready = running.client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
         error(running.client.post("/v1/embed", content=png(1), headers=PNG), 503, "not_ready")

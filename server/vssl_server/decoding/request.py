@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
@@ -28,18 +28,18 @@ from vssl.images.decoding import (
     open_guarded,
     to_pixels,
 )
-from vssl_server.decoding.futures import settle
+from vssl_server.decoding.futures import fail
 from vssl_server.decoding.pool import Line, Pool
 from vssl_server.wire.errors import clipped
 from vssl_server.wire.images import Encoded, from_base64
 
-SMALL = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
+IN_PLACE = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
 """An image that is decoded in about the time that it takes to hand it from one thread to another."""
 
 AVIF = b"ftyp"
 """Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never small."""
 
-TOGETHER = 64 * 1024
+TASK_BYTES = 64 * 1024
 """Bytes of files in one task of the pool: small images take turns at Python's lock, so that more threads gain nothing,
 while each large one is decoded by a thread of its own.
 """
@@ -50,7 +50,8 @@ LIGHT_PIXELS, LIGHT_BYTES = 2**20, 2**19
 USUAL_SCANS = 10
 """Of a progressive JPEG; one that draws its pixels more often counts as so many times as large."""
 
-Queue = Callable[[Sequence[Pixels], "Future[Any]", float], object]
+R = TypeVar("R")
+Submit = Callable[[Sequence[Pixels], Future[R], float], object]
 
 
 @dataclass(frozen=True)
@@ -79,77 +80,87 @@ class TooManyPixelsError(Exception):
     """The images of one request have too many pixels in all."""
 
 
-class Decoding:
-    """One request's images. All headers are read first, which tells how much work they are; then they are decoded, a
-    few small ones or one large one in a task of the pool, and the last task to end queues the good images.
-
-    `answer` is the future that `queue` gets with the good images and the seconds that they waited for a thread. Its
-    errors are a BadImagesError where an image was refused and `all_or_none` is true, a TooManyPixelsError, and an
-    OverloadedError where too many pixels are pending. Cancelling it drops what has not been decoded or computed yet.
+@dataclass(frozen=True)
+class Decoder:
+    """How the images of a model are decoded, and where.
 
     Args:
-        images: at least one, as they were sent.
         preprocessing: of the model.
         limits: of each image.
-        max_pixels: of all images together.
+        max_pixels: of all images of a request together.
         pool: where they are decoded.
-        queue: gets the good images.
+    """
+
+    preprocessing: Preprocessing
+    limits: Limits
+    max_pixels: int
+    pool: Pool
+
+
+class Decoding(Generic[R]):
+    """One request's images. All headers are read first, which tells how much work they are; then they are decoded, a
+    few small ones or one large one in a task of the pool, and the last task to end submits the good images.
+
+    Whoever waits for the request owns `future`. It fails here with a BadImagesError where an image was refused and
+    `all_or_none` is true, with a TooManyPixelsError, and with an OverloadedError where too many pixels are pending;
+    otherwise it is handed on with the images. Cancelling it drops what has not been decoded.
+
+    Args:
+        decoder: of the model.
+        images: at least one, as they were sent.
+        future: the request's result.
+        submit: gets the good images, the future, and the seconds that the images waited for a thread.
         all_or_none: one bad image fails the request.
     """
 
     def __init__(
         self,
+        decoder: Decoder,
         images: Sequence[Encoded],
-        preprocessing: Preprocessing,
-        limits: Limits,
-        max_pixels: int,
-        pool: Pool,
-        queue: Queue,
+        future: "Future[R]",
+        submit: Submit[R],
         all_or_none: bool,
     ) -> None:
         self.images, self.all_or_none = images, all_or_none
-        self.answer: Future[Any] = Future()
         self.refused: dict[int, Refusal] = {}
         self.seconds = 0.0
         """From the first task's start to the last one's end."""
-        self._preprocessing, self._limits, self._max_pixels = preprocessing, limits, max_pixels
-        self._pool, self._queue, self._line = pool, queue, Line()
+        self._decoder, self._pool, self._line = decoder, decoder.pool, Line()
+        self._future, self._submit = future, submit
         self._opened: dict[int, Image.Image] = {}
         self._decoded: list[Pixels | None] = [None] * len(images)
         self._admitted: list[int] = []
         """Pixels that have a place in the pool."""
-        self._left = 0
-        """Tasks that have not ended."""
+        self._tasks_left = 0
         self._started: float | None = None
         self._handed_over = time.monotonic()
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Decode one small image here and now; hand all else to the pool."""
-        if len(self.images) == 1 and len(self.images[0]) <= SMALL.max_bytes:
+        if len(self.images) == 1 and len(self.images[0]) <= IN_PLACE.max_bytes:
             self._guarded(self._in_place)
         else:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        # The first callback of the future, so that who hears of the answer finds the place free; and not one of `self`,
+        # The first callback of the future, so that who hears of the result finds the place free; and not one of `self`,
         # whose images a cycle would keep.
-        self.answer.add_done_callback(partial(_give_back, self._pool, self._admitted))
-        self._submit(self._measure)
+        self._future.add_done_callback(partial(_give_back, self._pool, self._admitted))
+        self._schedule(self._measure)
 
-    def _submit(self, work: Callable[[], None], heavy: bool = False) -> None:
+    def _schedule(self, work: Callable[[], None], heavy: bool = False) -> None:
         self._pool.submit(self._line, partial(self._guarded, work), heavy)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do some work, unless nobody waits any more; what it raises is the request's."""
         self._started = self._started or time.monotonic()
-        if self.answer.done():
+        if self._future.done():
             return
         try:
             work()
         except BaseException as error:
-            if settle(self.answer):
-                self.answer.set_exception(error)
+            fail(self._future, error)
 
     def _in_place(self) -> None:
         image = self.images[0]
@@ -157,8 +168,8 @@ class Decoding:
             data = from_base64(image) if isinstance(image, str) else image
             if data[4:8] == AVIF:
                 raise ImageError("too_many_pixels", "perhaps")
-            small = Limits(SMALL.max_bytes, min(SMALL.max_pixels, self._limits.max_pixels))
-            self._decoded[0] = decode(data, self._preprocessing, small)
+            small = Limits(IN_PLACE.max_bytes, min(IN_PLACE.max_pixels, self._decoder.limits.max_pixels))
+            self._decoded[0] = decode(data, self._decoder.preprocessing, small)
         except (ImageError, binascii.Error) as error:
             if isinstance(error, ImageError) and error.type == "too_many_pixels":
                 self._hand_over()
@@ -172,39 +183,39 @@ class Decoding:
         tasks: list[tuple[list[int], bool]] = []
         total = size = pixels = 0
         for index, image in enumerate(self.images):
-            if self.answer.done():
+            if self._future.done():
                 return
             try:
                 data = from_base64(image) if isinstance(image, str) else image
-                opened = self._opened[index] = open_guarded(data, self._limits)
+                opened = self._opened[index] = open_guarded(data, self._decoder.limits)
             except (ImageError, binascii.Error) as error:
                 self.refused[index] = _refusal(error)
                 continue
             work = opened.width * opened.height * -(-count_scans(opened, data) // USUAL_SCANS)
             total += work
-            if total > self._max_pixels:
+            if total > self._decoder.max_pixels:
                 raise TooManyPixelsError(
-                    f"the request's images have over {self._max_pixels:,} pixels in all; send several requests"
+                    f"the request's images have over {self._decoder.max_pixels:,} pixels in all; send several requests"
                 )
             if work > LIGHT_PIXELS or len(data) > LIGHT_BYTES or decodes_in_python(opened):
                 tasks.append(([index], True))
                 continue
             light.append(index)
             size, pixels = size + len(data), pixels + work
-            if size >= TOGETHER or pixels >= LIGHT_PIXELS:
+            if size >= TASK_BYTES or pixels >= LIGHT_PIXELS:
                 tasks.append((light, False))
                 light, size, pixels = [], 0, 0
         if light:
             tasks.append((light, False))
         self._pool.admit(total)
         self._admitted.append(total)
-        if self.answer.done():  # cancelled meanwhile
+        if self._future.done():  # cancelled meanwhile
             _give_back(self._pool, self._admitted)
             return
         self._begin(tasks)
 
     def _begin(self, tasks: Sequence[tuple[list[int], bool]]) -> None:
-        self._left = len(tasks)
+        self._tasks_left = len(tasks)
         match tasks:
             case []:
                 self._finish()
@@ -212,20 +223,20 @@ class Decoding:
                 self._draw(images)
             case _:
                 for images, heavy in tasks:
-                    self._submit(partial(self._draw, images), heavy)
+                    self._schedule(partial(self._draw, images), heavy)
 
     def _draw(self, images: Sequence[int]) -> None:
         for index in images:
-            if self.answer.done():
+            if self._future.done():
                 return
             try:
                 with self._opened.pop(index) as opened:
-                    self._decoded[index] = to_pixels(opened, self._preprocessing)
+                    self._decoded[index] = to_pixels(opened, self._decoder.preprocessing)
             except ImageError as error:
                 self.refused[index] = _refusal(error)
         with self._lock:
-            self._left -= 1
-            if self._left:
+            self._tasks_left -= 1
+            if self._tasks_left:
                 return
         self._finish()
 
@@ -235,7 +246,7 @@ class Decoding:
         if self.refused and self.all_or_none:
             raise BadImagesError(self.refused, len(self.images))
         good = [one for one in self._decoded if one is not None]
-        self._queue(good, self.answer, (self._started or 0.0) - self._handed_over)
+        self._submit(good, self._future, (self._started or 0.0) - self._handed_over)
 
 
 def _give_back(pool: Pool, admitted: list[int], _: "Future[Any] | None" = None) -> None:

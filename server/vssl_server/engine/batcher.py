@@ -15,17 +15,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from vssl.arrays import Pixels
-from vssl.engine import Embeddings, concatenate
-from vssl_server.decoding.futures import settle
+from vssl.engine import Embeddings
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
-from vssl_server.wire.capacity import Places
+from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError, Job, Part
+from vssl_server.wire.capacity import Capacity
 
 Infer = Callable[[Pixels], Embeddings]
 
@@ -34,67 +33,13 @@ FAILS = "the engine fails; it is tried again from time to time"
 logger = logging.getLogger("vssl.server")
 
 
-class InferenceError(Exception):
-    """The model failed on this request; others are not touched."""
-
-
-class EngineStoppedError(Exception):
-    """The engine answers nothing: it has ended, fails, or hangs."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A request's embeddings in its own order, the seconds until its first image was taken from the queue, and the
-    seconds of the batches that it was part of.
-    """
-
-    embeddings: Embeddings
-    queue_seconds: float
-    inference_seconds: float
-
-
-@dataclass(eq=False)
-class _Job:
-    images: Sequence[Pixels]
-    submitted: float
-    future: "Future[Answer]"
-    taken: int = 0
-    queue_seconds: float = 0.0
-    inference_seconds: float = 0.0
-    parts: list[Embeddings] = field(default_factory=list)
-
-    def take(self, most: int) -> "_Part":
-        if self.taken == 0:
-            self.queue_seconds = time.monotonic() - self.submitted
-        part = _Part(self, self.images[self.taken : self.taken + most])
-        self.taken += len(part.images)
-        return part
-
-    def add(self, embeddings: Embeddings, seconds: float) -> None:
-        self.parts.append(embeddings)
-        self.inference_seconds += seconds
-        if sum(map(len, self.parts)) == len(self.images) and settle(self.future):
-            embeddings = self.parts[0] if len(self.parts) == 1 else concatenate(self.parts)
-            self.future.set_result(Answer(embeddings, self.queue_seconds, self.inference_seconds))
-
-    def fail(self, error: Exception) -> None:
-        if settle(self.future):
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True)
-class _Part:
-    job: _Job
-    images: Sequence[Pixels]
-
-
 class Batcher:
     """Owns the engine: one thread calls `infer`, any thread may `submit`.
 
     Args:
         infer: uint8 [N, S, S, 3] → the embeddings of N images.
         max_batch: images in one call of `infer`.
-        capacity: images that may hold a place at once (see `places`).
+        capacity: images that may hold a place at once (see `admit`).
         warm_up: called once in the engine's thread before the first batch.
         observe: called after each batch with its images and its seconds.
         max_wait: seconds that a free engine waits for a batch to fill, from when it finds work; 0: it never waits.
@@ -108,6 +53,7 @@ class Batcher:
         infer: Infer,
         max_batch: int,
         capacity: int,
+        *,
         warm_up: Callable[[], object] = lambda: None,
         observe: Callable[[int, float], None] = lambda images, seconds: None,
         stall_seconds: float = math.inf,
@@ -117,10 +63,10 @@ class Batcher:
         self._infer, self._max_batch, self._max_wait = infer, max_batch, max_wait
         self._warm_up, self._observe, self._probe = warm_up, observe, probe
         self.health = Health(stall_seconds)
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._places = Places(capacity)
-        self._batch: list[_Part] = []
+        self._capacity = Capacity(capacity)
+        self._batch: list[Part] = []
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
         """Done when the engine is warm, or holds an EngineStoppedError that says why it never will be."""
@@ -134,9 +80,9 @@ class Batcher:
         return alive and not self.health.failed and not self.health.hangs
 
     @property
-    def held(self) -> int:
+    def in_flight(self) -> int:
         """Images that hold a place now."""
-        return self._places.held
+        return self._capacity.in_flight
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -145,20 +91,20 @@ class Batcher:
         self._thread.start()
 
     def close(self, timeout: float | None = None) -> None:
-        """Answer what waits, then end the thread; wait `timeout` seconds at most for that."""
+        """BatchResult what waits, then end the thread; wait `timeout` seconds at most for that."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def places(self, images: int) -> AbstractContextManager[None]:
+    def admit(self, images: int) -> AbstractContextManager[None]:
         """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
-        return self._places.hold(images)
+        return self._capacity.admit(images)
 
     def submit(
-        self, images: Sequence[Pixels], future: "Future[Answer] | None" = None, waited: float = 0.0
-    ) -> "Future[Answer]":
+        self, images: Sequence[Pixels], future: "Future[BatchResult] | None" = None, waited: float = 0.0
+    ) -> "Future[BatchResult]":
         """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
 
         The caller may bring the future, so that the images can be decoded for somebody who waits for it already, and
@@ -171,7 +117,7 @@ class Batcher:
         """
         if not images:
             raise ValueError("a request needs at least one image")
-        job = _Job(images, time.monotonic() - waited, future or Future())
+        job = Job(images, time.monotonic() - waited, future or Future())
         with self._changed:
             if self._closing or self._stopped:
                 raise EngineStoppedError("the engine has stopped")
@@ -258,8 +204,8 @@ class Batcher:
         """Images of all jobs that have not been taken; the lock is held."""
         return sum(len(job.images) - job.taken for job in self._jobs)
 
-    def _compute(self, batch: list[_Part]) -> None:
-        """Answer a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
+    def _compute(self, batch: list[Part]) -> None:
+        """BatchResult a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
         try:
             embeddings, seconds = self._timed(np.stack([image for part in batch for image in part.images]))
         except Exception as error:
@@ -285,7 +231,7 @@ class Batcher:
         return embeddings, seconds
 
 
-def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[_Job]", _: "Future[Answer]") -> None:
+def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[Job]", _: "Future[BatchResult]") -> None:
     """Drop what has not been taken of a job that is cancelled or failed, and its pixels."""
     owner, waiting = batcher(), job()
     if owner is not None and waiting is not None and waiting.taken < len(waiting.images):

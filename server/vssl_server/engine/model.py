@@ -2,12 +2,9 @@
 
 import asyncio
 import os
-import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,28 +13,20 @@ from vssl.arrays import Pixels
 from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
-from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Pool
-from vssl_server.decoding.request import BadImagesError, Decoding, Refusal
-from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer
+from vssl_server.decoding.request import BadImagesError, Decoder, Refusal
+from vssl_server.engine.batcher import Batcher, Infer
 from vssl_server.engine.cache import Cache, keys_of
 from vssl_server.engine.opening import ServedEngine
+from vssl_server.engine.pipeline import EmbedResult, Pipeline
 from vssl_server.engine.statistics import Statistics
 from vssl_server.observed import metrics
-from vssl_server.observed.tracing import stages
+from vssl_server.observed.request_log import note
 from vssl_server.settings import Settings
 from vssl_server.wire.images import Encoded
 
-MUCH = 256 * 1024
+HASH_IN_THREAD_BYTES = 256 * 1024
 """Bytes of images whose hashes take long enough to be made in a thread."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """`answer` holds the good images' rows in order; `refused` maps the other images' indices to their reason."""
-
-    answer: Answer
-    refused: Mapping[int, Refusal]
 
 
 class Model:
@@ -56,8 +45,6 @@ class Model:
         self.why = infer.why if isinstance(infer, ServedEngine) else ""
         """What was decided about the engine's threads, where anything was."""
         self._engine = (infer.provider, infer.precision, infer.threads) if isinstance(infer, ServedEngine) else None
-        self._limits = Limits(settings.max_body_bytes, settings.max_pixels)
-        self._max_pixels = settings.max_request_pixels
         self.statistics = Statistics()
         self.metrics = metrics.ModelMetrics(manifest.name)
         size = manifest.preprocessing.size
@@ -72,13 +59,26 @@ class Model:
             max_wait=settings.max_wait_seconds,
             probe=_blank(1, size),
         )
+        limits = Limits(settings.max_body_bytes, settings.max_pixels)
+        decoder = Decoder(manifest.preprocessing, limits, settings.max_request_pixels, pool)
+        no_images = infer(_blank(0, size))
+        self._pipeline = Pipeline(manifest.name, decoder, self.batcher, no_images, self.statistics, self.metrics)
         self._cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
-        self._none = Answer(infer(_blank(0, size)), 0.0, 0.0)
+
+    @property
+    def name(self) -> str:
+        """Of the bundle."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Of the bundle."""
+        return self.manifest.version
 
     def show(self) -> None:
         """Let the gauges of its name and version tell of this model, as long as it is there."""
         me = weakref.ref(self)
-        metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.held if (model := me()) else 0)
+        metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.in_flight if (model := me()) else 0)
         metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
         if self._engine is not None:
             provider, precision, threads = self._engine
@@ -88,7 +88,7 @@ class Model:
 
     def publish(self) -> None:
         """Write down what the gauges tell, for other processes can't ask."""
-        metrics.QUEUE_IMAGES.labels(*self._labels).set(self.held)
+        metrics.QUEUE_IMAGES.labels(*self._labels).set(self.in_flight)
         metrics.READY.labels(*self._labels).set(self.ready)
         self._pool.publish()
 
@@ -105,20 +105,16 @@ class Model:
                 metrics.ENGINE_THREADS.remove(*self._labels, batch)
 
     @property
-    def held(self) -> int:
+    def in_flight(self) -> int:
         """Images that are decoding, waiting or in the engine now."""
-        return self.batcher.held
+        return self.batcher.in_flight
 
     @property
     def ready(self) -> bool:
         """Whether it can answer: there are threads that decode, and the engine is warm and neither fails nor hangs."""
-        return self.batcher.ready and self._pool.alive > 0
+        return self._pipeline.ready
 
-    def _check(self) -> None:
-        if not self.ready:
-            raise EngineStoppedError(f"{self.manifest.name} can't answer now")
-
-    async def embed(self, images: Sequence[Encoded], partial: bool) -> Result:
+    async def embed(self, images: Sequence[Encoded], partial: bool) -> EmbedResult:
         """Decode and embed. Cancelling drops whatever has not been computed yet.
 
         Args:
@@ -126,93 +122,49 @@ class Model:
             partial: embed the good ones even if others are refused.
 
         Raises:
-            BadImagesError: an image was refused and `partial` is false.
-            TooManyPixelsError: the images have too many pixels in all.
-            OverloadedError: the queue has no place for so many images, or too many pixels are pending.
-            InferenceError: the model failed on these images.
-            EngineStoppedError: the engine has ended, fails or hangs.
+            BadImagesError, TooManyPixelsError, OverloadedError, InferenceError, EngineStoppedError: as the pipeline.
         """
         if self._cache is None:
-            return await self._embed(images, partial)
-        much = sum(map(len, images)) > MUCH
-        keys = await asyncio.to_thread(keys_of, images) if much else keys_of(images)
-        rows = [self._cache.get(key) for key in keys]
+            result = await self._pipeline.embed(images, all_or_none=not partial)
+        else:
+            result = await self._embed_unknown(self._cache, images, partial)
+        return _noted(result)
+
+    async def embed_pixels(self, pixels: Pixels) -> EmbedResult:
+        """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""
+        return _noted(await self._pipeline.embed_pixels(pixels))
+
+    async def _embed_unknown(self, cache: Cache, images: Sequence[Encoded], partial: bool) -> EmbedResult:
+        """Embed the images that the cache does not know, and take the rows of the others from there."""
+        large = sum(map(len, images)) > HASH_IN_THREAD_BYTES
+        keys = await asyncio.to_thread(keys_of, images) if large else keys_of(images)
+        rows = [cache.get(key) for key in keys]
         unknown = [index for index, row in enumerate(rows) if row is None]
-        self._count_known([row for row in rows if row is not None])
-        result = Result(self._none, {})
+        self._count_cached([row for row in rows if row is not None])
+        nothing = self._pipeline.nothing.embeddings
+        result = EmbedResult(nothing, {}, 0.0, 0.0)
         if unknown:
             try:
-                result = await self._embed([images[index] for index in unknown], partial)
+                result = await self._pipeline.embed([images[index] for index in unknown], all_or_none=not partial)
             except BadImagesError as error:
                 raise BadImagesError(_placed(error.refused, unknown), len(images)) from None
         refused = _placed(result.refused, unknown)
         for row, index in enumerate(index for index in unknown if index not in refused):
-            rows[index] = found = result.answer.embeddings[row : row + 1]
-            self._cache.put(keys[index], found)
-        embeddings = concatenate([self._none.embeddings, *(row for row in rows if row is not None)])
-        return Result(replace(result.answer, embeddings=embeddings), refused)
+            rows[index] = computed = result.embeddings[row : row + 1]
+            cache.put(keys[index], computed)
+        embeddings = concatenate([nothing, *(row for row in rows if row is not None)])
+        return replace(result, embeddings=embeddings, refused=refused)
 
-    async def _embed(self, images: Sequence[Encoded], partial: bool) -> Result:
-        self._check()
-        started = time.monotonic()
-        with self._failures(started), self.batcher.places(len(images)):
-            work = Decoding(
-                images,
-                self.manifest.preprocessing,
-                self._limits,
-                self._max_pixels,
-                self._pool,
-                self._queue,
-                all_or_none=not partial,
-            )
-            await asyncio.sleep(0)  # what came with this request is read first: the same work on end is faster
-            work.start()
-            try:
-                answer = await asyncio.wrap_future(work.answer)
-            finally:
-                for refusal in work.refused.values():
-                    metrics.IMAGES.labels(self.manifest.name, refusal.type).inc()
-            self.metrics.decode_seconds.observe(work.seconds)
-            self._count(answer, started)
-            stages(started, decode=work.seconds, queue=answer.queue_seconds, inference=answer.inference_seconds)
-            return Result(answer, work.refused)
-
-    async def embed_pixels(self, pixels: Pixels) -> Result:
-        """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""
-        self._check()
-        started = time.monotonic()
-        with self._failures(started), self.batcher.places(len(pixels)):
-            answer = await asyncio.wrap_future(self.batcher.submit(list(pixels)))
-            self._count(answer, started)
-            stages(started, queue=answer.queue_seconds, inference=answer.inference_seconds)
-            return Result(answer, {})
-
-    def _queue(self, images: Sequence[Pixels], future: "Future[Answer]", waited: float) -> None:
-        if images:
-            self.batcher.submit(images, future, waited)
-        elif settle(future):
-            future.set_result(self._none)
-
-    def _count(self, answer: Answer, started: float) -> None:
-        images = len(answer.embeddings)
-        self.metrics.embedded.inc(images)
-        self.metrics.queue_seconds.observe(answer.queue_seconds)
-        for uncertainty in answer.embeddings.uncertainty.tolist():
-            self.metrics.uncertainty.observe(uncertainty)
-        self.statistics.succeeded(images, time.monotonic() - started, answer)
-
-    def _count_known(self, rows: Sequence[Embeddings]) -> None:
+    def _count_cached(self, rows: Sequence[Embeddings]) -> None:
         self.metrics.cached.inc(len(rows))
         for row in rows:
             self.metrics.uncertainty.observe(float(row.uncertainty[0]))
 
-    @contextmanager
-    def _failures(self, started: float) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:  # a cancellation too
-            self.statistics.fail.add(time.monotonic() - started)
-            raise
+
+def _noted(result: EmbedResult) -> EmbedResult:
+    """The result, of which the log of requests now knows."""
+    note(len(result.embeddings) + len(result.refused), result.queue_seconds, result.inference_seconds)
+    return result
 
 
 def _warm_up(infer: Infer, size: int, batch_size: int) -> None:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from vssl_server.engine.batcher import Answer
+from vssl_server.engine.jobs import BatchResult
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Statistics:
     compute_output: Duration = field(default_factory=Duration)
     """Counted for perf_analyzer, which wants as many as of the others; not timed."""
 
-    def succeeded(self, images: int, seconds: float, answer: Answer) -> None:
+    def succeeded(self, images: int, seconds: float, answer: BatchResult) -> None:
         """A request of so many images was answered; what was neither queue nor engine is its decoding."""
         self.last_inference = time.time_ns() // 1_000_000
         self.inference_count += images

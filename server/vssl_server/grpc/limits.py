@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.settings import Settings
 
 Message = Any  # the stubs have no types
@@ -34,12 +34,12 @@ class ReceiveLimit(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Gives a request's message its time: gRPC itself waits for it as long as the connection lasts.
 
     Args:
-        service: whose settings say how long.
+        registry: whose settings say how long.
         refused: whether a call of this method with this metadata will be refused: then its message is not read.
     """
 
-    def __init__(self, service: Service, refused: Callable[[str, Mapping[str, str]], bool]) -> None:
-        self.service, self.refused = service, refused
+    def __init__(self, registry: ModelRegistry, refused: Callable[[str, Mapping[str, str]], bool]) -> None:
+        self.registry, self.refused = registry, refused
 
     async def intercept_service(
         self, continuation: Callable[[CallDetails], Awaitable[Handler]], call: CallDetails
@@ -69,7 +69,7 @@ class ReceiveLimit(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return grpc.stream_unary_rpc_method_handler(unary, *codec)
 
     async def _first(self, messages: AsyncIterator[Message], context: Any) -> Message:  # noqa: ANN401
-        limit = self.service.settings.receive_seconds
+        limit = self.registry.settings.receive_seconds
         try:
             async with asyncio.timeout(limit):
                 return await anext(aiter(messages))

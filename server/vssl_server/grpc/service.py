@@ -24,9 +24,9 @@ from vssl_server.inference_v2.protocol import (
     Catalogue,
     arrays,
     check_parameters,
-    chosen,
+    requested_outputs,
 )
-from vssl_server.models.deadline import from_microseconds, least
+from vssl_server.models.deadline import from_microseconds, receiving, shortest, within_deadline
 from vssl_server.models.repository import Parameters, Repository
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import FACTS, Entry, Facts
@@ -87,7 +87,9 @@ async def start(
             return True
         return False
 
-    server = grpc.aio.server(interceptors=[ReceiveLimit(catalogue.service, refused)], options=channel_options(settings))
+    server = grpc.aio.server(
+        interceptors=[ReceiveLimit(catalogue.registry, refused)], options=channel_options(settings)
+    )
     service = InferenceService(catalogue, keys)
     if repository is not None:
         service = Administration(catalogue, keys, repository)
@@ -154,7 +156,7 @@ def rpc(handler: Handler) -> Handler:
             status, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
         finally:
             record(path, status.name, started)
-            settings = self.service.settings
+            settings = self.registry.settings
             if settings.log_requests and (settings.log_health or handler.__name__ not in OPEN_METHODS):
                 client, parent = context.peer(), metadata.get("traceparent")
                 size = request.ByteSize()
@@ -178,7 +180,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     """Each method is one of the protocol; the rest of Triton's, shared memory for instance, are UNIMPLEMENTED."""
 
     def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
-        self.catalogue, self.service, self.keys = catalogue, catalogue.service, keys
+        self.catalogue, self.registry, self.keys = catalogue, catalogue.registry, keys
 
     @rpc
     async def ServerLive(self, request: Message, context: Context) -> Message:  # noqa: N802
@@ -188,7 +190,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     @rpc
     async def ServerReady(self, request: Message, context: Context) -> Message:  # noqa: N802
         """Whether some model can answer."""
-        return service_pb2.ServerReadyResponse(ready=self.service.state == "ready")
+        return service_pb2.ServerReadyResponse(ready=self.registry.state == "ready")
 
     @rpc
     async def ServerMetadata(self, request: Message, context: Context) -> Message:  # noqa: N802
@@ -229,12 +231,13 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
         started = time.monotonic()
         model = self.catalogue.find(request.model_name, request.model_version)
-        async with self.service.receiving():
+        async with receiving(self.registry):
             outputs = _outputs(request)
-        with self.service.pending.request() as held:
+        with self.registry.pending.request() as held:
             held.reach(request.ByteSize())
-            timeout = least(context.time_remaining(), _timeout(request))
-            result = await self.service.answer(model.infer(_tensors(request)), INPUT, timeout=timeout)
+            timeout = shortest(context.time_remaining(), _timeout(request))
+            async with within_deadline(self.registry.settings.deadline_seconds, timeout, INPUT):
+                result = await model.infer(_tensors(request))
         with model.model.metrics.encode_seconds.time():
             answer = service_pb2.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
             for key, value in model.parameters.items():
@@ -244,9 +247,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
                 answer.raw_output_contents.append(array.tobytes())
         spent = [
             (name.lower(), value)
-            for name, value in server_timing(
-                started, result.answer.queue_seconds, result.answer.inference_seconds
-            ).items()
+            for name, value in server_timing(started, result.queue_seconds, result.inference_seconds).items()
         ]
         context.set_trailing_metadata((*context.trailing_metadata(), *spent))
         return answer
@@ -287,7 +288,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """`grpc.health.v1.Health` for the whole server, and for the inference service by its name."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.service = catalogue.service
+        self.registry = catalogue.registry
         self._watches = 0
 
     async def Check(self, request: Message, context: Context) -> Message:  # noqa: N802
@@ -304,7 +305,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         told = None
         try:
             while True:
-                last = self.service.draining
+                last = self.registry.draining
                 if (status := self._status()) != told:
                     yield status
                     told = status
@@ -315,7 +316,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             self._watches -= 1
 
     def _status(self) -> Message:
-        serving = "SERVING" if self.service.state == "ready" else "NOT_SERVING"
+        serving = "SERVING" if self.registry.state == "ready" else "NOT_SERVING"
         return health_pb2.HealthCheckResponse(status=serving)
 
 
@@ -331,7 +332,7 @@ def _outputs(request: Message) -> Sequence[str]:
         raise invalid(f"over {MANY} outputs")
     for output in request.outputs:
         check_parameters(output.name, output.parameters)
-    return chosen([output.name for output in request.outputs])
+    return requested_outputs([output.name for output in request.outputs])
 
 
 def _tensors(request: Message) -> list[Tensor]:

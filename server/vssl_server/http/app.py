@@ -3,24 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
-import prometheus_client
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 import vssl
 from vssl_server.access.admission import AdmissionMiddleware
 from vssl_server.access.keys import Keys
 from vssl_server.access.middleware import OPEN_PATHS, AccessMiddleware
 from vssl_server.engine.model import Model
-from vssl_server.http import schema
+from vssl_server.http import operation, schema
 from vssl_server.http.admin import routes as administration
 from vssl_server.http.direct import DirectRoutes
 from vssl_server.http.embed.routes import embed
@@ -29,8 +24,8 @@ from vssl_server.http.openai.models import list_models, retrieve_model
 from vssl_server.http.openai.routes import create_embeddings
 from vssl_server.http.rules import Methods, MetricsPort, RootPath
 from vssl_server.inference_v2.protocol import Catalogue
-from vssl_server.models.registry import Service
-from vssl_server.models.repository import Open, Repository
+from vssl_server.models.registry import ModelRegistry
+from vssl_server.models.repository import OpenModel, Repository
 from vssl_server.observed import metrics
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import HANDLERS
@@ -40,29 +35,29 @@ LAG_SECONDS = 0.25
 
 
 def create_app(
-    settings: Settings, models: Sequence[Model], open_model: Open | None = None, locations: Sequence[Path] = ()
+    settings: Settings, models: Sequence[Model], open_model: OpenModel | None = None, locations: Sequence[Path] = ()
 ) -> FastAPI:
     """The application for at least one model; its lifespan starts and ends the models' engines.
 
     With `open_model` models can be loaded later; `locations` are the bundles of `models`, in their order.
     """
-    service = Service(settings, models)
+    registry = ModelRegistry(settings, models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # No name of this function may hold a model: it would keep one that is unloaded in memory.
-        service.start()
+        registry.start()
         tasks = [asyncio.create_task(_measure_lag())]
         if settings.workers > 1:
             # This one listens when it can answer, the others serve meanwhile; or when it is told to end before that.
-            warm = [asyncio.wrap_future(model.batcher.warm) for model in service.models]
-            while not service.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
+            warm = [asyncio.wrap_future(model.batcher.warm) for model in registry.models]
+            while not registry.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
                 pass
-            tasks.append(asyncio.create_task(_publish(service)))
+            tasks.append(asyncio.create_task(_publish(registry)))
         yield
         for task in tasks:
             task.cancel()
-        await service.close()
+        await registry.close()
 
     app = FastAPI(
         title="VSSL",
@@ -84,32 +79,29 @@ def create_app(
             "exclude": lambda scope: scope["path"] in OPEN_PATHS,
         },
     )
-    app.state.service = service
+    app.state.registry = registry
     app.post("/v1/embed", **schema.EMBED)(embed)
     app.post("/v1/embeddings", **schema.EMBEDDINGS)(create_embeddings)
     app.get("/v1/models", **schema.MODELS)(list_models)
     app.get("/v1/models/{name}", **schema.MODEL)(retrieve_model)
-    app.get("/healthz", **schema.HEALTHZ)(healthz)
-    for path in ("/readyz", "/health", "/ping"):  # the last two are what other servers of models have
-        app.get(path, **schema.READYZ)(readyz)
-    app.get("/metrics", **schema.METRICS)(show_metrics)
-    inference_rest.add_routes(app, Catalogue(service))
+    operation.add_routes(app)
+    inference_rest.add_routes(app, Catalogue(registry))
     app.state.repository = None
     if open_model is not None:
-        app.state.repository = Repository(service, open_model, locations)
+        app.state.repository = Repository(registry, open_model, locations)
         administration.add_routes(app, app.state.repository)
     for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
         app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    _add_layers(app, service)
+    _add_layers(app, registry)
     return app
 
 
-def _add_layers(app: FastAPI, service: Service) -> None:
+def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
     """What surrounds the routes, from inside to outside."""
-    settings = service.settings
+    settings = registry.settings
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
-    app.add_middleware(AdmissionMiddleware, pending=service.pending, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(AdmissionMiddleware, pending=registry.pending, max_body_bytes=settings.max_body_bytes)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     if settings.metrics_port is not None:
@@ -126,41 +118,6 @@ def _add_layers(app: FastAPI, service: Service) -> None:
         app.add_middleware(RootPath, root_path=settings.root_path)
 
 
-async def healthz() -> Response:
-    """The process is alive."""
-    return _json({"status": "ok"})
-
-
-async def readyz(request: Request) -> Response:
-    """Some model can answer; 503 while loading, while draining, and when all fail. Names those that fail."""
-    service: Service = request.app.state.service
-    failed = [f"{model.manifest.name} {model.manifest.version}" for model in service.failed]
-    answer = {"status": service.state} | ({"failed": failed} if failed else {})
-    return _json(answer, 200 if service.state == "ready" else 503)
-
-
-async def show_metrics() -> Response:
-    """Prometheus metrics."""
-    return Response(await metrics_page(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
-
-
-class MetricsPage:
-    """The page, written in a thread, as it takes milliseconds; those who ask while it is written get the same one."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "metrics")
-        self._page: Future[bytes] | None = None
-
-    async def __call__(self) -> bytes:
-        """The series as they are now."""
-        if self._page is None or self._page.done():
-            self._page = self._thread.submit(metrics.exposition)
-        return await asyncio.shield(asyncio.wrap_future(self._page))
-
-
-metrics_page = MetricsPage()
-
-
 async def _measure_lag() -> None:
     """How late the loop's timers are, for as long as it runs."""
     while True:
@@ -169,13 +126,9 @@ async def _measure_lag() -> None:
         metrics.LOOP_LAG.observe(max(0.0, time.monotonic() - due))
 
 
-async def _publish(service: Service) -> None:
+async def _publish(registry: ModelRegistry) -> None:
     """Other workers can't ask this one's gauges: it writes them down, once a second."""
     while True:
-        for model in service.models:
+        for model in registry.models:
             model.publish()
         await asyncio.sleep(1)
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")

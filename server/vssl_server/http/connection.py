@@ -13,7 +13,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from vssl_server.http.transport import GatheringTransport
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.observed import metrics
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -52,7 +52,7 @@ class Part(Enum):
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. Its application has `state.service`, whose settings say how long a head may take."""
+    """One connection. Its application has `state.registry`, whose settings say how long a head may take."""
 
     _part = Part.NOTHING
     _message = 0
@@ -141,7 +141,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse("pipeline_full")
             return
         super().on_headers_complete()
-        if self._service.draining:
+        if self._registry.draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -174,7 +174,7 @@ class Protocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, unless its client still reads or a request turns out to be there."""
-        if self.transport.get_write_buffer_size() and not self._service.draining:
+        if self.transport.get_write_buffer_size() and not self._registry.draining:
             self._be_idle()
         else:
             self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
@@ -195,9 +195,9 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_handler()
 
     @property
-    def _service(self) -> Service:
-        service: Service = self.config.app.state.service  # type: ignore[union-attr]
-        return service
+    def _registry(self) -> ModelRegistry:
+        registry: ModelRegistry = self.config.app.state.registry  # type: ignore[union-attr]
+        return registry
 
     @property
     def _busy(self) -> bool:
@@ -232,7 +232,7 @@ class Protocol(HttpToolsProtocol):
                 self._timer.cancel()
                 self._timer = None
             if part is not None:
-                seconds = self._service.settings.receive_seconds
+                seconds = self._registry.settings.receive_seconds
                 if part is Part.BODY:
                     self._timer = self.loop.call_later(
                         seconds + APPLICATION_FIRST_SECONDS, self._refuse, "body_timeout"

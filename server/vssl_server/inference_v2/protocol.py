@@ -17,10 +17,10 @@ import vssl
 from vssl.arrays import Pixels
 from vssl.bundle.manifest import protocol_parameters
 from vssl.engine import OUTPUTS
-from vssl_server.engine.model import Model, Result
-from vssl_server.models.registry import Service
+from vssl_server.engine.model import Model
+from vssl_server.engine.pipeline import EmbedResult
+from vssl_server.models.registry import ModelRegistry, look_up
 from vssl_server.settings import Settings
-from vssl_server.wire.errors import ApiError
 from vssl_server.wire.images import Encoded, check_count
 from vssl_server.wire.tensors import Tensor, images_in, invalid, to_files, to_pixels
 
@@ -50,7 +50,7 @@ class InferenceModel:
     @property
     def version(self) -> str:
         """The bundle's version."""
-        return self.model.manifest.version
+        return self.model.version
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class InferenceModel:
         totals = {name: counts.pop(name) for name in list(counts) if isinstance(counts[name], dict)}
         return {"name": self.name, "version": self.version, **counts, "inference_stats": totals}
 
-    async def infer(self, inputs: Sequence[Tensor]) -> Result:
+    async def infer(self, inputs: Sequence[Tensor]) -> EmbedResult:
         """Embed the one input.
 
         Raises:
@@ -142,19 +142,19 @@ class InferenceModel:
 class Catalogue:
     """The models by the names that the protocol knows them by."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, registry: ModelRegistry) -> None:
+        self.registry = registry
 
     @property
     def models(self) -> list[InferenceModel]:
         """Each served model under both its names."""
         versions: dict[str, list[str]] = {}
-        for model in self.service.models:
-            versions.setdefault(model.manifest.name, []).append(model.manifest.version)
+        for model in self.registry.models:
+            versions.setdefault(model.name, []).append(model.version)
         return [
-            InferenceModel(name, model, encoded, self.service.settings, versions[model.manifest.name])
-            for model in self.service.models
-            for name, encoded in ((model.manifest.name, False), (f"{model.manifest.name}_image", True))
+            InferenceModel(name, model, encoded, self.registry.settings, versions[model.name])
+            for model in self.registry.models
+            for name, encoded in ((model.name, False), (f"{model.name}_image", True))
         ]
 
     def find(self, name: str, version: str = "") -> InferenceModel:
@@ -163,22 +163,14 @@ class Catalogue:
         Raises:
             ApiError: 404.
         """
-        known = [model for model in self.models if model.name == name]
-        if not known:
-            served = ", ".join(dict.fromkeys(model.name for model in self.models))
-            raise ApiError(404, "model_not_found", f"no model {name!r}; served here: {served}")
-        for model in reversed(known):
-            if version in ("", model.version):
-                return model
-        versions = ", ".join(model.version for model in known)
-        raise ApiError(404, "model_not_found", f"{name} is served in version {versions}, not {version}")
+        return look_up(self.models, name, version)
 
     def ready(self, name: str, version: str = "") -> bool:
         """Whether that model can answer; ApiError 404 if there is none."""
-        return self.find(name, version).model.ready and not self.service.draining
+        return self.find(name, version).model.ready and not self.registry.draining
 
 
-def chosen(names: Sequence[str]) -> Sequence[str]:
+def requested_outputs(names: Sequence[str]) -> Sequence[str]:
     """The outputs that were asked for, each once; all of them where none was.
 
     Raises:
@@ -202,8 +194,8 @@ def check_parameters(place: str, names: Collection[str]) -> None:
         raise invalid(f"{place}: classification is not supported, for outputs are no classes; ask for the numbers")
 
 
-def arrays(names: Sequence[str], result: Result) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def arrays(names: Sequence[str], result: EmbedResult) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """The outputs of those names, float32, little-endian, `uncertainty` as [N, 1]."""
     for name in names:
-        array = getattr(result.answer.embeddings, name)
+        array = getattr(result.embeddings, name)
         yield name, np.ascontiguousarray(array.reshape(len(array), -1), "<f4")

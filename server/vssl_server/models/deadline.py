@@ -1,9 +1,16 @@
-"""How long a request may take at most, as it says itself."""
+"""How long a request may take: to come in, and to be answered."""
 
+import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-from vssl_server.wire.errors import ApiError
+from vssl_server.decoding.request import BadImagesError, Refusal, TooManyPixelsError
+from vssl_server.engine.health import PROBE_SECONDS
+from vssl_server.engine.jobs import EngineStoppedError, InferenceError
+from vssl_server.models.registry import ModelRegistry
+from vssl_server.wire.capacity import OverloadedError
+from vssl_server.wire.errors import ApiError, busy, clipped, several
 
 TIMEOUT = "VSSL-Timeout"
 """The header with the seconds that a request's client waits for its answer."""
@@ -38,6 +45,72 @@ def from_microseconds(timeout: object) -> float | None:
     return timeout / 1e6 if timeout else None
 
 
-def least(*timeouts: float | None) -> float | None:
-    """The shortest of those that there are."""
+@asynccontextmanager
+async def receiving(registry: ModelRegistry, administration: bool = False) -> AsyncIterator[None]:
+    """Around the reading of a request. One of `administration` may come while no model can answer: it may help.
+
+    Raises:
+        ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time;
+            408, it did not come in time.
+    """
+    limit = registry.settings.receive_seconds
+    if registry.draining or (registry.state != "ready" and not administration):
+        raise busy(503, "not_ready", f"the server is {registry.state}", PROBE_SECONDS if registry.failed else 1)
+    try:
+        async with asyncio.timeout(limit):
+            yield
+    except TimeoutError:
+        # The rest of the body must not be taken for the next request.
+        message = f"the body did not come within {limit:g} seconds"
+        raise ApiError(408, "request_timeout", message, headers={"Connection": "close"}) from None
+    except asyncio.CancelledError:
+        if registry.draining:
+            raise busy(503, "not_ready", "the server is stopping") from None
+        raise
+
+
+@asynccontextmanager
+async def within_deadline(
+    server: float, request: float | None, field: str, names: Sequence[str | None] = ()
+) -> AsyncIterator[None]:
+    """Around the embedding of a request: end it at its deadline, and turn each error into one that clients understand.
+
+    Args:
+        server: the server's own limit in seconds.
+        request: that of the request, if it has one; the shorter of the two counts.
+        field: where the images stood in the request.
+        names: what the request calls them, if it does.
+
+    Raises:
+        ApiError: 413, 422, 429, 500, 503 or 504.
+    """
+    limit = server if request is None else min(server, request)
+    try:
+        async with asyncio.timeout(limit):
+            yield
+    except BadImagesError as error:
+        raise _bad_images(error.refused, error.images, field, names) from None
+    except TooManyPixelsError as error:
+        raise ApiError(413, "too_many_pixels", str(error), param=field) from None
+    except OverloadedError as error:
+        raise busy(429, "queue_full", f"the server is busy: {error}", error.seconds) from None
+    except InferenceError as error:
+        raise ApiError(500, "inference_failed", str(error)) from None
+    except EngineStoppedError as error:
+        raise busy(503, "not_ready", str(error), PROBE_SECONDS) from None
+    except TimeoutError:
+        raise ApiError(504, "deadline_exceeded", f"no answer within {limit:g} seconds") from None
+
+
+def shortest(*timeouts: float | None) -> float | None:
+    """The shortest of those that are given."""
     return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+
+def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: Sequence[str | None]) -> ApiError:
+    reasons = []
+    for index, refusal in refused.items():
+        name = names[index] if names else None
+        reasons.append(f"{field}[{index}]{f' ({clipped(name, 100)})' if name else ''}: {refusal.message}")
+    message = f"{len(reasons)} of {images} images can't be embedded: {several(reasons)}"
+    return ApiError(422, "invalid_image", message, param=f"{field}[{next(iter(refused))}]")

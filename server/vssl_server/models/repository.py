@@ -7,12 +7,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from vssl.errors import UsageError, VsslError
-from vssl_server.engine.batcher import EngineStoppedError
+from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.wire.errors import ApiError, busy
 
-Open = Callable[[Path], Model]
+OpenModel = Callable[[Path], Model]
 IDLE_SECONDS = 0.1
 """Between two looks at whether a model that was replaced still has work."""
 
@@ -28,17 +28,17 @@ class Parameters(BaseModel):
 class Repository:
     """Loads beside what is served, then swaps, and ends the old model when its last request is answered."""
 
-    def __init__(self, service: Service, open_model: Open, locations: Sequence[Path]) -> None:
-        """`locations` are the bundles of the service's models, in their order.
+    def __init__(self, registry: ModelRegistry, open_model: OpenModel, locations: Sequence[Path]) -> None:
+        """`locations` are the bundles of the registry's models, in their order.
 
         Raises:
             UsageError: `--model-root` is no folder.
         """
-        root = service.settings.model_root
+        root = registry.settings.model_root
         if root is not None and not root.is_dir():
             raise UsageError(f"--model-root {root}: no such folder")
-        self.service, self._open, self._root = service, open_model, None if root is None else root.resolve()
-        names = [model.manifest.name for model in service.models]
+        self.registry, self._open, self._root = registry, open_model, None if root is None else root.resolve()
+        names = [model.name for model in registry.models]
         self._locations = dict(zip(names, locations, strict=bool(locations)))
         self._named = {location.resolve() for location in locations}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -64,15 +64,15 @@ class Repository:
                 raise ApiError(400, "invalid_bundle", str(error), "bundle") from None
             except OSError as error:
                 raise ApiError(400, "invalid_bundle", f"{error.strerror}: {location}", "bundle") from None
-            if model.manifest.name != name:
-                message = f"{location} holds {model.manifest.name!r}, not {name!r}"
+            if model.name != name:
+                message = f"{location} holds {model.name!r}, not {name!r}"
                 raise ApiError(400, "invalid_bundle", message, "bundle")
             model.batcher.start()
             try:
                 await asyncio.wrap_future(model.batcher.warm)
                 self._check_serving()
             except BaseException as error:  # a caller that went away too
-                await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
+                await asyncio.to_thread(model.batcher.close, self.registry.settings.deadline_seconds)
                 if isinstance(error, EngineStoppedError):
                     del model  # it holds the error, whose traceback holds this function's names
                     raise ApiError(400, "invalid_bundle", f"{location}: {error}", "bundle") from None
@@ -88,12 +88,12 @@ class Repository:
         """
         async with self._one_at_a_time:
             self._check_serving()
-            gone = [model for model in self.service.models if model.manifest.name == name]
+            gone = [model for model in self.registry.models if model.name == name]
             if not gone:
-                self.service.model(name)
-            if len(gone) == len(self.service.models):
+                self.registry.model(name)
+            if len(gone) == len(self.registry.models):
                 raise ApiError(400, "last_model", f"{name} is the only model; stop the server instead")
-            self.service.models = [model for model in self.service.models if model not in gone]
+            self.registry.models = [model for model in self.registry.models if model not in gone]
             self._retire(gone)
 
     def _allowed(self, bundle: str) -> Path:
@@ -111,16 +111,16 @@ class Repository:
         raise ApiError(403, "bundle_not_allowed", why, "bundle")
 
     def _check_serving(self) -> None:
-        if self.service.draining:
+        if self.registry.draining:
             raise busy(503, "not_ready", "the server is draining")
 
     def _swap(self, model: Model) -> None:
         """Serve it as the last version of its name; names keep their order, for the first is the default."""
-        served, name, version = self.service.models, model.manifest.name, model.manifest.version
-        same = [one for one in served if (one.manifest.name, one.manifest.version) == (name, version)]
+        served, name, version = self.registry.models, model.name, model.version
+        same = [one for one in served if (one.name, one.version) == (name, version)]
         now = [*(one for one in served if one not in same), model]
-        names = list(dict.fromkeys(one.manifest.name for one in (*served, model)))
-        self.service.models = sorted(now, key=lambda one: names.index(one.manifest.name))
+        names = list(dict.fromkeys(one.name for one in (*served, model)))
+        self.registry.models = sorted(now, key=lambda one: names.index(one.name))
         for one in same:
             one.hide()
         model.show()
@@ -131,13 +131,13 @@ class Repository:
         return [
             {
                 "name": name,
-                "version": model.manifest.version,
+                "version": model.version,
                 "state": "READY" if model.ready else "UNAVAILABLE",
                 "reason": "",
             }
-            for model in self.service.models
+            for model in self.registry.models
             if model.ready or not ready
-            for name in (model.manifest.name, f"{model.manifest.name}_image")
+            for name in (model.name, f"{model.name}_image")
         ]
 
     def _retire(self, models: list[Model]) -> None:
@@ -148,10 +148,10 @@ class Repository:
 
     async def _end(self, model: Model) -> None:
         # A request may have chosen this model and still be sending its body.
-        await asyncio.sleep(self.service.settings.receive_seconds)
-        while model.batcher.held:
+        await asyncio.sleep(self.registry.settings.receive_seconds)
+        while model.batcher.in_flight:
             await asyncio.sleep(IDLE_SECONDS)
-        await asyncio.to_thread(model.batcher.close, self.service.settings.deadline_seconds)
-        released = [(one.manifest.name, one.manifest.version) for one in self.service.models]
-        if (model.manifest.name, model.manifest.version) not in released:
+        await asyncio.to_thread(model.batcher.close, self.registry.settings.deadline_seconds)
+        released = [(one.name, one.version) for one in self.registry.models]
+        if (model.name, model.version) not in released:
             model.hide()

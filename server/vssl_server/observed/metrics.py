@@ -117,6 +117,7 @@ class ModelMetrics:
     """The series of one model; to look each up by its label takes longer than to count."""
 
     def __init__(self, model: str) -> None:
+        self._model = model
         self.decode_seconds = DECODE_SECONDS.labels(model)
         self.queue_seconds = QUEUE_SECONDS.labels(model)
         self.inference_seconds = INFERENCE_SECONDS.labels(model)
@@ -125,3 +126,7 @@ class ModelMetrics:
         self.uncertainty = UNCERTAINTY.labels(model)
         self.embedded = IMAGES.labels(model, "embedded")
         self.cached = IMAGES.labels(model, "cached")
+
+    def refused(self, reason: str) -> None:
+        """Count an image that was refused."""
+        IMAGES.labels(self._model, reason).inc()

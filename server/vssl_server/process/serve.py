@@ -23,13 +23,13 @@ from vssl.errors import UsageError, VsslError
 from vssl_server.access.keys import Keys
 from vssl_server.decoding.pool import Pool
 from vssl_server.engine import health
-from vssl_server.engine.batcher import EngineStoppedError
+from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
 from vssl_server.engine.opening import open_engine
 from vssl_server.http.app import create_app
 from vssl_server.http.connection import IDLE_SECONDS, Protocol
 from vssl_server.inference_v2.protocol import Catalogue
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.repository import Repository
 from vssl_server.observed.request_log import LogThread
 from vssl_server.process.listening import bind, bind_unix, duplicates, url
@@ -70,13 +70,13 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
 
         check_tls(settings)
         models = [open_model(location) for location in locations]
-        released = [(model.manifest.name, model.manifest.version) for model in models]
+        released = [(model.name, model.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
         stack.enter_context(_logging(settings))
         app = create_app(settings, models, open_model, locations)
         del models  # who unloads one wants its memory back
-        server = Server(_config(app, settings), app.state.service, app.state.repository, announce)
+        server = Server(_config(app, settings), app.state.registry, app.state.repository, announce)
         for number in ends():
             signal.signal(number, server.drain)
         server.run(sockets)
@@ -140,21 +140,21 @@ class Server(uvicorn.Server):
     """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, repository: Repository, announce: Callable[[str], object]
+        self, config: uvicorn.Config, registry: ModelRegistry, repository: Repository, announce: Callable[[str], object]
     ) -> None:
         super().__init__(config)
-        self.service, self.repository, self.announce = service, repository, announce
+        self.registry, self.repository, self.announce = registry, repository, announce
         self.failure: VsslError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._grpc_end: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it as soon as the models are warm; until then `/readyz` answers 503."""
-        settings, sockets = self.service.settings, sockets or []
+        settings, sockets = self.registry.settings, sockets or []
         self._places = [url(sock, "http" if settings.tls_certificate is None else "https") for sock in sockets]
         if settings.grpc_port is not None:
             keys = Keys(settings.api_keys_file, settings.admin_keys_file)
-            starting = _grpc().start(Catalogue(self.service), keys, settings, self.repository)
+            starting = _grpc().start(Catalogue(self.registry), keys, settings, self.repository)
             self.grpc, self.grpc_port = await starting
         several = [one for sock in sockets for one in duplicates(sock)]
         await super().startup([sock for sock in several if settings.uds is None or sock.family != socket.AF_UNIX])
@@ -171,8 +171,8 @@ class Server(uvicorn.Server):
         """Answer what is in flight, by HTTP and gRPC at the same time; then the models end."""
         for task in self._tasks:
             task.cancel()
-        if self.service.settings.grpc_port is not None:
-            self._grpc_end = asyncio.create_task(self.grpc.stop(self.service.settings.deadline_seconds))
+        if self.registry.settings.grpc_port is not None:
+            self._grpc_end = asyncio.create_task(self.grpc.stop(self.registry.settings.deadline_seconds))
         await super().shutdown(sockets)
 
     async def _wait_tasks_to_complete(self) -> None:
@@ -183,9 +183,9 @@ class Server(uvicorn.Server):
 
     def drain(self, sig: int, frame: FrameType | None) -> None:
         """Take no more, and end when what is inside is answered; a second Ctrl-C, at whatever time, ends at once."""
-        if self.service.draining and sig == signal.SIGINT:
+        if self.registry.draining and sig == signal.SIGINT:
             os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
-        self.service.draining = self.should_exit = True
+        self.registry.draining = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Uvicorn's own handler while it runs; its own would raise the signal once more at the end."""
@@ -195,12 +195,12 @@ class Server(uvicorn.Server):
         """End the process when no model has answered for long, for only another start can help; a worker sooner, since
         the others can answer in its place.
         """
-        alone = self.service.settings.workers == 1
-        while self.service.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
+        alone = self.registry.settings.workers == 1
+        while self.registry.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
             await asyncio.sleep(LOOK_SECONDS)
         if self.should_exit:
             return
-        self.failure = VsslError(f"no model has answered for {self.service.unanswered:.0f} seconds; see the log")
+        self.failure = VsslError(f"no model has answered for {self.registry.unanswered:.0f} seconds; see the log")
         self.should_exit = self.force_exit = True
         last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # should anything that hangs hold up the end
         last.daemon = True
@@ -210,11 +210,11 @@ class Server(uvicorn.Server):
         return Protocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
 
     async def _announce(self) -> None:
-        for model in self.service.models:
+        for model in self.registry.models:
             try:
                 await asyncio.wrap_future(model.batcher.warm)
             except EngineStoppedError as error:
-                self.failure = VsslError(f"{model.manifest.name}: {error}")
+                self.failure = VsslError(f"{model.name}: {error}")
                 self.should_exit = True
                 return
         if self.should_exit:
@@ -222,11 +222,11 @@ class Server(uvicorn.Server):
         self._tasks.append(asyncio.create_task(self._watch()))
         spare_collector()
         share_lock()
-        for model in self.service.models:
+        for model in self.registry.models:
             if model.why:
                 say(f"vssl: {model.why}; --small-model and --no-small-model settle it")
-        settings = self.service.settings
-        names = ", ".join(model.manifest.name for model in self.service.models)
+        settings = self.registry.settings
+        names = ", ".join(model.name for model in self.registry.models)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         grpc = "" if settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"

@@ -34,16 +34,16 @@ class Stay:
         return min(1.0, share) * self._seconds
 
 
-class Places:
-    """So many places; `held` of them are taken now."""
+class Capacity:
+    """So many places; `in_flight` of them are taken now."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.held = capacity, 0
+    def __init__(self, limit: int) -> None:
+        self.limit, self.in_flight = limit, 0
         self._lock = threading.Lock()
         self._stay = Stay()
 
     @contextmanager
-    def hold(self, count: int) -> Iterator[None]:
+    def admit(self, count: int) -> Iterator[None]:
         """Hold so many until the end of the block.
 
         An OverloadedError, ours or one from the block, gets its `seconds`: the time that requests of late needed to
@@ -66,14 +66,14 @@ class Places:
 
     def _take(self, count: int) -> None:
         with self._lock:
-            if self.held + count > self.capacity:
-                message = f"{self.held} of {self.capacity} places are taken, the request needs {count}"
-                raise OverloadedError(message, count / max(1, self.held))
-            self.held += count
+            if self.in_flight + count > self.limit:
+                message = f"{self.in_flight} of {self.limit} places are taken, the request needs {count}"
+                raise OverloadedError(message, count / max(1, self.in_flight))
+            self.in_flight += count
 
     def _give_back(self, count: int) -> None:
         with self._lock:
-            self.held -= count
+            self.in_flight -= count
 
 
 class Pending:

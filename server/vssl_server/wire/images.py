@@ -7,9 +7,13 @@ from urllib.parse import unquote
 
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
+from vssl_server.wire.json_body import MANY
 
 Encoded = bytes | str
 """An image file's bytes, or the same in base64, with or without a data URI's head."""
+
+MAX_NAME = 1024
+"""Characters of an image's name."""
 
 _URL_SAFE = str.maketrans("-_", "+/")
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,15}:)?//")
@@ -58,3 +62,8 @@ def too_many_images(images: str, settings: Settings, field: str) -> ApiError:
     """413: `images` is their number, or words for it."""
     message = f"the request holds {images} images, over the limit of {settings.max_images}; send several requests"
     return ApiError(413, "too_many_images", message, param=field)
+
+
+def most_values(settings: Settings) -> int:
+    """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
+    return settings.max_images * (MAX_NAME + MANY) + 8 * MANY

@@ -37,7 +37,7 @@ class Part(NamedTuple):
     data: bytes
 
 
-def cut(content_type: str, body: bytes, most: int) -> list[Part] | None:
+def parse_form(content_type: str, body: bytes, most: int) -> list[Part] | None:
     """All parts of a form, in order; None if there are more than `most`.
 
     Raises:

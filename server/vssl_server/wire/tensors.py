@@ -1,5 +1,6 @@
-"""Tensors of the Open Inference Protocol, as JSON lists or as little-endian bytes, ↔ arrays and image files."""
+"""Numbers as they are sent: tensors of the Open Inference Protocol, in JSON or as bytes, and rows in base64."""
 
+import base64
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vssl.arrays import Pixels
+from vssl.arrays import Floats, Pixels
 from vssl_server.wire.errors import ApiError
 from vssl_server.wire.images import Encoded
 
@@ -96,6 +97,11 @@ def split(name: str, data: bytes | memoryview) -> Iterator[bytes]:
             raise invalid(f"{name}: its {len(data):,} bytes end inside element {count}")
         yield bytes(data[start:stop])
         start, count = stop, count + 1
+
+
+def base64_rows(rows: Floats, dtype: str) -> list[str]:
+    """Each row of [N, D] in base64, as little-endian numbers: `dtype` is `<f4` or `<f2`."""
+    return [base64.b64encode(row).decode() for row in rows.astype(dtype)]
 
 
 def _from_lists(tensor: Tensor) -> Pixels:

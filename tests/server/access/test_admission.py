@@ -66,7 +66,7 @@ def test_what_is_announced_counts_before_it_comes(limited: tuple[Served, tuple[s
     assert answer(begin(address, f"Content-Length: {LARGEST + 1}"))[0] == 413
     finish(slow, LARGEST)
     finish(begin(address, f"Content-Length: {LARGEST}"), LARGEST)
-    assert served.client.app.state.service.pending.bytes == 0  # type: ignore[attr-defined]
+    assert served.client.app.state.registry.pending.bytes == 0  # type: ignore[attr-defined]
 
 
 def test_a_body_without_a_length_counts_as_it_comes(limited: tuple[Served, tuple[str, int]]) -> None:
@@ -104,7 +104,7 @@ def test_over_grpc(tiny_bundle: Bundle) -> None:
         serving(tiny_bundle, name="grpc bytes", max_body_bytes=9000, max_pending_bytes=9000) as running,
         over_grpc(running) as address,
         triton.InferenceServerClient(address) as client,
-        running.client.app.state.service.pending.request() as held,  # type: ignore[attr-defined]
+        running.client.app.state.registry.pending.request() as held,  # type: ignore[attr-defined]
     ):
         image = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
         image._raw_content = bytes(3072)

@@ -19,8 +19,8 @@ from vssl.bundle.reading import Bundle
 from vssl.images.decoding import Limits, Preprocessing, decode
 from vssl_server.decoding.futures import settle
 from vssl_server.decoding.pool import Line, Pool
-from vssl_server.decoding.request import SMALL, Decoding, TooManyPixelsError
-from vssl_server.engine.batcher import Answer
+from vssl_server.decoding.request import IN_PLACE, Decoder, Decoding, TooManyPixelsError
+from vssl_server.engine.jobs import BatchResult
 
 
 def file(format: str, side: int) -> bytes:
@@ -35,14 +35,14 @@ def file(format: str, side: int) -> bytes:
 )
 def test_small_images_are_decoded_in_place_but_no_avif_whose_header_may_lie(format: str, side: int, here: bool) -> None:
     data, how = file(format, side), Preprocessing(8)
-    assert len(data) <= SMALL.max_bytes
+    assert len(data) <= IN_PLACE.max_bytes
     queued: Future[tuple[int, Pixels]] = Future()
 
-    def queue(images: Sequence[Pixels], _: "Future[Answer]", waited: float) -> None:
+    def queue(images: Sequence[Pixels], _: "Future[BatchResult]", waited: float) -> None:
         queued.set_result((get_ident(), images[0]))
 
     with Pool(1) as pool:
-        Decoding([data], how, Limits(), 10**9, pool, queue, all_or_none=True).start()
+        Decoding(Decoder(how, Limits(), 10**9, pool), [data], Future(), queue, all_or_none=True).start()
         thread, pixels = queued.result(10)
     assert (thread == get_ident()) == here
     np.testing.assert_array_equal(pixels, decode(data, how))
@@ -60,7 +60,7 @@ def photo(side: int = 200) -> bytes:
     written = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     Image.fromarray(pixels).save(written, "JPEG", quality=90)
-    assert len(written.getvalue()) > SMALL.max_bytes
+    assert len(written.getvalue()) > IN_PLACE.max_bytes
     return written.getvalue()
 
 
@@ -117,12 +117,12 @@ def test_the_pixels_in_flight_have_a_limit_and_make_place_again(tiny_bundle: Bun
 def test_a_jpeg_that_draws_its_pixels_again_and_again_counts_as_so_many() -> None:
     data = many_scans(side=500, scans=200)
     with Pool(1) as pool:
-        work = Decoding([data, data], Preprocessing(8), Limits(), 9_999_999, pool, lambda *_: None, all_or_none=True)
-        work.start()
-        assert isinstance(work.answer.exception(60), TooManyPixelsError)
+        decoder, result = Decoder(Preprocessing(8), Limits(), 9_999_999, pool), Future[BatchResult]()
+        Decoding(decoder, [data, data], result, lambda *_: None, all_or_none=True).start()
+        assert isinstance(result.exception(60), TooManyPixelsError)
 
 
-class Racing(Future[Answer]):
+class Racing(Future[BatchResult]):
     """A future that is cancelled right after it has said that it is not done: the worst moment there is."""
 
     def done(self) -> bool:
@@ -139,7 +139,7 @@ def test_a_cancellation_at_any_moment_kills_no_thread(caplog: pytest.LogCaptureF
 
     with Pool(1) as pool:
         for images in ([solid(40)], [solid(40)] * 2):
-            work = Decoding(images, Preprocessing(8), Limits(), 10**9, pool, fails, all_or_none=True)
-            work.answer = Racing()
+            decoder = Decoder(Preprocessing(8), Limits(), 10**9, pool)
+            work = Decoding(decoder, images, Racing(), fails, all_or_none=True)
             work._guarded(work._finish)
     assert not caplog.records

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine import health
-from vssl_server.engine.batcher import Answer, Batcher, EngineStoppedError, Infer, InferenceError
+from vssl_server.engine.batcher import Batcher, Infer
 from vssl_server.engine.health import FAILED_BATCHES
-from vssl_server.wire.capacity import OverloadedError, Places
+from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError
+from vssl_server.wire.capacity import Capacity, OverloadedError
 
 POISON = 255
 
@@ -33,7 +34,7 @@ def echo(images: Pixels) -> Embeddings:
     return Embeddings(value[:, None], value[:, None] * np.float32(0.5), -value)
 
 
-def values(answer: Answer) -> list[int]:
+def values(answer: BatchResult) -> list[int]:
     np.testing.assert_array_equal(answer.embeddings.uncertainty, -answer.embeddings.embedding[:, 0])
     np.testing.assert_array_equal(answer.embeddings.variance, answer.embeddings.embedding / 2)
     return [int(value) for value in answer.embeddings.embedding[:, 0]]
@@ -62,7 +63,7 @@ def running(
     observe: Callable[[int, float], None] = lambda images, seconds: None,
     probe: Pixels | None = None,
 ) -> Iterator[Batcher]:
-    batcher = Batcher(infer, max_batch, 1000, warm_up, observe, probe=probe)
+    batcher = Batcher(infer, max_batch, 1000, warm_up=warm_up, observe=observe, probe=probe)
     batcher.start()
     try:
         yield batcher
@@ -80,7 +81,7 @@ def test_every_request_gets_its_own_rows_in_its_own_order(
     requests: list[list[int]], max_batch: int, threads: int
 ) -> None:
     sizes: list[int] = []
-    futures: dict[int, Future[Answer]] = {}
+    futures: dict[int, Future[BatchResult]] = {}
 
     def submit(batcher: Batcher, first: int) -> None:
         for number in range(first, len(requests), threads):
@@ -209,16 +210,16 @@ def test_an_answer_that_cannot_be_right_is_an_error(broken: Infer, why: str) -> 
 def test_places_are_counted_in_images_and_given_back() -> None:
     batcher = Batcher(echo, max_batch=4, capacity=5)
     with ExitStack() as held:
-        held.enter_context(batcher.places(3))
-        held.enter_context(batcher.places(2))
-        assert batcher.held == 5
-        with pytest.raises(OverloadedError, match="5 of 5 places"), batcher.places(1):
+        held.enter_context(batcher.admit(3))
+        held.enter_context(batcher.admit(2))
+        assert batcher.in_flight == 5
+        with pytest.raises(OverloadedError, match="5 of 5 places"), batcher.admit(1):
             pass
-        assert batcher.held == 5
-    assert batcher.held == 0
-    with pytest.raises(RuntimeError, match="inside"), batcher.places(5):
+        assert batcher.in_flight == 5
+    assert batcher.in_flight == 0
+    with pytest.raises(RuntimeError, match="inside"), batcher.admit(5):
         raise RuntimeError("inside")
-    assert batcher.held == 0
+    assert batcher.in_flight == 0
 
 
 def test_close_answers_what_waits_and_refuses_more() -> None:
@@ -322,21 +323,21 @@ def test_poison_again_and_again_is_no_fault_of_the_engine() -> None:
 def test_a_request_without_a_place_hears_how_long_others_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    places = Places(8)
-    with pytest.raises(OverloadedError) as unknown, places.hold(9):
+    places = Capacity(8)
+    with pytest.raises(OverloadedError) as unknown, places.admit(9):
         pass
-    with places.hold(1):
+    with places.admit(1):
         now[0] += 12.0
-    with places.hold(8):
+    with places.admit(8):
         for count, seconds in ((2, 3.0), (8, 12.0)):
-            with pytest.raises(OverloadedError) as found, places.hold(count):
+            with pytest.raises(OverloadedError) as found, places.admit(count):
                 pass
             assert found.value.seconds == pytest.approx(seconds)
-    with pytest.raises(OverloadedError) as other, places.hold(1):
+    with pytest.raises(OverloadedError) as other, places.admit(1):
         raise OverloadedError("of who decodes", share=0.5)
     assert unknown.value.seconds == 0
     assert 0 < other.value.seconds < 12
-    assert places.held == 0
+    assert places.in_flight == 0
 
 
 def test_an_empty_request_is_refused() -> None:

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.server.engine.test_batcher import POISON, echo, image, values
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
-from vssl_server.engine.batcher import Answer, Batcher, InferenceError
+from vssl_server.engine.batcher import Batcher
+from vssl_server.engine.jobs import BatchResult, InferenceError
 
 MAX_BATCH = 4
 
@@ -40,7 +41,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.engine = Steps()
         self.batcher = Batcher(self.engine, MAX_BATCH, capacity=1000, max_wait=max_wait)
         self.batcher.start()
-        self.requests: list[tuple[list[int], Future[Answer]]] = []
+        self.requests: list[tuple[list[int], Future[BatchResult]]] = []
         self.next = 0
 
     @precondition(lambda self: self.next < 200)
@@ -67,7 +68,7 @@ class BatcherMachine(RuleBasedStateMachine):
             if future.done():
                 self.check(numbers, future)
 
-    def check(self, numbers: list[int], future: "Future[Answer]") -> None:
+    def check(self, numbers: list[int], future: "Future[BatchResult]") -> None:
         if future.cancelled():
             return
         if POISON in numbers:

@@ -65,7 +65,7 @@ class Served:
         return infer
 
     async def embed(self, name: str) -> None:
-        await self.app.state.service.model(name).embed([png(3), png(4, 300, 300)], partial=False)
+        await self.app.state.registry.model(name).embed([png(3), png(4, 300, 300)], partial=False)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def with_app(folder: Path, test: Callable[[Served], "asyncio.Future[None] | obje
             served = Served(folder, pool)
             async with served.app.router.lifespan_context(served.app):
                 await asyncio.gather(
-                    *(asyncio.wrap_future(model.batcher.warm) for model in served.app.state.service.models)
+                    *(asyncio.wrap_future(model.batcher.warm) for model in served.app.state.registry.models)
                 )
                 await test(served)  # type: ignore[misc]
 

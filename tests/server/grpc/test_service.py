@@ -32,7 +32,7 @@ from vssl.images.decoding import decode
 from vssl_server.access.keys import Keys
 from vssl_server.grpc.service import SERVICE, start
 from vssl_server.inference_v2.protocol import Catalogue
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 NAMES = ("embedding", "variance", "uncertainty")
@@ -44,9 +44,9 @@ def over_grpc(served: Served) -> Iterator[str]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    service: Service = served.client.app.state.service  # type: ignore[attr-defined]
-    settings = service.settings.model_copy(update={"grpc_port": 0})
-    starting = start(Catalogue(service), Keys(settings.api_keys_file, settings.admin_keys_file), settings)
+    registry: ModelRegistry = served.client.app.state.registry  # type: ignore[attr-defined]
+    settings = registry.settings.model_copy(update={"grpc_port": 0})
+    starting = start(Catalogue(registry), Keys(settings.api_keys_file, settings.admin_keys_file), settings)
     server, port = asyncio.run_coroutine_threadsafe(starting, loop).result(60)
     try:
         yield f"127.0.0.1:{port}"
@@ -244,7 +244,7 @@ def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> Non
         triton.InferenceServerClient(address) as remote,
     ):
         asked = [objects(FILES)]
-        with served.model.batcher.places(1):
+        with served.model.batcher.admit(1):
             refused(lambda: remote.infer("loaded_image", asked), "RESOURCE_EXHAUSTED", "busy")
         refused(lambda: remote.infer("loaded_image", asked), "DEADLINE_EXCEEDED", "no answer within 1 seconds")
         engine.entered.acquire()
@@ -253,7 +253,7 @@ def test_overload_deadline_cancellation_and_draining(tiny_bundle: Bundle) -> Non
         )
         wait_for_metric(served, 'vssl_queue_images{model="loaded",version="1"} 0.0')
         engine.let.release(100)
-        served.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        served.client.app.state.registry.draining = True  # type: ignore[attr-defined]
         assert remote.is_server_live()
         assert not remote.is_server_ready()
         assert not remote.is_model_ready("loaded")
@@ -322,7 +322,7 @@ def test_the_health_service(tiny_bundle: Bundle) -> None:
         assert raised.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        served.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        served.client.app.state.registry.draining = True  # type: ignore[attr-defined]
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert list(watch) == []
         assert stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -380,7 +380,7 @@ def test_what_is_in_flight_when_the_server_is_told_to_stop_is_answered(tiny_bund
     ):
         future = pool.submit(remote.infer, "leaving_image", [objects(FILES)])
         engine.entered.acquire()
-        served.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        served.client.app.state.registry.draining = True  # type: ignore[attr-defined]
         engine.let.release(100)
         check(future.result(60), expected(tiny_bundle, FILES))
 

@@ -32,7 +32,7 @@ def test_over_http_and_over_tls_known_or_not(served: Served, certificate: tuple[
 
 def test_a_server_that_drains_is_not_ready(served: Served) -> None:
     with over_tcp(served.client.app) as (_, port):
-        service = served.client.app.state.service  # type: ignore[attr-defined]
+        service = served.client.app.state.registry  # type: ignore[attr-defined]
         service.draining = True
         try:
             assert not ready({"VSSL_PORT_HTTP": str(port)})

@@ -261,7 +261,7 @@ def test_workers_leave_no_folder_behind(
 CLOSING = """
 import os, sys, threading
 from pathlib import Path
-from vssl_server import serving
+from vssl_server.process import serve as serving
 from vssl_server.decoding.pool import Pool
 from vssl_server.settings import Settings
 

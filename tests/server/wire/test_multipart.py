@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from tests.server.conftest import png
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.multipart import Part, cut
+from vssl_server.wire.multipart import Part, parse_form
 
 KIND = "multipart/form-data; boundary=x"
 HEAD = b'Content-Disposition: form-data; name="images"; filename="a.jpg"'
@@ -47,7 +47,7 @@ def judged(content_type: str, body: bytes) -> list[Part] | None:
 
 def found(content_type: str, body: bytes) -> list[Part] | None:
     try:
-        return cut(content_type, body, 100)
+        return parse_form(content_type, body, 100)
     except ApiError as error:
         return None if (error.status, error.code) == (400, "invalid_multipart") else []
 
@@ -148,13 +148,13 @@ def test_a_client_is_told_of_a_form_that_is_cut_short(client: TestClient) -> Non
 )
 def test_names_in_other_forms(given: str, read: str) -> None:
     body = f'--x\r\nContent-Disposition: form-data; name="images"; {given}\r\n\r\ndata\r\n--x--\r\n'.encode()
-    assert cut(KIND, body, 1) == [Part("images", read, b"data")]
+    assert parse_form(KIND, body, 1) == [Part("images", read, b"data")]
 
 
 def test_more_parts_than_allowed_are_not_cut() -> None:
     body = (b"--x\r\n" + HEAD + b"\r\n\r\ndata\r\n") * 3 + b"--x--\r\n"
-    assert cut(KIND, body, 3) == [Part("images", "a.jpg", b"data")] * 3
-    assert cut(KIND, body, 2) is None
+    assert parse_form(KIND, body, 3) == [Part("images", "a.jpg", b"data")] * 3
+    assert parse_form(KIND, body, 2) is None
 
 
 def test_a_header_before_the_disposition_and_a_name_beyond_ascii(client: TestClient) -> None:

@@ -1,69 +1,17 @@
 """The body of `POST /v1/embed` in its three forms → images and options."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
-from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
-from vssl_server.models.registry import LARGE_BODY, apart
+from vssl_server.http.embed.options import Options, checked_options
+from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.settings import Settings
 from vssl_server.wire.body import media_type, read_body, read_json
-from vssl_server.wire.errors import ApiError, clipped, invalid_option
-from vssl_server.wire.images import Encoded, check_count, too_many_images
-from vssl_server.wire.json_body import MANY, bounded, check, parse_object, without_nulls
-from vssl_server.wire.multipart import Part, cut
-
-FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
-ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
-MAX_NAME = 1024
-MAX_QUERY = 2048
-"""Characters; the last queries are kept, with what they mean."""
-
-
-class Options(BaseModel):
-    """What to answer and how. In the JSON body or in the query; the body wins."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    fields: list[FieldName] = Field(
-        list(ALL_FIELDS), min_length=1, description="What to answer for each image; in a query separated by commas."
-    )
-    encoding: Literal["float", "base64", "float16"] = Field(
-        "float",
-        description="How vectors are written in JSON: numbers; base64 of little-endian float32; base64 of float16.",
-    )
-    model: str | None = Field(None, description="The name of a served model; by default the first one.")
-    on_error: Literal["raise", "return"] = Field(
-        "raise", description="One bad image fails the request (422), or gets its `error` in its place."
-    )
-
-
-@lru_cache(256)
-def options_of(query: bytes) -> Options:
-    """The options in a query string; the same ones come again and again.
-
-    Raises:
-        ApiError: 422, an option or value that is not known.
-    """
-    if len(query) > MAX_QUERY:
-        raise invalid_option(f"the query is over {MAX_QUERY:,} characters", "query")
-    try:
-        values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MANY)
-    except ValueError:
-        raise invalid_option(f"the query has over {MANY} parameters", "query") from None
-    given: dict[str, Any] = {name: them[-1] for name, them in values.items()}
-    if "fields" in values:  # fields=embedding,variance is the same as fields=embedding&fields=variance
-        given["fields"] = ",".join(values["fields"]).split(",")
-    return _options(given)
-
-
-def _options(given: Mapping[str, Any]) -> Options:
-    bounded(given)
-    return check(Options, given)
+from vssl_server.wire.errors import ApiError, clipped
+from vssl_server.wire.images import MAX_NAME, Encoded, check_count, most_values, too_many_images
+from vssl_server.wire.json_body import parse_object, without_nulls
+from vssl_server.wire.multipart import Part, parse_form
 
 
 @dataclass(frozen=True)
@@ -84,7 +32,7 @@ async def read_request(request: Request, options: Options, settings: Settings) -
     kind = media_type(request)
     if kind == "application/json":
         body = await read_json(request, settings.max_body_bytes)
-        return await apart(len(body) > LARGE_BODY, _from_json, body, options, settings)
+        return await in_thread_if(len(body) > LARGE_BODY_BYTES, _from_json, body, options, settings)
     if kind == "multipart/form-data":
         body = await read_body(request, settings.max_body_bytes)
         return _from_multipart(request.headers["content-type"], body, settings), options
@@ -98,13 +46,8 @@ async def read_request(request: Request, options: Options, settings: Settings) -
     )
 
 
-def most_values(settings: Settings) -> int:
-    """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
-    return settings.max_images * (MAX_NAME + MANY) + 8 * MANY
-
-
 def _from_multipart(content_type: str, body: bytes, settings: Settings) -> list[Image]:
-    parts = cut(content_type, body, settings.max_images)
+    parts = parse_form(content_type, body, settings.max_images)
     if parts is None:
         raise too_many_images("more", settings, "images")
     check_count(len(parts), settings, "images")
@@ -126,7 +69,7 @@ def _from_json(body: bytes, query: Options, settings: Settings) -> tuple[list[Im
     if not isinstance(images, list):
         raise ApiError(422, "invalid_images", 'the body must be an object with a list "images"', param="images")
     check_count(len(images), settings, "images")
-    options = _options({**query.model_dump(exclude_unset=True), **fields})
+    options = checked_options({**query.model_dump(exclude_unset=True), **fields})
     return [_image(index, value) for index, value in enumerate(images)], options
 
 

@@ -1,6 +1,5 @@
 """Results of `POST /v1/embed` → JSON, `.npz`, `.npy`, or an Arrow stream."""
 
-import base64
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -13,10 +12,13 @@ import orjson
 
 from vssl.bundle.manifest import Manifest
 from vssl.engine import OUTPUTS
-from vssl.uncertainty.calibrated import FLAGS, apply_calibration
-from vssl_server.engine.model import Result
-from vssl_server.http.embed.request import Image, Options
+from vssl.uncertainty.calibrated import FLAGS
+from vssl_server.engine.pipeline import EmbedResult
+from vssl_server.http.calibration import calibrated
+from vssl_server.http.embed.options import Options
+from vssl_server.http.embed.request import Image
 from vssl_server.wire.errors import ApiError
+from vssl_server.wire.tensors import base64_rows
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 NPZ, NPY = "application/x-npz", "application/x-npy"
@@ -26,10 +28,10 @@ MAX_ACCEPT = 1000
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 VECTORS = ("embedding", "variance")
 
-Writer = Callable[[Manifest, Sequence[Image], Options, Result], bytes]
+Writer = Callable[[Manifest, Sequence[Image], Options, EmbedResult], bytes]
 
 
-def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """`{"model", "version", "bundle_id", "data": […]}`, one item for each image, in the order of the request."""
     columns = {name: _json_column(column, options) for name, column in _columns(manifest, options, result).items()}
     data: list[dict[str, Any]] = []
@@ -51,31 +53,21 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     return {"model": manifest.name, "version": manifest.version, "bundle_id": manifest.id}
 
 
-def trust(manifest: Manifest, result: Result) -> dict[str, Any]:
-    """`percentile`, `confidence` and `flags`, a row for each good image; None where the bundle can't say."""
-    if manifest.calibration is None:
-        return dict.fromkeys(("percentile", "confidence", "flags"))
-    found = apply_calibration(manifest.calibration, result.answer.embeddings)
-    rows = zip(*(found.flags[name].tolist() for name in FLAGS), strict=True)
-    flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
-    return {"percentile": found.percentile, "confidence": found.confidence, "flags": flags}
-
-
-def _columns(manifest: Manifest, options: Options, result: Result) -> dict[str, Any]:
+def _columns(manifest: Manifest, options: Options, result: EmbedResult) -> dict[str, Any]:
     """The chosen fields: arrays or lists of one row for each good image, or None."""
-    embeddings = result.answer.embeddings
+    embeddings = result.embeddings
     measured = {name: getattr(embeddings, name) for name in OUTPUTS}
-    known = measured if set(options.fields) <= measured.keys() else measured | trust(manifest, result)
+    known = measured if set(options.fields) <= measured.keys() else measured | calibrated(manifest, embeddings)
     return {name: known[name] for name in options.fields}
 
 
 def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows that JSON can hold
     if not isinstance(column, np.ndarray) or column.ndim == 1 or options.encoding == "float":
         return column
-    return [base64.b64encode(row).decode() for row in column.astype("<f2" if options.encoding == "float16" else "<f4")]
+    return base64_rows(column, "<f2" if options.encoding == "float16" else "<f4")
 
 
-def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
     and `uncertainty` [N]; of `percentile`, `confidence` [N] and `flags_NAME` bool [N] those that the bundle's
     calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
@@ -90,7 +82,7 @@ def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result
     return file.getvalue()
 
 
-def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """The array `embedding` [N, D] alone, NaN where an image was refused."""
     file = io.BytesIO()
     chosen = options.model_copy(update={"fields": ["embedding"]})
@@ -98,7 +90,7 @@ def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result
     return file.getvalue()
 
 
-def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, result: Result) -> bytes:
+def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """An Arrow IPC stream of one table with the columns of `to_npz`, null in place of NaN and of empty text.
 
     Raises:
@@ -123,7 +115,7 @@ def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, resu
     return sink.getvalue()
 
 
-def _texts(images: Sequence[Image], result: Result) -> dict[str, list[str | None]]:
+def _texts(images: Sequence[Image], result: EmbedResult) -> dict[str, list[str | None]]:
     refusals = [result.refused.get(index) for index in range(len(images))]
     return {
         "name": [image.name for image in images],
@@ -132,7 +124,7 @@ def _texts(images: Sequence[Image], result: Result) -> dict[str, list[str | None
     }
 
 
-def _arrays(manifest: Manifest, images: int, options: Options, result: Result) -> dict[str, npt.NDArray[Any]]:
+def _arrays(manifest: Manifest, images: int, options: Options, result: EmbedResult) -> dict[str, npt.NDArray[Any]]:
     good = [index for index in range(images) if index not in result.refused]
     columns = _columns(manifest, options, result)
     flags = columns.pop("flags", None)

@@ -1,7 +1,6 @@
 """The Open Inference Protocol v2 over HTTP, with the binary tensor extension; `/config` and `/stats` are Triton's."""
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -11,7 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vssl_server.engine.model import Result
+from vssl_server.engine.pipeline import EmbedResult
+from vssl_server.http.exchange import Exchange, json_response
 from vssl_server.http.inference import schema
 from vssl_server.inference_v2.protocol import (
     INPUT,
@@ -21,15 +21,14 @@ from vssl_server.inference_v2.protocol import (
     InferenceModel,
     arrays,
     check_parameters,
-    chosen,
+    requested_outputs,
 )
-from vssl_server.models.deadline import from_microseconds, least, timeout_of
-from vssl_server.models.registry import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
+from vssl_server.models.deadline import from_microseconds
+from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.wire.body import read_body
 from vssl_server.wire.errors import ApiError, busy
 from vssl_server.wire.json_body import bounded, check, parse_object, without_nulls
 from vssl_server.wire.tensors import Tensor, invalid
-from vssl_server.wire.timing import server_timing
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -68,7 +67,7 @@ class InferenceRequest(BaseModel):
         """The outputs to answer, and whether each is to be binary."""
         default = self.parameters.get("binary_data_output") is True
         asked = {output.name: output.parameters.get("binary_data", default) is True for output in self.outputs}
-        return {name: asked.get(name, default) for name in chosen(list(asked))}
+        return {name: asked.get(name, default) for name in requested_outputs(list(asked))}
 
 
 def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
@@ -92,7 +91,7 @@ def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
 
 async def server_metadata() -> Response:
     """Name and version of the server, and the extensions that it knows."""
-    return _json(SERVER)
+    return json_response(SERVER)
 
 
 async def live() -> Response:
@@ -102,15 +101,15 @@ async def live() -> Response:
 
 async def ready(request: Request) -> Response:
     """Some model can answer."""
-    service = _catalogue(request).service
-    if service.state != "ready":
-        raise busy(503, "not_ready", f"the server is {service.state}")
+    registry = _catalogue(request).registry
+    if registry.state != "ready":
+        raise busy(503, "not_ready", f"the server is {registry.state}")
     return Response()
 
 
 async def model_metadata(request: Request, name: str, version: str = "") -> Response:
     """Inputs and outputs of a model."""
-    return _json(_catalogue(request).find(name, version).metadata())
+    return json_response(_catalogue(request).find(name, version).metadata())
 
 
 async def model_ready(request: Request, name: str, version: str = "") -> Response:
@@ -122,17 +121,17 @@ async def model_ready(request: Request, name: str, version: str = "") -> Respons
 
 async def model_config(request: Request, name: str, version: str = "") -> Response:
     """Triton's extension: the model's configuration."""
-    return _json(_catalogue(request).find(name, version).config())
+    return json_response(_catalogue(request).find(name, version).config())
 
 
 async def model_statistics(request: Request, name: str, version: str = "") -> Response:
     """Triton's extension: the model's counts and times."""
-    return _json({"model_stats": [_catalogue(request).find(name, version).statistics()]})
+    return json_response({"model_stats": [_catalogue(request).find(name, version).statistics()]})
 
 
 async def all_statistics(request: Request) -> Response:
     """Triton's extension: the counts and times of every model."""
-    return _json({"model_stats": [model.statistics() for model in _catalogue(request).models]})
+    return json_response({"model_stats": [model.statistics() for model in _catalogue(request).models]})
 
 
 async def no_shared_memory() -> Response:
@@ -142,27 +141,22 @@ async def no_shared_memory() -> Response:
 
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Embed the images of one tensor: pixels for `NAME`, encoded images for `NAME_image`."""
-    started = time.monotonic()
-    catalogue = _catalogue(request)
-    service: Service = catalogue.service
-    timeout = timeout_of(request.headers)
-    model = catalogue.find(name, version)
-    async with service.receiving():
+    exchange = Exchange(request)
+    model = _catalogue(request).find(name, version)
+    async with exchange.receiving():
         json_bytes = _whole_number(request.headers.get(HEADER_LENGTH))
-        body = await read_body(request, service.settings.max_body_bytes, json_bytes)
+        body = await read_body(request, exchange.settings.max_body_bytes, json_bytes)
     if json_bytes == 0:
-        tensors, asked, outputs = _raw(model, body)
+        tensors, parsed, outputs = _raw(model, body)
     else:
-        tensors, asked, outputs = await apart(len(body) > LARGE_BODY, _parse, body, json_bytes, model.most_values)
-    timeout = least(timeout, from_microseconds(asked.parameters.get("timeout")))
-    result = await service.answer(unless_disconnected(request, model.infer(tensors)), INPUT, timeout=timeout)
-    large = len(result.answer.embeddings) > LARGE_ANSWER
-    with model.model.metrics.encode_seconds.time():
-        content, headers = await apart(large, _write, model, asked.id, outputs, result)
-    return Response(
-        content,
-        headers={**headers, **server_timing(started, result.answer.queue_seconds, result.answer.inference_seconds)},
-    )
+        large = len(body) > LARGE_BODY_BYTES
+        tensors, parsed, outputs = await in_thread_if(large, _parse, body, json_bytes, model.most_values)
+    timeout = from_microseconds(parsed.parameters.get("timeout"))
+    async with exchange.answering(INPUT, timeout=timeout):
+        result = await model.infer(tensors)
+    images = len(result.embeddings)
+    content, headers = await exchange.written(model.model, images, _write, model, parsed.id, outputs, result)
+    return Response(content, headers={**headers, **exchange.timing(result)})
 
 
 Parsed = tuple[list[Tensor], InferenceRequest, Mapping[str, bool]]
@@ -231,7 +225,7 @@ def _whole_number(text: str | None) -> int | None:
 
 
 def _write(
-    model: InferenceModel, request_id: str | None, outputs: Mapping[str, bool], result: Result
+    model: InferenceModel, request_id: str | None, outputs: Mapping[str, bool], result: EmbedResult
 ) -> tuple[bytes, Mapping[str, str]]:
     described, parts = [], []
     for name, array in arrays(list(outputs), result):
@@ -260,7 +254,3 @@ def _write(
 def _catalogue(request: Request) -> Catalogue:
     catalogue: Catalogue = request.app.state.catalogue
     return catalogue
-
-
-def _json(value: object) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")

@@ -4,26 +4,26 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl_server.engine.model import Model
-from vssl_server.models.registry import Service
+from vssl_server.http.exchange import json_response
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.settings import Settings
 
 
 async def list_models(request: Request) -> Response:
     """The served models, each version for itself."""
-    service: Service = request.app.state.service
-    data = [_card(model, service.settings) for model in service.models]
-    return _json({"object": "list", "data": data})
+    registry: ModelRegistry = request.app.state.registry
+    data = [_card(model, registry.settings) for model in registry.models]
+    return json_response({"object": "list", "data": data})
 
 
 async def retrieve_model(request: Request, name: str) -> Response:
     """One model, in the version that answers where a request names none."""
-    service: Service = request.app.state.service
-    return _json(_card(service.model(name), service.settings))
+    registry: ModelRegistry = request.app.state.registry
+    return json_response(_card(registry.model(name), registry.settings))
 
 
 def _card(model: Model, settings: Settings) -> dict[str, Any]:
@@ -52,7 +52,3 @@ def _unix_time(created: str) -> int:
         return int(datetime.fromisoformat(created).timestamp())
     except ValueError:
         return 0
-
-
-def _json(value: object) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")

@@ -1,7 +1,5 @@
 """`POST /v1/embeddings`, the shape that OpenAI's SDK speaks: images are data URIs or base64 in place of text."""
 
-import base64
-import time
 from typing import Any, Literal
 
 import orjson
@@ -10,17 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl.bundle.manifest import Manifest
-from vssl_server.engine.model import Result
-from vssl_server.http.embed.request import most_values
-from vssl_server.http.embed.writers import trust
-from vssl_server.models.deadline import timeout_of
-from vssl_server.models.registry import LARGE_ANSWER, LARGE_BODY, Service, apart, unless_disconnected
+from vssl_server.engine.pipeline import EmbedResult
+from vssl_server.http.calibration import calibrated
+from vssl_server.http.exchange import Exchange
+from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.settings import Settings
 from vssl_server.wire.body import read_json
 from vssl_server.wire.errors import ApiError, invalid_option
-from vssl_server.wire.images import check_count
+from vssl_server.wire.images import check_count, most_values
 from vssl_server.wire.json_body import bounded, check, parse_object
-from vssl_server.wire.timing import server_timing
+from vssl_server.wire.tensors import base64_rows
 
 
 class EmbeddingRequest(BaseModel):
@@ -39,26 +36,19 @@ class EmbeddingRequest(BaseModel):
 
 async def create_embeddings(request: Request) -> Response:
     """Embed images. Beside `embedding`, each item has `variance`, numbers always, and all that `/v1/embed` says."""
-    started = time.monotonic()
-    service: Service = request.app.state.service
-    timeout = timeout_of(request.headers)
-    async with service.receiving():
-        data = await read_json(request, service.settings.max_body_bytes)
-        asked = await apart(len(data) > LARGE_BODY, _parse, data, service.settings)
-    model = service.model(asked.model)
+    exchange = Exchange(request)
+    async with exchange.receiving():
+        data = await read_json(request, exchange.settings.max_body_bytes)
+        parsed = await in_thread_if(len(data) > LARGE_BODY_BYTES, _parse, data, exchange.settings)
+    model = exchange.registry.model(parsed.model)
     dimension = model.manifest.outputs.dimension
-    if asked.dimensions not in (None, dimension):
-        raise ApiError(422, "invalid_option", f"dimensions: {asked.model} has {dimension}, no other", "dimensions")
-    images = [asked.input] if isinstance(asked.input, str) else asked.input
-    work = unless_disconnected(request, model.embed(images, partial=False))
-    result = await service.answer(work, "input", timeout=timeout)
-    with model.metrics.encode_seconds.time():
-        body = await apart(len(images) > LARGE_ANSWER, _write, asked, model.manifest, result)
-    return Response(
-        body,
-        media_type="application/json",
-        headers=server_timing(started, result.answer.queue_seconds, result.answer.inference_seconds),
-    )
+    if parsed.dimensions not in (None, dimension):
+        raise ApiError(422, "invalid_option", f"dimensions: {parsed.model} has {dimension}, no other", "dimensions")
+    images = [parsed.input] if isinstance(parsed.input, str) else parsed.input
+    async with exchange.answering("input"):
+        result = await model.embed(images, partial=False)
+    body = await exchange.written(model, len(images), _write, parsed, model.manifest, result)
+    return Response(body, media_type="application/json", headers=exchange.timing(result))
 
 
 def _parse(body: bytes, settings: Settings) -> EmbeddingRequest:
@@ -74,12 +64,12 @@ def _parse(body: bytes, settings: Settings) -> EmbeddingRequest:
     return check(EmbeddingRequest, fields)
 
 
-def _write(asked: EmbeddingRequest, manifest: Manifest, result: Result) -> bytes:
-    rows = result.answer.embeddings
-    judged = trust(manifest, result)
+def _write(request: EmbeddingRequest, manifest: Manifest, result: EmbedResult) -> bytes:
+    rows = result.embeddings
+    judged = calibrated(manifest, rows)
     embeddings: Any = rows.embedding
-    if asked.encoding_format == "base64":
-        embeddings = [base64.b64encode(row.astype("<f4")).decode() for row in rows.embedding]
+    if request.encoding_format == "base64":
+        embeddings = base64_rows(rows.embedding, "<f4")
     data = [
         {
             "object": "embedding",
@@ -92,5 +82,5 @@ def _write(asked: EmbeddingRequest, manifest: Manifest, result: Result) -> bytes
         for index in range(len(rows))
     ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    answer = {"object": "list", "model": asked.model, "bundle_id": manifest.id, "data": data, "usage": usage}
+    answer = {"object": "list", "model": request.model, "bundle_id": manifest.id, "data": data, "usage": usage}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -16,9 +16,9 @@ from tests.server.process.test_serve import Server, failed, read_answer, running
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
-from vssl_server.engine.batcher import EngineStoppedError
+from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
-from vssl_server.models.registry import Service
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.repository import Repository
 from vssl_server.wire.errors import ApiError
 
@@ -287,17 +287,17 @@ def test_a_server_that_stops_loads_nothing(folder: Path) -> None:
 def test_a_load_that_meets_the_end_of_the_server_changes_nothing(tiny_bundle: Bundle) -> None:
     """By whatever protocol it came: told to stop while the model is opened, or before."""
     with serving(tiny_bundle, name="ending") as running_app:
-        service: Service = running_app.client.app.state.service  # type: ignore[attr-defined]
+        registry: ModelRegistry = running_app.client.app.state.registry  # type: ignore[attr-defined]
         opened: list[Model] = []
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
             manifest = bundle.manifest.model_copy(update={"name": "ending"})
-            opened.append(Model(manifest, Engine(bundle), service.settings, running_app.pool))
-            service.draining = True
+            opened.append(Model(manifest, Engine(bundle), registry.settings, running_app.pool))
+            registry.draining = True
             return opened[-1]
 
-        repository = Repository(service, open_model, [tiny_bundle.location])
+        repository = Repository(registry, open_model, [tiny_bundle.location])
         for change in (repository.load("ending", None), repository.load("ending", None), repository.unload("ending")):
             with pytest.raises(ApiError) as raised:
                 asyncio.run(change)
@@ -305,5 +305,5 @@ def test_a_load_that_meets_the_end_of_the_server_changes_nothing(tiny_bundle: Bu
         assert len(opened) == 1
         with pytest.raises(EngineStoppedError):
             asyncio.run(opened[0].embed_pixels(np.zeros((1, 32, 32, 3), np.uint8)))
-        assert [model.manifest.name for model in service.models] == ["ending"]
-        assert opened[0] not in service.models
+        assert [model.manifest.name for model in registry.models] == ["ending"]
+        assert opened[0] not in registry.models

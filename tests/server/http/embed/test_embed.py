@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, expected, png
 from vssl.bundle.reading import Bundle
-from vssl_server.decoding.request import SMALL
+from vssl_server.decoding.request import IN_PLACE
 from vssl_server.http.embed.writers import ARROW, JSON, NPY, NPZ
 from vssl_server.wire.images import from_base64
 
@@ -61,7 +61,7 @@ def test_one_image_as_it_is(client: TestClient, tiny_bundle: Bundle, kind: str) 
 def test_a_small_file_of_many_pixels(client: TestClient, tiny_bundle: Bundle) -> None:
     file = io.BytesIO()
     Image.new("RGB", (1000, 900), (200, 100, 0)).save(file, "PNG")
-    assert len(file.getvalue()) < SMALL.max_bytes
+    assert len(file.getvalue()) < IN_PLACE.max_bytes
     answer = client.post("/v1/embed", content=file.getvalue(), headers={"Content-Type": "image/png"})
     check(answer.json(), tiny_bundle, [file.getvalue()], [None])
 

@@ -159,7 +159,7 @@ def test_a_full_queue_a_late_answer_and_a_server_that_stops(tiny_bundle: Bundle)
         triton.InferenceServerClient(f"{address[0]}:{address[1]}") as client,
     ):
         pixels = tensor(decoded(tiny_bundle, FILES), "UINT8")
-        with running.model.batcher.places(1), pytest.raises(InferenceServerException, match="busy") as raised:
+        with running.model.batcher.admit(1), pytest.raises(InferenceServerException, match="busy") as raised:
             client.infer("v2", [pixels])
         assert raised.value.status() == "429"
         with pytest.raises(InferenceServerException, match=r"no answer within 0\.2 seconds") as raised:
@@ -169,7 +169,7 @@ def test_a_full_queue_a_late_answer_and_a_server_that_stops(tiny_bundle: Bundle)
         with pytest.raises(InferenceServerException, match="4 images, over the limit of 3") as raised:
             client.infer("v2_image", [tensor(objects([*FILES, FILES[0]]), "BYTES")])
         assert raised.value.status() == "413"
-        running.client.app.state.service.draining = True  # type: ignore[attr-defined]
+        running.client.app.state.registry.draining = True  # type: ignore[attr-defined]
         assert client.is_server_live()
         assert not client.is_server_ready()
         assert not client.is_model_ready("v2")

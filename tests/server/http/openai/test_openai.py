@@ -140,7 +140,7 @@ def test_a_full_queue_and_a_late_answer(tiny_bundle: Bundle) -> None:
         serving(tiny_bundle, engine, "openai", queue_images=1, max_images=1, deadline_seconds=0.5) as running,
         over_tcp(running.client.app) as address,
         connect(address) as sdk,
-        running.model.batcher.places(1),
+        running.model.batcher.admit(1),
     ):
         with pytest.raises(openai.RateLimitError) as refused:
             sdk.embeddings.create(model="openai", input=text(FILES[0]))

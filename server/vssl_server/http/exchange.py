@@ -1,0 +1,126 @@
+"""One request that is embedded, from its headers to its answer: what every route that embeds does alike."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from vssl_server.engine.model import Model
+from vssl_server.engine.pipeline import EmbedResult
+from vssl_server.models.deadline import receiving, shortest, timeout_of, within_deadline
+from vssl_server.models.registry import ModelRegistry
+from vssl_server.models.threads import LARGE_ANSWER_IMAGES
+from vssl_server.settings import Settings
+from vssl_server.wire.timing import server_timing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WATCH_AFTER_SECONDS = 0.1
+"""For which an answer is worth having, whether or not somebody still waits for it."""
+
+
+class Exchange:
+    """A route goes through its methods in their order: `receiving`, `answering`, `written`, `response`.
+
+    Args:
+        request: its body has not been read.
+
+    Raises:
+        ApiError: 400, its deadline is no number of seconds.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.started = time.monotonic()
+        self.request = request
+        self.registry: ModelRegistry = request.app.state.registry
+        self._timeout = timeout_of(request.headers)
+
+    @property
+    def settings(self) -> Settings:
+        """Of the server."""
+        return self.registry.settings
+
+    def receiving(self) -> AbstractAsyncContextManager[None]:
+        """Around the reading of the body; errors as `models.deadline.receiving`."""
+        return receiving(self.registry)
+
+    @asynccontextmanager
+    async def answering(
+        self, field: str, names: Sequence[str | None] = (), timeout: float | None = None
+    ) -> AsyncIterator[None]:
+        """Around the embedding. It ends at the deadline, and soon after the client has gone away.
+
+        Args:
+            field: where the images stood in the request.
+            names: what the request calls them.
+            timeout: in seconds, where the body has one too; the shortest counts.
+
+        Raises:
+            ApiError: as `within_deadline`.
+            ClientDisconnect: nobody waits for the answer any more.
+        """
+        limit = shortest(self._timeout, timeout)
+        async with within_deadline(self.settings.deadline_seconds, limit, field, names):
+            with _UnlessDisconnected(self.request):
+                yield
+
+    async def written(self, model: Model, images: int, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `write` makes of so many images' results; the time counts as the model's. A large answer is written in a
+        thread.
+        """
+        with model.metrics.encode_seconds.time():
+            if images > LARGE_ANSWER_IMAGES:
+                return await asyncio.to_thread(write, *args, **kwargs)
+            return write(*args, **kwargs)
+
+    def timing(self, result: EmbedResult) -> dict[str, str]:
+        """The header that says where the request's time went."""
+        return server_timing(self.started, result.queue_seconds, result.inference_seconds)
+
+
+class _UnlessDisconnected:
+    """Cancels the current task when nobody waits for it, and turns that into ClientDisconnect.
+
+    A task to watch costs more than most answers, which come before anybody could have gone away: it begins late. The
+    body has been read before.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request, self._gone = request, False
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            raise ClientDisconnect from None
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        await self._request.receive()
+        self._gone = True
+        self._task.cancel()
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """An answer in JSON; arrays in it are written as lists."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
