@@ -11,7 +11,7 @@ def calibrated(manifest: Manifest, embeddings: Embeddings) -> dict[str, Any]:
     """`percentile` [N], `confidence` [N] and `flags`, a dictionary for each row; None where the bundle can't say."""
     if manifest.calibration is None:
         return dict.fromkeys(("percentile", "confidence", "flags"))
-    judged = apply_calibration(manifest.calibration, embeddings)
-    rows = zip(*(judged.flags[name].tolist() for name in FLAGS), strict=True)
+    judgement = apply_calibration(manifest.calibration, embeddings)
+    rows = zip(*(judgement.flags[name].tolist() for name in FLAGS), strict=True)
     flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
-    return {"percentile": judged.percentile, "confidence": judged.confidence, "flags": flags}
+    return {"percentile": judgement.percentile, "confidence": judgement.confidence, "flags": flags}
