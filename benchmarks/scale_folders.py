@@ -14,7 +14,8 @@ from benchmarks.report import Row, at_once
 from vssl.sources.source import Source
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder.job import embed_source
-from vssl_client.neighbours.look_up import looked_up, open_gallery
+from vssl_client.neighbours.gallery import open_gallery
+from vssl_client.neighbours.look_up import looked_up
 from vssl_client.parts.formats import FormatName, open_format
 from vssl_client.parts.rows import Origin, Rows
 from vssl_client.results.assembly import filled

@@ -1,20 +1,15 @@
-"""`vssl embed`."""
+"""`vssl embed`.
+
+`embed` is long and has many arguments because each of its flags is one.
+"""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vssl.cli import echo
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from vssl.sources.source import Source
-    from vssl_client.embedding.contract import Embedder
-    from vssl_client.folder.contract import Plan, Summary
-    from vssl_client.options import Options
 
 
 class OutputFormat(StrEnum):
@@ -82,6 +77,8 @@ def embed(
 
     from vssl.cli import INTERRUPTED
     from vssl.errors import UsageError, VsslError
+    from vssl_client.commands.embed_messages import report_plan, report_problems, summary_as_json
+    from vssl_client.commands.embed_opening import open_embedder, open_images
     from vssl_client.errors import ClientError
     from vssl_client.folder.contract import SILENT, Choice
     from vssl_client.folder.job import embed_source, plan
@@ -96,18 +93,17 @@ def embed(
     again = f"finished parts stay in {out}; run the same command again to go on"
     try:
         with ExitStack() as stack:
-            images = stack.enter_context(closing(_open_source(source)))
-            embedder = stack.enter_context(_open_embedder(url, bundle, options))
+            images = stack.enter_context(closing(open_images(source)))
+            embedder = stack.enter_context(open_embedder(url, bundle, options))
             if not (url or bundle or quiet or json):
                 echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             if dry_run:
-                _tell_plan(
-                    plan(images, out, embedder, format=format.value, overwrite=overwrite, choice=choice), out, json
-                )
+                planned = plan(images, out, embedder, format=format.value, overwrite=overwrite, choice=choice)
+                report_plan(planned, out, json)
                 return
             work = None
             if engine is EngineChoice.RAY and bundle is not None:
-                from vssl_client.folder.ray import RayWork
+                from vssl_client.folder.ray import RayWork  # it imports pyarrow
 
                 work = stack.enter_context(RayWork(images, source[0], bundle, ray_address))
             reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
@@ -129,118 +125,7 @@ def embed(
         interrupted.exit_status = INTERRUPTED
         raise interrupted from None
     if json:
-        echo(_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
+        echo(summary_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
     elif not quiet:
         echo(f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)")
-    _tell_what_is_wrong(images, summary, out, strict, silent=json or quiet)
-
-
-def _open_source(names: list[str]) -> "Source":
-    import os
-    import sys
-
-    from vssl.errors import UsageError
-    from vssl.images.names import is_image
-    from vssl.sources.opening import open_source
-    from vssl.sources.selections import Listed, split
-
-    if names == ["-"]:
-        if sys.stdin is None:
-            raise UsageError("-: standard input is closed; send it a list of files")
-        return Listed(split(sys.stdin.buffer))
-    if len(names) == 1 and not (is_image(names[0]) and Path(names[0]).is_file()):
-        return open_source(names[0])
-    wrong = next((name for name in names if not Path(name).is_file()), None)
-    if wrong is not None:
-        raise UsageError(f"{wrong}: no such file; SOURCE is one folder or archive, or one or more image files")
-    return Listed(map(os.fsencode, names))
-
-
-def _open_embedder(
-    urls: list[str] | None, bundle: Path | None, options: "Options"
-) -> "AbstractContextManager[Embedder]":
-    from functools import partial
-
-    from vssl.bundle.default import default_bundle
-    from vssl.bundle.reading import open_bundle
-    from vssl.errors import UsageError
-    from vssl_client.client import Client
-    from vssl_client.embedding.local import LocalEmbedder
-
-    if urls and bundle is None:
-        client = partial(
-            Client,
-            urls,
-            transport=options.transport,
-            model=options.model,
-            timeout=options.timeout,
-            connections=options.connections,
-            api_key=options.api_key,
-        )
-        # A wrong address is told at once, not after minutes of retries; but of several one may be away.
-        with client(retries=0) as probe:
-            probe.model()
-        return client(retries=RETRIES)
-    if urls:
-        raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
-    return LocalEmbedder(open_bundle(bundle or default_bundle()))
-
-
-RETRIES = 10
-"""About two minutes of pauses: a server that is restarted costs no more than that."""
-
-
-def _as_json(summary: "Summary", out: Path, seconds: float, nodes: dict[str, int] | None) -> str:
-    import json
-    import os
-    from dataclasses import asdict
-
-    fields = {"out": os.fsencode(out).decode(errors="replace"), **asdict(summary), "seconds": round(seconds, 3)}
-    fields["images_per_second"] = round(summary.new / seconds, 1)
-    return json.dumps(fields if nodes is None else {**fields, "nodes": nodes}, ensure_ascii=False)
-
-
-def _tell_plan(plan: "Plan", out: Path, json: bool) -> None:
-    import os
-    from dataclasses import asdict
-    from json import dumps
-
-    if json:
-        echo(dumps({"out": os.fsencode(out).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
-    else:
-        echo(
-            f"{out}: {plan.images:,} images in the source, {plan.done:,} rows, {plan.failed:,} of them failed; "
-            f"{plan.to_embed:,} to embed; nothing was done"
-        )
-
-
-def _tell_what_is_wrong(images: "Source", summary: "Summary", out: Path, strict: bool, silent: bool) -> None:
-    """Print what was passed over; raise what ends a job with status 1."""
-    from vssl.errors import VsslError
-
-    passed = images.passed_over.as_text()
-    if passed and not (silent or strict):
-        echo(passed)
-    wrong = [*_failures(summary, out), *_changes(summary), images.passed_over.unreadable_as_text()]
-    if any(wrong) or (strict and passed):
-        raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
-
-
-def _failures(summary: "Summary", out: Path) -> list[str]:
-    if not summary.failed:
-        return []
-    lines = [f"  {path}: {reason}" for path, reason in summary.failures]
-    more = summary.failed - len(lines)
-    if more:
-        lines.append(f"  … and {more:,} more; the column `error` in {out} has them all")
-    return [f"{summary.failed:,} images could not be embedded:", *lines, "  --retry-failed tries them again"]
-
-
-def _changes(summary: "Summary") -> list[str]:
-    if not summary.changed:
-        return []
-    lines = [f"  {path}" for path in summary.changes]
-    more = summary.changed - len(lines)
-    if more:
-        lines.append(f"  … and {more:,} more")
-    return [f"{summary.changed:,} images have changed since they were embedded (--changed embeds them again):", *lines]
+    report_problems(images, summary, out, strict, silent=json or quiet)

@@ -26,7 +26,9 @@ def neighbours(
     """Find the nearest images of a gallery, exactly; with labels, classify each image or abstain."""
     from vssl.errors import UsageError
     from vssl.uncertainty.fitting import ALPHAS, RISKS
-    from vssl_client.neighbours.look_up import looked_up, open_gallery, read_labels, told
+    from vssl_client.neighbours.gallery import open_gallery
+    from vssl_client.neighbours.labels import read_labels
+    from vssl_client.neighbours.look_up import as_text, looked_up
 
     for name, value, known in (("alpha", alpha, ALPHAS), ("risk", risk, RISKS)):
         if value not in known:
@@ -39,6 +41,6 @@ def neighbours(
         echo(f"vssl: p_correct is null: {known_labels.why_not}", err=True)
     failures: list[int] = []
     for row in looked_up(queries, stored, k, known_labels, f"{alpha:g}", f"{risk:g}", failures):
-        echo(json.dumps(row, ensure_ascii=False) if as_json else told(row))
+        echo(json.dumps(row, ensure_ascii=False) if as_json else as_text(row))
     if sum(failures):
         echo(f"vssl: {sum(failures):,} images of {queries} have no embedding and no row", err=True)

@@ -1,1 +1,4 @@
-"""Embedded images looked up among others, and what a match is worth. May import parts."""
+"""Embedded images looked up among others, and what a match is worth.
+
+May import parts.
+"""

@@ -25,7 +25,9 @@ from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
 from vssl_client.neighbours import look_up
-from vssl_client.neighbours.look_up import looked_up, open_gallery, read_labels, tie_break_of
+from vssl_client.neighbours.gallery import open_gallery
+from vssl_client.neighbours.labels import read_labels
+from vssl_client.neighbours.look_up import looked_up, tie_break_of
 from vssl_client.parts.formats import FormatName
 from vssl_client.parts.stored import read_embeddings
 

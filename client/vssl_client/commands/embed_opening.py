@@ -1,0 +1,68 @@
+"""What `vssl embed` reads, and what embeds it."""
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+from vssl.bundle.default import default_bundle
+from vssl.bundle.reading import open_bundle
+from vssl.errors import UsageError
+from vssl.images.names import is_image
+from vssl.sources.opening import open_source
+from vssl.sources.selections import Listed, split
+from vssl.sources.source import Source
+from vssl_client.client import Client
+from vssl_client.embedding.contract import Embedder
+from vssl_client.embedding.local import LocalEmbedder
+from vssl_client.options import Options
+
+RETRIES = 10
+"""About two minutes of pauses: a server that restarts costs no more than that."""
+
+
+def open_images(names: list[str]) -> Source:
+    """The images that SOURCE names: a folder, an archive or a pattern; image files; or `-`, a list on standard input.
+
+    Raises:
+        UsageError: there is no such file, or standard input is closed.
+        OSError: the source can't be opened.
+    """
+    if names == ["-"]:
+        if sys.stdin is None:
+            raise UsageError("-: standard input is closed; send it a list of files")
+        return Listed(split(sys.stdin.buffer))
+    if len(names) == 1 and not (is_image(names[0]) and Path(names[0]).is_file()):
+        return open_source(names[0])
+    wrong = next((name for name in names if not Path(name).is_file()), None)
+    if wrong is not None:
+        raise UsageError(f"{wrong}: no such file; SOURCE is one folder or archive, or one or more image files")
+    return Listed(map(os.fsencode, names))
+
+
+def open_embedder(urls: list[str] | None, bundle: Path | None, options: Options) -> AbstractContextManager[Embedder]:
+    """Servers, which are asked once whether they answer, or a bundle in this process, by default the default model.
+
+    Raises:
+        UsageError: both are named, or an address or an option means nothing.
+        ClientError: no server answers.
+        BundleError: the bundle can't be trusted.
+    """
+    if urls and bundle is None:
+        client = partial(
+            Client,
+            urls,
+            transport=options.transport,
+            model=options.model,
+            timeout=options.timeout,
+            connections=options.connections,
+            api_key=options.api_key,
+        )
+        # Report a wrong address at once, not after minutes of retries. Of several servers, one may be away.
+        with client(retries=0) as probe:
+            probe.model()
+        return client(retries=RETRIES)
+    if urls:
+        raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
+    return LocalEmbedder(open_bundle(bundle or default_bundle()))
