@@ -1,4 +1,4 @@
-"""Names of our code and texts of our messages that pages quote are in the code: looked up by AST, nothing is imported."""
+"""Names of our code and texts of our messages, as pages quote them, are in the code: looked up in its syntax trees."""
 
 import ast
 import re
