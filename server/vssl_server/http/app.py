@@ -14,6 +14,7 @@ import vssl
 from vssl_server.access.admission import AdmissionMiddleware
 from vssl_server.access.keys import Keys
 from vssl_server.access.middleware import OPEN_PATHS, AccessMiddleware
+from vssl_server.access.turns import TurnsMiddleware
 from vssl_server.engine.model import Model
 from vssl_server.http import operation, schema
 from vssl_server.http.admin import routes as administration
@@ -102,6 +103,7 @@ def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     app.add_middleware(AdmissionMiddleware, pending=registry.pending, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(TurnsMiddleware, at_once=OPEN_PATHS)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     if settings.metrics_port is not None:
