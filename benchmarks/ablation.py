@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
 from benchmarks.variants import objective
@@ -24,9 +23,9 @@ from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
-from vssl_training.encoder.embedder import Embedder
+from vssl_training.encoder.embedder import Embedder, embed
 from vssl_training.encoder.weights import load_embedder
-from vssl_training.judging.online import BATCH
+from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.training import train
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.run.folder import Run
@@ -67,11 +66,9 @@ def images(path: str) -> ImageSet:
     return load_images(open_source(path), preprocessing_of(load_recipe("quick")))
 
 
-@torch.no_grad()
-def embed(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> tuple[Embeddings, npt.NDArray[np.float32]]:
+def with_features(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> tuple[Embeddings, npt.NDArray[np.float32]]:
     """Embeddings of images and the backbone's features [N, F], by one pass."""
-    batches = [embedder.with_features(batch) for batch in torch.split(torch.from_numpy(pixels), BATCH)]
-    *answers, features = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
+    *answers, features = embed(embedder, pixels, answer=embedder.with_features)
     return Embeddings(*answers), features
 
 
@@ -80,8 +77,8 @@ def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     if queries.labels is None or bank.labels is None:
         raise SystemExit("--data has no class folders to judge by")
     embedder = load_embedder(Run(run))
-    (asked, features), (voters, known) = embed(embedder, queries.pixels), embed(embedder, bank.pixels)
-    spoilt = {kind: embed(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in SPOILT}
+    (asked, features), (voters, known) = with_features(embedder, queries.pixels), with_features(embedder, bank.pixels)
+    spoilt = {kind: with_features(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in SPOILT}
     return {
         "knn": knn_accuracy(asked.embedding, queries.labels, voters.embedding, bank.labels),
         "knn_backbone": knn_accuracy(features, queries.labels, known, bank.labels),
@@ -99,7 +96,7 @@ def ablate(name: str, training: str, test: str, steps: int, seeds: int, tune: bo
             run = Path(folder) / "run"
             try:
                 with objective(name):
-                    train(recipe, training, run, Budget(steps=steps), seed, tune=tune)
+                    train(recipe, training, run, Budget(steps=steps), seed, TrainingOptions(tune=tune))
             except VsslError as error:  # a form that collapses is a result too
                 print(f"{name}, seed {seed}: {error}")
             else:

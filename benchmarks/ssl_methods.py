@@ -23,16 +23,18 @@ from benchmarks.variants import objective
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
-from vssl_training.encoder.student import follow
+from vssl_training.encoder.embedder import embed
+from vssl_training.encoder.features import Features
+from vssl_training.encoder.student import update_teacher
 from vssl_training.encoder.whitening import IMAGES, Whitening
-from vssl_training.judging.online import BATCH, embed
-from vssl_training.phases.encoder import Pretraining
-from vssl_training.phases.optimiser import descend
+from vssl_training.phases.encoder import EncoderTraining
+from vssl_training.phases.optimiser import optimiser_step
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run.numerics import Speed
+from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import preprocessing_of
+from vssl_training.views.pixels import to_float
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,17 +60,17 @@ PEERS: dict[str, tuple[Loss, bool, bool]] = {  # the loss; whether there is a pr
 }
 
 
-class Peer(Pretraining):
+class Peer(EncoderTraining):
     """Another method's step on the same networks and views."""
 
-    def __init__(self, name: str, recipe: Recipe, pixels: Tensor, seed: int, steps: int, speed: Speed) -> None:
+    def __init__(self, name: str, recipe: Recipe, pixels: Tensor, seed: int, steps: int, speed: Numerics) -> None:
         super().__init__(recipe, pixels, seed, steps, speed)
         self.loss, self.predicts, self.has_teacher = PEERS[name]
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """See `Pretraining.step`."""
+        """See `EncoderTraining.step`."""
         (views,) = self.views(step)
-        with self.speed.autocast(views.device):
+        with self.numerics.autocast(views.device):
             means, predicted, _ = (values.float() for values in self.forward_student(views)[0])
             with torch.no_grad():
                 target = self.forward_teacher(views).mean.float() if self.has_teacher else means.detach()
@@ -78,9 +80,11 @@ class Peer(Pretraining):
         else:
             loss = self.loss(*means.chunk(2))
         settings = self.recipe.optimiser
-        descend(self.optimiser, loss, settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up))
+        optimiser_step(
+            self.optimiser, loss, settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up)
+        )
         if self.has_teacher:
-            follow(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
+            update_teacher(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
         return {"loss": loss.detach()}
 
 
@@ -93,7 +97,7 @@ def images(data: str, part: str, recipe: str) -> ImageSet:
 
 def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: bool) -> Row:
     """Train one method and judge it."""
-    recipe, speed = load_recipe(recipe_name), Speed(bf16=bf16)
+    recipe, speed = load_recipe(recipe_name), Numerics(bf16=bf16)
     train, test = (images(data, part, recipe_name) for part in ("train", "test"))
     pixels = torch.from_numpy(train.pixels)
     steps = int(epochs * (len(pixels) // recipe.optimiser.batch))
@@ -101,7 +105,7 @@ def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: 
     phase = (
         Peer(name, recipe, pixels, seed, steps, speed)
         if name in PEERS
-        else Pretraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
+        else EncoderTraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
     )
     with objective(name.removeprefix("VSSL ")):
         for step in range(steps):
@@ -111,11 +115,15 @@ def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: 
     assert recipe.network.whitening is not None
     whitening = Whitening(encoder.backbone.channels, recipe.network.whitening)
     fitted = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels))[:IMAGES])
-    whitening.fit(
-        torch.from_numpy(embed(encoder, part, whitening.pooled)[2]) for part in torch.split(pixels[fitted], BATCH)
-    )
+    cells = embed(encoder, pixels[fitted], answer=lambda part: [whitening.pooled(encoder.backbone(to_float(part)))])[0]
+    whitening.fit(torch.split(torch.from_numpy(cells), 500))
+
+    def answer(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features: Features = encoder.backbone(to_float(part))
+        return features.final, encoder.mean(features.final), whitening(features)
+
     (bank_features, bank, bank_whitened), (features, means, whitened) = (
-        embed(encoder, torch.from_numpy(part.pixels), whitening) for part in (train, test)
+        embed(encoder, part.pixels, answer=answer) for part in (train, test)
     )
     assert train.labels is not None
     assert test.labels is not None

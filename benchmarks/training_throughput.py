@@ -24,10 +24,10 @@ from vssl.memory import cores
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.data.order import batch_indices, generator
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe, ViewSettings
-from vssl_training.run.numerics import Speed
+from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import preprocessing_of
 from vssl_training.views.pixels import to_float
 from vssl_training.views.two_views import two_views
@@ -47,14 +47,14 @@ class LightlyViews(Dataset[list[Tensor]]):
         return self.transform(self.images[index])
 
 
-class FedByLightly(Pretraining):
+class FedByLightly(EncoderTraining):
     """Our step, with views that come from a DataLoader."""
 
     feed: Iterator[list[Tensor]]
 
     def views(self, step: int) -> list[Tensor]:
-        """See `Pretraining.views`."""
-        return [torch.cat(next(self.feed)).contiguous(memory_format=self.speed.memory_format)]
+        """See `EncoderTraining.views`."""
+        return [torch.cat(next(self.feed)).contiguous(memory_format=self.numerics.memory_format)]
 
 
 def lightly_transform(views: ViewSettings, size: int) -> Any:  # noqa: ANN401 — lightly has no types
@@ -90,10 +90,10 @@ def seconds(work: Callable[[int], object], steps: int) -> float:
     return (time.perf_counter() - begun) / steps
 
 
-def median_seconds(recipe: Recipe, pixels: Tensor, speed: Speed, rounds: int, steps: int) -> dict[str, float]:
+def median_seconds(recipe: Recipe, pixels: Tensor, speed: Numerics, rounds: int, steps: int) -> dict[str, float]:
     """Median seconds of a step of each part, all of whose views have the recipe's `views.size`."""
-    ours = Pretraining(recipe, pixels, 0, 10_000, speed)
-    first = Pretraining(recipe, pixels, 0, 10_000, speed.model_copy(update={"channels_last": False}))
+    ours = EncoderTraining(recipe, pixels, 0, 10_000, speed)
+    first = EncoderTraining(recipe, pixels, 0, 10_000, speed.model_copy(update={"channels_last": False}))
     fed = FedByLightly(recipe, pixels, 0, 10_000, speed)
     dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.image.size))
     workers = cores()
@@ -142,7 +142,7 @@ def main() -> None:
         size: median_seconds(
             override(recipe, ["views.early=null", f"views.size={size}"]),
             pixels,
-            Speed(bf16=arguments.bf16),
+            Numerics(bf16=arguments.bf16),
             rounds,
             steps,
         )

@@ -44,7 +44,7 @@ from vssl.measures.uncertainty import (
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_interval
-from vssl_training.encoder.embedder import embed
+from vssl_training.encoder.embedder import embeddings_of
 from vssl_training.encoder.weights import load_embedder
 
 Floats = npt.NDArray[np.floating]
@@ -159,11 +159,11 @@ def trial(
         for kind, pixels in others.items():
             further[variant] |= foreign(embedder, asked, rest, pixels, kind)
     print(f"judged {name}, seed {seed}: {1 - test.wrong.mean():.3f} of the nearest neighbours right", flush=True)
-    alone = neighbour_is_wrong(embed(load_embedder(run), sets[1].pixels).embedding, test.labels)
+    alone = neighbour_is_wrong(embeddings_of(load_embedder(run), sets[1].pixels).embedding, test.labels)
     assert training.labels is not None
     some_seen = shuffled(len(training))[: len(test.labels)]
     seen_set = replace(training, pixels=training.pixels[some_seen], labels=training.labels[some_seen])
-    missed = neighbour_is_wrong(embed(first, seen_set.pixels).embedding, training.labels[some_seen])
+    missed = neighbour_is_wrong(embeddings_of(first, seen_set.pixels).embedding, training.labels[some_seen])
     bounds = {
         "labels of the seen classes": oracle(first, seen_set, missed, sets[1].pixels),
         "labels of these classes' training images": oracle(first, sets[0], valid.wrong, sets[1].pixels),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 from benchmarks.report import DEMO_DATA
 from benchmarks.variants import MonteCarloHead, OrderedHead, UnmaskedHead
@@ -30,7 +31,7 @@ from vssl.uncertainty.conformal import coverage_and_size
 from vssl.uncertainty.fitting import fit_gallery
 from vssl.uncertainty.matches import apply_gallery_calibration, match
 from vssl.uncertainty.novelty import fit_directions, novelty
-from vssl_training.encoder.embedder import Embedder, build_encoder, embed
+from vssl_training.encoder.embedder import Embedder, build_encoder, embed, embeddings_of
 from vssl_training.encoder.features import DETAIL
 from vssl_training.encoder.weights import load_embedder
 from vssl_training.phases.variance import VarianceTraining
@@ -134,7 +135,7 @@ def heads(run: Run, pixels: Pixels, steps: int) -> dict[str, Embedder]:
 def judged(embedders: Mapping[str, Embedder], run: Run, images: ImageSet, seen: Floats) -> Judged:
     """Every uncertainty of the images; `seen` are embeddings of training images [M, D]."""
     assert images.labels is not None
-    answers = {name: embed(embedder, images.pixels) for name, embedder in embedders.items()}
+    answers = {name: embeddings_of(embedder, images.pixels) for name, embedder in embedders.items()}
     first = next(iter(embedders))
     embedding = answers[first].embedding
     found = nearest(embedding, embedding, 1, exclude_self=True)
@@ -154,39 +155,41 @@ def judged(embedders: Mapping[str, Embedder], run: Run, images: ImageSet, seen: 
     )
 
 
-@torch.no_grad()
 def baselines(embedder: Embedder, run: Run, pixels: Pixels, embedding: Floats, seen: Floats) -> dict[str, Floats]:
     """−‖z‖, distance to the nearest training images, and dispersion over test-time augmentations, [N] each."""
     views = run.record().recipe.views
     draws = torch.Generator().manual_seed(0)
-    lengths, dispersion = [], []
-    for batch in torch.split(torch.from_numpy(pixels), BATCH):
+
+    def answer(batch: Tensor) -> tuple[Tensor, Tensor]:
         images = to_float(batch)
-        lengths.append(embedder.mean_of(embedder.backbone(images)).norm(dim=1))
+        lengths = embedder.mean_of(embedder.backbone(images)).norm(dim=1)
         total = torch.zeros(len(batch), embedding.shape[1])
         for _ in range(TTA_PAIRS):
             both = embedder.mean_of(embedder.backbone(two_views(images, views, draws)))
             total += torch.nn.functional.normalize(both, dim=1).view(2, len(batch), -1).sum(0)
-        dispersion.append(1 - total.norm(dim=1) / (2 * TTA_PAIRS))
+        return lengths, 1 - total.norm(dim=1) / (2 * TTA_PAIRS)
+
+    lengths, dispersion = embed(embedder, pixels, BATCH, answer)
     near = nearest(embedding, seen, REFERENCE).similarity.mean(axis=1)
     return {
-        "−‖z‖": -torch.cat(lengths).numpy(),
+        "−‖z‖": -lengths,
         "kNN distance": -near,
-        "test-time augmentation": torch.cat(dispersion).numpy(),
+        "test-time augmentation": dispersion,
     }
 
 
 def spoilt(embedder: Embedder, pixels: Pixels) -> dict[str, float]:
     """AUROC for each kind of degradation at severity 3."""
-    clean = embed(embedder, pixels).uncertainty
+    clean = embeddings_of(embedder, pixels).uncertainty
     return {
-        kind: auroc(clean, embed(embedder, degrade(pixels, kind, SEVERITY, 0)).uncertainty) for kind in DEGRADATIONS
+        kind: auroc(clean, embeddings_of(embedder, degrade(pixels, kind, SEVERITY, 0)).uncertainty)
+        for kind in DEGRADATIONS
     }
 
 
 def foreign(embedder: Embedder, asked: Pixels, gallery: Pixels, strangers: Pixels, name: str) -> dict[str, float]:
     """AUROC of strangers against images like the gallery's: by u, by the distance to it, by the variances' pattern."""
-    inside, outside, reference = (embed(embedder, pixels) for pixels in (asked, strangers, gallery))
+    inside, outside, reference = (embeddings_of(embedder, pixels) for pixels in (asked, strangers, gallery))
     known = np.log(reference.variance)
     mean, directions = known.mean(axis=0), fit_directions(known)
     near = (1 - nearest(x.embedding, reference.embedding, REFERENCE).similarity.mean(axis=1) for x in (inside, outside))
@@ -212,11 +215,9 @@ def strangers(how: Preprocessing) -> dict[str, Pixels]:
     }
 
 
-@torch.no_grad()
 def seen_by_head(embedder: Embedder, pixels: Pixels) -> Floats:
     """What the variance head sees of images [N, its columns]."""
-    batches = torch.split(torch.from_numpy(pixels), BATCH)
-    return torch.cat([embedder.head_input(embedder.backbone(to_float(batch))) for batch in batches]).numpy()
+    return embed(embedder, pixels, answer=lambda batch: [embedder.head_input(embedder.backbone(to_float(batch)))])[0]
 
 
 def oracle(embedder: Embedder, known: ImageSet, wrong: npt.NDArray[np.bool_], asked: Pixels) -> Floats:
@@ -255,4 +256,4 @@ def tier3(gallery: Judged, queries: Judged, variant: str) -> dict[str, Floats]:
 def seen_embeddings(embedder: Embedder, pixels: Pixels, most: int = 5_000) -> Floats:
     """Embeddings of some training images [M, D]."""
     picked = np.random.default_rng(1).permutation(len(pixels))[:most]
-    return normalised(embed(embedder, pixels[picked]).embedding)
+    return normalised(embeddings_of(embedder, pixels[picked]).embedding)

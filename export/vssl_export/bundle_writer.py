@@ -29,7 +29,7 @@ from vssl_export.model import tensorrt
 from vssl_export.model.onnx_file import to_onnx, without_features
 from vssl_export.model.precisions import to_half, to_int8
 from vssl_export.source import Trained, load
-from vssl_training.encoder.embedder import embed
+from vssl_training.encoder.embedder import embeddings_of
 from vssl_training.run.folder import Run
 from vssl_training.run.record import preprocessing_of
 
@@ -76,8 +76,8 @@ def export_run(
     if data is not None:
         images, labels = judged_images(data, preprocessing_of(record.recipe))
     contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images, features)
-    expected = embed(embedder, sample)
-    reference = embed(embedder, cards(preprocessing_of(record.recipe)))
+    expected = embeddings_of(embedder, sample)
+    reference = embeddings_of(embedder, cards(preprocessing_of(record.recipe)))
     fields = manifest_fields(trained, name, release, features)
     files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
     # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.

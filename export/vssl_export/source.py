@@ -9,7 +9,7 @@ from vssl.bundle.manifest import Checkpoint
 from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
 from vssl_training.encoder.weights import load_embedder
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.run.folder import Run, read_checkpoint
 from vssl_training.run.record import RunRecord
 
@@ -56,7 +56,7 @@ def load(source: Path) -> Trained:
     try:
         phase, step = state["phase"], state["step"]
         reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
-        if phase == Pretraining.name:
+        if phase == EncoderTraining.name:
             network = record.recipe.network.model_copy(update={"whitening": None})
             record = record.model_copy(update={"recipe": record.recipe.model_copy(update={"network": network})})
             encoder = build_encoder(record.recipe)

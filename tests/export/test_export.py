@@ -20,7 +20,7 @@ from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
 from vssl_export.checking.limits import LIMITS, compare, difference
 from vssl_training.encoder.weights import load_embedder
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.run.folder import Run
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -146,7 +146,7 @@ def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, t
     shutil.copytree(finished_run, run.path)
     run.weights_path.unlink()
     steps = run.record().schedule.encoder
-    phase = Pretraining(run.record().recipe, torch.from_numpy(pixels), seed=0, steps=steps)
+    phase = EncoderTraining(run.record().recipe, torch.from_numpy(pixels), seed=0, steps=steps)
     for step in range(3):
         phase.step(step)
     run.save_checkpoint(phase.state(), phase.name, 3)

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vssl_training.phases import encoder as pretrain
-from vssl_training.phases import variance
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases import base, variance
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.reading import load_recipe, override
-from vssl_training.run import processes as distributed
+from vssl_training.run import processes
 from vssl_training.views import degrading
 
 STEPS = 6
@@ -50,16 +49,16 @@ def degraded(images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Train, print, save."""
     torch.set_default_dtype(torch.float64)
-    pretrain.to_float = variance.to_float = to_double  # type: ignore[attr-defined]
+    base.to_float = variance.to_float = to_double  # type: ignore[attr-defined]
     variance.degraded_view = degraded  # type: ignore[assignment, attr-defined]
     recipe = override(load_recipe("quick"), SETTINGS)
     pixels = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with distributed.processes():
-        first = Pretraining(recipe, pixels, 0, STEPS)
+    with processes.joined():
+        first = EncoderTraining(recipe, pixels, 0, STEPS)
         losses = [first.step(step)["loss"].item() for step in range(STEPS)]
         second = VarianceTraining(recipe, first.student, pixels, 0, STEPS).prepare()
         losses += [second.step(step)["loss"].item() for step in range(STEPS)]
-        if distributed.rank() == 0:
+        if processes.rank() == 0:
             torch.save(second.embedder.state_dict(), sys.argv[1])
             print(json.dumps(losses))  # noqa: T201
 

@@ -54,7 +54,7 @@ def train(
     # whenever anything else wants one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from vssl.errors import UsageError
-    from vssl_training.loop.training import Start
+    from vssl_training.loop.job import StartingWeights, TrainingOptions
     from vssl_training.loop.training import train as run_training
     from vssl_training.recipe.reading import load_recipe, override
     from vssl_training.run.folder import Run
@@ -69,8 +69,9 @@ def train(
     if from_ is not None and resolved.variance.joint:
         raise UsageError("--phase variance: the recipe has variance.joint, and so no such phase")
     budget = budget_of(resolved, max_minutes, steps, epochs)
-    start = Start(from_ or init, from_ is not None)
-    skipped = run_training(resolved, data, out, budget, seed, val, max_unreadable, start, autotune, log)
+    start = StartingWeights(from_ or init, from_ is not None)
+    options = TrainingOptions(val, max_unreadable, start, autotune, tuple(log or ()))
+    skipped = run_training(resolved, data, out, budget, seed, options)
     echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
 
 

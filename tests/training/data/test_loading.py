@@ -23,9 +23,10 @@ from vssl.sources.opening import open_source, splits_of
 from vssl_training.data.classes import paths_of
 from vssl_training.data.loading import TrainingData, load_data
 from vssl_training.data.order import Order
-from vssl_training.data.stream import Stream, take
+from vssl_training.data.stream import Stream, batch_of
 from vssl_training.judging.evaluation import evaluate
-from vssl_training.judging.online import Judge
+from vssl_training.judging.online import OnlineJudge
+from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.training import train
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe
@@ -70,9 +71,9 @@ def test_a_stream_gives_what_memory_would(fashion_folder: Path, shards: Path, ki
     order = Order(seed=3, phase=1, count=len(decoded), batch=16)
     # To the end of the first epoch of 40 images and beyond, back to the beginning, and from the middle on.
     for step in (0, 1, 2, 3, 0, 1, 7, 8):
-        assert torch.equal(take(images, order, step), take(decoded, order, step))
+        assert torch.equal(batch_of(images, order, step), batch_of(decoded, order, step))
     again = load(location).images
-    assert torch.equal(take(again, order, 7), take(decoded, order, 7))
+    assert torch.equal(batch_of(again, order, 7), batch_of(decoded, order, 7))
 
 
 @pytest.mark.usefixtures("streaming")
@@ -127,7 +128,7 @@ def test_a_file_that_cant_be_streamed_is_named_and_replaced(damaged: Path) -> No
     decoded = load_images(open_source(str(damaged)), PREPROCESSING)
     paths = list(open_source(str(damaged)).paths())
     order = Order(seed=0, phase=0, count=45, batch=45)
-    batch = take(data.images, order, 0)
+    batch = batch_of(data.images, order, 0)
     for index, pixels in zip(order(0).tolist(), batch.numpy(), strict=True):
         path = next(paths[(index + i) % 45] for i in range(45) if paths[(index + i) % 45] in decoded.paths)
         np.testing.assert_array_equal(pixels, decoded.pixels[decoded.paths.index(path)])
@@ -151,7 +152,7 @@ def test_a_stream_that_turns_bad_stops_the_run(damaged: Path, monkeypatch: pytes
     monkeypatch.setattr("vssl_training.data.loading.SAMPLE", 4)
     images = load(damaged, limit=0.1).images
     with pytest.raises(VsslError, match="5 of 45 files can't be read"):
-        take(images, Order(seed=0, phase=0, count=45, batch=45), 0)
+        batch_of(images, Order(seed=0, phase=0, count=45, batch=45), 0)
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_the_splits_of_a_set_are_told_apart(parts: Path, kind: str) -> None:
     assert data.val is not None
     assert (len(data.sample), len(data.val)) == (30, 10)
     assert data.sample.classes == data.val.classes == ["bag", "coat"]
-    judge = Judge.draw(data.sample, 0, CPU, data.val)
+    judge = OnlineJudge.draw(data.sample, 0, CPU, data.val)
     asked = {image.tobytes() for image in judge.pixels[: judge.queries].numpy()}
     voters = {image.tobytes() for image in judge.pixels[judge.queries :].numpy()}
     assert asked <= {image.tobytes() for image in data.val.pixels}
@@ -216,7 +217,7 @@ def test_folders_that_are_classes_are_no_splits(tmp_path: Path, tops: tuple[str,
 
 def test_labelled_images_judge_a_run_on_unlabelled_ones(parts: Path, small_recipe: Recipe, tmp_path: Path) -> None:
     for name, val in (("without", None), ("with", str(parts / "set" / "val"))):
-        train(small_recipe, str(parts / "bare"), tmp_path / name, Budget(steps=4), 0, val)
+        train(small_recipe, str(parts / "bare"), tmp_path / name, Budget(steps=4), 0, TrainingOptions(val=val))
         assert any("knn" in line for line in Run(tmp_path / name).metrics()) == (val is not None)
     assert same_weights(tmp_path / "without", tmp_path / "with")
 
@@ -260,11 +261,11 @@ def test_a_class_of_a_list_without_images_is_named(fashion_folder: Path, tmp_pat
 def test_batches_go_through_pipes_where_shared_memory_is_small(
     fashion_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = take(load(fashion_folder).images, ORDER, 0)
+    wanted = batch_of(load(fashion_folder).images, ORDER, 0)
     monkeypatch.setattr("vssl_training.data.stream.free_shared_memory", lambda: 1000)
     said: list[str] = []
     images = load_data(str(fashion_folder), None, PREPROCESSING, CPU, 0.1, said.append).images
-    torch.testing.assert_close(take(images, ORDER, 0), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(batch_of(images, ORDER, 0), wanted, rtol=0, atol=0)
     assert any("--shm-size" in line for line in said)
 
 
@@ -280,7 +281,9 @@ def test_a_run_in_dockers_shared_memory_ends(
     fashion_folder: Path, tmp_path: Path, small_flags: list[str], known: bool
 ) -> None:
     """Where the batches do not fit and nobody noticed, no batch ever comes: the run ends with one line."""
-    patches = "from vssl_training.data import loading, stream; loading.SHARE_OF_MEMORY = 0; stream.PATIENCE = 5.0; "
+    patches = (
+        "from vssl_training.data import loading, stream; loading.SHARE_OF_MEMORY = 0; stream.WORKER_SECONDS = 5.0; "
+    )
     if not known:
         patches += "stream.free_shared_memory = lambda: 2**40; "
     flags = ["train", "--data", str(fashion_folder), "--out", str(tmp_path / "run"), *small_flags, "--steps", "6"]
@@ -299,7 +302,7 @@ def test_what_fails_in_a_worker_is_one_line(fashion_folder: Path, monkeypatch: p
     images = load(fashion_folder).images
     monkeypatch.setattr("vssl_training.data.stream.decode", broken)  # workers are forked
     with pytest.raises(VsslError, match=r"^a process that decodes images failed: no memory left$"):
-        take(images, ORDER, 0)
+        batch_of(images, ORDER, 0)
 
 
 def test_one_picture_many_times_is_refused_as_data(fashion_folder: Path, tmp_path: Path) -> None:

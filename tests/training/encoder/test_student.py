@@ -8,7 +8,7 @@ from torch import nn
 from vssl_training.encoder.embedder import build_embedder, build_encoder
 from vssl_training.encoder.features import DETAIL
 from vssl_training.encoder.small_net import SmallNet
-from vssl_training.encoder.student import follow
+from vssl_training.encoder.student import update_teacher
 from vssl_training.recipe.reading import load_recipe
 
 
@@ -50,7 +50,7 @@ def test_teacher_is_the_moving_average_of_parameters_and_buffers() -> None:
     student, teacher = build_encoder(recipe), build_encoder(recipe)
     student(torch.rand(16, 3, 32, 32))  # moves the student's BatchNorm buffers
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    follow(teacher, student, 0.9)
+    update_teacher(teacher, student, 0.9)
     for name, value in student.state_dict().items():
         expected = 0.9 * before[name] + 0.1 * value if value.is_floating_point() else value
         torch.testing.assert_close(teacher.state_dict()[name], expected, msg=name)

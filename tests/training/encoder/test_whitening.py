@@ -13,8 +13,9 @@ from vssl.errors import UsageError
 from vssl_training.encoder.embedder import build_encoder, check_network
 from vssl_training.encoder.features import Features
 from vssl_training.encoder.whitening import FLOOR, Whitening
-from vssl_training.judging.online import Judge
-from vssl_training.loop.training import Start, train
+from vssl_training.judging.online import OnlineJudge
+from vssl_training.loop.job import StartingWeights, TrainingOptions
+from vssl_training.loop.training import train
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe, WhiteningSettings
@@ -79,19 +80,26 @@ def test_the_embedding_of_a_run_is_whitened(fashion_folder: Path, small_recipe: 
 def test_a_later_head_keeps_the_whitening_of_its_run(
     finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
 ) -> None:
-    start = Start(finished_run, variance_only=True)
-    train(small_recipe, str(fashion_folder), tmp_path / "run", Budget(steps=3), seed=5, start=start)
+    options = TrainingOptions(start=StartingWeights(finished_run, variance_only=True))
+    train(
+        small_recipe,
+        str(fashion_folder),
+        tmp_path / "run",
+        Budget(steps=3),
+        seed=5,
+        options=options,
+    )
     before, after = (load_file(Run(path).weights_path) for path in (finished_run, tmp_path / "run"))
     torch.testing.assert_close(before["mean.linear.weight"], after["mean.linear.weight"], rtol=0, atol=0)
     other = override(small_recipe, ["network.whitening.dimension=8"])
-    train(other, str(fashion_folder), tmp_path / "other", Budget(steps=3), seed=5, start=start)
+    train(other, str(fashion_folder), tmp_path / "other", Budget(steps=3), seed=5, options=options)
     assert len(load_file(Run(tmp_path / "other").weights_path)["mean.linear.weight"]) == 8
 
 
 def test_the_judge_sees_it_whitened_too(small_recipe: Recipe) -> None:
     pixels = torch.from_numpy(fashion(60))
     labels = np.arange(60) % 2
-    judge = Judge(pixels, labels, 10, 0)
+    judge = OnlineJudge(pixels, labels, 10, 0)
     encoder = build_encoder(small_recipe)
     plain, whitened = (judge.encoder(encoder, each) for each in (None, small_recipe.network.whitening))
     assert plain.keys() == whitened.keys()

@@ -12,6 +12,7 @@ import yaml
 
 from vssl.errors import UsageError
 from vssl_training.loop import loggers
+from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.loggers import following
 from vssl_training.loop.training import train
 from vssl_training.recipe.sections import Recipe
@@ -59,7 +60,14 @@ def read_tensorboard(run: Run) -> Points:
 
 
 def test_a_run_is_followed_by_tensorboard(fashion_folder: Path, small_recipe: Recipe, tmp_path: Path) -> None:
-    train(small_recipe, str(fashion_folder), tmp_path / "run", Budget(steps=6), seed=0, log=["tensorboard"])
+    train(
+        small_recipe,
+        str(fashion_folder),
+        tmp_path / "run",
+        Budget(steps=6),
+        seed=0,
+        options=TrainingOptions(log=("tensorboard",)),
+    )
     run = Run(tmp_path / "run")
     same(read_tensorboard(run), told(run))
 

@@ -13,13 +13,14 @@ from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import initial_encoder, load_embedder
 from vssl_training.loop import autotune as tuning
+from vssl_training.loop.job import StartingWeights, TrainingOptions
 from vssl_training.loop.progress import Progress
-from vssl_training.loop.training import Start, train
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.loop.training import train
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
-from vssl_training.run.numerics import Speed
+from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import Budget
 
 
@@ -31,8 +32,15 @@ def pixels(fashion_folder: Path) -> torch.Tensor:
 def test_the_second_phase_alone_keeps_the_encoder(
     finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
 ) -> None:
-    start = Start(finished_run, variance_only=True)
-    train(small_recipe, str(fashion_folder), tmp_path / "run", Budget(steps=5), seed=1, start=start)
+    options = TrainingOptions(start=StartingWeights(finished_run, variance_only=True))
+    train(
+        small_recipe,
+        str(fashion_folder),
+        tmp_path / "run",
+        Budget(steps=5),
+        seed=1,
+        options=options,
+    )
     run = Run(tmp_path / "run")
     record = run.record()
     assert (record.schedule.encoder, record.schedule.variance) == (0, 5)
@@ -99,7 +107,7 @@ def test_every_switch_and_small_crops_train(pixels: torch.Tensor, small_recipe: 
     recipe = override(
         small_recipe, ["views.small_crops.count=2", "views.small_crops.size=16", "objective.contrastive=1"]
     )
-    phase = Pretraining(recipe, pixels, 0, 30, Speed(channels_last=True, bf16=True, fused=True))
+    phase = EncoderTraining(recipe, pixels, 0, 30, Numerics(channels_last=True, bf16=True, fused=True))
     assert [tuple(view.shape) for view in phase.views(29)] == [(32, 3, 24, 24), (32, 3, 16, 16)]
     losses = [phase.step(step)["loss"].item() for step in range(30)]
     assert sum(losses[-5:]) < sum(losses[:5])
@@ -111,21 +119,21 @@ def test_autotune_keeps_what_pays(
     """On a clock of our own: a switch that is faster, one that is slower, one that fails, one within the noise."""
     factors = {"channels_last": 0.5, "bf16": 3.0, "fused": 0.99}
 
-    def measure(*phases: Pretraining) -> list[float]:
-        if any(phase.speed.compile for phase in phases):
+    def measure(*phases: EncoderTraining) -> list[float]:
+        if any(phase.numerics.compile for phase in phases):
             raise RuntimeError("no compiler here")
-        switches = [[switch for switch in factors if getattr(phase.speed, switch)] for phase in phases]
+        switches = [[switch for switch in factors if getattr(phase.numerics, switch)] for phase in phases]
         return [math.prod(factors[switch] for switch in on) for on in switches]
 
     monkeypatch.setattr(tuning, "quickest_steps", measure)
-    assert tuning.autotune(small_recipe, pixels, Progress()) == Speed(channels_last=True)
+    assert tuning.autotune(small_recipe, pixels, Progress()) == Numerics(channels_last=True)
     told = capsys.readouterr().err
     assert "channels_last 2.00 times as fast (500 ms a step): on" in told
     assert "compile does not work here: no compiler here" in told
 
 
 def test_quickest_steps_are_of_each_phase(pixels: torch.Tensor, small_recipe: Recipe) -> None:
-    small, large = (Pretraining(override(small_recipe, [f"network.width={w}"]), pixels, 0, 100) for w in (4, 64))
+    small, large = (EncoderTraining(override(small_recipe, [f"network.width={w}"]), pixels, 0, 100) for w in (4, 64))
     quick, slow = tuning.quickest_steps(small, large)
     assert 0 < quick < slow
 
@@ -134,5 +142,5 @@ def test_a_resumed_run_keeps_its_switches(fashion_folder: Path, small_recipe: Re
     out = tmp_path / "run"
     train(small_recipe, str(fashion_folder), out, Budget(steps=4), seed=0)
     kept = Run(out).record().speed
-    train(small_recipe, str(fashion_folder), out, Budget(steps=4), seed=0, tune=True)
+    train(small_recipe, str(fashion_folder), out, Budget(steps=4), seed=0, options=TrainingOptions(tune=True))
     assert Run(out).record().speed == kept

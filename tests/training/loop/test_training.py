@@ -21,14 +21,17 @@ from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import load_embedder
-from vssl_training.judging.online import Judge
-from vssl_training.loop.budget import Phase, plan
-from vssl_training.loop.training import interrupts, train
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.judging.online import OnlineJudge
+from vssl_training.loop.budget import plan
+from vssl_training.loop.job import TrainingOptions
+from vssl_training.loop.steps import interrupts
+from vssl_training.loop.training import train
+from vssl_training.phases.encoder import EncoderTraining
+from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
-from vssl_training.run.numerics import Speed
+from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import Budget
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -73,7 +76,7 @@ def test_training_lowers_the_loss_and_leaves_the_teacher_behind_the_student(
     fashion_folder: Path, small_recipe: Recipe
 ) -> None:
     pixels = torch.from_numpy(load_images(open_source(str(fashion_folder)), Preprocessing(32)).pixels)
-    phase = Pretraining(small_recipe, pixels, seed=0, steps=60)
+    phase = EncoderTraining(small_recipe, pixels, seed=0, steps=60)
     losses = [phase.step(step)["loss"].item() for step in range(60)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     pairs = zip(phase.student.parameters(), phase.teacher.parameters(), strict=True)
@@ -180,14 +183,14 @@ def test_speed_is_measured_while_the_encoder_still_learns(
     images = load_images(open_source(str(fashion_folder)), Preprocessing(32))
     learning: dict[str, bool] = {}
 
-    def measure(phase: Phase, first: int = 0) -> float:
-        module = phase.student if isinstance(phase, Pretraining) else phase.head
+    def measure(phase: EncoderTraining | VarianceTraining, first: int = 0) -> float:
+        module = phase.student if isinstance(phase, EncoderTraining) else phase.head
         learning[phase.name] = all(parameter.requires_grad for parameter in module.parameters()) and module.training
         return 0.01
 
     monkeypatch.setattr("vssl_training.loop.budget.seconds_a_step", measure)
-    judge = Judge.draw(images, 0, torch.device("cpu"))
-    plan(small_recipe, torch.from_numpy(images.pixels), judge, Budget(minutes=1), 0.0, Speed())
+    judge = OnlineJudge.draw(images, 0, torch.device("cpu"))
+    plan(small_recipe, torch.from_numpy(images.pixels), judge, Budget(minutes=1), 0.0, Numerics())
     assert learning == {"encoder": True, "variance": True}
 
 
@@ -227,7 +230,9 @@ def test_bad_files_are_named_and_the_rest_is_trained_on(
     shutil.copytree(fashion_folder, data)
     for name, content in bad_files().items():
         (data / "bag" / name).write_bytes(content)
-    skipped = train(small_recipe, str(data), tmp_path / "run", Budget(steps=4), seed=0, max_unreadable=0.2)
+    skipped = train(
+        small_recipe, str(data), tmp_path / "run", Budget(steps=4), seed=0, options=TrainingOptions(max_unreadable=0.2)
+    )
     assert sorted(path for path, _ in skipped) == sorted(f"bag/{name}" for name in bad_files())
     assert Run(tmp_path / "run").record().data.images == 40
     assert "skipped bag/empty.jpg: the file is empty" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from vssl.errors import VsslError
 from vssl_training.judging.linear_probes import RIDGE, probe_accuracy
 from vssl_training.loop.training import train
 from vssl_training.phases import health
-from vssl_training.phases.health import Watch, collapsed, dead, not_finite
+from vssl_training.phases.health import Patience, collapsed, dead, not_finite
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
@@ -29,7 +29,7 @@ def test_each_complaint_names_its_remedy() -> None:
 
 
 def test_a_complaint_counts_when_it_is_repeated_after_the_first_steps() -> None:
-    watch = Watch()
+    watch = Patience()
     heard = [watch.judge(step, said) for step, said in [(10, "a"), (20, "a"), (300, "a"), (310, None), (320, "a")]]
     assert heard == [None] * 5
     assert watch.judge(330, "a") == "a"
@@ -53,9 +53,16 @@ def test_a_dead_variance_head_stops_the_run_and_its_encoder_can_be_had(
     run = Run(out)
     assert not run.finished
     again = tmp_path / "again"
-    from vssl_training.loop.training import Start
+    from vssl_training.loop.job import StartingWeights, TrainingOptions
 
-    train(small_recipe, str(fashion_folder), again, Budget(steps=4), seed=0, start=Start(run.good_path))
+    train(
+        small_recipe,
+        str(fashion_folder),
+        again,
+        Budget(steps=4),
+        seed=0,
+        options=TrainingOptions(start=StartingWeights(run.good_path)),
+    )
     assert Run(again).finished
 
 

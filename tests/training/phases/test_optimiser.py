@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vssl_training.phases.optimiser import build_optimiser, descend
+from vssl_training.phases.optimiser import build_optimiser, optimiser_step
 from vssl_training.recipe.sections import OptimiserSettings
 
 DECAY, RATE, ETA = 0.1, 0.5, 0.02
@@ -50,7 +50,7 @@ def test_lars_is_the_papers_step_with_a_clipped_ratio(decay: float) -> None:
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     settings = OptimiserSettings(name="lars", learning_rate=RATE, weight_decay=decay, eta=ETA)
     inputs = torch.arange(6.0).double().view(2, 3)
-    descend(build_optimiser(module, settings), module(inputs).square().sum(), RATE)
+    optimiser_step(build_optimiser(module, settings), module(inputs).square().sum(), RATE)
     weight, gradient = before["weight"], module.weight.grad
     assert gradient is not None
     # timm adds its decay to the gradient in place, so the gradient is taken anew.
@@ -72,6 +72,6 @@ def test_sgd_and_adamw_are_torchs() -> None:
         mine, torchs = build_optimiser(ours, settings), reference(theirs.parameters())
         inputs = torch.arange(6.0).double().view(2, 3) / 6
         for _ in range(3):
-            descend(mine, ours(inputs).square().sum(), RATE)
-            descend(torchs, theirs(inputs).square().sum(), RATE)
+            optimiser_step(mine, ours(inputs).square().sum(), RATE)
+            optimiser_step(torchs, theirs(inputs).square().sum(), RATE)
         torch.testing.assert_close(ours.weight, theirs.weight)

@@ -11,7 +11,7 @@ from tests.core.samples import fashion
 from vssl_training.data.order import batch_indices, generator
 from vssl_training.loop import budget as planning
 from vssl_training.loop.budget import due
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
 from vssl_training.recipe.reading import override
 from vssl_training.recipe.sections import Recipe
@@ -71,9 +71,9 @@ def test_early_views_have_another_size_and_their_share_of_the_plan(
 ) -> None:
     recipe = override(small_recipe, ["views.early={size: 12, share: 0.3}", "views.size=20", "optimiser.batch=4"])
     assert recipe.sizes == {12, 20, 32}
-    phase = Pretraining(recipe, torch.from_numpy(fashion(8)), 0, 10)
+    phase = EncoderTraining(recipe, torch.from_numpy(fashion(8)), 0, 10)
     assert [phase.views(step)[0].shape[-1] for step in range(10)] == [12] * 3 + [20] * 7
     monkeypatch.setattr(planning, "seconds_a_step", lambda phase, first=0: 1.0 if first < 3 else 5.0)
     assert planning.mean_seconds(phase) == pytest.approx(0.3 * 1 + 0.7 * 5)
-    plain = Pretraining(override(recipe, ["views.early=null"]), torch.from_numpy(fashion(8)), 0, 10)
+    plain = EncoderTraining(override(recipe, ["views.early=null"]), torch.from_numpy(fashion(8)), 0, 10)
     assert planning.mean_seconds(plain) == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vssl.errors import UsageError
-from vssl_training.run import processes as distributed
+from vssl_training.run import processes
 from vssl_training.run.folder import Run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -66,17 +66,17 @@ def test_a_run_that_not_every_process_sees_is_refused(
 
 
 def test_a_batch_is_shared_equally_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: 4)
-    monkeypatch.setattr(distributed, "rank", lambda: 2)
-    assert distributed.own_part(12) == slice(6, 9)
+    monkeypatch.setattr(processes, "size", lambda: 4)
+    monkeypatch.setattr(processes, "rank", lambda: 2)
+    assert processes.process_slice(12) == slice(6, 9)
     with pytest.raises(UsageError, match="10 images can't be shared equally by 4 processes"):
-        distributed.own_part(10)
+        processes.process_slice(10)
 
 
 def test_one_process_leaves_everything_as_it_is() -> None:
     values = torch.rand(4, 3)
-    assert distributed.gather(values, 2) is values
-    assert distributed.from_first("x") == "x"
-    assert not distributed.any_of(False, torch.device("cpu"))
+    assert processes.gather(values, 2) is values
+    assert processes.broadcast("x") == "x"
+    assert not processes.any_process(False, torch.device("cpu"))
     module = torch.nn.BatchNorm1d(3)
-    assert distributed.shared_norms(module, torch.device("cpu")) is module
+    assert processes.shared_norms(module, torch.device("cpu")) is module

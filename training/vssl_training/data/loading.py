@@ -14,7 +14,7 @@ from vssl.memory import memory_bytes
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import splits_of
 from vssl_training.data.classes import load_classes, paths_of
-from vssl_training.data.stream import SHOWN, Stream, too_many
+from vssl_training.data.stream import SHOWN, Stream, too_many_unreadable
 from vssl_training.data.torchvision import open_data
 from vssl_training.run.record import DataRecord, record_data
 
@@ -105,7 +105,7 @@ def load_data(
         say(f"skipped {name}: {reason}")
     tried = len(sample) + len(sample.failures)
     if len(sample.failures) > max_unreadable * tried:
-        raise too_many(len(sample.failures), tried, *sample.failures[0])
+        raise too_many_unreadable(len(sample.failures), tried, *sample.failures[0])
     if len(sample) < 2:
         raise UsageError(f"{location}: one image is not enough to train on")
     if sample.all_equal:

@@ -31,7 +31,7 @@ PREFETCH = 2
 SHARED_MEMORY = Path("/dev/shm")
 
 
-PATIENCE = 600.0
+WORKER_SECONDS = 600.0
 """Seconds in which the workers must bring the next batch: a process that died without a word brings none."""
 
 
@@ -81,7 +81,7 @@ class Stream:
                 self._say(f"skipped {path}: {reason}")
             self.failures[path] = reason
         if len(self.failures) > self._most:
-            raise too_many(len(self.failures), len(self), *next(iter(self.failures.items())))
+            raise too_many_unreadable(len(self.failures), len(self), *next(iter(self.failures.items())))
         return torch.as_tensor(batch.pixels).to(self.device, non_blocking=True)
 
     def _decode_ahead(self, order: Order, step: int) -> "Iterator[_Batch]":
@@ -104,7 +104,7 @@ class Stream:
                 worker_init_fn=_follow_parent,
                 collate_fn=_as_it_is if ahead > shared else _as_tensor,
                 pin_memory=self.device.type == "cuda",
-                timeout=PATIENCE,
+                timeout=WORKER_SECONDS,
             )
         )
 
@@ -185,14 +185,14 @@ def _follow_parent(_: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def take(images: Tensor | Stream, order: Order, step: int) -> Tensor:
+def batch_of(images: Tensor | Stream, order: Order, step: int) -> Tensor:
     """Images of one step, uint8 [B, S, S, 3], from memory or from a stream."""
     if isinstance(images, Stream):
         return images.take(order, step)
     return images[order(step).to(images.device)]
 
 
-def too_many(bad: int, files: int, path: str, reason: str) -> VsslError:
+def too_many_unreadable(bad: int, files: int, path: str, reason: str) -> VsslError:
     """The error that stops a run whose data is damaged."""
     return VsslError(
         f"{bad:,} of {files:,} files can't be read ({path}: {reason}); this is more than --max-unreadable allows: "

@@ -1,11 +1,13 @@
 """What a finished run is for: pixels → embedding, variance, uncertainty. Export writes exactly this module as ONNX."""
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
-from vssl.engine import Embeddings, in_batches
+from vssl.arrays import Float32s, Pixels
+from vssl.engine import Embeddings, batch_images
 from vssl.errors import UsageError
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.heads import DetailHead, VarianceHead, mlp
@@ -74,15 +76,58 @@ class Embedder(nn.Module):
         return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; then each module of the model is in the mode again that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @torch.no_grad()
-def embed(embedder: Embedder, pixels: npt.NDArray[np.uint8]) -> Embeddings:
-    """Embed any number N ≥ 1 of images, uint8 [N, S, S, 3], by an embedder in evaluation mode, batch by batch."""
-    device = next(embedder.parameters()).device
+def embed(
+    model: nn.Module,
+    pixels: Pixels | Tensor,
+    batch: int | None = None,
+    answer: Callable[[Tensor], Sequence[Tensor]] | None = None,
+) -> list[Float32s]:
+    """What a model says of any number N ≥ 1 of images, batch by batch, in evaluation mode and on its device.
 
-    def one(batch: npt.NDArray[np.uint8]) -> Embeddings:
-        return Embeddings(*(values.cpu().numpy() for values in embedder(torch.from_numpy(batch).to(device))))
+    Args:
+        model: called on a batch of the images, it gives tensors [n, …].
+        pixels: uint8 [N, S, S, 3], or what else the model takes.
+        batch: images of one call, or as many as memory allows.
+        answer: is called in the place of the model, to look at other things in it.
 
-    return in_batches(one, pixels)
+    Returns:
+        Each of the tensors for all images, [N, …].
+    """
+    device, images = next(model.parameters()).device, torch.as_tensor(pixels)
+    parts = torch.split(images, batch or batch_images(images.shape[2]))
+    with evaluating(model):
+        answers = [[values.cpu() for values in (answer or model)(part.to(device))] for part in parts]
+    return [torch.cat(column).numpy() for column in zip(*answers, strict=True)]
+
+
+def embeddings_of(embedder: Embedder, pixels: Pixels) -> Embeddings:
+    """Embeddings of any number N ≥ 1 of images, uint8 [N, S, S, 3]."""
+    return Embeddings(*embed(embedder, pixels))
+
+
+def build_backbone(recipe: Recipe) -> Backbone:
+    """The backbone of a recipe, freshly initialised.
+
+    Raises:
+        UsageError: there is no such backbone.
+    """
+    settings: NetworkSettings = recipe.network
+    if settings.backbone == "small":
+        return SmallNet(settings.width, settings.depth, settings.pool)
+    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)
 
 
 def build_encoder(recipe: Recipe) -> Encoder:
@@ -133,15 +178,3 @@ def check_network(recipe: Recipe) -> None:
                 raise UsageError(
                     f"network.backbone: {recipe.network.backbone} can't take {size} px: {error}"
                 ) from error
-
-
-def build_backbone(recipe: Recipe) -> Backbone:
-    """The backbone of a recipe, freshly initialised.
-
-    Raises:
-        UsageError: there is no such backbone.
-    """
-    settings: NetworkSettings = recipe.network
-    if settings.backbone == "small":
-        return SmallNet(settings.width, settings.depth, settings.pool)
-    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)

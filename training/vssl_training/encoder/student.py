@@ -42,7 +42,7 @@ class Student(nn.Module):
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """θ_t ← τ θ_t + (1 − τ) θ_s for parameters and float buffers; integer buffers (BatchNorm's counters) are copied.
 
     Skipping the buffers would leave the teacher with the normalisation of its first day.

@@ -15,7 +15,7 @@ from vssl_training.data.classes import load_classes
 from vssl_training.data.torchvision import open_data
 from vssl_training.judging.linear_probes import linear_accuracy
 from vssl_training.judging.models import Model, open_model
-from vssl_training.judging.uncertainty import foreign_figures, trust_figures
+from vssl_training.judging.uncertainty import out_of_distribution_figures, uncertainty_figures
 
 ASKED = ("test", "val", "valid", "validation")
 
@@ -26,7 +26,8 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, `knn_pixels` as the
     baseline, with the bank's images voting, or all others when there is no bank; `linear` and `linear_backbone`, a
     linear probe trained on the bank, or on four fifths of the images and asked the rest; `effective_rank`, `rankme` and
-    `sphere_std` of the embedding; those of `trust_figures`; those of `foreign_figures` with images in `ood`.
+    `sphere_std` of the embedding; those of `uncertainty_figures`; with images in `ood`, those of
+    `out_of_distribution_figures`.
 
     Where `data` holds splits, its `test` (or else `val`) is asked, and `train` is the bank unless another is named.
 
@@ -48,9 +49,11 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
     figures["effective_rank"] = effective_rank(clean.embedding)
     figures["rankme"] = rankme(clean.embedding)
     figures["sphere_std"] = sphere_std(clean.embedding)
-    figures |= trust_figures(model.embed, queries, clean, model.clamp)
+    figures |= uncertainty_figures(model.embed, queries, clean, model.clamp)
     if ood is not None:
-        figures |= foreign_figures(clean, model.embed(load_classes(open_data(ood), model.preprocessing, None).pixels))
+        figures |= out_of_distribution_figures(
+            clean, model.embed(load_classes(open_data(ood), model.preprocessing, None).pixels)
+        )
     return figures
 
 

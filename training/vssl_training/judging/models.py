@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vssl.arrays import Pixels
 from vssl.bundle.manifest import MANIFEST
 from vssl.bundle.reading import open_bundle
-from vssl.engine import Embeddings, Engine, batch_images
+from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 
@@ -67,19 +67,17 @@ class RunModel:
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """See `Model`."""
-        from vssl_training.encoder.embedder import embed
+        from vssl_training.encoder.embedder import embeddings_of
 
-        return embed(self._embedder, pixels)
+        return embeddings_of(self._embedder, pixels)
 
     def features(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """See `Model`."""
-        import torch
-
+        from vssl_training.encoder.embedder import embed
         from vssl_training.views.pixels import to_float
 
-        with torch.no_grad():
-            batches = torch.split(torch.from_numpy(pixels), batch_images(pixels.shape[1]))
-            return torch.cat([self._embedder.backbone(to_float(batch)).final for batch in batches]).numpy()
+        backbone = self._embedder.backbone
+        return embed(self._embedder, pixels, answer=lambda batch: [backbone(to_float(batch)).final])[0]
 
 
 def open_model(path: Path) -> Model:

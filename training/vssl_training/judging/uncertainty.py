@@ -32,7 +32,7 @@ MOST_SPOILT = 2_000
 """Images that are spoilt and embedded again, for each kind."""
 
 
-def trust_figures(
+def uncertainty_figures(
     embed: Embed, images: ImageSet, clean: Embeddings, clamp: tuple[float, float] | None = None
 ) -> dict[str, float]:
     """Every figure that applies, and where it is of images drawn from more, the ends of its 95 % interval.
@@ -51,7 +51,7 @@ def trust_figures(
         the nearest neighbour (`…_gallery`): `r_auroc`, `r_auroc_in_class`, `aurc`, `augrc`, `e_aurc`, `error_cut_80`;
         see `vssl.measures.uncertainty`.
     """
-    figures = spoilt_figures(embed, images.pixels, clean)
+    figures = degraded_figures(embed, images.pixels, clean)
     log_variance = np.log(clean.variance)
     figures["variance_spread"] = float(log_variance.mean(axis=1).std())
     if clamp is not None:
@@ -64,8 +64,8 @@ def trust_figures(
     return figures
 
 
-def spoilt_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[str, float]:
-    """AUROC for each kind of degradation, and how well σ² foretells what they cost; see `trust_figures`."""
+def degraded_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[str, float]:
+    """AUROC for each kind of degradation, and how well σ² foretells what they cost; see `uncertainty_figures`."""
     # Drawn at random: the images lie in the order of their classes, and classes differ in uncertainty.
     picked = np.random.default_rng(SEED).permutation(len(pixels))[:MOST_SPOILT]
     before = clean.uncertainty[picked]
@@ -80,7 +80,7 @@ def spoilt_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[str,
     return figures
 
 
-def foreign_figures(clean: Embeddings, foreign: Embeddings) -> dict[str, float]:
+def out_of_distribution_figures(clean: Embeddings, foreign: Embeddings) -> dict[str, float]:
     """`ood_auroc`, `ood_fpr95` of u, of the distance to the nearest of the images judged on (`…_gallery`), and of the
     novelty against a random half of them (`…_novelty`), judged on the other half.
     """

@@ -1,4 +1,4 @@
-"""`--autotune`: measure each switch of `Speed` once on this device, and keep those that pay."""
+"""`--autotune`: measure each switch of `Numerics` once on this device, and keep those that pay."""
 
 import time
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 from vssl_training.data.stream import Stream
 from vssl_training.loop.progress import Progress
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run import processes as distributed
-from vssl_training.run.numerics import Speed
+from vssl_training.run import processes
+from vssl_training.run.numerics import Numerics
 
 GAIN = 1.1
 """A switch must make steps this many times as fast: less may be noise, and does not pay for a compilation."""
@@ -17,15 +17,15 @@ GAIN = 1.1
 WARM_UP, ROUNDS = 2, 6
 
 
-def autotune(recipe: Recipe, pixels: Tensor | Stream, progress: Progress) -> Speed:
+def autotune(recipe: Recipe, pixels: Tensor | Stream, progress: Progress) -> Numerics:
     """Turn the switches on one after the other, each on top of those that paid, measuring whole steps of phase 1."""
-    chosen = Speed(channels_last=False)
-    best = Pretraining(recipe, pixels, 0, 10_000, chosen)
-    for switch in Speed.model_fields:
+    chosen = Numerics(channels_last=False)
+    best = EncoderTraining(recipe, pixels, 0, 10_000, chosen)
+    for switch in Numerics.model_fields:
         if switch == "fused" and recipe.optimiser.name == "lars":
             continue  # there is no such form of it
-        speed = chosen.model_copy(update={switch: True})
-        tried = Pretraining(recipe, pixels, 0, 10_000, speed)
+        numerics = chosen.model_copy(update={switch: True})
+        tried = EncoderTraining(recipe, pixels, 0, 10_000, numerics)
         try:
             before, after = quickest_steps(best, tried)
         except Exception as error:  # compilers and kernels fail in ways of their own; then the switch stays off
@@ -37,11 +37,11 @@ def autotune(recipe: Recipe, pixels: Tensor | Stream, progress: Progress) -> Spe
             f"{'on' if pays else 'off'}"
         )
         if pays:
-            chosen, best = speed, tried
+            chosen, best = numerics, tried
     return chosen
 
 
-def quickest_steps(*phases: Pretraining) -> list[float]:
+def quickest_steps(*phases: EncoderTraining) -> list[float]:
     """Seconds of each one's quickest step, taken in turn; the same in all processes.
 
     Not the mean: whatever else runs on the machine slows some steps down threefold, and speeds none up.
@@ -52,4 +52,4 @@ def quickest_steps(*phases: Pretraining) -> list[float]:
             begun = time.perf_counter()
             phase.step(step)["loss"].item()  # read, so that a GPU has finished
             found.append(time.perf_counter() - begun)
-    return [distributed.from_first(min(found[WARM_UP:])) for found in times]
+    return [processes.broadcast(min(found[WARM_UP:])) for found in times]

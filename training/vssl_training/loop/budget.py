@@ -6,12 +6,13 @@ import time
 from torch import Tensor
 
 from vssl_training.data.stream import Stream
-from vssl_training.judging.online import Judge
-from vssl_training.phases.encoder import Pretraining
+from vssl_training.judging.online import OnlineJudge
+from vssl_training.phases.base import Phase
+from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run import processes as distributed
-from vssl_training.run.numerics import Speed
+from vssl_training.run import processes
+from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import Budget, Schedule
 
 LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
@@ -26,16 +27,14 @@ TRIAL = 10_000
 MEASURED = 2.0
 """Seconds that the speed of a phase is measured for."""
 
-Phase = Pretraining | VarianceTraining
-
 
 def plan(
     recipe: Recipe,
     pixels: Tensor | Stream,
-    judge: Judge,
+    judge: OnlineJudge,
     budget: Budget,
     spent: float,
-    speed: Speed,
+    numerics: Numerics,
     encoder: bool = True,
 ) -> Schedule:
     """Fix the steps of both phases.
@@ -46,38 +45,38 @@ def plan(
         judge: its time counts too.
         budget: what was asked for.
         spent: seconds since the run began.
-        speed: switches of this device.
+        numerics: switches of this device.
         encoder: whether there is a first phase.
     """
     share = 0.0 if recipe.variance.joint else recipe.variance.share if encoder else 1.0
     if budget.epochs is not None:
         steps = budget.epochs * (len(pixels) // min(recipe.optimiser.batch, len(pixels)))
-        return divided(steps, round(steps * share / (1 - share)) if share < 1 else steps, share)
+        return steps_of_each(steps, round(steps * share / (1 - share)) if share < 1 else steps, share)
     if budget.steps is not None:
         second = round(budget.steps * share)
-        return divided(budget.steps - second, second, share)
+        return steps_of_each(budget.steps - second, second, share)
     assert budget.minutes is not None  # a budget is one of the three
     begun = time.monotonic()
     # The first phase is measured first: the second one freezes the encoder that it is given.
-    first = Pretraining(recipe, pixels, 0, TRIAL, speed)
+    first = EncoderTraining(recipe, pixels, 0, TRIAL, numerics)
     first_seconds = mean_seconds(first) if share < 1 else 1.0
     second_seconds = 1.0
     clock = time.monotonic()
     first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
     if share > 0:
-        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, speed).prepare())
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, numerics).prepare())
     left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
-    fitting = divided(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
-    return distributed.from_first(fitting)
+    fitting = steps_of_each(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
+    return processes.broadcast(fitting)
 
 
-def divided(encoder: int, variance: int, share: float) -> Schedule:
+def steps_of_each(encoder: int, variance: int, share: float) -> Schedule:
     """The schedule of as many steps; a phase that exists has at least one."""
     return Schedule(encoder=max(1, encoder) if share < 1 else 0, variance=max(1, variance) if share > 0 else 0)
 
 
-def mean_seconds(phase: Pretraining) -> float:
+def mean_seconds(phase: EncoderTraining) -> float:
     """`seconds_a_step` over the whole of a phase whose early views have another size."""
     early = phase.recipe.views.early
     late = seconds_a_step(phase, 0 if early is None else math.ceil(early.share * phase.steps))
@@ -91,12 +90,12 @@ def seconds_a_step(phase: Phase, first: int = 0, warm_up: int = 3) -> float:
     for step in range(warm_up):
         begun = time.monotonic()
         phase.step(first + step)["loss"].item()  # read, so that a GPU has finished
-    steps = distributed.from_first(max(1, int(MEASURED / (time.monotonic() - begun))))
+    steps = processes.broadcast(max(1, int(MEASURED / (time.monotonic() - begun))))
     begun = time.monotonic()
     for step in range(steps):
         terms = phase.step(first + warm_up + step)
     terms["loss"].item()
-    return distributed.from_first((time.monotonic() - begun) / steps)
+    return processes.broadcast((time.monotonic() - begun) / steps)
 
 
 def due(done: int, steps: int, times: int) -> bool:

@@ -6,7 +6,7 @@ the network at all, is for their own variables to say: `WANDB_MODE=offline`, `ML
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -106,7 +106,7 @@ EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 @contextmanager
-def following(run: Run, record: RunRecord, names: list[str], say: Callable[[str], None]) -> Iterator[None]:
+def following(run: Run, record: RunRecord, names: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
     """Send what `run.log` is told to the services named, until the end. One that fails is named and left out.
 
     Raises:
@@ -136,7 +136,7 @@ def following(run: Run, record: RunRecord, names: list[str], say: Callable[[str]
                 say(f"{name}: {error}")
 
 
-def check_loggers(names: list[str]) -> None:
+def check_loggers(names: Sequence[str]) -> None:
     """Refuse names of services that there are none of, before anything is begun.
 
     Raises:

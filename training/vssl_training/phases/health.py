@@ -42,7 +42,7 @@ def dead(figures: dict[str, float]) -> str | None:
     )
 
 
-class Watch:
+class Patience:
     """Counts bad judgements in a row; `bad` of them were made before a run was interrupted."""
 
     def __init__(self, bad: int = 0) -> None:

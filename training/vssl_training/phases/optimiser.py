@@ -48,7 +48,7 @@ def build_optimiser(module: nn.Module, settings: OptimiserSettings, fused: bool 
     return lars
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
+def optimiser_step(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
     """One step of the optimiser down the gradient of a scalar loss."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate

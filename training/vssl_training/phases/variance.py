@@ -5,7 +5,6 @@ the squared error that this picture's quality is expected to cost. Trained joint
 learned next to nothing of this; docs/method.md says more.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,25 +12,27 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor, nn
 
-from vssl_training.data.order import Order, generator
-from vssl_training.data.stream import Stream, take
+from vssl_training.data.order import Order
+from vssl_training.data.stream import Stream, batch_of
 from vssl_training.encoder.embedder import build_embedder
 from vssl_training.encoder.features import Features
 from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.whitening import IMAGES, Whitening
-from vssl_training.judging.online import Judge
+from vssl_training.judging.online import OnlineJudge
 from vssl_training.objective.terms import on_sphere
 from vssl_training.objective.variance import head_loss
+from vssl_training.phases.base import Phase
 from vssl_training.phases.health import dead
-from vssl_training.phases.optimiser import adamw, descend
+from vssl_training.phases.optimiser import adamw, optimiser_step
 from vssl_training.phases.schedules import warm_up_cosine
 from vssl_training.recipe.sections import Recipe
-from vssl_training.run import processes as distributed
-from vssl_training.run.numerics import Speed
+from vssl_training.run import processes
+from vssl_training.run.numerics import Numerics
 from vssl_training.views.degrading import degraded_view
 from vssl_training.views.pixels import to_float
 
-PHASE, BANK_PHASE = 1, 2
+BANK_ORDER = 2
+"""The coordinate of randomness of the bank's images: no phase has it."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,15 @@ class Views:
     draws: Generator
 
 
-class VarianceTraining:
-    """State of the second phase, and one step of it; see `Pretraining`. It freezes the encoder that it is given.
+class VarianceTraining(Phase):
+    """The second phase; see `Phase` for its arguments. It freezes the encoder that it is given.
 
     Before its first step it is either prepared (`prepare`) or continued (`load_state`): what follows from the encoder
     must follow from the one that is trained, not from the one that a resumed run is built with.
     """
 
     name = "variance"
+    number = 1
 
     def __init__(
         self,
@@ -69,26 +71,17 @@ class VarianceTraining:
         pixels: Tensor | Stream,
         seed: int,
         steps: int,
-        speed: Speed | None = None,
+        numerics: Numerics | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.pixels = pixels
-        self.seed = seed
-        self.steps = steps
-        self.batch = min(recipe.variance.batch, len(pixels))
-        self.part = distributed.own_part(self.batch)
-        self.order = Order(seed, PHASE, len(pixels), self.batch, self.part)
-        self.waited = 0.0
-        self.speed = speed or Speed()
-        torch.manual_seed(seed)
+        super().__init__(recipe, pixels, seed, steps, recipe.variance.batch, numerics)
         # The layout decides the last bits: it must not depend on where the encoder comes from.
-        self.embedder = build_embedder(recipe, encoder).to(pixels.device).to(memory_format=self.speed.memory_format)
+        self.embedder = build_embedder(recipe, encoder).to(pixels.device).to(memory_format=self.numerics.memory_format)
         self.embedder.requires_grad_(False).eval()
-        self.head = distributed.shared_norms(self.embedder.log_variance, pixels.device).requires_grad_(True).train()
+        self.head = processes.shared_norms(self.embedder.log_variance, pixels.device).requires_grad_(True).train()
         settings = recipe.variance
         betas = recipe.optimiser.betas
-        self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.speed.fused)
-        self.forward_head = distributed.synchronised(self.head)
+        self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.numerics.fused)
+        self.forward_head = processes.synchronised(self.head)
         self.bank = torch.empty(0)
 
     def prepare(self, mean: nn.Module | None = None) -> Self:
@@ -112,10 +105,10 @@ class VarianceTraining:
 
     def features(self, images: int) -> Iterator[Features]:
         """The backbone's features of so many random clean images, or of all: always the same, since it is frozen."""
-        order = Order(self.seed, BANK_PHASE, len(self.pixels), self.batch)
+        order = Order(self.seed, BANK_ORDER, len(self.pixels), self.batch)
         for step in range(min(-(-images // self.batch), len(self.pixels) // self.batch)):
             with torch.no_grad():
-                yield self.embedder.backbone(to_float(take(self.pixels, order, step)))
+                yield self.embedder.backbone(to_float(batch_of(self.pixels, order, step)))
 
     def embed_bank(self) -> Tensor:
         """Embeddings [M, D] of random clean images."""
@@ -124,16 +117,12 @@ class VarianceTraining:
             return torch.cat([on_sphere(self.embedder.mean_of(each)) for each in self.features(wanted)])[:wanted]
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """Take one step; see `Pretraining.step`."""
+        """See `Phase.step`."""
         return self.learn(step, self.views(step))
 
     def views(self, step: int) -> Views:
         """The step's batch through the frozen encoder: the same for every head on it."""
-        device = self.pixels.device
-        begun = time.perf_counter()
-        clean = to_float(take(self.pixels, self.order, step))
-        self.waited += time.perf_counter() - begun
-        draws = generator(self.seed, PHASE, step, device=device)
+        clean, draws = self.images(step), self.draws(step)
         views, degraded = degraded_view(clean, self.recipe.variance.views, draws, self.batch, self.part)
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([views, clean]))
@@ -144,25 +133,23 @@ class VarianceTraining:
         """Take one step of the head on views that were seen."""
         settings = self.recipe.variance
         parts = 2 if settings.contrast else 1  # the clean images' variance is learned from, too
-        log_variance = distributed.gather(self.forward_head(views.features[: parts * len(views.mean)]), parts)
-        mean, target, degraded = (
-            distributed.gather(values, 1) for values in (views.mean, views.target, views.degraded)
-        )
+        log_variance = processes.gather(self.forward_head(views.features[: parts * len(views.mean)]), parts)
+        mean, target, degraded = (processes.gather(values, 1) for values in (views.mean, views.target, views.degraded))
         loss = self.loss(log_variance, mean, target, degraded[:, 0], views.draws)
         factor = warm_up_cosine(step, self.steps, self.recipe.optimiser.warm_up)
-        descend(self.optimiser, loss, settings.learning_rate * factor)
+        optimiser_step(self.optimiser, loss, settings.learning_rate * factor)
         return {"loss": loss.detach(), "residual": (mean - target).square().mean()}
 
     def loss(self, log_variance: Tensor, mean: Tensor, target: Tensor, degraded: Tensor, draws: Generator) -> Tensor:
         """The loss of a whole batch, a scalar; see `head_loss`. `draws` are for terms that need random numbers."""
         return head_loss(self.recipe.variance, log_variance, mean, target, degraded, self.bank)
 
-    def judged(self, judge: Judge) -> dict[str, float]:
+    def judged(self, judge: OnlineJudge) -> dict[str, float]:
         """Figures of the head."""
         return judge.head(self.embedder, self.recipe.variance.views)
 
     def complaint(self, figures: dict[str, float]) -> str | None:
-        """What is wrong with figures of `judged`."""
+        """See `Phase.complaint`."""
         return dead(figures)
 
     def state(self) -> dict[str, Any]:

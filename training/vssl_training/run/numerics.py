@@ -9,7 +9,7 @@ from torch import nn
 from vssl_training.recipe.sections import Section
 
 
-class Speed(Section):
+class Numerics(Section):
     """What a run computes with, as its record keeps it: `--autotune` measures, and a resumed run does not change it.
 
     Attributes:

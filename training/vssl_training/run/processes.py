@@ -32,7 +32,7 @@ def size() -> int:
 
 
 @contextmanager
-def processes() -> Iterator[torch.device]:
+def joined() -> Iterator[torch.device]:
     """Join the processes that `torchrun` started, if it did, and leave them at the end; yields this one's device."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
@@ -48,7 +48,7 @@ def processes() -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def own_part(batch: int) -> slice:
+def process_slice(batch: int) -> slice:
     """The part of a batch that this process works on.
 
     Raises:
@@ -73,7 +73,7 @@ def gather(values: Tensor, views: int) -> Tensor:
     return gathered.flatten(0, 2)
 
 
-def from_first(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """What the first process has, in all of them; any object that can be pickled."""
     if size() == 1:
         return value
@@ -82,7 +82,7 @@ def from_first(value: Value) -> Value:
     return box[0]
 
 
-def any_of(flag: bool, device: torch.device) -> bool:
+def any_process(flag: bool, device: torch.device) -> bool:
     """Whether any process says yes."""
     if size() == 1:
         return flag

@@ -9,7 +9,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import ImageSet
 from vssl_training.recipe.sections import Recipe, Section
-from vssl_training.run.numerics import Speed
+from vssl_training.run.numerics import Numerics
 
 
 class DataRecord(Section):
@@ -75,7 +75,7 @@ class RunRecord(Section):
     data: DataRecord
     budget: Budget
     schedule: Schedule
-    speed: Speed = Speed()
+    speed: Numerics = Numerics()
     init: InitialWeights | None = None
 
 
