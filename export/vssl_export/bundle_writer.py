@@ -3,6 +3,7 @@
 import subprocess
 import tempfile
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,16 +38,32 @@ CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `export_run` may be told besides.
+
+    Attributes:
+        precisions: further ones beside fp32; each is held to its limits.
+        data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
+            sample; where they lie in class folders, kNN and R@1 are judged too.
+        plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
+        features: give the backbone's features as a fourth output.
+        card: a text about the model for the people who meet it, kept in the bundle.
+    """
+
+    precisions: Collection[Precision] = ()
+    data: str | None = None
+    plans: bool = False
+    features: bool = False
+    card: Path | None = None
+
+
 def export_run(
     path: Path,
     location: Path,
     name: str,
     release: str,
-    precisions: Collection[Precision] = (),
-    data: str | None = None,
-    plans: bool = False,
-    features: bool = False,
-    card: Path | None = None,
+    options: ExportOptions = ExportOptions(),
 ) -> Manifest:
     """Export a run to a bundle at `location` (a folder, or a file ending in `.zip`).
 
@@ -55,12 +72,7 @@ def export_run(
         location: of the bundle.
         name: of the model.
         release: version of the model.
-        precisions: further ones beside fp32; each is held to its limits.
-        data: images (a folder, a .zip, `archive.zip::folder`) to calibrate and judge them on, instead of the run's
-            sample; where they lie in class folders, kNN and R@1 are judged too.
-        plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
-        features: give the backbone's features as a fourth output.
-        card: a text about the model for the people who meet it, kept in the bundle.
+        options: what else was asked for.
 
     Raises:
         UsageError: there is no finished run and no checkpoint at `path`, or something other than a bundle is at
@@ -68,19 +80,37 @@ def export_run(
         VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)
-    written = {} if card is None else {CARD: read_card(card)}
-    gpu = tensorrt.this_gpu() if plans else None
+    card = {} if options.card is None else {CARD: read_card(options.card)}
+    gpu = tensorrt.this_gpu() if options.plans else None
     trained = load(path)
-    record, embedder, sample = trained.record, trained.embedder, trained.run.sample()
-    images, labels = sample, None
-    if data is not None:
-        images, labels = judged_images(data, preprocessing_of(record.recipe))
-    contents = convert(to_onnx(embedder, record.recipe.image.size), precisions, images, features)
-    expected = embeddings_of(embedder, sample)
-    reference = embeddings_of(embedder, cards(preprocessing_of(record.recipe)))
-    fields = manifest_fields(trained, name, release, features)
+    how = preprocessing_of(trained.record.recipe)
+    images, labels = (trained.run.sample(), None) if options.data is None else judged_images(options.data, how)
+    contents = convert(to_onnx(trained.embedder, how.size), options.precisions, images, options.features)
+    reference = embeddings_of(trained.embedder, cards(how))
+    fields = manifest_fields(trained, name, release, options.features)
     files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
-    # The engine opens bundles only, so everything is measured on a draft of the bundle, through the user's own path.
+    fields["models"] = measured_models(trained, contents, fields, files, images, labels)
+    fields["engines"], plans = add_plans(location, contents, how.size, *gpu) if gpu else ([], {})
+    return write_bundle(location, fields, {**files, **plans, **card})
+
+
+def measured_models(
+    trained: Trained,
+    contents: dict[Precision, bytes],
+    fields: dict[str, Any],
+    files: dict[str, bytes],
+    images: Pixels,
+    labels: Int64s | None,
+) -> dict[Precision, dict[str, Any]]:
+    """The manifest's `models`: each precision compared with torch and with fp32, and timed.
+
+    The engine opens bundles only, so all is measured on a draft of the bundle, through the user's own path.
+
+    Raises:
+        VsslError: a difference is over its limit.
+    """
+    sample, test_cards = trained.run.sample(), cards(preprocessing_of(trained.record.recipe))
+    expected = embeddings_of(trained.embedder, sample)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
         unknown = Parity(images=len(sample), embedding=0, log_variance=0, uncertainty=0, limit=1)
@@ -93,11 +123,9 @@ def export_run(
             for precision, answer in answers.items()
         }
         models["fp32"]["difference"] = difference(answers["fp32"], expected).model_dump()
-        compare(engines["fp32"](cards(preprocessing_of(record.recipe))), reference)
+        compare(engines["fp32"](test_cards), embeddings_of(trained.embedder, test_cards))
         measure(models, engines, images, labels)
-    built, built_files = add_plans(location, contents, record.recipe.image.size, *gpu) if gpu else ([], {})
-    fields |= {"models": models, "engines": built}
-    return write_bundle(location, fields, {**files, **built_files, **written})
+    return models
 
 
 def read_card(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from vssl.cli import echo
 
 if TYPE_CHECKING:
     from vssl.bundle.manifest import Precision
+    from vssl_export.bundle_writer import ExportOptions
 
 
 def export(
@@ -54,32 +55,18 @@ def export(
     with TemporaryDirectory() as scratch:
         bundle = source
         if source.suffix == ".zip" or (source / MANIFEST).exists():
-            if (
-                (out, torch, name, model_version, data, card) != (None,) * 6
-                or precision != "fp32"
-                or tensorrt
-                or features
-            ):
+            others = (out, torch, name, model_version, data, card)
+            if others != (None,) * len(others) or precision != "fp32" or tensorrt or features:
                 raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
         elif out is not None or triton is not None:
-            from vssl_export.bundle_writer import export_run
-            from vssl_export.checking.description import checkpoint
+            from vssl_export.bundle_writer import ExportOptions
 
             bundle = out or Path(scratch, "bundle")
             run = source.resolve().parents[1] if source.is_file() else source
             label = name or (out or run).resolve().stem
-            manifest = export_run(
-                source, bundle, label, model_version or "1", _precisions(precision), data, tensorrt, features, card
-            )
-            parity = manifest.models["fp32"].parity
-            if manifest.provenance.checkpoint is not None:
-                echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
-            echo(
-                f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
-                f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
-                f"{parity.uncertainty:.1g} (uncertainty)" + (f"; next: vssl serve {out}" if out else ""),
-                err=True,
-            )
+            options = ExportOptions(_precisions(precision), data, tensorrt, features, card)
+            message = _export_run(source, bundle, label, model_version or "1", options)
+            echo(message + (f"; next: vssl serve {out}" if out else ""), err=True)
         if triton is not None:
             models = write_repository(open_bundle(bundle), triton, gpu)
             echo(f"vssl: {triton} holds {', '.join(models)}; next: tritonserver --model-repository={triton}", err=True)
@@ -87,6 +74,21 @@ def export(
             from vssl_export.weights import write_weights
 
             echo(f"vssl: {torch} holds the weights of {write_weights(source, torch)}", err=True)
+
+
+def _export_run(source: Path, bundle: Path, name: str, release: str, options: "ExportOptions") -> str:
+    from vssl_export.bundle_writer import export_run
+    from vssl_export.checking.description import checkpoint
+
+    manifest = export_run(source, bundle, name, release, options)
+    parity = manifest.models["fp32"].parity
+    if manifest.provenance.checkpoint is not None:
+        echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
+    return (
+        f"vssl: {manifest.name} {manifest.version}; ONNX Runtime against torch on {parity.images} images: "
+        f"largest difference {parity.embedding:.1g} (embedding), {parity.log_variance:.1g} (log variance), "
+        f"{parity.uncertainty:.1g} (uncertainty)"
+    )
 
 
 def _precisions(text: str) -> "list[Precision]":

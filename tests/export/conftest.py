@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.conftest import finished_run, small_recipe
 from vssl.bundle.reading import Bundle, open_bundle
-from vssl_export.bundle_writer import export_run
+from vssl_export.bundle_writer import ExportOptions, export_run
 
 __all__ = ["finished_run", "small_recipe"]
 
@@ -23,5 +23,6 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bu
 def precise(finished_run: Path, fashion_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The run's bundle in every precision, judged on labelled images, with the backbone's features."""
     location = tmp_path_factory.mktemp("bundles") / "precise"
-    export_run(finished_run, location, "precise", "1", ("fp16", "int8"), str(fashion_folder), features=True)
+    options = ExportOptions(("fp16", "int8"), str(fashion_folder), features=True)
+    export_run(finished_run, location, "precise", "1", options)
     return open_bundle(location)

@@ -18,7 +18,7 @@ from tests.core.samples import fashion
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
-from vssl_export.bundle_writer import export_run
+from vssl_export.bundle_writer import ExportOptions, export_run
 from vssl_export.weights import write_weights
 from vssl_training.encoder.embedder import build_encoder
 from vssl_training.encoder.weights import load_embedder
@@ -59,7 +59,7 @@ def pixels(values: npt.NDArray[np.uint8]) -> torch.Tensor:
 def test_timm_loads_the_weights_and_every_precision_is_exported(timm_run: Path, tmp_path: Path) -> None:
     name = Run(timm_run).record().recipe.network.backbone
     size: dict[str, Any] = {"img_size": 32} if name == "test_vit" else {}
-    export_run(timm_run, tmp_path / "bundle", "timm", "1", ("fp16", "int8"), features=True)
+    export_run(timm_run, tmp_path / "bundle", "timm", "1", ExportOptions(("fp16", "int8"), features=True))
     images = fashion(4, 32)
     expected = Engine(open_bundle(tmp_path / "bundle")).features(images)
     said = write_weights(timm_run, tmp_path / "backbone.safetensors")

@@ -1,16 +1,14 @@
 """An embedder as one ONNX file."""
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
 from collections.abc import Iterator
-from types import MethodType
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import VsslError
@@ -31,7 +29,7 @@ def to_onnx(embedder: Embedder, size: int) -> bytes:
     batch = torch.export.Dim("N", min=1, max=65_536)
     with quiet():
         program = torch.onnx.export(
-            _with_features(embedder.eval()),
+            WithFeatures(embedder.eval()).eval(),
             (example,),
             input_names=["image"],
             output_names=[*OUTPUTS, FEATURES],
@@ -53,11 +51,16 @@ def to_onnx(embedder: Embedder, size: int) -> bytes:
     return serialised(model)
 
 
-def _with_features(embedder: Embedder) -> nn.Module:
-    """The same network, of which `forward` gives the features too: that is what torch exports."""
-    network = copy.copy(embedder)
-    network.forward = MethodType(Embedder.with_features, network)  # type: ignore[method-assign]
-    return network
+class WithFeatures(nn.Module):
+    """An embedder whose call gives the features too: that is what torch exports."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `Embedder.with_features`."""
+        return self.embedder.with_features(images)
 
 
 def without_features(data: bytes) -> bytes:

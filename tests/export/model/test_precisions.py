@@ -19,7 +19,7 @@ from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError, VsslError
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
-from vssl_export.bundle_writer import export_run
+from vssl_export.bundle_writer import ExportOptions, export_run
 from vssl_export.checking import limits
 from vssl_export.checking.limits import Limits, difference, over_limit
 from vssl_export.checking.verification import verify
@@ -91,7 +91,7 @@ def test_a_precision_over_its_limit_is_not_exported_and_says_by_how_much(
 ) -> None:
     monkeypatch.setitem(limits.LIMITS, "int8", Limits(1e-6, 0.99, 0.02))
     with pytest.raises(VsslError, match=r"embedding in int8 differs from torch's by 0\.\d+ \(limit 1e-06\)"):
-        export_run(finished_run, tmp_path / "bundle", "x", "1", ["int8"])
+        export_run(finished_run, tmp_path / "bundle", "x", "1", ExportOptions(["int8"]))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,7 @@ SAMPLE = 10_000
 MAX_UNREADABLE = 0.1
 """Part of the files that may be damaged before a run stops; the default of `--max-unreadable`."""
 
-JUDGES = ("val", "valid", "validation")
+JUDGING_SPLITS = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def load_data(
     say: Callable[[str], None],
     classes: str | None = None,
 ) -> TrainingData:
-    """Read a run's data. A folder or archive of `train` and `val` (and perhaps `test`) is taken apart as named.
+    """Read a run's data. Where it holds splits, see `chosen_splits`.
 
     With `classes`, the name of a list, images of other classes are left out.
 
@@ -69,14 +69,7 @@ def load_data(
         UsageError: no images, one that can't be trained on, or a `val` whose classes are not those of the data.
         VsslError: more than `max_unreadable` (a part of 1) of the files can't be read.
     """
-    splits = splits_of(location)
-    if splits:
-        judging = next((splits[name] for name in JUDGES if name in splits), None)
-        location, val = splits["train"], val or judging
-        used = {location, val}
-        unused = [name for name, place in splits.items() if place not in used]
-        judged = f"judging by {val}" if val else "no val split"
-        say(f"splits: training on {location}; {judged}; {', '.join(unused) or 'nothing'} left out")
+    location, val = chosen_splits(location, val, say)
     source = open_data(location)
     paths = paths_of(source, classes)
     needed = len(paths) * preprocessing.size**2 * 3
@@ -103,6 +96,34 @@ def load_data(
         say(line)
     for name, reason in sample.failures[:SHOWN]:
         say(f"skipped {name}: {reason}")
+    check_trainable(location, sample, max_unreadable)
+    judging = None if val is None else load_classes(open_data(val), preprocessing, classes)
+    if judging is not None and sample.classes and judging.classes and sample.classes != judging.classes:
+        raise UsageError(f"{val}: its classes {judging.classes} are not those of the data, {sample.classes}")
+    say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes_as_text(sample.classes)}")
+    return TrainingData(images, sample, judging, record)
+
+
+def chosen_splits(location: str, val: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:
+    """Where to train and where to judge: the `train` and `val` of a folder or archive that holds splits."""
+    splits = splits_of(location)
+    if not splits:
+        return location, val
+    train = splits["train"]
+    val = val or next((splits[name] for name in JUDGING_SPLITS if name in splits), None)
+    unused = [name for name, place in splits.items() if place not in (train, val)]
+    judged = f"judging by {val}" if val else "no val split"
+    say(f"splits: training on {train}; {judged}; {', '.join(unused) or 'nothing'} left out")
+    return train, val
+
+
+def check_trainable(location: str, sample: ImageSet, max_unreadable: float) -> None:
+    """Refuse images that nothing can be learned from.
+
+    Raises:
+        UsageError: there is only one, or all are the same picture.
+        VsslError: more than `max_unreadable` of the files can't be read.
+    """
     tried = len(sample) + len(sample.failures)
     if len(sample.failures) > max_unreadable * tried:
         raise too_many_unreadable(len(sample.failures), tried, *sample.failures[0])
@@ -110,14 +131,9 @@ def load_data(
         raise UsageError(f"{location}: one image is not enough to train on")
     if sample.all_equal:
         raise UsageError(f"{location}: all of its images are the same picture; there is nothing to learn from them")
-    judges = None if val is None else load_classes(open_data(val), preprocessing, classes)
-    if judges is not None and sample.classes and judges.classes and sample.classes != judges.classes:
-        raise UsageError(f"{val}: its classes {judges.classes} are not those of the data, {sample.classes}")
-    say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes(sample.classes)}")
-    return TrainingData(images, sample, judges, record)
 
 
-def _classes(names: list[str]) -> str:
+def _classes_as_text(names: list[str]) -> str:
     """How the top folders were understood."""
     if not names:
         return "no classes"

@@ -33,7 +33,7 @@ from vssl_training.report.page import SHOWN, write_report
 from vssl_training.run import processes
 from vssl_training.run.folder import Run, check_same
 from vssl_training.run.numerics import Numerics
-from vssl_training.run.record import Budget, RunRecord, preprocessing_of
+from vssl_training.run.record import Budget, RunRecord, Schedule, preprocessing_of
 
 
 def train(
@@ -69,15 +69,8 @@ def train(
     with processes.joined() as device, ExitStack() as stack:
         progress = Progress(processes.rank() == 0)
         progress.say(f"reading {location}")
-        data = load_data(
-            location,
-            options.val,
-            preprocessing_of(recipe),
-            device,
-            options.max_unreadable,
-            progress.say,
-            recipe.image.classes,
-        )
+        preprocessing, classes = preprocessing_of(recipe), recipe.image.classes
+        data = load_data(location, options.val, preprocessing, device, options.max_unreadable, progress.say, classes)
         judge = OnlineJudge.draw(data.sample, seed, device, data.val)
         init = None if options.start.init is None else record_weights(options.start.init)
         describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, init=init)
@@ -85,9 +78,7 @@ def train(
             record = run.record()
             check_same(run, record, describe(schedule=record.schedule, speed=record.speed))
         else:
-            numerics = autotune(recipe, data.images, progress) if options.tune else Numerics()
-            spent = time.monotonic() - begun
-            schedule = plan(recipe, data.images, judge, budget, spent, numerics, not options.start.variance_only)
+            schedule, numerics = measure(recipe, data, judge, budget, options, begun, progress)
             record = describe(schedule=schedule, speed=numerics)
             if processes.rank() == 0:
                 run.start(record, data.sample)
@@ -103,6 +94,22 @@ def train(
         encoder, whitening = starting_networks(recipe, options.start, seed, progress)
         train_phases(record, data, encoder, whitening, watch)
     return data.failures
+
+
+def measure(
+    recipe: Recipe,
+    data: TrainingData,
+    judge: OnlineJudge,
+    budget: Budget,
+    options: TrainingOptions,
+    begun: float,
+    progress: Progress,
+) -> tuple[Schedule, Numerics]:
+    """Fix the steps of a new run, and the switches that make them fast; `begun` is when it began (`time.monotonic`)."""
+    numerics = autotune(recipe, data.images, progress) if options.tune else Numerics()
+    spent = time.monotonic() - begun
+    schedule = plan(recipe, data.images, judge, budget, spent, numerics, encoder=not options.start.variance_only)
+    return schedule, numerics
 
 
 def check_shared(run: Run, device: torch.device) -> None:
