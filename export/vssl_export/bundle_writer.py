@@ -40,7 +40,7 @@ JUDGED_IMAGES = 5_000
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `export_run` may be told besides.
+    """What `export_run` takes besides.
 
     Attributes:
         precisions: further ones beside fp32; each is held to its limits.
@@ -48,7 +48,7 @@ class ExportOptions:
             sample; where they lie in class folders, kNN and R@1 are judged too.
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
         features: give the backbone's features as a fourth output.
-        card: a text about the model for the people who meet it, kept in the bundle.
+        card: a text about the model for its users, kept in the bundle.
     """
 
     precisions: Collection[Precision] = ()
@@ -72,11 +72,11 @@ def export_run(
         location: of the bundle.
         name: of the model.
         release: version of the model.
-        options: what else was asked for.
+        options: precisions, images to judge by, plans; see `ExportOptions`.
 
     Raises:
         UsageError: there is no finished run and no checkpoint at `path`, or something other than a bundle is at
-            `location`; plans are asked for where there is no GPU or no TensorRT; the card can't be read.
+            `location`; plans need a GPU and TensorRT, and one is missing; the card can't be read.
         VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)

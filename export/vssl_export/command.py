@@ -98,11 +98,11 @@ def _precisions(text: str) -> "list[Precision]":
     from vssl.errors import UsageError
 
     known: tuple[Precision, ...] = get_args(Precision)
-    asked = text.split(",")
-    for name in asked:
+    wanted = text.split(",")
+    for name in wanted:
         if name not in known:
             raise UsageError(f"--precision {text}: {name!r} is not one of {', '.join(known)}")
-    return [name for name in known if name in asked and name != "fp32"]
+    return [name for name in known if name in wanted and name != "fp32"]
 
 
 def calibrate(
@@ -123,7 +123,7 @@ def calibrate(
 
 def info(
     bundle: Annotated[
-        Path | None, typer.Argument(help="A bundle: a folder, or a .zip of it; by default the model in the box.")
+        Path | None, typer.Argument(help="A bundle: a folder, or a .zip of it; without one, the default model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, with the path, as JSON.")] = False,
 ) -> None:

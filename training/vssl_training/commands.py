@@ -50,8 +50,8 @@ def train(
     ] = False,
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
-    # Before torch loads its OpenMP: threads that spin at its barriers make training three times as slow as need be
-    # whenever anything else wants one of the cores.
+    # Set before torch loads OpenMP: threads that spin at its barriers slow training down threefold when another
+    # process wants one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from vssl.errors import UsageError
     from vssl_training.loop.job import StartingWeights, TrainingOptions
@@ -95,12 +95,13 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[str, typer.Option(help="Images to judge by: folder, .zip, or archive.zip::folder.")],
     bank: Annotated[
-        str | None, typer.Option(help="Images whose labels vote; without it, each image asks all the others.")
+        str | None,
+        typer.Option(help="Labelled images that are looked up; by default all others of --data."),
     ] = None,
-    ood: Annotated[str | None, typer.Option(help="Images of another kind, that uncertainty should tell apart.")] = None,
+    ood: Annotated[str | None, typer.Option(help="Out-of-distribution images, which u should single out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of clean against spoilt images."""
+    """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of degraded against clean images."""
     from vssl_training.judging.evaluation import evaluate as judge
     from vssl_training.judging.table import table
 

@@ -21,10 +21,10 @@ from vssl.sources.opening import open_source
 from vssl.uncertainty.fitting import MIN_IMAGES, fit_confidence, fit_gallery, now
 from vssl.uncertainty.novelty import fit_directions, novelty
 
-LEVELS = np.concatenate([np.linspace(0, 1, 101), [0.001, 0.005, 0.995, 0.999]])
+QUANTILE_LEVELS = np.concatenate([np.linspace(0, 1, 101), [0.001, 0.005, 0.995, 0.999]])
 """Of the quantile table: every per cent, and finer at the ends."""
-MOST_SPOILT = 500
-"""Images that are spoilt and embedded again, for each kind and severity."""
+MAX_DEGRADED = 500
+"""Images that are degraded and embedded again, for each kind and severity."""
 SEED = 0
 
 
@@ -32,7 +32,7 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     """Write the bundle at `location` again, whole or not at all, with its calibration on the images of `data`.
 
     Raises:
-        UsageError: no bundle, no images or too few; no class folders where labels are asked for.
+        UsageError: no bundle, no images or too few; no class folders although labels are to be used.
         BundleError: the bundle can't be trusted.
     """
     bundle = open_bundle(location)
@@ -46,13 +46,13 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     labels = images.labels if use_labels else None
     if use_labels and labels is None:
         raise UsageError(f"{data}: no labels; --labels wants every image in one of at least two class folders")
-    calibration = measured(Engine(bundle), images, labels)
+    calibration = calibration_of(Engine(bundle), images, labels)
     fields = bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
     files = {name: bundle.read(name) for name in bundle.manifest.files}
     return write_bundle(location, fields | {"calibration": calibration.model_dump(mode="json")}, files)
 
 
-def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | None) -> Calibration:
+def calibration_of(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | None) -> Calibration:
     """The calibration of an engine on reference images; `labels` [N] of theirs if they are to be used.
 
     Raises:
@@ -64,7 +64,7 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
     if labels is not None:
         confidence = fit_confidence(uncertainty, neighbour_is_wrong(answer.embedding, labels))
         gallery = fit_gallery(answer.embedding, answer.uncertainty, labels, len(images.classes))
-    levels = np.sort(LEVELS)
+    levels = np.sort(QUANTILE_LEVELS)
     # Five digits are enough, and keep the manifest short.
     directions = np.vectorize(lambda x: float(f"{x:.5g}"), otypes=[np.float64])(fit_directions(log_variance))
     pattern = novelty(log_variance, log_variance.mean(axis=0), directions)
@@ -93,9 +93,9 @@ def measured(engine: Engine, images: ImageSet, labels: npt.NDArray[np.int64] | N
 
 
 def corruptions(engine: Engine, pixels: Pixels, clean: Embeddings) -> dict[str, list[float]]:
-    """P(u(spoilt) > u(clean)) over all pairs of some images, for each kind, at severities 1 to 5."""
+    """P(u(degraded) > u(clean)) over all pairs of some images, for each kind, at severities 1 to 5."""
     # Drawn at random: the images lie in the order of their classes, and classes differ in uncertainty.
-    picked = np.random.default_rng(SEED).permutation(len(pixels))[:MOST_SPOILT]
+    picked = np.random.default_rng(SEED).permutation(len(pixels))[:MAX_DEGRADED]
     return {
         kind: [
             auroc(clean.uncertainty[picked], engine(degrade(pixels[picked], kind, severity, SEED)).uncertainty)

@@ -33,7 +33,7 @@ LIMITS: dict[Precision, Limits] = {
 }
 
 
-def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32") -> Parity:
+def compare(answer: Embeddings, expected: Embeddings, precision: Precision = "fp32") -> Parity:
     """Largest absolute differences between two answers for the same images.
 
     Raises:
@@ -45,9 +45,9 @@ def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32")
 
     with np.errstate(divide="ignore", invalid="ignore"):  # a variance of 0 or below is over every limit
         differences = {
-            "embedding": largest(ours.embedding, torchs.embedding),
-            "log_variance": largest(np.log(ours.variance), np.log(torchs.variance)),
-            "uncertainty": largest(ours.uncertainty, torchs.uncertainty),
+            "embedding": largest(answer.embedding, expected.embedding),
+            "log_variance": largest(np.log(answer.variance), np.log(expected.variance)),
+            "uncertainty": largest(answer.uncertainty, expected.uncertainty),
         }
     limit = LIMITS[precision].largest
     for name, difference in differences.items():
@@ -55,32 +55,32 @@ def compare(ours: Embeddings, torchs: Embeddings, precision: Precision = "fp32")
             raise VsslError(
                 f"ONNX Runtime's {name} in {precision} differs from torch's by {difference:.2g} (limit {limit:g})"
             )
-    return Parity(images=len(ours), limit=limit, **differences)
+    return Parity(images=len(answer), limit=limit, **differences)
 
 
-def difference(ours: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None = None) -> Difference:
+def difference(answer: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int64] | None = None) -> Difference:
     """What one answer differs in from float32's, for the same images; with labels, what that costs.
 
     Raises:
         VsslError: an answer holds what is no number.
     """
-    for answer in (ours, fp32):
-        if not np.isfinite(answer.embedding).all() or not np.isfinite(answer.variance).all():
+    for each in (answer, fp32):
+        if not np.isfinite(each.embedding).all() or not np.isfinite(each.variance).all():
             raise VsslError("some embeddings or variances are not numbers")
 
     def change(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Change:
         distance = np.abs(a - b)
         return Change(max=float(distance.max()), mean=float(distance.mean()))
 
-    lengths = np.linalg.norm(ours.embedding, axis=1) * np.linalg.norm(fp32.embedding, axis=1)
-    cosine = (ours.embedding * fp32.embedding).sum(axis=1) / lengths
+    lengths = np.linalg.norm(answer.embedding, axis=1) * np.linalg.norm(fp32.embedding, axis=1)
+    cosine = (answer.embedding * fp32.embedding).sum(axis=1) / lengths
     judged = {}
     if labels is not None:
-        judged = {name: value - _judge(fp32, labels)[name] for name, value in _judge(ours, labels).items()}
+        judged = {name: value - _judge(fp32, labels)[name] for name, value in _judge(answer, labels).items()}
     return Difference(
-        images=len(ours),
-        embedding=change(ours.embedding, fp32.embedding),
-        variance=change(ours.variance, fp32.variance),
+        images=len(answer),
+        embedding=change(answer.embedding, fp32.embedding),
+        variance=change(answer.variance, fp32.variance),
         cosine_min=float(cosine.min()),
         cosine_mean=float(cosine.mean()),
         **judged,

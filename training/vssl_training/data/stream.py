@@ -32,14 +32,14 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 WORKER_SECONDS = 600.0
-"""Seconds in which the workers must bring the next batch: a process that died without a word brings none."""
+"""Seconds in which the workers must bring the next batch: a process that died silently brings none."""
 
 
 class Stream:
-    """Images that stay where they lie. Asked for one step after the other, they are decoded ahead by processes.
+    """Images that stay where they lie: processes decode the batches of the next steps ahead.
 
-    A file that can't be read is replaced by the next one that can, the same at every run; more than `max_unreadable`
-    of the files, and the run stops.
+    The next readable file takes the place of one that can't be read, the same at every run. The run stops when more
+    than `max_unreadable` of the files can't be read.
     """
 
     def __init__(
@@ -175,9 +175,9 @@ class _Steps(Sampler[list[int]]):
 
 
 def _follow_parent(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal, but is the parent's to answer: it saves, and ends its workers.
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent: it saves, and ends its workers.
 
-    Killed, it can't; then Linux ends them, which would else hold the lock of the run until they notice.
+    A parent that is killed can't. Linux then ends the workers, which would hold the run's lock until they notice.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -196,5 +196,5 @@ def too_many_unreadable(bad: int, files: int, path: str, reason: str) -> VsslErr
     """The error that stops a run whose data is damaged."""
     return VsslError(
         f"{bad:,} of {files:,} files can't be read ({path}: {reason}); this is more than --max-unreadable allows: "
-        "mend the data, or allow more"
+        "repair the data, or allow more"
     )

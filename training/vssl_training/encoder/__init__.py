@@ -1,3 +1,3 @@
-"""Networks: backbones, heads, whitening, the embedder that is exported. May import objective and what stands before
-it.
+"""Networks: backbones, heads, whitening, and the embedder that is exported. May import objective, views, data, run,
+recipe.
 """

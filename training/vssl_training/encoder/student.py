@@ -1,4 +1,4 @@
-"""The heads on a backbone: the student, its predictor, and the teacher that follows it.
+"""The student, its predictor, and the teacher that follows it.
 
 The student's embedding is its mean head before the predictor; the predictor serves the objective alone.
 """
@@ -45,12 +45,12 @@ class Student(nn.Module):
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """θ_t ← τ θ_t + (1 − τ) θ_s for parameters and float buffers; integer buffers (BatchNorm's counters) are copied.
 
-    Skipping the buffers would leave the teacher with the normalisation of its first day.
+    Without the buffers the teacher would keep the normalisation that it began with.
     """
-    ours = [*teacher.parameters(), *teacher.buffers()]
-    theirs = [*student.parameters(), *student.buffers()]
-    floats = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.is_floating_point()]
+    followers = [*teacher.parameters(), *teacher.buffers()]
+    leaders = [*student.parameters(), *student.buffers()]
+    floats = [(a, b) for a, b in zip(followers, leaders, strict=True) if a.is_floating_point()]
     torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - momentum)
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(followers, leaders, strict=True):
         if not a.is_floating_point():
             a.copy_(b)

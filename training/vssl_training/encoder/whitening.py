@@ -2,7 +2,7 @@
 
 PCA whitening (for image search: Jégou & Chum 2012) of what the trained backbone says of training images, without any
 label: centred, projected on the directions of largest variance, each scaled to variance 1 (or less: see `FLOOR`).
-Cosines then weigh all of them alike, where a few would drown the others. docs/method.md has what it brings.
+Cosines then weigh all directions alike; otherwise a few would drown the rest. docs/method.md says what it gains.
 """
 
 from collections.abc import Iterable

@@ -17,35 +17,36 @@ from vssl_training.judging.linear_probes import linear_accuracy
 from vssl_training.judging.models import Model, open_model
 from vssl_training.judging.uncertainty import out_of_distribution_figures, uncertainty_figures
 
-ASKED = ("test", "val", "valid", "validation")
+QUERY_SPLITS = ("test", "val", "valid", "validation")
 
 
 def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) -> dict[str, float | int]:
     """Figures of a run or bundle on the images of `data`; labels are read from class folders and only judge.
 
-    `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, `knn_pixels` as the
-    baseline, with the bank's images voting, or all others when there is no bank; `linear` and `linear_backbone`, a
-    linear probe trained on the bank, or on four fifths of the images and asked the rest; `effective_rank`, `rankme` and
-    `sphere_std` of the embedding; those of `uncertainty_figures`; with images in `ood`, those of
-    `out_of_distribution_figures`.
+    `images`, `unreadable`; `knn` of the embedding, `knn_backbone` where features are at hand, and `knn_pixels` as the
+    baseline: the neighbours are the bank's images, or all others when there is no bank; `linear` and `linear_backbone`,
+    a linear probe trained on the bank and judged on the images, or trained on four fifths of them and judged on the
+    rest; `effective_rank`, `rankme` and `sphere_std` of the embedding; those of `uncertainty_figures`; with images in
+    `ood`, those of `out_of_distribution_figures`.
 
-    Where `data` holds splits, its `test` (or else `val`) is asked, and `train` is the bank unless another is named.
+    Where `data` holds splits, its `test` (or else `val`) are the queries, and `train` is the bank unless another is
+    named.
 
     Raises:
         UsageError: paths that do not exist, or a bank whose classes are not those of the data.
     """
     splits = splits_of(data)
     if splits:
-        data = next((splits[name] for name in ASKED if name in splits), splits["train"])
+        data = next((splits[name] for name in QUERY_SPLITS if name in splits), splits["train"])
         bank = bank or (splits["train"] if data != splits["train"] else None)
     model = open_model(path)
     queries = load_classes(open_data(data), model.preprocessing, model.classes)
     figures: dict[str, float | int] = {"images": len(queries), "unreadable": len(queries.failures)}
     clean = model.embed(queries.pixels)
-    voters = None if bank is None else load_classes(open_data(bank), model.preprocessing, model.classes)
-    if voters is not None:
-        figures["bank_images"] = len(voters)
-    figures |= label_figures(model, queries, voters, clean)
+    bank_images = None if bank is None else load_classes(open_data(bank), model.preprocessing, model.classes)
+    if bank_images is not None:
+        figures["bank_images"] = len(bank_images)
+    figures |= label_figures(model, queries, bank_images, clean)
     figures["effective_rank"] = effective_rank(clean.embedding)
     figures["rankme"] = rankme(clean.embedding)
     figures["sphere_std"] = sphere_std(clean.embedding)
@@ -59,26 +60,31 @@ def evaluate(path: Path, data: str, bank: str | None, ood: str | None = None) ->
 
 def label_figures(model: Model, queries: ImageSet, bank: ImageSet | None, clean: Embeddings) -> dict[str, float]:
     """Accuracy of kNN and of linear probes on embedding, backbone and raw pixels, as far as there are labels."""
-    labels, voters = queries.labels, queries.labels if bank is None else bank.labels
-    if labels is None or voters is None:
+    labels, bank_labels = queries.labels, queries.labels if bank is None else bank.labels
+    if labels is None or bank_labels is None:
         return {}
     if bank is not None and bank.classes != queries.classes:
         raise UsageError(f"the bank's classes {bank.classes} are not those of the data {queries.classes}")
     own = {"": clean.embedding, "_pixels": flat(queries.pixels)}
-    theirs = own
+    banks = own
     if bank is not None:
-        theirs = {"": model.embed(bank.pixels).embedding, "_pixels": flat(bank.pixels)}
+        banks = {"": model.embed(bank.pixels).embedding, "_pixels": flat(bank.pixels)}
     features = model.features(queries.pixels)
     bank_features = features if bank is None else model.features(bank.pixels)
     if features is not None and bank_features is not None:
-        own["_backbone"], theirs["_backbone"] = features, bank_features
-    figures = {f"knn{of}": knn_accuracy(own[of], labels, theirs[of], voters, exclude_self=bank is None) for of in own}
-    asked, taught = np.arange(len(labels)), np.arange(len(voters))
+        own["_backbone"], banks["_backbone"] = features, bank_features
+    figures = {
+        f"knn{tier}": knn_accuracy(vectors, labels, banks[tier], bank_labels, exclude_self=bank is None)
+        for tier, vectors in own.items()
+    }
+    tested, taught = np.arange(len(labels)), np.arange(len(bank_labels))
     if bank is None:
-        asked, taught = np.split(np.random.default_rng(0).permutation(len(labels)), [len(labels) // 5])
-    if len(asked):
-        for of in own.keys() - {"_pixels"}:
-            figures[f"linear{of}"] = linear_accuracy(theirs[of][taught], voters[taught], own[of][asked], labels[asked])
+        tested, taught = np.split(np.random.default_rng(0).permutation(len(labels)), [len(labels) // 5])
+    if len(tested):
+        for tier in own.keys() - {"_pixels"}:
+            figures[f"linear{tier}"] = linear_accuracy(
+                banks[tier][taught], bank_labels[taught], own[tier][tested], labels[tested]
+            )
     return dict(sorted(figures.items()))
 
 

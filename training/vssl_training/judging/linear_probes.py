@@ -15,15 +15,15 @@ def linear_accuracy(
 
     The protocol of solo-learn's table: SGD with rate 0.3, momentum 0.9 and no decay, batches of 256, 100 epochs, the
     rate divided by 10 after the 60th and the 80th. Features are first standardised as the training features are, and
-    scaled so that their largest variance along any direction is 1: a linear layer could do so itself, and the rate
-    suits features of any scale.
+    scaled so that their largest variance along any direction is 1. A linear layer could do so itself; here it makes the
+    rate suit features of any scale.
     """
     mean = features.mean(0)
     spread = features.std(0).astype(np.float64)
     spread = spread.clip(1e-6 * float(spread.max()) + 1e-12)
     largest = float(np.linalg.norm((features - mean) / spread, 2)) ** 2 / len(features)
     scale = 1 / (spread * max(largest, 1e-12) ** 0.5)
-    train, asked = (((part - mean) * scale).astype(np.float32) for part in (features, queries))
+    train, tested = (((part - mean) * scale).astype(np.float32) for part in (features, queries))
     classes = int(max(labels.max(), query_labels.max())) + 1
     targets = np.eye(classes, dtype=np.float32)[labels]
     weight, bias = np.zeros((train.shape[1], classes), np.float32), np.zeros(classes, np.float32)
@@ -40,7 +40,7 @@ def linear_accuracy(
             bias_speed = MOMENTUM * bias_speed + error.sum(0)
             weight -= rate * weight_speed
             bias -= rate * bias_speed
-    return float(((asked @ weight + bias).argmax(1) == query_labels).mean())
+    return float(((tested @ weight + bias).argmax(1) == query_labels).mean())
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

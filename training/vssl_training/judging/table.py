@@ -8,9 +8,9 @@ GROUPS = (
     ("Images", r"images|unreadable|bank_images"),
     ("Accuracy", r"knn|linear"),
     ("Rank and spread of the embedding", r"effective_rank|rankme|sphere_std"),
-    ("Uncertainty: spoilt against clean images", r"auroc_|variance_"),
+    ("Uncertainty: degraded against clean images", r"auroc_|variance_"),
     ("Uncertainty: wrong against right neighbours", r"r_auroc|aurc|augrc|e_aurc|error_cut"),
-    ("Uncertainty: foreign images", r"ood_"),
+    ("Uncertainty: out-of-distribution images", r"ood_"),
     ("Other", ""),
 )
 

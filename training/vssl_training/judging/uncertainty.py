@@ -1,4 +1,4 @@
-"""Figures of an uncertainty for `vssl evaluate`: what it knows of spoilt, foreign and wrongly matched images."""
+"""What an uncertainty knows of degraded, out-of-distribution and wrongly matched images, for `vssl evaluate`."""
 
 from collections.abc import Callable
 
@@ -28,8 +28,8 @@ from vssl.uncertainty.novelty import fit_directions, novelty
 Embed = Callable[[Pixels], Embeddings]
 
 SEVERITY, SEED = 3, 0
-MOST_SPOILT = 2_000
-"""Images that are spoilt and embedded again, for each kind."""
+MAX_DEGRADED = 2_000
+"""Images that are degraded and embedded again, for each kind."""
 
 
 def uncertainty_figures(
@@ -44,10 +44,10 @@ def uncertainty_figures(
         clamp: bounds of log σ² before it is scaled to embeddings of unit length, where they are known.
 
     Returns:
-        `auroc_KIND` with `…_low` and `…_high`: P(u(spoilt) > u(clean)) over all pairs at severity 3, for every kind of
-        degradation. `variance_spread`: std over images of mean log σ². `variance_clamped`: part of the log σ² at the
+        `auroc_KIND` with `…_low` and `…_high`: P(u(degraded) > u(clean)) over all pairs at severity 3, for each kind
+        of degradation. `variance_spread`: std over images of mean log σ². `variance_clamped`: part of the log σ² at the
         ends of a `clamp`. `variance_error`: rank correlation of the mean σ² with the squared distance to the clean
-        image's embedding, over the spoilt images; a head under .05 is dead. With labels, of u and of the distance to
+        image's embedding, over the degraded images; a head under .05 is dead. With labels, of u and of the distance to
         the nearest neighbour (`…_gallery`): `r_auroc`, `r_auroc_in_class`, `aurc`, `augrc`, `e_aurc`, `error_cut_80`;
         see `vssl.measures.uncertainty`.
     """
@@ -67,30 +67,30 @@ def uncertainty_figures(
 def degraded_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[str, float]:
     """AUROC for each kind of degradation, and how well σ² foretells what they cost; see `uncertainty_figures`."""
     # Drawn at random: the images lie in the order of their classes, and classes differ in uncertainty.
-    picked = np.random.default_rng(SEED).permutation(len(pixels))[:MOST_SPOILT]
+    picked = np.random.default_rng(SEED).permutation(len(pixels))[:MAX_DEGRADED]
     before = clean.uncertainty[picked]
     figures: dict[str, float] = {}
     variances, errors = [], []
     for kind in DEGRADATIONS:
-        spoilt = embed(degrade(pixels[picked], kind, SEVERITY, SEED))
-        figures |= with_interval(f"auroc_{kind}", auroc, before, spoilt.uncertainty)
-        variances.append(spoilt.variance.mean(axis=1))
-        errors.append(np.square(spoilt.embedding - clean.embedding[picked]).sum(axis=1))
+        degraded = embed(degrade(pixels[picked], kind, SEVERITY, SEED))
+        figures |= with_interval(f"auroc_{kind}", auroc, before, degraded.uncertainty)
+        variances.append(degraded.variance.mean(axis=1))
+        errors.append(np.square(degraded.embedding - clean.embedding[picked]).sum(axis=1))
     figures["variance_error"] = rank_correlation(np.concatenate(variances), np.concatenate(errors))
     return figures
 
 
-def out_of_distribution_figures(clean: Embeddings, foreign: Embeddings) -> dict[str, float]:
+def out_of_distribution_figures(clean: Embeddings, others: Embeddings) -> dict[str, float]:
     """`ood_auroc`, `ood_fpr95` of u, of the distance to the nearest of the images judged on (`…_gallery`), and of the
     novelty against a random half of them (`…_novelty`), judged on the other half.
     """
     own = nearest(clean.embedding, clean.embedding, 1, exclude_self=True).similarity[:, 0]
-    other = nearest(foreign.embedding, clean.embedding, 1).similarity[:, 0]
-    known, asked = np.array_split(np.random.default_rng(SEED).permutation(len(own)), 2)
-    reference, inside, outside = (np.log(x) for x in (clean.variance[known], clean.variance[asked], foreign.variance))
+    other = nearest(others.embedding, clean.embedding, 1).similarity[:, 0]
+    known, judged = np.array_split(np.random.default_rng(SEED).permutation(len(own)), 2)
+    reference, inside, outside = (np.log(x) for x in (clean.variance[known], clean.variance[judged], others.variance))
     mean, directions = reference.mean(axis=0), fit_directions(reference)
     pairs: dict[str, tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]] = {
-        "": (clean.uncertainty, foreign.uncertainty),
+        "": (clean.uncertainty, others.uncertainty),
         "_gallery": (-own, -other),
         "_novelty": (novelty(inside, mean, directions), novelty(outside, mean, directions)),
     }

@@ -1,4 +1,4 @@
-"""How many steps a run takes: those asked for, or what the minutes hold at the speed measured at the start."""
+"""How many steps a run takes: those that were named, or what the minutes hold at the speed measured at the start."""
 
 import math
 import time
@@ -22,7 +22,7 @@ RESERVE = 0.05
 """Part of the minutes that is not planned for: checkpoints, the report, and slower moments."""
 
 TRIAL = 10_000
-"""Steps of a phase that is only measured: of enough for each of its parts."""
+"""Steps of a phase that is only measured: enough for each of its parts."""
 
 MEASURED = 2.0
 """Seconds that the speed of a phase is measured for."""
@@ -43,7 +43,7 @@ def plan(
         recipe: what is trained; without a second phase it says `variance.joint`.
         pixels: images, uint8 [N, S, S, 3], or a stream of them.
         judge: its time counts too.
-        budget: what was asked for.
+        budget: minutes, steps or epochs.
         spent: seconds since the run began.
         numerics: switches of this device.
         encoder: whether there is a first phase.

@@ -1,4 +1,4 @@
-"""What one training is asked to do beside its recipe, images and budget."""
+"""What `train` takes beside its recipe, images and budget."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ class StartingWeights:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What `train` may be told besides.
+    """What `train` takes besides.
 
     Attributes:
         val: labelled images to judge by; never trained on.

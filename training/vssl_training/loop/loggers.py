@@ -1,7 +1,7 @@
 """Services that a run's figures are also sent to: TensorBoard, Weights & Biases, MLflow.
 
-`metrics.jsonl` is what a run goes by; these only follow, and none of them can stop a run. Where to, and whether over
-the network at all, is for their own variables to say: `WANDB_MODE=offline`, `MLFLOW_TRACKING_URI`, …
+A run relies on `metrics.jsonl`; these services only follow, and none of them can stop a run. Their own variables say
+where the figures go, and whether over the network: `WANDB_MODE=offline`, `MLFLOW_TRACKING_URI`, …
 """
 
 import hashlib
@@ -50,10 +50,10 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of the project `vssl` (or `WANDB_PROJECT`); one that goes on is the same one."""
+    """A run of the project `vssl` (or `WANDB_PROJECT`); a resumed run is the same one."""
 
     def __init__(self, run: Run, record: RunRecord) -> None:
-        # Its own 30 s for its service to start are not enough on a machine that is busy, as one that trains is.
+        # Its own 30 s for its service to start are too short on a machine that trains.
         os.environ.setdefault("WANDB__SERVICE_WAIT", "300")
         import wandb
 
@@ -73,7 +73,7 @@ class WandB:
 
 
 class MLflow:
-    """A run of the experiment `vssl` (or `MLFLOW_EXPERIMENT_NAME`); one that goes on is the same one."""
+    """A run of the experiment `vssl` (or `MLFLOW_EXPERIMENT_NAME`); a resumed run is the same one."""
 
     def __init__(self, run: Run, record: RunRecord) -> None:
         import mlflow
@@ -107,28 +107,28 @@ EXTRAS = {"tensorboard": "train", "wandb": "wandb", "mlflow": "mlflow"}
 
 @contextmanager
 def following(run: Run, record: RunRecord, names: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Send what `run.log` is told to the services named, until the end. One that fails is named and left out.
+    """Send what `run.log` writes to the named services until the end. A service that fails is named and left out.
 
     Raises:
         UsageError: the package of a service is not installed, or it refuses.
     """
-    loggers = {name: opened(name, run, record) for name in dict.fromkeys(names)}
+    loggers = {name: connect(name, run, record) for name in dict.fromkeys(names)}
 
-    def tell(fields: Mapping[str, Any]) -> None:
+    def forward(fields: Mapping[str, Any]) -> None:
         step = fields["step"] + (record.schedule.encoder if fields["phase"] == "variance" else 0)
         figures = {f"{fields['phase']}/{name}": fields[name] for name in fields if name not in ("phase", "step")}
         for name, logger in list(loggers.items()):
             try:
                 logger.log(step, figures)
-            except Exception as error:  # whatever it is, hours of training do not end for it
+            except Exception as error:  # no failure of a service ends hours of training
                 del loggers[name]
                 say(f"{name} no longer follows this run: {error}")
 
-    run.listeners.append(tell)
+    run.listeners.append(forward)
     try:
         yield
     finally:
-        run.listeners.remove(tell)
+        run.listeners.remove(forward)
         for name, logger in loggers.items():
             try:
                 logger.close()
@@ -137,7 +137,7 @@ def following(run: Run, record: RunRecord, names: Sequence[str], say: Callable[[
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse names of services that there are none of, before anything is begun.
+    """Refuse unknown services before anything begins.
 
     Raises:
         UsageError: one is not known.
@@ -147,7 +147,7 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UsageError(f"--log {name}: there are {', '.join(LOGGERS)}")
 
 
-def opened(name: str, run: Run, record: RunRecord) -> Logger:
+def connect(name: str, run: Run, record: RunRecord) -> Logger:
     """The connection to one service."""
     try:
         return LOGGERS[name](run, record)

@@ -21,8 +21,8 @@ AGREEMENT = 10
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who follows the steps of a run: its folder, its judge, its progress line, and the signals received so far."""
+class RunContext:
+    """What the steps of a run need: its folder, judge and progress line, and the signals received so far."""
 
     run: Run
     judge: OnlineJudge
@@ -30,7 +30,7 @@ class Watch:
     interrupted: list[int]
 
 
-def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, watch: Watch) -> None:
+def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, context: RunContext) -> None:
     """Take a phase from its checkpoint (or its start) to its last step.
 
     Synchronisation: terms of the loss are read (`.item()`) at log steps only. The first process writes checkpoints,
@@ -40,7 +40,7 @@ def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, watch: Watch) -> 
         VsslError: the loss or the figures show that the phase no longer learns.
         KeyboardInterrupt: stopped by the user; the state is saved.
     """
-    run, progress = watch.run, watch.progress
+    run, progress = context.run, context.progress
     start, patience = 0, Patience()
     if checkpoint is not None:
         phase.load_state(checkpoint)
@@ -55,7 +55,7 @@ def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, watch: Watch) -> 
             values = {name: value.item() for name, value in terms.items()}
             trouble = not_finite(values)
             if trouble is None and due(done, phase.steps, EVALUATIONS):
-                figures = processes.broadcast(phase.judged(watch.judge) if processes.rank() == 0 else {})
+                figures = processes.broadcast(phase.judged(context.judge) if processes.rank() == 0 else {})
                 values |= figures
                 complaint = phase.complaint(figures)
                 healthy, trouble = complaint is None, patience.judge(done, complaint)
@@ -64,7 +64,7 @@ def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, watch: Watch) -> 
                 run.log(phase=phase.name, step=done, images_per_second=round(rate, 1), **values)
             if trouble is not None:
                 raise VsslError(stop_message(run, phase, done, trouble))
-        stop = any_interrupted(watch.interrupted, done, phase)
+        stop = any_interrupted(context.interrupted, done, phase)
         if (due(done, phase.steps, CHECKPOINTS) or stop) and processes.rank() == 0:
             run.save_checkpoint(phase.state() | {"bad": patience.bad}, phase.name, done, good=healthy)
         if stop:

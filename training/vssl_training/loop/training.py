@@ -25,7 +25,7 @@ from vssl_training.loop.budget import plan
 from vssl_training.loop.job import StartingWeights, TrainingOptions
 from vssl_training.loop.loggers import check_loggers, following
 from vssl_training.loop.progress import Progress
-from vssl_training.loop.steps import Watch, interrupts, run_phase
+from vssl_training.loop.steps import RunContext, interrupts, run_phase
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.variance import VarianceTraining
 from vssl_training.recipe.sections import Recipe
@@ -52,7 +52,7 @@ def train(
         path: of the run.
         budget: how long.
         seed: of every random choice.
-        options: what else was asked for.
+        options: validation images, starting weights, services; see `TrainingOptions`.
 
     Returns:
         (path, reason) of the files that could not be read.
@@ -90,9 +90,9 @@ def train(
             stack.enter_context(locked(path))
             stack.enter_context(following(run, record, options.log, progress.say))
         progress.say(describe_optimiser(recipe))
-        watch = Watch(run, judge, progress, stack.enter_context(interrupts()))
+        context = RunContext(run, judge, progress, stack.enter_context(interrupts()))
         encoder, whitening = starting_networks(recipe, options.start, seed, progress)
-        train_phases(record, data, encoder, whitening, watch)
+        train_phases(record, data, encoder, whitening, context)
     return data.failures
 
 
@@ -155,7 +155,7 @@ def starting_networks(
 
 
 def train_phases(
-    record: RunRecord, data: TrainingData, encoder: Encoder | None, whitening: Whitening | None, watch: Watch
+    record: RunRecord, data: TrainingData, encoder: Encoder | None, whitening: Whitening | None, context: RunContext
 ) -> None:
     """Both phases, from the last checkpoint on; then the report and the weights.
 
@@ -164,21 +164,21 @@ def train_phases(
         data: what to train on.
         encoder: where the first phase starts, if not at random.
         whitening: what the second phase keeps, if it does not fit one.
-        watch: who follows the steps.
+        context: the run around the steps.
     """
-    run, recipe, seed, schedule = watch.run, record.recipe, record.seed, record.schedule
+    run, recipe, seed, schedule = context.run, record.recipe, record.seed, record.schedule
     checkpoint = run.load_checkpoint(data.images.device)
     processes.broadcast(None)  # all have read before anybody writes
     if schedule.encoder and (checkpoint is None or checkpoint["phase"] == EncoderTraining.name):
         first = EncoderTraining(recipe, data.images, seed, schedule.encoder, record.speed, encoder)
-        run_phase(first, checkpoint, watch)
+        run_phase(first, checkpoint, context)
         encoder, checkpoint = first.student, None
     encoder = encoder or build_encoder(recipe)
     if schedule.variance:
         second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed)
         if checkpoint is None:
             second.prepare(whitening)
-        run_phase(second, checkpoint, watch)
+        run_phase(second, checkpoint, context)
         embedder = second.embedder
     else:
         embedder = build_embedder(recipe, encoder)

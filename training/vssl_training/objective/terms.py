@@ -74,9 +74,9 @@ def nll_d2(residual: Tensor, log_variance_s: Tensor) -> Tensor:
 
 def loss_gaussian(student: Gaussian, teacher: Gaussian, settings: ObjectiveSettings) -> Tensor:
     """Forms A and B: the denoising likelihood plus β KL [N]."""
-    ours, theirs = student.log_variance, teacher.log_variance
     residual = RESIDUALS[settings.form](student.mean, teacher.mean)
-    return beta_nll(ours, residual, settings.beta_nll) + settings.beta * kl(residual, ours, theirs)
+    likelihood = beta_nll(student.log_variance, residual, settings.beta_nll)
+    return likelihood + settings.beta * kl(residual, student.log_variance, teacher.log_variance)
 
 
 def loss_balanced(student: Gaussian, teacher: Gaussian, beta: float) -> Tensor:

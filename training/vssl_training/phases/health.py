@@ -1,11 +1,11 @@
-"""Whether a run still learns. What is wrong is said in one sentence with what to change; the run then stops."""
+"""Whether a run still learns. If not, one sentence says what is wrong and what to change, and the run stops."""
 
 import math
 
 SETTLED = 200
 """Steps of a phase before which its figures are not judged."""
 
-PATIENCE = 2
+BAD_JUDGEMENTS = 2
 """Judgements in a row that must be bad."""
 
 LEAST_STD, LEAST_RANK = 0.05, 1.5
@@ -51,4 +51,4 @@ class Patience:
     def judge(self, step: int, complaint: str | None) -> str | None:
         """The complaint, once it has been made often enough after the first steps."""
         self.bad = 0 if complaint is None or step < SETTLED else self.bad + 1
-        return complaint if self.bad >= PATIENCE else None
+        return complaint if self.bad >= BAD_JUDGEMENTS else None

@@ -42,7 +42,7 @@ class WhiteningSettings(Section):
 
     Attributes:
         dimension: D of the embedding.
-        cells: how many cells, in height and in width, the map of each of the last stages is averaged to.
+        cells: each of the last stages has its map averaged to so many cells, in height and in width.
     """
 
     dimension: int = Field(default=256, ge=2, le=4096)
@@ -205,7 +205,7 @@ class TeacherSettings(Section):
 
 
 class DegradationSettings(Section):
-    """What the variance head learns from: strongest severity of each kind, and the chance of each to strike.
+    """What the variance head learns from: the strongest severity of each kind, and its chance to strike.
 
     `jpeg` is the lowest quality; the others are parts of the side, the area, or the range of a pixel.
     """

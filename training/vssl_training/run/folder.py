@@ -69,8 +69,8 @@ class Run:
         Raises:
             UsageError: something is in the way that is not a start that was killed.
         """
-        ours = {self.checkpoint_path.parent.name, self.sample_path.name, "_lock"}
-        if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - ours):
+        own_entries = {self.checkpoint_path.parent.name, self.sample_path.name, "_lock"}
+        if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - own_entries):
             raise UsageError(f"{self.path}: exists and is not a run; name a new folder")
         self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
         picked = np.random.default_rng(record.seed).choice(len(images), min(SAMPLE, len(images)), replace=False)
@@ -93,7 +93,7 @@ class Run:
             listener(fields)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""
+        """Every line of `metrics.jsonl`; a last line that a kill cut off is skipped."""
         if not self.metrics_path.exists():
             return []
         lines = self.metrics_path.read_text().splitlines()

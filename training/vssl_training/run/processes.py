@@ -124,7 +124,7 @@ def shared_norms(module: Module, device: torch.device) -> Module:
     """The module with its BatchNorms taking their statistics over all processes; the same parameters and buffers.
 
     Raises:
-        UsageError: a BatchNorm of another kind, for which there is no such form on a CPU.
+        UsageError: a BatchNorm that has no such form on a CPU.
     """
     if size() == 1:
         return module

@@ -35,7 +35,7 @@ class Schedule(Section):
 
 
 class Budget(Section):
-    """What was asked for: minutes of wall time, a number of steps of both phases, or epochs of the encoder."""
+    """The length of a run: minutes of wall time, a number of steps of both phases, or epochs of the encoder."""
 
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=2)

@@ -18,8 +18,8 @@ def degraded_view(
 ) -> tuple[Tensor, Tensor]:
     """Degrade images [N, 3, S, S] for the variance head: each kind strikes an image with its own chance.
 
-    How hard is drawn per image too, from hardly to beyond recognition, so that the head meets the whole range between
-    a clean picture and none. The images are `part` of a batch of `count`.
+    The strength is drawn per image too, from barely visible to beyond recognition, so that the head meets the whole
+    range. The images are `part` of a batch of `count`.
 
     Returns:
         The images [N, 3, S, S], and which of them a degradation struck, bool [N].
