@@ -55,15 +55,13 @@ def export(
     with TemporaryDirectory() as scratch:
         bundle = source
         if source.suffix == ".zip" or (source / MANIFEST).exists():
-            others = (out, torch, name, model_version, data, card)
-            if others != (None,) * len(others) or precision != "fp32" or tensorrt or features:
+            if any((out, torch, name, model_version, data, card, precision != "fp32", tensorrt, features)):
                 raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
         elif out is not None or triton is not None:
             from vssl_export.bundle_writer import ExportOptions
 
             bundle = out or Path(scratch, "bundle")
-            run = source.resolve().parents[1] if source.is_file() else source
-            label = name or (out or run).resolve().stem
+            label = name or (out or _run_of(source)).resolve().stem
             options = ExportOptions(_precisions(precision), data, tensorrt, features, card)
             message = _export_run(source, bundle, label, model_version or "1", options)
             echo(message + (f"; next: vssl serve {out}" if out else ""), err=True)
@@ -74,6 +72,11 @@ def export(
             from vssl_export.weights import write_weights
 
             echo(f"vssl: {torch} holds the weights of {write_weights(source, torch)}", err=True)
+
+
+def _run_of(source: Path) -> Path:
+    """The run that a checkpoint lies in, or the run itself."""
+    return source.resolve().parents[1] if source.is_file() else source
 
 
 def _export_run(source: Path, bundle: Path, name: str, release: str, options: "ExportOptions") -> str:

@@ -67,8 +67,8 @@ def test_every_corruption_at_every_severity(calibrated: Bundle, images: ImageSet
     assert calibration is not None
     assert calibration.corruptions.keys() == DEGRADATIONS.keys()
     order = np.random.default_rng(0).permutation(500)
-    spoilt = engine(degrade(images.pixels[order], "darkness", 4, 0)).uncertainty
-    wanted = auroc(engine(images.pixels).uncertainty, spoilt)
+    degraded = engine(degrade(images.pixels[order], "darkness", 4, 0)).uncertainty
+    wanted = auroc(engine(images.pixels).uncertainty, degraded)
     assert calibration.corruptions["darkness"][3] == pytest.approx(wanted, abs=1e-3)
 
 

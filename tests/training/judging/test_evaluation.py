@@ -69,9 +69,9 @@ def test_uncertainty_is_judged_by_the_definitions(fashion_folder: Path, tmp_path
     patterns = (novelty(x, reference.mean(axis=0), fit_directions(reference)) for x in others)
     assert figures["ood_auroc_novelty"] == pytest.approx(auroc(*patterns))
     order = np.random.default_rng(0).permutation(40)
-    spoilt = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in DEGRADATIONS}
-    error = [((one.embedding - answer.embedding[order]) ** 2).sum(axis=1) for one in spoilt.values()]
-    variance = [one.variance.mean(axis=1) for one in spoilt.values()]
+    degraded = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in DEGRADATIONS}
+    error = [((one.embedding - answer.embedding[order]) ** 2).sum(axis=1) for one in degraded.values()]
+    variance = [one.variance.mean(axis=1) for one in degraded.values()]
     wanted = spearmanr(np.concatenate(variance), np.concatenate(error)).statistic
     assert figures["variance_error"] == pytest.approx(wanted, abs=1e-3)
 

@@ -81,8 +81,8 @@ def test_the_images_detail_shows_what_an_encoder_has_not_learned_to_see() -> Non
             phase.step(step)
         embedder = phase.embedder.eval()
         with torch.no_grad():
-            spoilt = [degrade(asked, kind, 3, 0) for kind in ("noise", "blur", "crop")]
-            clean, *others = (embedder(torch.from_numpy(each))[2].numpy() for each in (asked, *spoilt))
+            degraded = [degrade(asked, kind, 3, 0) for kind in ("noise", "blur", "crop")]
+            clean, *others = (embedder(torch.from_numpy(each))[2].numpy() for each in (asked, *degraded))
         seen[detail] = [auroc(clean, other) for other in others]
     assert min(seen[True]) > 0.9
     assert all(better > worse for better, worse in zip(seen[True], seen[False], strict=True))
