@@ -6,7 +6,7 @@ The server, in-process embedding, verification and evaluation all call `Engine`,
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -55,12 +55,6 @@ def concatenate(parts: list[Embeddings]) -> Embeddings:
 def batch_images(size: int) -> int:
     """Images of `size` × `size` pixels that go through a network at once: a power of two, `MAX_BATCH` of small ones."""
     return 1 << min(MAX_BATCH, max(1, MAX_BATCH_PIXELS // size**2)).bit_length() - 1
-
-
-def in_batches(embed: Callable[[Pixels], Embeddings], pixels: Pixels) -> Embeddings:
-    """Embed N ≥ 1 images, uint8 [N, S, S, 3], in batches that fit into memory."""
-    each = batch_images(pixels.shape[1])
-    return concatenate([embed(pixels[start : start + each]) for start in range(0, len(pixels), each)])
 
 
 class Engine:
