@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vssl.engine import FEATURES, OUTPUTS
 from vssl.errors import VsslError
@@ -51,16 +51,15 @@ def to_onnx(embedder: Embedder, size: int) -> bytes:
     return serialised(model)
 
 
-class WithFeatures(nn.Module):
-    """An embedder whose call gives the features too: that is what torch exports."""
+class WithFeatures(Embedder):
+    """An embedder whose call gives the features too: that is what torch exports. Its weights keep their names."""
 
     def __init__(self, embedder: Embedder) -> None:
-        super().__init__()
-        self.embedder = embedder
+        super().__init__(embedder.backbone, embedder.mean, embedder.log_variance, embedder.joint, embedder.detail)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
         """See `Embedder.with_features`."""
-        return self.embedder.with_features(images)
+        return self.with_features(images)
 
 
 def without_features(data: bytes) -> bytes:
