@@ -18,7 +18,7 @@ from vssl_client.neighbours.gallery import open_gallery
 from vssl_client.neighbours.look_up import looked_up
 from vssl_client.parts.formats import FormatName, open_format
 from vssl_client.parts.rows import Origin, Rows
-from vssl_client.results.assembly import filled
+from vssl_client.results.assembly import Numbers, Provenance, filled
 from vssl_client.results.model_info import ModelInfo
 
 PART, DIMENSION, QUERIES = 4096, 64, 256
@@ -85,8 +85,8 @@ def write(folder: Path, format: FormatName, count: int) -> None:
         paths = list(islice(names, PART))
         vectors = rng.normal(size=(len(paths), DIMENSION)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        numbers = (vectors, np.zeros_like(vectors), np.zeros(len(paths), np.float32))
-        result = filled([None] * len(paths), ORIGIN.model, ORIGIN.version, *numbers)
+        numbers = Numbers(vectors, np.zeros_like(vectors), np.zeros(len(paths), np.float32))
+        result = filled([None] * len(paths), Provenance(ORIGIN.model, ORIGIN.version), numbers)
         result = replace(result, variance=np.full_like(vectors, np.nan))  # as with --no-variance
         hashes: list[str | None] = [hashlib.sha256(CONTENT).hexdigest()] * len(paths)
         sizes: list[int | None] = [len(CONTENT)] * len(paths)

@@ -1,4 +1,8 @@
-"""The client: SDK and folder jobs; no torch."""
+"""The client: SDK and folder jobs; no torch.
+
+Imports core. Its rooms, each may import those after it: commands, neighbours, folder, client and async_client,
+transports, embedding, exchange and parts, inputs and options, results, errors.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -61,7 +65,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    # On first use: `vssl --help` imports this package for its command alone, and must not wait for httpx2 and numpy.
+    # On first use: `vssl --help` imports this package for its commands alone, and must not wait for httpx2 and numpy.
     if name in __all__:
         return getattr(import_module(_HOMES.get(name, "vssl_client.errors")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The SDK for event loops: images in, arrays out, nothing blocked meanwhile."""
+"""The SDK for event loops: images in, arrays out, and the loop stays free."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
@@ -20,7 +20,7 @@ from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_
 from vssl_client.results.assembly import joined
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
-from vssl_client.transports.blocking import Apart
+from vssl_client.transports.blocking import TritonInThread
 from vssl_client.transports.contract import AsyncTransport
 from vssl_client.transports.http import AsyncHttpTransport
 from vssl_client.transports.triton import TritonTransport
@@ -53,9 +53,9 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         return await self._run(self._model_steps())
 
     async def embed(self, images: AnyIterable, *, on_error: OnError = "raise") -> EmbeddingResult:
-        """As `Client.embed`; `images` may come asynchronously. Files are read and pixels encoded in threads.
+        """As `Client.embed`; `images` may come asynchronously. Threads read files and encode pixels.
 
-        A plain iterator is advanced in the loop: one that takes long should be an asynchronous one.
+        A plain iterator runs in the loop: use an asynchronous one if it takes long.
         """
         results = [result async for result in self.stream(images, on_error=on_error)]
         return joined(results) if results else no_rows(await self.model())
@@ -75,7 +75,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         return await self._run(self._max_bytes_steps())
 
     async def close(self) -> None:
-        """Close the connections. What is asked of the client after that is a UsageError."""
+        """Close the connections. Later requests are a UsageError."""
         self._closed = True
         for transport in self._transports:
             await transport.close()
@@ -96,9 +96,9 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
             return AsyncHttpTransport(url, self._options, self._http_client)
-        return Apart(TritonTransport(url, self._options))
+        return TritonInThread(TritonTransport(url, self._options))
 
-    def _room(self) -> AbstractAsyncContextManager[Any]:
+    def _place(self) -> AbstractAsyncContextManager[Any]:
         return asyncio.Semaphore(self._options.connections)
 
     async def _stream(self, images: AnyIterable, on_error: OnError) -> AsyncGenerator[EmbeddingResult, None]:
@@ -111,17 +111,17 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
     async def _embed_each(self, chunk: list[Snapshot]) -> tuple[list[Snapshot], EmbeddingResult]:
         loop = asyncio.get_running_loop()
 
-        def most() -> int:
+        def max_bytes() -> int:
             return asyncio.run_coroutine_threadsafe(self.max_image_bytes(), loop).result()
 
-        batches = read_batches(chunk, lambda image: read_within(image, most))
+        batches = read_batches(chunk, lambda image: read_within(image, max_bytes))
         results = []
         while batch := await asyncio.to_thread(next, batches, None):
             results.append(explained(await self.embed_batch([image for image, _ in batch]), batch))
         return chunk, joined(results)
 
     async def _run(self, steps: Steps[R]) -> R:
-        """Do one step after another to the end."""
+        """Take one step after another to the end."""
         self._check_open()
         with closing(steps):
             try:
@@ -144,11 +144,11 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
             case AskModel(server):
                 return await self._transports[server].model()
             case AskEmbeddings(server, batch):
-                async with self._rooms[server]:
+                async with self._places[server]:
                     return await self._transports[server].embed(batch)
             case Decode(images, preprocessing):
-                most = max(self._max_bytes_here, *map(len, images))
-                return await asyncio.to_thread(decode_all, images, preprocessing, most)
+                max_bytes = max(self._max_bytes_here, *map(len, images))
+                return await asyncio.to_thread(decode_all, images, preprocessing, max_bytes)
             case Split(images, model):
                 return await asyncio.to_thread(split, images, model)
 
@@ -157,7 +157,7 @@ async def _chunks(images: AnyIterable) -> AsyncGenerator[list[Snapshot], None]:
     chunks: Chunks[Snapshot] = Chunks(MAX_IMAGES, MAX_BYTES)
     index = 0
     async for image in _each(images):
-        # To copy an opened picture is to decode it.
+        # Copying an opened picture decodes it.
         now = snapshot(image, index) if is_light(image) else await asyncio.to_thread(snapshot, image, index)
         index += 1
         if full := chunks.add(now, weight(now)):

@@ -18,7 +18,7 @@ from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, S
 from vssl_client.inputs import ImageInput, decode_all
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
-from vssl_client.transports.blocking import Blocking
+from vssl_client.transports.blocking import BlockingTriton
 from vssl_client.transports.contract import Transport
 from vssl_client.transports.http import HttpTransport
 from vssl_client.transports.triton import TritonTransport
@@ -37,7 +37,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
     >>> result.embedding.shape, result.variance.shape, result.uncertainty.shape
     ((2, 16), (2, 16), (2,))
 
-    An image that can't be embedded is raised, or is a row that says why, or is left out:
+    An image that can't be embedded is an exception, a row with its error, or left out:
 
     >>> with Client([url, other_url], timeout=10) as client:
     ...     with_error = client.embed(["cat.png", "notes.txt"], on_error="return")
@@ -47,11 +47,11 @@ class Client(ClientBase[Transport, httpx2.Client]):
     >>> len(without), without.index
     (1, array([1]))
 
-    With no address a bundle runs in this process, by default the model that comes with vssl.
+    Without an address a bundle runs in this process, by default the default model.
     """
 
     def model(self) -> ModelInfo:
-        """The model that the servers answer with now.
+        """The model that answers now.
 
         Raises:
             ClientError: as for `embed`.
@@ -64,18 +64,18 @@ class Client(ClientBase[Transport, httpx2.Client]):
         Args:
             images: paths, data URLs, encoded bytes, open files, PIL images, arrays or tensors (`ImageInput`); any
                 iterable, read as it goes.
-            on_error: `raise` the first ImageRejected; `return` it as that row's item in `errors`; or `skip` the image,
-                so that the result has fewer rows, and `index` says whose.
+            on_error: `raise` the first ImageRejected; `return` it in `errors`, at its row; or `skip` the image: then
+                the result has fewer rows, and `index` says which images they are.
 
         Raises:
             ImageRejected: an image can't be embedded and `on_error` is `raise`.
-            ConnectionFailed: no server can be reached, or answers in time, after all retries.
-            Overloaded: none has a place for the request, after all retries.
+            ConnectionFailed: no server can be reached, or none answers in time, after all retries.
+            Overloaded: no server takes the request, after all retries.
             RequestRejected: a server refuses the request.
-            ServerFailed: they failed on the request, after all retries.
-            BadAnswer: what answers is not a VSSL server.
+            ServerFailed: the servers failed on the request, after all retries.
+            BadAnswer: the answer is not that of a VSSL server.
             ModelChanged: the model changed between two batches, or the servers have different ones.
-            TypeError: `images` holds something that is no image at all.
+            TypeError: `images` holds something that is not an image.
         """
         return embed_images(self, images, on_error)
 
@@ -91,15 +91,15 @@ class Client(ClientBase[Transport, httpx2.Client]):
         return stream_images(self, images, on_error)
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
-        """Embed encoded images in one request; in several if the server finds that one too large.
+        """Embed encoded images in one request, or in several if the server finds one too large.
 
         Raises:
-            ClientError: as for `embed`, but ImageRejected only ever stands in `errors`.
+            ClientError: as for `embed`, but an ImageRejected is always in `errors`.
         """
         return self._run(self._embed_steps(images))
 
     def max_image_bytes(self) -> int:
-        """Encoded bytes of the largest image that is read and sent: the option, or else what the server takes.
+        """Encoded bytes of the largest image to read and send: the option, or else what the server takes.
 
         Raises:
             ClientError: as for `embed`.
@@ -107,7 +107,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
         return self._run(self._max_bytes_steps())
 
     def close(self) -> None:
-        """Close the connections. What is under way gets its answer; what is asked after that is a UsageError."""
+        """Close the connections. Requests under way get their answers; later ones are a UsageError."""
         self._closed = True
         for transport in self._transports:
             transport.close()
@@ -128,13 +128,13 @@ class Client(ClientBase[Transport, httpx2.Client]):
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":
             return HttpTransport(url, self._options, self._http_client)
-        return Blocking(TritonTransport(url, self._options))
+        return BlockingTriton(TritonTransport(url, self._options))
 
-    def _room(self) -> AbstractContextManager[Any]:
+    def _place(self) -> AbstractContextManager[Any]:
         return threading.BoundedSemaphore(self._options.connections)
 
     def _run(self, steps: Steps[R]) -> R:
-        """Do one step after another to the end."""
+        """Take one step after another to the end."""
         self._check_open()
         with closing(steps):
             try:
@@ -157,7 +157,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
             case AskModel(server):
                 return self._transports[server].model()
             case AskEmbeddings(server, batch):
-                with self._rooms[server]:
+                with self._places[server]:
                     return self._transports[server].embed(batch)
             case Decode(images, preprocessing):
                 return decode_all(images, preprocessing, max(self._max_bytes_here, *map(len, images)))

@@ -26,10 +26,10 @@ T = TypeVar("T")
 H = TypeVar("H")
 
 URL, API_KEY = "VSSL_URL", "VSSL_API_KEY"
-"""Environment variables: servers, with spaces or commas between them, and the key for them."""
+"""Environment variables: servers, separated by spaces or commas, and the key for them."""
 
 ENVELOPE_BYTES = 1024
-"""More than what a request of one image holds beside it."""
+"""More than a request of one image holds beside it."""
 
 
 class ClientBase(ABC, Generic[T, H]):
@@ -55,44 +55,38 @@ class ClientBase(ABC, Generic[T, H]):
         max_image_bytes: int | None = None,
         http_client: H | None = None,
     ) -> None:
-        """Open nothing yet.
+        """Connect on first use. This function is long because each option has its line.
 
         Args:
-            url: where the server is, such as `http://127.0.0.1:8000`; or several. Each request goes to the one with
-                the least under way, and what one fails at, another does. By default what the variable VSSL_URL says;
-                without that, and without `bundle`, the model that comes with vssl runs in this process (this needs the
-                extra `server`), and the options of a server say nothing.
+            url: a server, such as `http://127.0.0.1:8000`, or several. Each request goes to the server with the least
+                work under way; if it fails there, another server gets it. By default the variable VSSL_URL; without
+                that, and without `bundle`, the default model runs in this process (with the extra `server`), and the
+                options of a server have no effect.
             bundle: runs in this process in place of a server.
             precision: which of the bundle's models to run.
-            transport: `http`, VSSL's own interface; `triton` and `grpc`, Triton's over HTTP and over gRPC, which
+            transport: `http` is VSSL's interface; `triton` and `grpc` are Triton's over HTTP and over gRPC, which
                 Triton and `vssl serve` both have (they need the extra `triton`).
-            model: the model's name; needed for `triton` and `grpc`, and by default the server's first one for `http`.
-            timeout: seconds without an answer after which it counts as lost.
+            model: the model's name; `triton` and `grpc` need it, `http` takes the server's first model by default.
+            timeout: seconds to wait for an answer.
             retries: further tries after a lost connection, 429 or a 5xx, with growing pauses; Retry-After is honoured.
-            connections: requests under way at once at each server. Of several servers none gets more, not even when
-                it is the last that answers.
-            api_key: sent as a bearer token; by default what the variable VSSL_API_KEY says.
+            connections: requests under way at once at each server. None of several servers gets more, not even the
+                last one that answers.
+            api_key: sent as a bearer token; by default the variable VSSL_API_KEY.
             compression: `gzip` packs requests: for slow lines, and BMP, TIFF or pixels. JPEG and PNG gain nothing.
             resize_locally: decode here, and send the model's pixels where these are fewer bytes than the files. The
-                embeddings are the same; such answers have no calibration.
-            max_image_bytes: encoded bytes of the largest image file that is read; by default what the server takes,
-                and 32 MiB in this process.
-            http_client: carries the requests of `http` in place of one of ours: an `httpx2.Client`, or for AsyncClient
-                an `httpx2.AsyncClient`. Its own timeouts, proxies and certificates hold, and it is left open.
+                embeddings are the same; such results have no calibration.
+            max_image_bytes: encoded bytes of the largest image file to read; by default what the server takes, or
+                32 MiB in this process.
+            http_client: carries the requests of `http` in place of the built-in one: an `httpx2.Client`, or for
+                AsyncClient an `httpx2.AsyncClient`, with its own timeouts, proxies and certificates. It stays open.
 
         Raises:
-            UsageError: an option that means nothing, `url` is no address, or the extra is not installed; there is no
+            UsageError: an option is out of range, `url` is not an address, or the extra is not installed; there is no
                 such bundle or precision.
             BundleError: the bundle can't be trusted.
         """
-        if url is not None and bundle is not None:
-            raise UsageError("url names a server, and bundle what runs in this process: one of the two")
-        if url is None and bundle is None:
-            url = os.environ.get(URL, "").replace(",", " ").split() or None
-        self.urls = [url] if isinstance(url, str) else list(url or ())
-        if not self.urls and url is not None:
-            raise UsageError("no server: give at least one address")
-        if http_client is not None and (url is None or transport != "http"):
+        self.urls = _urls(url, bundle)
+        if http_client is not None and (not self.urls or transport != "http"):
             raise UsageError("http_client carries the requests of the transport http to a server, and nothing else")
         self._options = Options(
             transport,
@@ -109,9 +103,9 @@ class ClientBase(ABC, Generic[T, H]):
         self._http_client = http_client
         self._transports = [self._connected(url) for url in self.urls] or [self._in_process(precision)]
         self._servers = Servers(len(self._transports))
-        # Where there is no other server, a caller of many threads is not held back.
+        # A single server gets as many requests as the caller has threads.
         alone = len(self._transports) == 1
-        self._rooms = [nullcontext() if alone else self._room() for _ in self._transports]
+        self._places = [nullcontext() if alone else self._place() for _ in self._transports]
         self._known: ModelInfo | None = None
         self._closed = False
 
@@ -140,8 +134,8 @@ class ClientBase(ABC, Generic[T, H]):
         """The way to one server."""
 
     @abstractmethod
-    def _room(self) -> Any:  # noqa: ANN401 — a context manager, asynchronous or not
-        """Room for so many requests at once at a server, for the time of a `with` block each."""
+    def _place(self) -> Any:  # noqa: ANN401 — a context manager, asynchronous or not
+        """Lets so many `with` blocks, one for each request to a server, run at once."""
 
     def _check_open(self) -> None:
         if self._closed:
@@ -156,14 +150,14 @@ class ClientBase(ABC, Generic[T, H]):
         return self._known
 
     def _known_steps(self) -> steps.Steps[ModelInfo]:
-        """The model as it was when it was last asked for: what is needed of it seldom changes."""
+        """The model as last asked for: what is needed of it seldom changes."""
         return self._known or (yield from self._model_steps())
 
     def _max_bytes_steps(self) -> steps.Steps[int]:
         if self._options.max_image_bytes or not self.urls:
             return self._max_bytes_here
-        told = (yield from self._known_steps()).max_body_bytes
-        return self._max_bytes_here if told is None else max(1, told - ENVELOPE_BYTES)
+        max_body = (yield from self._known_steps()).max_body_bytes
+        return self._max_bytes_here if max_body is None else max(1, max_body - ENVELOPE_BYTES)
 
     def _embed_steps(self, images: Sequence[bytes]) -> steps.Steps[EmbeddingResult]:
         if self.urls and any(isinstance(image, Pixmap) for image in images):
@@ -176,3 +170,19 @@ class ClientBase(ABC, Generic[T, H]):
         if not self._options.resize_locally:
             return (yield from steps.within_limits(self._servers, self._options.retries, images, known))
         return (yield from steps.resized(self._servers, self._options.retries, images, known))
+
+
+def _urls(url: str | Sequence[str] | None, bundle: str | os.PathLike[str] | None) -> list[str]:
+    """The servers; none where a bundle runs in this process.
+
+    Raises:
+        UsageError: both are named, or an empty list.
+    """
+    if url is not None and bundle is not None:
+        raise UsageError("url names a server, and bundle what runs in this process: one of the two")
+    if url is None and bundle is None:
+        return os.environ.get(URL, "").replace(",", " ").split()
+    urls = [url] if isinstance(url, str) else list(url or ())
+    if not urls and url is not None:
+        raise UsageError("no server: give at least one address")
+    return urls

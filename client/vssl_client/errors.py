@@ -4,9 +4,9 @@ from vssl.errors import VsslError
 
 
 class ClientError(VsslError):
-    """Base of every error that the client raises for something it met at run time.
+    """Base of every error that the client raises at run time.
 
-    `request_id` is how the server's log names the request, where it told; quote it when you ask the server's people.
+    `request_id` names the request in the server's log; quote it when you ask the people who run the server.
     """
 
     request_id: str | None = None
@@ -17,9 +17,9 @@ class ConnectionFailed(ClientError):
 
 
 class Overloaded(ClientError):
-    """The server is there but takes no work now (429, 503), after all retries.
+    """The server takes no work now (429, 503), after all retries.
 
-    `status` is its HTTP status, `retry_after` the seconds it asked for, if it did.
+    `status` is its HTTP status, `retry_after` the seconds that it asks to wait, or None.
     """
 
     def __init__(self, message: str, status: int, retry_after: float | None) -> None:
@@ -29,7 +29,7 @@ class Overloaded(ClientError):
 
 
 class ServerFailed(ClientError):
-    """The server failed on its own account (another 5xx `status`), after all retries."""
+    """The server failed (another 5xx `status`), after all retries."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class ServerFailed(ClientError):
 
 
 class RequestRejected(ClientError):
-    """The server refuses the request as a whole (4xx `status`); `type` and `code` are its own words for the cause."""
+    """The server refuses the request as a whole (4xx `status`); `type` and `code` are its words for the cause."""
 
     def __init__(self, message: str, status: int, type: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -55,10 +55,10 @@ class ModelChanged(ClientError):
 
 
 class ImageRejected(ClientError):
-    """One image that has no embedding.
+    """One image has no embedding.
 
     `type` is a stable word (that of an `ImageError`, `unreadable`, `not_finite`), `message` says why.
-    `index` is its place among the images that were given, `name` its path if it came as one.
+    `index` is its place among the given images, `name` its path if it came as one.
     """
 
     def __init__(self, type: str, message: str, index: int | None = None, name: str | None = None) -> None:

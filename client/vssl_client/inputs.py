@@ -1,4 +1,4 @@
-"""The forms in which a caller can hand an image over → one encoded image, and from there to pixels as any file."""
+"""Images in every form that a caller can give → one encoded image → pixels, decoded like any file."""
 
 import binascii
 import os
@@ -19,15 +19,15 @@ from vssl_client.errors import ImageRejected
 
 @runtime_checkable
 class OpenFile(Protocol):
-    """A file opened in binary mode; it is read from where it stands."""
+    """A file opened in binary mode; it is read from its current position."""
 
     def read(self) -> bytes:
-        """The rest of it."""
+        """The rest of the file."""
 
 
 @runtime_checkable
 class Tensor(Protocol):
-    """A torch tensor; nothing else of torch is needed here."""
+    """A torch tensor, without an import of torch."""
 
     @property
     def ndim(self) -> int:
@@ -47,22 +47,22 @@ Pixels are uint8, or floats in 0 … 1: grey, RGB or RGBA; numpy's [H, W] or [H,
 
 
 class Pixmap(bytes):
-    """A file made here of pixels, uncompressed: to encode and decode them would only take time."""
+    """A file made here from pixels, uncompressed: compression would only take time."""
 
 
 Snapshot = str | os.PathLike[str] | bytes | Pixmap | ImageError | OSError
-"""An image as it was when it was taken: a path, a file's bytes, or why there are none."""
+"""An image as it was when the iterator gave it: a path, a file's bytes, or why there are none."""
 
 
 def check_list(images: Iterable[ImageInput]) -> None:
-    """Refuse a single image where a list is wanted: a path would be taken letter by letter."""
+    """Refuse a single image in place of a list: a path would be taken letter by letter."""
     single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, OpenFile))
     if single or (isinstance(images, (np.ndarray, Tensor)) and images.ndim != 4):
         raise TypeError("give a list of images (or another iterable of them), not a single one")
 
 
 def is_light(image: ImageInput) -> bool:
-    """Whether `snapshot` takes no time: it neither copies, reads nor decodes."""
+    """Whether `snapshot` is instant, with nothing to copy, read or decode."""
     return isinstance(image, (bytes, os.PathLike)) or (isinstance(image, str) and not image.startswith("data:"))
 
 
@@ -70,7 +70,7 @@ def snapshot(image: ImageInput, index: int) -> Snapshot:
     """The image as it is now: an iterator may reuse its array or its image object for the next one.
 
     Raises:
-        TypeError: it is none of the accepted forms.
+        TypeError: it has none of the accepted forms.
     """
     if isinstance(image, str) and image.startswith("data:"):
         return _of_data_url(image)
@@ -98,12 +98,12 @@ def snapshot(image: ImageInput, index: int) -> Snapshot:
 
 
 def weight(image: Snapshot) -> int:
-    """Bytes that it takes up in memory now; a path takes none until it is read."""
+    """Its bytes in memory now; a path takes none until it is read."""
     return len(image) if isinstance(image, bytes) else 0
 
 
 def name_of(image: ImageInput | Snapshot) -> str | None:
-    """The path of an image that came as one."""
+    """The path of an image that came as one, else None."""
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
 
 
@@ -111,7 +111,7 @@ def encoded(image: Snapshot, max_bytes: int = DEFAULT_LIMITS.max_bytes) -> bytes
     """The bytes of an image file.
 
     Raises:
-        ImageError: over the limit of bytes, or it could not be taken as it came.
+        ImageError: it is over the limit of bytes, or `snapshot` found it broken.
         OSError: the file can't be read.
     """
     if isinstance(image, (ImageError, OSError)):
@@ -125,9 +125,9 @@ def encoded(image: Snapshot, max_bytes: int = DEFAULT_LIMITS.max_bytes) -> bytes
 def decode_all(
     images: Sequence[bytes], preprocessing: Preprocessing, max_bytes: int = DEFAULT_LIMITS.max_bytes
 ) -> tuple[npt.NDArray[np.uint8], list[ImageRejected | None]]:
-    """Pixels uint8 [M, S, S, 3] of the images that can be decoded, and for each image why it can't, or None.
+    """Pixels uint8 [M, S, S, 3] of the images that can be decoded; and for each of the N images its error, or None.
 
-    A Pixmap may have any size in bytes.
+    A Pixmap may be over `max_bytes`.
     """
     pixels = np.empty((len(images), preprocessing.size, preprocessing.size, 3), np.uint8)
     errors: list[ImageRejected | None] = []
@@ -144,14 +144,14 @@ def decode_all(
 
 
 def _own_file(image: Image.Image) -> bytes | None:
-    """The file of a picture that was opened but not touched: it is treated as the file is. None of any other."""
+    """The file of a picture that was opened and not changed yet; None of any other picture."""
     file = image.fp if isinstance(image, ImageFile.ImageFile) else None
     if file is None or not image.tile or getattr(image, "is_animated", False):  # type: ignore[attr-defined]
         return None
-    place = file.tell()
+    position = file.tell()
     file.seek(0)
     data = file.read(DEFAULT_LIMITS.max_bytes + 1)
-    file.seek(place)
+    file.seek(position)
     return data if len(data) <= DEFAULT_LIMITS.max_bytes else None
 
 
@@ -163,7 +163,7 @@ def _uint8(pixels: npt.NDArray[Any] | Tensor, index: int) -> npt.NDArray[np.uint
     """Pixels as pillow takes them: uint8 [H, W], [H, W, 3] or [H, W, 4].
 
     Raises:
-        TypeError: they are no picture; says what is wanted.
+        TypeError: they are not a picture; the message says what is wanted.
     """
     if isinstance(pixels, np.ndarray):
         array, kind, wanted, channels = pixels, "an array", "[H, W] or [H, W, C]", -1

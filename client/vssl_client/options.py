@@ -1,4 +1,4 @@
-"""How a client talks to its servers, whichever way it does."""
+"""How a client talks to its servers, by any transport."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ class Options:
     """Settings of a `Client` or an `AsyncClient`, which describe them.
 
     Raises:
-        UsageError: a value that means nothing.
+        UsageError: a value out of range.
     """
 
     transport: TransportName = "http"
@@ -40,5 +40,5 @@ class Options:
             raise UsageError("name the model with `model`: a Triton server has many")
 
     def headers(self) -> dict[str, str]:
-        """What proves who we are, as headers of HTTP or metadata of gRPC."""
+        """The credentials, as headers of HTTP or metadata of gRPC."""
         return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}

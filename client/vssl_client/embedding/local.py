@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,7 @@ from vssl.memory import cores
 from vssl.uncertainty.calibrated import apply_calibration
 from vssl_client.errors import ImageRejected
 from vssl_client.inputs import decode_all
-from vssl_client.results.assembly import all_failed, filled
+from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 
@@ -29,7 +30,7 @@ class LocalEmbedder:
         bundle: a verified bundle.
         threads: threads inside one call of the engine; 0 leaves the choice to ONNX Runtime.
         precision: which of the bundle's models to run.
-        max_bytes: encoded bytes of the largest image that is decoded.
+        max_bytes: encoded bytes of the largest image to decode.
 
     Raises:
         UsageError: onnxruntime is not installed, or the bundle has no such precision.
@@ -49,7 +50,7 @@ class LocalEmbedder:
             self._engine = Engine(bundle, threads, precision)
         except ModuleNotFoundError as error:
             raise UsageError(f"to embed in this process needs {error.name}: pip install 'vssl[server]'") from error
-        # Not the caller's thread: that may be a daemon, and the process must not end while ONNX Runtime runs in one.
+        # Not the caller's thread: it may be a daemon, and the process must not end while ONNX Runtime runs in one.
         self._engine_thread = ThreadPoolExecutor(1)
 
     def model(self) -> ModelInfo:
@@ -60,7 +61,7 @@ class LocalEmbedder:
         )
 
     def max_image_bytes(self) -> int:
-        """As it was made for."""
+        """The limit that it was made with."""
         return self._max_bytes
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
@@ -72,18 +73,18 @@ class LocalEmbedder:
         return self._embed(pixels, [None] * len(pixels))
 
     def _embed(self, pixels: npt.NDArray[np.uint8], errors: list[ImageRejected | None]) -> EmbeddingResult:
-        name, version, bundle = self._manifest.name, self._manifest.version, self._manifest.id
+        by = Provenance(self._manifest.name, self._manifest.version, self._manifest.id)
         if not len(pixels):
-            return all_failed(errors, name, version, self._engine.dimension, bundle)
-        answer: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
-        numbers = (answer.embedding, answer.variance, answer.uncertainty)
-        if self._manifest.calibration is None:
-            return filled(errors, name, version, *numbers, bundle_id=bundle)
-        found = apply_calibration(self._manifest.calibration, answer)
-        return filled(errors, name, version, *numbers, found.percentile, found.confidence, found.flags, bundle)
+            return all_failed(errors, by, self._engine.dimension)
+        output: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
+        numbers = Numbers(output.embedding, output.variance, output.uncertainty)
+        if self._manifest.calibration is not None:
+            found = apply_calibration(self._manifest.calibration, output)
+            numbers = replace(numbers, percentile=found.percentile, confidence=found.confidence, flags=found.flags)
+        return filled(errors, by, numbers)
 
     def close(self) -> None:
-        """End the engine's thread; what waits for it is dropped."""
+        """End the engine's thread, and drop what waits for it."""
         self._engine_thread.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from vssl_client.embedding.batches import MAX_BYTES, MAX_IMAGES, chunked, embed_
 from vssl_client.embedding.contract import Embedder, OnError
 from vssl_client.embedding.pipeline import ordered
 from vssl_client.inputs import ImageInput, Snapshot, check_list, name_of, snapshot, weight
-from vssl_client.results.assembly import all_failed, joined
+from vssl_client.results.assembly import all_failed_by, joined
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 
@@ -65,4 +65,4 @@ def placed(result: EmbeddingResult, images: Sequence[Snapshot], first: int, on_e
 
 def no_rows(model: ModelInfo) -> EmbeddingResult:
     """The result of no images, in the model's shape."""
-    return all_failed([], model.name, model.version, model.dimension, model.id)
+    return all_failed_by([], model)

@@ -1,4 +1,4 @@
-"""How long to wait before another try. Embedding changes nothing on the server, so repeating a request is safe."""
+"""How long to wait before another try. A request may be repeated, because embedding changes nothing on the server."""
 
 import contextlib
 import random
@@ -12,18 +12,18 @@ FIRST, LONGEST = 0.5, 30.0
 def pause(attempt: int, retry_after: float | None) -> float:
     """Seconds to wait after failed attempt 0, 1, 2, …: doubling, or what the server asks for if that is longer.
 
-    Up to a half is taken off or added at random, so that clients that failed together don't come back together.
+    The result is random by up to a half, so clients that failed together don't return together.
     """
     backoff = min(FIRST * 2.0 ** min(attempt, 50), LONGEST) * random.uniform(0.5, 1.0)
-    asked = min(retry_after or 0.0, LONGEST) * random.uniform(1.0, 1.25)
-    return max(backoff, asked)
+    wanted = min(retry_after or 0.0, LONGEST) * random.uniform(1.0, 1.25)
+    return max(backoff, wanted)
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds a number of seconds or a date; None if it says nothing."""
+    """Seconds from a Retry-After header, which holds a number of seconds or a date; None if it holds neither."""
     if header is None:
         return None
-    with contextlib.suppress(ValueError):  # no number: then a date
+    with contextlib.suppress(ValueError):  # a date otherwise
         return max(0.0, float(header))
     try:
         when = parsedate_to_datetime(header)

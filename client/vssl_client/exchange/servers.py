@@ -1,4 +1,4 @@
-"""Which server gets the next request: the one with the least under way, and for a while none that has just failed."""
+"""Which server gets the next request: the one with the least work, but for a while none that has just failed."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ class _Load:
 
 
 class Servers:
-    """What is known of several equal servers, each named by its number. May be used from many threads."""
+    """The state of several equal servers, each named by its number. May be used from many threads."""
 
     def __init__(self, count: int) -> None:
         self._loads = [_Load() for _ in range(count)]
@@ -30,9 +30,9 @@ class Servers:
 
     @contextmanager
     def taken(self, images: int, failed: Collection[int] = ()) -> Iterator[int]:
-        """The server for a request of so many images, which count as its work until the end of the block.
+        """The server for a request of so many images; they count as its work until the end of the block.
 
-        Of those that do not rest, one that has not `failed` at this request comes first.
+        A server that does not rest comes first, and among these one that has not `failed` at this request.
         """
         with self._lock:
             now = time.monotonic()
@@ -48,7 +48,7 @@ class Servers:
                 load.images -= images
 
     def failed(self, server: int, retry_after: float | None) -> None:
-        """It did not answer, or asks for a pause: let it rest, longer each time that it fails in a row."""
+        """It did not answer, or asks for a pause: let it rest, longer after each failure in a row."""
         load, now = self._loads[server], time.monotonic()
         with self._lock:
             if now >= load.rests_until:  # requests that fail together count once
@@ -56,15 +56,15 @@ class Servers:
             load.rests_until = now + retry.pause(load.failures - 1, retry_after)
 
     def answered(self, server: int) -> None:
-        """It answered: whatever it failed at before is forgotten."""
+        """It answered: forget its failures."""
         with self._lock:
             self._loads[server].failures, self._loads[server].rests_until = 0, 0.0
 
     def rested(self) -> list[int]:
-        """Those that may be asked now; all, if each of them has just failed."""
+        """The servers that may get a request now; all of them if each has just failed."""
         now = time.monotonic()
         return [i for i, load in enumerate(self._loads) if load.rests_until <= now] or list(range(len(self)))
 
     def pause(self) -> float:
-        """Seconds until the first of them may be asked again."""
+        """Seconds until the first server may get a request again."""
         return max(0.0, min(load.rests_until for load in self._loads) - time.monotonic())

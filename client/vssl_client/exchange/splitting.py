@@ -1,4 +1,4 @@
-"""A batch as requests that a server takes, by what it tells of its limits."""
+"""A batch → requests within the limits that a server tells."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from vssl.images.decoding import ImageError, open_image
 from vssl_client.results.model_info import ModelInfo
 
 PART_BYTES = 256
-"""More than what a request holds for each image beside it."""
+"""More than a request holds for each image beside its bytes."""
 
 
 def split(images: Sequence[bytes], model: ModelInfo) -> list[Sequence[bytes]]:
-    """At least one encoded image → runs of them within the model's limits; one over them by itself goes alone."""
-    most = (model.max_images, model.max_body_bytes, model.max_request_pixels)
+    """At least one encoded image → runs of images within the model's limits; an image over a limit goes alone."""
+    limits = (model.max_images, model.max_body_bytes, model.max_request_pixels)
     batches: list[Sequence[bytes]] = []
     begin = count = size = area = 0
     for at, image in enumerate(images):
         own = (1, len(image) + PART_BYTES, 0 if model.max_request_pixels is None else pixels(image))
         held = (count + own[0], size + own[1], area + own[2])
-        if at > begin and any(limit is not None and has > limit for has, limit in zip(held, most, strict=True)):
+        if at > begin and any(limit is not None and has > limit for has, limit in zip(held, limits, strict=True)):
             batches.append(images[begin:at])
             begin, held = at, own
         count, size, area = held
@@ -25,7 +25,7 @@ def split(images: Sequence[bytes], model: ModelInfo) -> list[Sequence[bytes]]:
 
 
 def pixels(image: bytes) -> int:
-    """Width × height by its header; 0 of what is no image."""
+    """Width × height by its header; 0 if it is not an image."""
     try:
         with open_image(image) as opened:
             return opened.width * opened.height

@@ -1,7 +1,7 @@
-"""What a client does, step by step, without doing it: retries, several servers, requests that prove too large.
+"""What a client does next, without doing it: retries, several servers, requests that prove too large.
 
-Each function is a generator that yields what is to be done next and is sent the answer, or has the error thrown in.
-`Client` does the steps in threads, `AsyncClient` in an event loop; the decisions are made here, once.
+Each function is a generator: it yields a step, and gets the answer sent or the error thrown in. `Client` takes the
+steps in threads, `AsyncClient` in an event loop; the decisions are made here, once.
 """
 
 import logging
@@ -24,14 +24,14 @@ from vssl_client.errors import (
     ServerFailed,
 )
 from vssl_client.exchange.servers import Servers
-from vssl_client.results.assembly import all_failed, joined, spread
+from vssl_client.results.assembly import Provenance, all_failed, all_failed_by, joined, spread
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 
 R = TypeVar("R")
 LOG = logging.getLogger("vssl.client")
 PASSING = (ConnectionFailed, Overloaded, ServerFailed)
-"""What another try, or another server, may mend."""
+"""Errors that another try or another server may cure."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Split:
-    """Make requests of images that are within the limits of a model; the answer is what `splitting.split` gives."""
+    """Split images into requests within the limits of a model; the answer is what `splitting.split` gives."""
 
     images: Sequence[bytes]
     model: ModelInfo
@@ -95,7 +95,7 @@ Steps = Generator[Step, Any, R]
 
 
 def model(servers: Servers, retries: int) -> Steps[ModelInfo]:
-    """The model of the servers that answer; those that have just failed are passed over.
+    """The model of the servers that answer, without those that have just failed.
 
     Raises:
         ModelChanged: they have different models.
@@ -125,10 +125,10 @@ def model(servers: Servers, retries: int) -> Steps[ModelInfo]:
 
 
 def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
-    """Embed a batch in one request; in several if the server finds that one too large.
+    """Embed a batch in one request, or in several if the server finds one too large.
 
     Raises:
-        ClientError: the batch as a whole can't be embedded; ImageRejected only ever stands in `errors`.
+        ClientError: the batch as a whole can't be embedded; an ImageRejected is always in `errors`.
     """
     try:
         result: EmbeddingResult = yield from _persist(servers, retries, batch)
@@ -140,20 +140,21 @@ def embeddings(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingR
     else:
         if result.embedding.shape[1]:
             return result
-        # An answer in JSON without one embedding does not tell D, and a stream must not change its shape.
+        # An answer in JSON without an embedding lacks D, and a stream must not change its shape.
         found = yield from model(servers, retries)
-        return all_failed(result.errors, result.model, result.version, found.dimension, result.bundle_id)
+        by = Provenance(result.model, result.version, result.bundle_id)
+        return all_failed(result.errors, by, found.dimension)
     if len(batch) > 1:
         servers.crowded = True
         half = len(batch) // 2
         first = yield from embeddings(servers, retries, batch[:half])
         return joined([first, (yield from embeddings(servers, retries, batch[half:]))])
     found = yield from model(servers, retries)
-    return all_failed([refused], found.name, found.version, found.dimension, found.id)
+    return all_failed_by([refused], found)
 
 
 def within_limits(servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo) -> Steps[EmbeddingResult]:
-    """The same in requests that should not be found too large, by the limits that the server tells.
+    """The same in requests within the limits that the server tells.
 
     Raises:
         ClientError: as for `embeddings`.
@@ -164,26 +165,26 @@ def within_limits(servers: Servers, retries: int, images: Sequence[bytes], known
     return joined(results)
 
 
-def resized(servers: Servers, retries: int, images: Sequence[bytes], asked: ModelInfo) -> Steps[EmbeddingResult]:
-    """The same, but where the files are larger than the pixels that the model `asked` looks at, these are sent.
+def resized(servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo) -> Steps[EmbeddingResult]:
+    """The same, but send the pixels that the model `known` looks at where these are fewer bytes than the files.
 
     Raises:
-        UsageError: the server does not tell how an image becomes these pixels.
+        UsageError: the server does not tell its preprocessing.
         ClientError: as for `embeddings`.
     """
-    how = asked.preprocessing
-    if how is None:
+    preprocessing = known.preprocessing
+    if preprocessing is None:
         raise UsageError("the server does not tell its preprocessing: leave out resize_locally, or update the server")
-    if sum(map(len, images)) <= len(images) * how.size * how.size * 3:
+    if sum(map(len, images)) <= len(images) * preprocessing.size**2 * 3:
         return (yield from embeddings(servers, retries, images))
-    pixels, errors = yield Decode(images, how)
+    pixels, errors = yield Decode(images, preprocessing)
     if not len(pixels):
-        return all_failed(errors, asked.name, asked.version, asked.dimension, asked.id)
-    return spread((yield from embeddings(servers, retries, Pixels(asked.name, pixels))), errors)
+        return all_failed_by(errors, known)
+    return spread((yield from embeddings(servers, retries, Pixels(known.name, pixels))), errors)
 
 
 def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:
-    """Up to `retries` further tries, and one more for each further server."""
+    """Try up to `retries` times again, and once more for each further server."""
     failed: list[int] = []
     while True:
         with servers.taken(len(batch), failed) as server:

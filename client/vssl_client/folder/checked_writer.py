@@ -16,8 +16,8 @@ from vssl_client.parts.rows import Origin, Rows, all_rows
 class CheckedWriter:
     """Writes parts and counts their rows, after a check of the model.
 
-    The model is asked for before the first image and after the last one of each part, because the answers of some
-    servers carry its name and version, but not the id of its bundle.
+    The server tells its model before the first image and after the last one of each part, because some servers'
+    answers carry its name and version, but not the id of its bundle.
 
     Attributes:
         parts: writes.

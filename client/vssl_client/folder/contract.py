@@ -1,4 +1,4 @@
-"""What a folder job is told, and what it tells."""
+"""What a folder job gets and gives: the choice of images, the work; the plan, progress and the summary."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager

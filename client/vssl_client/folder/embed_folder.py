@@ -13,7 +13,7 @@ from vssl_client.folder.job import embed_source
 from vssl_client.parts.formats import FormatName
 
 Progress = Callable[[int, int], object]
-"""Is told after each batch how many images have a row, and how many of them failed."""
+"""Called after each batch with the number of images that have a row, and of those that failed."""
 
 
 class _Calling(Reporter):
@@ -42,19 +42,19 @@ def embed_folder(
     limit: int | None = None,
     variance: bool = True,
 ) -> Summary:
-    """Embed every image of a source into a folder of parts; run again after any end, it goes on.
+    """Embed every image of a source into a folder of parts. Run again after any end, it goes on.
 
     Args:
         source: a folder, an archive, `archive.zip::folder`, tar shards or a pattern, as for `vssl embed`.
         out: the folder for the parts; `read_embeddings` reads it.
-        client: a `Client`; by default of the servers that VSSL_URL names, or else the default model in this process.
-        progress: called after each batch with the images that have a row and those of them that failed. What it raises
-            ends the job; finished parts stay.
+        client: a `Client`; by default for the servers in VSSL_URL, or else the default model in this process.
+        progress: called after each batch with the number of images that have a row, and of those that failed. Its
+            exceptions end the job; finished parts stay.
         format: what new parts are written in.
         overwrite: first delete the parts that `out` holds.
-        retry_failed: also embed again what has failed.
-        changed: also embed again what has another content than it had; every file is read.
-        limit: embed so many images at most.
+        retry_failed: also embed again the images that failed.
+        changed: also embed again the images that have changed; every file is read.
+        limit: embed at most so many images.
         variance: False leaves it out.
 
     Raises:

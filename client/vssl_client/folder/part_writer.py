@@ -10,7 +10,7 @@ from vssl_client.parts.rows import COLUMNS, Origin, Rows, replaced
 
 PART_ROWS = 4096
 PART_SECONDS = 30.0
-"""A part is full after so many rows or seconds, whichever comes first: the most that a kill makes us do again."""
+"""A part is full after so many rows or seconds, whichever comes first: a kill costs no more work than that."""
 
 
 class PartWriter:
@@ -20,7 +20,7 @@ class PartWriter:
         out: the folder.
         format: what its parts are written in.
         origin: what its parts share.
-        parts: those that it holds already; their numbers are not used again.
+        parts: the parts that it holds already; their numbers are not used again.
     """
 
     def __init__(self, out: Path, format: Format, origin: Origin, parts: Sequence[Path]) -> None:
@@ -30,7 +30,7 @@ class PartWriter:
         self._begun = time.monotonic()
 
     def add(self, rows: Rows) -> bool:
-        """Collect rows; whether the part is full now."""
+        """Collect rows; True if the part is full now."""
         self.collected.append(rows)
         full = sum(map(len, self.collected)) >= PART_ROWS
         return full or time.monotonic() - self._begun >= PART_SECONDS
@@ -46,7 +46,7 @@ class PartWriter:
         self.collected, self._begun = [], time.monotonic()
 
     def rewrite(self, part: Path, places: Sequence[int], fresh: Rows) -> None:
-        """Write an earlier part once more, with other rows in some places.
+        """Write an earlier part again, with fresh rows in some places.
 
         Raises:
             VsslError: the part can't be read, or the disk is full; the part stays as it was.

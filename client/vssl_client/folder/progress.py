@@ -21,7 +21,7 @@ class _Rate(ProgressColumn):
 class ProgressBar(Reporter):
     """Shows a job on standard error if that is a terminal. Use it in a `with` statement.
 
-    The images are counted beside the work, so that the first one need not wait until a large folder is listed.
+    A thread counts the images, so the first one does not wait for the listing of a large folder.
     """
 
     def __init__(self, source: Source) -> None:
@@ -46,7 +46,7 @@ class ProgressBar(Reporter):
         self._progress.update(self._task, advance=images, note=note)
 
     def _count(self) -> None:
-        # A folder that can't be listed is the job's to report.
+        # The job reports a folder that can't be listed.
         with contextlib.suppress(OSError):
             self._progress.update(self._task, total=sum(1 for _ in self._source.paths()))
 

@@ -1,7 +1,7 @@
 """A job's work on Ray Data: actors on every node read, decode and embed; the rows come back here, in order.
 
-The job itself (which images, which parts, what is done already) stays in `job`, so that a folder begun on
-one machine may be finished on a cluster and the other way round. Ray is imported when the work begins.
+The job itself (which images, which parts, what is done already) stays in `job`, so a folder begun on one machine can be
+finished on a cluster, and the other way round. Ray, an optional extra, is imported when the work begins.
 """
 
 import logging
@@ -35,32 +35,32 @@ TASK_CHUNKS = 4
 """Chunks of at most 64 images in one task: enough to make the hand-over cheap."""
 
 ROUND_TASKS = 4096
-"""Tasks that Ray is given at once, so that the list of a million images or so is held here, not one of any length."""
+"""Tasks that Ray gets at once, so the list held here is of about a million images, not of any length."""
 
 
 @dataclass(frozen=True)
 class CarriedBundle(Bundle):
-    """A bundle that takes its files along, so that it need not lie on every node."""
+    """A bundle that carries its files, so the nodes need no copy of it."""
 
     files: Mapping[str, bytes]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file, which were checked when it was packed."""
+        """The bytes of one file, verified when it was packed."""
         return self.files[name]
 
 
 def carried(bundle: Bundle) -> CarriedBundle:
-    """With the file of its model, which is all that embedding needs."""
+    """The bundle with the file of its model, all that embedding needs."""
     path = bundle.manifest.models["fp32"].path
     return CarriedBundle(bundle.manifest, bundle.location, {path: bundle.read(path)})
 
 
 class EmbedFiles:
-    """One actor, on one core: holds the model, and embeds the files that it is told the paths of.
+    """One actor, on one core: holds the model, and embeds the files at the given paths.
 
     Args:
         bundle: the model.
-        where: the source, or the location that opens it on this node.
+        where: the source, or its location on this node.
     """
 
     def __init__(self, bundle: CarriedBundle, where: Source | str) -> None:
@@ -85,8 +85,8 @@ class RayWork:
 
     Args:
         source: the images. Folders and archives must lie at the same place on every node.
-        location: what `source` was opened by.
-        bundle: the model's; it is sent to the nodes.
+        location: the name that opened `source`.
+        bundle: the model; it is sent to the nodes.
         address: of the cluster that this machine is a node of, `auto` or `head:6379`; None starts Ray here.
 
     Raises:
@@ -94,7 +94,7 @@ class RayWork:
     """
 
     def __init__(self, source: Source, location: str, bundle: Path, address: str | None) -> None:
-        # Ray would send figures of its use home, and its core write warnings between our lines.
+        # Otherwise Ray sends figures of its use home, and its core writes warnings between our lines.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
@@ -109,7 +109,7 @@ class RayWork:
         self._bundle = carried(open_bundle(bundle))
         self._ray: Any = ray
         try:
-            if address is not None and address != "auto":  # Ray itself would take minutes to give up
+            if address is not None and address != "auto":  # Ray itself takes minutes to give up
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(
@@ -168,14 +168,14 @@ class Files(Folder):
     """Files named by paths from a working directory."""
 
     def label(self, path: str) -> None:
-        """None: the folders of listed files mean nothing."""
+        """None: the folders of listed files are not labels."""
 
 
 def reader(source: Source, location: str) -> Source | str:
-    """What reads the same files on another node: a source that can be sent, or the location that opens one there."""
+    """The same files for another node: a source that can be sent, or the location that opens one there."""
     if isinstance(source, Listed):
         return Files(Path.cwd())
     if isinstance(source, Folder):
         return Folder(source.root.resolve())
-    # Not resolved: a link may lead elsewhere on another node. And a name such as shards-{000..009}.tar is no file.
+    # Not resolved: a link may lead elsewhere on another node, and shards-{000..009}.tar is not a file.
     return str(Path.cwd() / location)

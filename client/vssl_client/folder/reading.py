@@ -1,4 +1,4 @@
-"""Files read for a job, many at once where they are far away: that costs time, and no core."""
+"""Files read for a job, many at once if the source is slow: waiting costs no core."""
 
 import hashlib
 import statistics
@@ -16,17 +16,17 @@ from vssl_client.errors import ImageRejected
 READERS = 32
 """Reads under way at once for a batch."""
 
-AHEAD = 16 * 2**20
-"""Bytes read ahead for a batch, about: fewer reads are under way where images are large."""
+AHEAD_BYTES = 16 * 2**20
+"""Read ahead for a batch, about: with large images fewer reads are under way."""
 
-FAR = 0.003
-RECENT = 15
-"""A source is far away where half of the last reads took so many seconds."""
+SLOW_SECONDS = 0.003
+RECENT_READS = 15
+"""A source is slow if the median of so many recent reads is over so many seconds."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file of a source as it was read: its bytes, their SHA-256 and number, its label; or why it can't be read."""
+    """One file of a source as read: its bytes, their SHA-256 and number, its label; or why it can't be read."""
 
     path: str
     data: bytes = b""
@@ -37,7 +37,7 @@ class ImageFile:
 
 
 def read_file(source: Source, path: str, max_bytes: int) -> ImageFile:
-    """Read one file; what goes wrong is its `problem`."""
+    """Read one file; an error becomes its `problem`."""
     try:
         label = source.label(path)
         data = source.read(path, max_bytes)
@@ -49,22 +49,22 @@ def read_file(source: Source, path: str, max_bytes: int) -> ImageFile:
 
 
 class Reader:
-    """Reads files of one source: one after the other while that is fast, many at once where each takes long.
+    """Reads files of one source: one after the other while that is fast, many at once if each takes long.
 
-    Many threads for files of this machine would only hinder those that decode. May be used from many threads. A file
-    over `max_bytes` is refused.
+    For fast files, many threads would only slow down those that decode. May be used from many threads. A file over
+    `max_bytes` is refused.
     """
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         self._source, self._max_bytes = source, max_bytes
-        self._seconds: deque[float] = deque([0.0] * RECENT, RECENT)
+        self._seconds: deque[float] = deque([0.0] * RECENT_READS, RECENT_READS)
 
     def read(self, paths: Iterable[str]) -> Generator[ImageFile, None, None]:
-        """The files of `paths`, in order, read as they are taken or about `AHEAD` bytes ahead of that."""
+        """The files of `paths`, in order, read as they are taken, or up to about `AHEAD_BYTES` ahead."""
         rest = iter(paths)
         for path in rest:
             yield self._timed(path)
-            if statistics.median(self._seconds) > FAR:
+            if statistics.median(self._seconds) > SLOW_SECONDS:
                 break
         with ordered(self._timed, rest, READERS, _full) as files:
             yield from files
@@ -77,7 +77,7 @@ class Reader:
 
 
 def _full(pending: Sequence["Future[ImageFile]"]) -> bool:
-    """Whether enough is read ahead; what is under way counts as much as a file of late."""
+    """Whether enough is read ahead; a read under way counts as a file of the usual size."""
     sizes = [len(one.result().data) for one in pending if one.done() and one.exception() is None]
-    usual = sum(sizes) / len(sizes) if sizes else AHEAD / READERS
-    return sum(sizes) + (len(pending) - len(sizes)) * usual >= AHEAD
+    usual = sum(sizes) / len(sizes) if sizes else AHEAD_BYTES / READERS
+    return sum(sizes) + (len(pending) - len(sizes)) * usual >= AHEAD_BYTES

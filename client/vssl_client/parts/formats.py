@@ -10,9 +10,10 @@ from vssl.errors import UsageError
 from vssl_client.parts.rows import Columns, Origin, Rows
 
 FormatName = Literal["parquet", "npz", "jsonl"]
-MODULES: dict[FormatName, str] = {"parquet": "parquet", "npz": "npz", "jsonl": "jsonl"}
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+"""Each has a module of its name here."""
 PART = re.compile(r"part-(\d{6}|[1-9]\d{6,})(\.\w+)")
-"""Exactly the names that a job gives: `part-000000 copy.parquet` would have its rows twice."""
+"""Exactly the names that a job gives: a `part-000000 copy.parquet` would repeat its rows."""
 
 
 class Format(Protocol):
@@ -28,17 +29,17 @@ class Format(Protocol):
         """
 
     def read_origin(self, part: Path) -> Origin:
-        """Which model and which source a part comes from.
+        """The model and the source of a part.
 
         Raises:
-            VsslError: it is not a part that can be read.
+            VsslError: it can't be read, or is not a part.
         """
 
     def read_part(self, part: Path, columns: Collection[str]) -> Columns:
-        """Some columns of all rows of a part, and little more than these is read.
+        """Some columns of all rows of a part, reading little more than these.
 
         Raises:
-            VsslError: it is not a part that can be read.
+            VsslError: it can't be read, or is not a part.
         """
 
 
@@ -46,12 +47,12 @@ def open_format(name: FormatName) -> Format:
     """The module of that format.
 
     Raises:
-        UsageError: there is none of that name.
-        ModuleNotFoundError: what it needs is not installed.
+        UsageError: there is no format of that name.
+        ModuleNotFoundError: a package that it needs is not installed.
     """
-    if name not in get_args(FormatName):
-        raise UsageError(f"format {name!r} is not one of {', '.join(get_args(FormatName))}")
-    return cast(Format, import_module(f"vssl_client.parts.{MODULES[name]}"))
+    if name not in FORMATS:
+        raise UsageError(f"format {name!r} is not one of {', '.join(FORMATS)}")
+    return cast(Format, import_module(f"vssl_client.parts.{name}"))
 
 
 def parts_of(folder: Path, suffix: str = ".parquet") -> list[Path]:
@@ -66,18 +67,18 @@ def number_of(part: Path) -> int:
 
 
 def other_files_in(folder: Path, suffix: str) -> list[str]:
-    """Names of what is neither a part of this format nor out of sight of those who read the folder."""
+    """Names of what is not a part of this format, without hidden files, which readers of the folder skip."""
     names = (entry.name for entry in folder.iterdir() if entry.name[0] not in "._")
     return sorted(name for name in names if not ((found := PART.fullmatch(name)) and found[2] == suffix))
 
 
 def find_parts(folder: Path) -> tuple[Format, list[Path]]:
-    """The parts of a folder, and the format they are in.
+    """The format of a folder's parts, and the parts.
 
     Raises:
-        UsageError: it holds none, of several formats, or something that is named like one and is none.
+        UsageError: it holds no parts, or something named like a part that is not one.
     """
-    names = get_args(FormatName) if folder.is_dir() else ()
+    names = FORMATS if folder.is_dir() else ()
     kinds = [name for name in names if parts_of(folder, f".{name}")]
     if not kinds:
         raise UsageError(f"{folder}: holds no embeddings; `vssl embed SOURCE -o {folder}` writes them")

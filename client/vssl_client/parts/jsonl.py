@@ -1,10 +1,10 @@
-"""Parts as JSON Lines: one object an image, with the columns of `parquet` and what the rows come from.
+"""Parts as JSON Lines: one object an image, with the columns of `parquet` and the origin of the rows.
 
 `path`, `sha256`, `size`, `label`, `uncertainty`, `percentile`, `confidence`, `flags`, `error`, `model`, `version`,
 `id`, `source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
 
-Most of a part is vectors, and to learn what is done already nobody needs them: `.part-000000.heads` holds the other
-columns of `part-000000.jsonl`, one a line. It may be deleted.
+Most of a part is vectors, and a job that goes on needs the other columns only: `.part-000000.heads` holds those of
+`part-000000.jsonl`, one a line. It may be deleted.
 """
 
 import json
@@ -24,13 +24,13 @@ from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked,
 
 SUFFIX = ".jsonl"
 VECTORS = b', "embedding": '
-"""What comes before it in a line can be read without the numbers, which are most of it."""
+"""The head of a line, before this, can be read without the numbers, most of the line."""
 
 VECTORS_TOO = frozenset({"embedding", "variance"})
 
 
 def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part, whole or not at all, and beside it, out of sight, its columns without the vectors.
+    """Write one part, whole or not at all, and beside it a hidden file of its columns without the vectors.
 
     Raises:
         OSError: the disk is full, or can't be written to.
@@ -43,29 +43,29 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
     if PART.fullmatch(file.name) and heads:
         about = {key: [heads[0][key]] for key in (*ABOUT, "dimension")}
         columns = {key: [head[key] for head in heads] for key in heads[0] if key not in about}
-        with suppress(OSError), atomic_write(_beside(file)) as sink:  # without it the part itself is read
+        with suppress(OSError), atomic_write(_beside(file)) as sink:  # without it, the part itself is read
             sink.write(_stamp(file))
             sink.writelines(json.dumps(pair, ensure_ascii=False).encode() + b"\n" for pair in (about | columns).items())
 
 
 def read_origin(part: Path) -> Origin:
-    """Which model and which source a part comes from.
+    """The model and the source of a part.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with reading(part):
         found = {name: values[0] for name, values in _columns(part, (*ABOUT, "dimension"), 1).items()}
         if not all(isinstance(found[key], str) for key in ABOUT) or not isinstance(found["dimension"], int):
-            raise ValueError("it does not say what model it is of")
+            raise ValueError("it does not name its model")
         return Origin(**found)
 
 
 def read_part(part: Path, columns: Collection[str]) -> Columns:
-    """Some columns of all rows of a part; its vectors are read only where they are among them.
+    """Some columns of all rows of a part; vectors are read only if they are among them.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with reading(part):
         found = _columns(part, {*columns, "dimension"})
@@ -89,7 +89,7 @@ def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN40
 
 
 def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each line in two pieces: its object up to the vectors, and the rest as it is written."""
+    """Each line in two pieces: its object up to the vectors, and the rest as bytes."""
     result, about = rows.result, {key: getattr(origin, key) for key in (*ABOUT, "dimension")}
     flags = result.flags or {}
     variances = ~missing_vectors(result.variance)
@@ -119,12 +119,12 @@ def _number(values: Float32s | None, row: int) -> float | None:
 
 
 def _vector(values: Float32s) -> bytes:
-    # numpy writes a float32 with as many digits as it has; as Python's float it would have twice as many.
+    # numpy writes a float32 with the digits it has; as a Python float it would have twice as many.
     return f"[{', '.join(values.astype(np.str_))}]".encode()
 
 
 def _columns(part: Path, names: Collection[str], most: int | None = None) -> dict[str, list[Any]]:
-    """Some columns of a part's first rows: from the file beside it, where that is the part's own and has them."""
+    """Some columns of a part's first rows, from the file beside it if that belongs to the part and has them."""
     if VECTORS_TOO.isdisjoint(names):
         with suppress(FileNotFoundError), _beside(part).open("rb") as file:
             if file.readline() == _stamp(part):
@@ -141,7 +141,7 @@ def _columns(part: Path, names: Collection[str], most: int | None = None) -> dic
 def _row(line: bytes, whole: bool) -> dict[str, Any]:
     head, found, _ = line.partition(VECTORS)
     if not found or not line.endswith(b"}\n"):
-        raise ValueError("a line is no row of embeddings")
+        raise ValueError("a line is not a row of embeddings")
     row: dict[str, Any] = json.loads(line if whole else head + b"}")
     return row
 
@@ -151,6 +151,6 @@ def _beside(part: Path) -> Path:
 
 
 def _stamp(part: Path) -> bytes:
-    """What a part's heads begin with: they hold for this very file."""
+    """The first line of a part's heads: they belong to this very file."""
     found = part.stat()
     return f"{found.st_size} {found.st_mtime_ns}\n".encode()

@@ -2,8 +2,8 @@
 
 `path`, `sha256`, `label`, `error`: texts, empty where there is none. `size`: int64, −1 where the file can't be read.
 `embedding`, `variance` [N, D] and `uncertainty`, `percentile`, `confidence` [N]: float32, NaN where there is none.
-`flags_degraded`, `flags_ood`: bool. What the model has no calibration for is left out, and a variance that is not
-wanted. `model`, `version`, `id`, `source`: texts for the whole part.
+`flags_degraded`, `flags_ood`: bool. Columns that need a calibration are left out without one, and so is a variance that
+is not wanted. `model`, `version`, `id`, `source`: texts for the whole part.
 """
 
 import zipfile
@@ -46,10 +46,10 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
 
 
 def read_origin(part: Path) -> Origin:
-    """Which model and which source a part comes from; of its vectors only the shape is read.
+    """The model and the source of a part; of its vectors only the shape is read.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with reading(part), zipfile.ZipFile(part) as archive:
         about = {key: str(_array(archive, key)) for key in ABOUT}
@@ -62,7 +62,7 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
     """Some columns of all rows of a part; no other arrays are read.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with reading(part), zipfile.ZipFile(part) as archive:
         there = {name.removesuffix(".npy") for name in archive.namelist()}

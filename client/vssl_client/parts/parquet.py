@@ -6,14 +6,14 @@ One row an image, in the order of the source:
 - `sha256`: string, of the file's bytes, in hexadecimal; null if they can't be read
 - `size`: int64, the file's bytes; null likewise
 - `embedding`, `variance`: fixed_size_list<float32>[D]; null where the image could not be embedded, `variance` also
-  where it is not wanted
+  if it is not wanted
 - `uncertainty`: float32; null likewise
 - `percentile`, `confidence`: float32; null also where the model has no calibration
 - `flags`: struct<degraded: bool, ood: bool>; null likewise
 - `error`: string, `type: message`; null where the image was embedded
 - `label`: string, the image's class by its folder or its `.cls` file; null where there is none
 
-The schema's metadata say where the rows come from: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
+The schema's metadata name the origin of the rows: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
 """
 
 import os
@@ -83,8 +83,8 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
     """
     table = as_table(origin, rows)
     with atomic_write(file) as sink:
-        # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. But the
-        # exponents of their numbers do, once the bytes of all are put side by side.
+        # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. Only the
+        # exponents of their numbers repeat, once the bytes of all numbers lie side by side.
         pq.write_table(
             table,
             sink,
@@ -96,10 +96,10 @@ def write_part(file: Path, origin: Origin, rows: Rows) -> None:
 
 
 def read_origin(part: Path) -> Origin:
-    """Which model and which source a part comes from.
+    """The model and the source of a part.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with _opened(part) as file:
         found = file.schema_arrow
@@ -111,7 +111,7 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
     """Some columns of all rows of a part; no others are read.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with _opened(part) as file:
         dimension = file.schema_arrow.field("embedding").type.list_size
@@ -127,7 +127,7 @@ def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
     """A table of some columns of a part, or of all.
 
     Raises:
-        VsslError: it is not a part that can be read.
+        VsslError: it can't be read, or is not a part.
     """
     with _opened(part) as file:
         return file.read(columns)
@@ -179,7 +179,7 @@ def _vectors(column: pa.ChunkedArray, dimension: int) -> Float32s:
 
 @contextmanager
 def _opened(part: Path) -> Iterator[pq.ParquetFile]:
-    # The path as bytes: pyarrow takes no text that is not valid UTF-8. And not as a Python file: pyarrow's threads
-    # would still hold it while the process ends, and abort it.
+    # The path as bytes: pyarrow refuses text that is not valid UTF-8. Not a Python file: pyarrow's threads would still
+    # hold it while the process ends, and abort it.
     with reading(part), pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
         yield file

@@ -1,4 +1,4 @@
-"""What a job writes, whatever the format of its parts: rows, and where they come from."""
+"""What the parts of a job hold, in any format: rows, and their origin."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ import numpy as np
 from vssl.arrays import Float32s
 from vssl.errors import VsslError
 from vssl_client.errors import ImageRejected
-from vssl_client.results.assembly import filled, joined
+from vssl_client.results.assembly import Numbers, Provenance, filled, joined
 from vssl_client.results.result import EmbeddingResult
 
 ABOUT = ("model", "version", "id", "source")
 
 Columns = dict[str, Any]
-"""Columns of the N rows of a part, as every format is read: `path`, texts; `sha256`, `label`, `error`, texts or None;
+"""Columns of the N rows of a part, the same for every format: `path`, texts; `sha256`, `label`, `error`, texts or None;
 `size`, int64 [N], −1 where it is not known; `embedding` and `variance`, float32 [N, D], and `uncertainty`, float32 [N],
 NaN where there is none; `percentile` and `confidence`, float32 [N], or None; `flags`, bool [N] each, or None."""
 
@@ -27,7 +27,7 @@ COLUMNS = (*TEXTS, "size", "embedding", "variance", "uncertainty", "percentile",
 
 @dataclass(frozen=True)
 class Origin:
-    """What all parts of a folder share: the model's name, version, bundle id and dimension D, the source's name."""
+    """What all parts of a folder share: the model's name, version, bundle id and dimension D, and the source's name."""
 
     model: str
     version: str
@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rows:
-    """Results of consecutive images, with the SHA-256, the size and the label of each, None where there is none."""
+    """Results of consecutive images, with the SHA-256, the size and the label of each, or None."""
 
     paths: list[str]
     hashes: list[str | None]
@@ -55,12 +55,12 @@ class Rows:
 
     @property
     def reasons(self) -> list[str | None]:
-        """For each image why it has no embedding, as the column `error` holds it, or None."""
+        """Why each image has no embedding, as in the column `error`, or None."""
         return [None if error is None else error.reason for error in self.result.errors]
 
     @property
     def classes(self) -> list[str | None]:
-        """For each image its label, or None."""
+        """Each image's label, or None."""
         return [None] * len(self) if self.labels is None else self.labels
 
 
@@ -80,7 +80,7 @@ def all_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def replaced(columns: Columns, origin: Origin, places: Sequence[int], fresh: Rows) -> Rows:
-    """All rows of a part, from all its columns, with other rows in some places.
+    """All rows of a part, from all its columns, with fresh rows in some places.
 
     Raises:
         ModelChanged: they come from different models.
@@ -101,36 +101,28 @@ def replaced(columns: Columns, origin: Origin, places: Sequence[int], fresh: Row
 def _as_rows(columns: Columns, origin: Origin) -> Rows:
     errors = [None if text is None else _rejected(text) for text in columns["error"]]
     good = np.array([error is None for error in errors], np.bool_)
-
-    def some(values: Float32s | None) -> Float32s | None:
-        return None if values is None else values[good]
-
-    flags = columns["flags"]
-    result = filled(
-        errors,
-        origin.model,
-        origin.version,
-        columns["embedding"][good],
-        np.zeros_like(columns["variance"][good]),
-        columns["uncertainty"][good],
-        some(columns["percentile"]),
-        some(columns["confidence"]),
-        None if flags is None else {name: values[good] for name, values in flags.items()},
-        origin.id,
+    numbers = Numbers(
+        columns["embedding"],
+        np.zeros_like(columns["variance"]),
+        columns["uncertainty"],
+        columns["percentile"],
+        columns["confidence"],
+        columns["flags"],
     )
-    result = replace(result, variance=columns["variance"])  # which may be missing, and that is no fault of the image
+    result = filled(errors, Provenance(origin.model, origin.version, origin.id), numbers[good])
+    result = replace(result, variance=columns["variance"])  # it may be missing without an error
     sizes = [None if size < 0 else size for size in columns["size"].tolist()]
     return Rows(columns["path"], columns["sha256"], sizes, result, columns["label"])
 
 
 @contextmanager
 def reading(part: Path) -> Iterator[None]:
-    """Name the part in whatever goes wrong while it is read."""
+    """Name the part in any error of reading it."""
     try:
         yield
     except VsslError:
         raise
-    except Exception as error:  # broken bytes lead readers of archives, of JSON and of Parquet to errors of any type
+    except Exception as error:  # broken bytes cause errors of any type
         raise unreadable(part, error) from error
 
 
@@ -157,10 +149,10 @@ def checked(columns: Columns, wanted: Collection[str], dimension: int | None = N
 
 
 def unreadable(part: Path, error: Exception) -> VsslError:
-    """What to say of a part that is damaged, or is none."""
+    """The error for a damaged part, or a file that is not a part."""
     advice = "move it out of the folder, and `vssl embed` makes it again"
-    told = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-    return VsslError(f"{part}: not a part of embeddings that can be read ({told}); {advice}")
+    reason = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return VsslError(f"{part}: not a part of embeddings that can be read ({reason}); {advice}")
 
 
 def _arrays(values: Any) -> list[Any]:  # noqa: ANN401 — a list or an array

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vssl.errors import UsageError
-from vssl_client.parts.formats import MODULES, open_format
+from vssl_client.parts.formats import FORMATS, open_format
 from vssl_client.parts.rows import Origin, Rows
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def save(result: "EmbeddingResult", file: str | os.PathLike[str]) -> None:
     """What `EmbeddingResult.save` does."""
     path = Path(file)
-    name = next((name for name in MODULES if path.suffix == f".{name}"), None)
+    name = next((name for name in FORMATS if path.suffix == f".{name}"), None)
     if name is None:
-        raise UsageError(f"{path}: its name must end in {', '.join(f'.{name}' for name in MODULES)}")
+        raise UsageError(f"{path}: its name must end in {', '.join(f'.{name}' for name in FORMATS)}")
     try:
         format = open_format(name)
     except ModuleNotFoundError as error:
@@ -31,7 +31,7 @@ def save(result: "EmbeddingResult", file: str | os.PathLike[str]) -> None:
 def to_arrow(result: "EmbeddingResult") -> "pa.Table":
     """What `EmbeddingResult.to_arrow` does."""
     try:
-        from vssl_client.parts.parquet import as_table
+        from vssl_client.parts.parquet import as_table  # of an optional extra
     except ModuleNotFoundError as error:
         raise _missing(error, "parquet") from error
     return as_table(*_as_part(result))
@@ -40,7 +40,7 @@ def to_arrow(result: "EmbeddingResult") -> "pa.Table":
 def to_pandas(result: "EmbeddingResult") -> "pd.DataFrame":
     """What `EmbeddingResult.to_pandas` does."""
     try:
-        import pandas as pd
+        import pandas as pd  # optional
     except ModuleNotFoundError as error:
         raise UsageError(f"to_pandas needs {error.name}, which is not installed: pip install pandas") from error
     columns: dict[str, Any] = {"path": result.names, "uncertainty": result.uncertainty}
@@ -52,7 +52,7 @@ def to_pandas(result: "EmbeddingResult") -> "pd.DataFrame":
 
 
 def _as_part(result: "EmbeddingResult") -> tuple[Origin, Rows]:
-    """The result as the part of a folder would hold it; an image without a path is named by its place."""
+    """The result as a part of a folder; an image without a path is named by its place."""
     origin = Origin(result.model, result.version, result.bundle_id or "", "", result.embedding.shape[1])
     paths = [str(at) if name is None else name for name, at in zip(result.names, result.index, strict=True)]
     none = [None] * len(result)

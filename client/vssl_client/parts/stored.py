@@ -1,4 +1,4 @@
-"""Folders of embeddings read back, whatever the format of their parts."""
+"""Folders of embeddings read back, in any format."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -15,7 +15,7 @@ from vssl_client.parts.rows import COLUMNS, Columns, Origin
 from vssl_client.results.result import Flags
 
 NAMES = {"path": "paths", "label": "labels", "sha256": "hashes", "size": "sizes"}
-"""Columns that have another name as attributes, since an attribute holds all of them."""
+"""Columns whose attributes have a plural name, since an attribute holds all rows."""
 
 
 class StoredEmbeddings:
@@ -32,7 +32,7 @@ class StoredEmbeddings:
         labels: M labels, None for an image without one.
         hashes: M SHA-256 of the files, in hexadecimal.
         sizes: int64 [M], bytes of the files.
-        failures: (path, reason) of every other image.
+        failures: (path, reason) of each other image.
         origin: the model and the source.
 
     Raises:
@@ -74,11 +74,11 @@ def read_embeddings(folder: str | os.PathLike[str], columns: Collection[str] = C
 
     Args:
         folder: with parts of any of its formats.
-        columns: those to read, by their names in the files; all if left out.
+        columns: the columns to read, by their names in the files; by default all.
 
     Raises:
-        UsageError: there are none, or there is no such column.
-        VsslError: a part can't be read, or comes from another model than the first.
+        UsageError: there are no parts, or there is no such column.
+        VsslError: a part can't be read, or comes from another model than the first one.
     """
     parts = list(iter_embeddings(folder, columns))
     return StoredEmbeddings(
@@ -90,7 +90,7 @@ def read_embeddings(folder: str | os.PathLike[str], columns: Collection[str] = C
 
 
 def iter_embeddings(folder: str | os.PathLike[str], columns: Collection[str] = COLUMNS) -> Iterator[StoredEmbeddings]:
-    """The same part by part, in memory that does not grow with the folder; only the columns that are named are read.
+    """The same part by part, in memory that does not grow with the folder. Only the named columns are read.
 
     >>> for part in iter_embeddings("embeddings", columns=["path", "embedding"]):  # doctest: +SKIP
     ...     index.add(part.paths, part.embedding)
@@ -116,12 +116,12 @@ def _each(format: Format, parts: list[Path], columns: Collection[str]) -> Iterat
             paths = found["path"] if "path" in found else format.read_part(part, ["path"])["path"]
             failures = [(paths[row], errors[row]) for row in bad]
             good = np.array([error is None for error in errors])
-            found = {name: _kept(values, good) for name, values in found.items()}
-        asked = {name: found[name] for name in columns}
-        yield StoredEmbeddings(origin, len(errors) - len(bad), asked, failures)
+            found = {name: _selected(values, good) for name, values in found.items()}
+        wanted = {name: found[name] for name in columns}
+        yield StoredEmbeddings(origin, len(errors) - len(bad), wanted, failures)
 
 
-def _kept(values: Any, good: "np.ndarray[Any, np.dtype[np.bool_]]") -> Any:  # noqa: ANN401 — see `rows.Columns`
+def _selected(values: Any, good: "np.ndarray[Any, np.dtype[np.bool_]]") -> Any:  # noqa: ANN401 — see `rows.Columns`
     if values is None:
         return None
     if isinstance(values, dict):
@@ -130,7 +130,7 @@ def _kept(values: Any, good: "np.ndarray[Any, np.dtype[np.bool_]]") -> Any:  # n
 
 
 def _together(values: Sequence[Any], parts: Sequence[StoredEmbeddings]) -> Any:  # noqa: ANN401 — likewise
-    """One column of all parts; where a part has none, since no image of it was embedded, NaN or false."""
+    """One column of all parts. A part without an embedded image lacks it: then NaN, or false."""
     kind = next((type(of) for of in values if of is not None), None)
     if kind is None:
         return None

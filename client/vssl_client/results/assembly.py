@@ -1,71 +1,98 @@
-"""Results put together: from arrays of the good images, around images that failed here, and from several batches."""
+"""Results put together: from a model's numbers, around images that failed here, and from several batches."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vssl.arrays import Float32s
+from vssl.arrays import Float32s, Mask
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import ImageRejected, ModelChanged
+from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult, Flags
 
 NOT_FINITE = "the model's answer for this image holds numbers that are not finite"
 
 
-def filled(
-    errors: Sequence[ImageRejected | None],
-    model: str,
-    version: str,
-    embedding: Float32s,
-    variance: Float32s,
-    uncertainty: Float32s,
-    percentile: Float32s | None = None,
-    confidence: Float32s | None = None,
-    flags: Flags | None = None,
-    bundle_id: str | None = None,
-) -> EmbeddingResult:
-    """A result of N = `len(errors)` rows, from arrays that have rows only for the images without an error.
+@dataclass(frozen=True)
+class Provenance:
+    """The name and version of the model that answered, and the id of its bundle, None where an answer lacks it."""
 
-    A row that holds numbers that are not finite has an error in their place.
+    model: str
+    version: str
+    bundle_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a model gives for M images.
+
+    Attributes:
+        embedding: float32 [M, D].
+        variance: float32 [M, D].
+        uncertainty: float32 [M].
+        percentile: float32 [M], or None.
+        confidence: float32 [M], or None.
+        flags: bool [M] each, or None.
     """
-    finite = np.isfinite(embedding).all(1) & np.isfinite(variance).all(1) & np.isfinite(uncertainty)
-    if not finite.all():
-        percentile, confidence = (None if values is None else values[finite] for values in (percentile, confidence))
-        kept = None if flags is None else {name: values[finite] for name, values in flags.items()}
-        broken = [None if fine else ImageRejected("not_finite", NOT_FINITE) for fine in finite]
-        numbers = (embedding[finite], variance[finite], uncertainty[finite])
-        return spread(filled(broken, model, version, *numbers, percentile, confidence, kept, bundle_id), errors)
-    good = len(embedding)
-    without = EmbeddingResult(
-        embedding,
-        variance,
-        uncertainty,
-        percentile,
-        confidence,
-        flags,
-        errors=[None] * good,
-        names=[None] * good,
-        index=np.arange(good),
-        model=model,
-        version=version,
-        bundle_id=bundle_id,
+
+    embedding: Float32s
+    variance: Float32s
+    uncertainty: Float32s
+    percentile: Float32s | None = None
+    confidence: Float32s | None = None
+    flags: Flags | None = None
+
+    def __getitem__(self, rows: Mask) -> "Numbers":
+        percentile, confidence = (None if of is None else of[rows] for of in (self.percentile, self.confidence))
+        flags = None if self.flags is None else {name: of[rows] for name, of in self.flags.items()}
+        return Numbers(self.embedding[rows], self.variance[rows], self.uncertainty[rows], percentile, confidence, flags)
+
+
+def filled(errors: Sequence[ImageRejected | None], by: Provenance, numbers: Numbers) -> EmbeddingResult:
+    """A result of N = `len(errors)` rows; `numbers` has M rows, one for each image without an error.
+
+    A row with numbers that are not finite gets an error in their place.
+    """
+    finite = (
+        np.isfinite(numbers.embedding).all(1) & np.isfinite(numbers.variance).all(1) & np.isfinite(numbers.uncertainty)
     )
-    return spread(without, errors)
+    if not finite.all():
+        broken = [None if fine else ImageRejected("not_finite", NOT_FINITE) for fine in finite]
+        return spread(filled(broken, by, numbers[finite]), errors)
+    count = len(numbers.embedding)
+    without_errors = EmbeddingResult(
+        numbers.embedding,
+        numbers.variance,
+        numbers.uncertainty,
+        numbers.percentile,
+        numbers.confidence,
+        numbers.flags,
+        errors=[None] * count,
+        names=[None] * count,
+        index=np.arange(count),
+        model=by.model,
+        version=by.version,
+        bundle_id=by.bundle_id,
+    )
+    return spread(without_errors, errors)
 
 
-def all_failed(
-    errors: Sequence[ImageRejected | None], model: str, version: str, dimension: int = 0, bundle_id: str | None = None
-) -> EmbeddingResult:
-    """A result without one embedded image; `dimension` 0 where an answer does not tell it."""
+def all_failed(errors: Sequence[ImageRejected | None], by: Provenance, dimension: int = 0) -> EmbeddingResult:
+    """A result without one embedded image; `dimension` is 0 where an answer lacks it."""
     none = np.zeros((0, dimension), np.float32)
-    return filled(errors, model, version, none, none, np.zeros(0, np.float32), bundle_id=bundle_id)
+    return filled(errors, by, Numbers(none, none, np.zeros(0, np.float32)))
+
+
+def all_failed_by(errors: Sequence[ImageRejected | None], model: ModelInfo) -> EmbeddingResult:
+    """The same for a model that is known."""
+    return all_failed(errors, Provenance(model.name, model.version, model.id), model.dimension)
 
 
 def spread(result: EmbeddingResult, errors: Sequence[ImageRejected | None]) -> EmbeddingResult:
-    """The rows of the images without an error of ours in their places among all N = `len(errors)`, in new arrays.
+    """N = `len(errors)` rows, in new arrays: those of `result` where `errors` has none, in order, the others NaN.
 
     A row that failed in `result` keeps its error.
     """
@@ -99,7 +126,7 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
     """
     if len(results) == 1:
         return results[0]
-    first, told = results[0], {result.bundle_id for result in results}
+    first, bundle_ids = results[0], {result.bundle_id for result in results}
     _check_same(results)
 
     def optional(parts: list[npt.NDArray[Any] | None], blank: float | bool) -> npt.NDArray[Any] | None:
@@ -122,12 +149,12 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
         index=np.concatenate([result.index for result in results]),
         model=first.model,
         version=first.version,
-        bundle_id=first.bundle_id if len(told) == 1 else None,
+        bundle_id=first.bundle_id if len(bundle_ids) == 1 else None,
     )
 
 
 def _check_same(results: Sequence[EmbeddingResult]) -> None:
-    """Refuse a mixture. An answer without a bundle's id may be of any bundle of its name, version and dimension."""
+    """Refuse a mixture. An answer without a bundle's id may come from any bundle of its name, version and dimension."""
     first = results[0]
     known = first
     for result in results:
@@ -137,11 +164,11 @@ def _check_same(results: Sequence[EmbeddingResult]) -> None:
             first.embedding.shape[1],
         ) or (result.bundle_id and known.bundle_id and result.bundle_id != known.bundle_id):
             raise ModelChanged(
-                f"the server changed from {_told(known)} to {_told(result)} in the middle; embed everything again with "
-                "one model, on every server the same"
+                f"the server changed from {_model_of(known)} to {_model_of(result)} in the middle; embed everything "
+                "again with one model, on every server the same"
             )
         known = result if result.bundle_id else known
 
 
-def _told(result: EmbeddingResult) -> str:
-    return f"model {result.model} version {result.version} ({(result.bundle_id or 'no id told')[:12]})"
+def _model_of(result: EmbeddingResult) -> str:
+    return f"model {result.model} version {result.version} ({(result.bundle_id or 'no id')[:12]})"

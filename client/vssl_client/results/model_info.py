@@ -7,10 +7,10 @@ from vssl.images.decoding import Preprocessing
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model answers: `id` is its bundle's hash, `dimension` is D, `size` the side in pixels that it looks at.
+    """The model: `id` is its bundle's hash, `dimension` is D, `size` the side of its input in pixels.
 
-    `preprocessing` is how an image becomes these pixels. `max_images`, `max_body_bytes` and `max_request_pixels` are
-    the most that the server takes in one request. None is what it does not tell.
+    `preprocessing` makes this input of an image. `max_images`, `max_body_bytes` and `max_request_pixels` are the
+    server's limits for one request. None is what the server does not tell.
     """
 
     name: str

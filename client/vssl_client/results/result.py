@@ -22,10 +22,10 @@ Selection = slice | Mask | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequen
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageEmbedding:
-    """One row of an `EmbeddingResult`; NaN, and its `error` says why, where the image has no embedding.
+    """One row of an `EmbeddingResult`. Where the image has no embedding it is NaN, and `error` says why.
 
     Attributes:
-        index: the image's place among those that were given.
+        index: the image's place among the given images.
         name: its path if it came as one.
         embedding: float32 [D], of unit length.
         variance: float32 [D], on the same scale.
@@ -57,23 +57,23 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingResult:
-    """N images embedded; the row of a failed image is NaN (its flags false), and its item in `errors` says why.
+    """N embedded images. The row of a failed image is NaN (its flags false), and its item in `errors` says why.
 
-    `result[0]` is one row, an `ImageEmbedding`, and so is each item of an iteration; `result[:2]`, `result[mask]` and
+    `result[0]` is one row, an `ImageEmbedding`, and iteration gives these; `result[:2]`, `result[mask]` and
     `result[[3, 1]]` are results of these rows.
 
     Attributes:
         embedding: float32 [N, D], each row of unit length.
         variance: float32 [N, D], on the same scale.
         uncertainty: float32 [N], higher is worse.
-        percentile: float32 [N], per cent of the reference images that are at most as uncertain; None without a
+        percentile: float32 [N], the per cent of reference images that are at most as uncertain; None without a
             calibration.
-        confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None without a
+        confidence: float32 [N], the estimated probability that the nearest neighbour has the same label; None without a
             calibration on labelled images.
         flags: `degraded` and `ood`, bool [N] each; None without a calibration.
         errors: N items, None where the image was embedded.
         names: N items, the paths of images that came as paths, else None.
-        index: int64 [N], the image's place among those that were given; 0 … N − 1 unless some were skipped.
+        index: int64 [N], each image's place among the given images; 0 … N − 1 unless some were skipped.
         model: name of the model that answered.
         version: its version.
         bundle_id: the id of its bundle; None where the server does not tell.
@@ -137,36 +137,36 @@ class EmbeddingResult:
         return np.array([error is None for error in self.errors], np.bool_)
 
     def to_arrow(self) -> "pa.Table":
-        """A table of the columns that `vssl embed` writes. The path of an image without one is its place.
+        """A table with the columns that `vssl embed` writes. An image without a path gets its place as one.
 
         Raises:
             UsageError: pyarrow is not installed.
         """
-        from vssl_client.parts.saving import to_arrow
+        from vssl_client.parts.saving import to_arrow  # parts stand above results
 
         return to_arrow(self)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A data frame of a row an image, by `index`; `embedding` and `variance` hold an array [D] in each.
+        """A data frame with one row an image, by `index`; `embedding` and `variance` hold arrays [D].
 
         Raises:
             UsageError: pandas is not installed.
         """
-        from vssl_client.parts.saving import to_pandas
+        from vssl_client.parts.saving import to_pandas  # likewise
 
         return to_pandas(self)
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write `file` whole or not at all, as its name says: .parquet, .npz or .jsonl, with the same columns.
+        """Write `file` whole or not at all, as .parquet, .npz or .jsonl by its name, with the same columns.
 
         Args:
-            file: is written over where it exists.
+            file: an existing one is replaced.
 
         Raises:
-            UsageError: the name ends in none of these, or what the format needs is not installed.
+            UsageError: the name has another ending, or a package of the format is not installed.
             OSError: it can't be written.
         """
-        from vssl_client.parts.saving import save
+        from vssl_client.parts.saving import save  # likewise
 
         save(self, file)
 

@@ -1,4 +1,4 @@
-"""Results and clients in a few words, for a person at a prompt or in a notebook."""
+"""Results in a few words, for a person at a prompt or in a notebook."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -35,14 +35,14 @@ def as_html(result: "EmbeddingResult") -> str:
     columns += ["error"] if any(result.errors) else []
     lines = [f"<p>{escape(of_result(result))}</p><table><tr>{_cells('th', columns)}</tr>"]
     for row in result[:MOST_ROWS]:
-        told = {
+        cells = {
             "image": str(row.index) if row.name is None else row.name,
             "flags": ", ".join(name for name, is_raised in (row.flags or {}).items() if is_raised),
             "error": "" if row.error is None else row.error.reason,
         }
-        numbers = {name: getattr(row, name) for name in columns if name not in told}
-        told |= {name: "" if value is None or value != value else f"{value:.3f}" for name, value in numbers.items()}
-        lines.append(f"<tr>{_cells('td', [told[name] for name in columns])}</tr>")
+        numbers = {name: getattr(row, name) for name in columns if name not in cells}
+        cells |= {name: "" if value is None or value != value else f"{value:.3f}" for name, value in numbers.items()}
+        lines.append(f"<tr>{_cells('td', [cells[name] for name in columns])}</tr>")
     more = len(result) - MOST_ROWS
     return "".join([*lines, "</table>", f"<p>… and {more:,} more</p>" if more > 0 else ""])
 

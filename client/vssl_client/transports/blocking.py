@@ -1,4 +1,4 @@
-"""A TritonTransport in an event loop in a thread of its own: for callers that wait, and loops that must stay free."""
+"""A TritonTransport in an event loop of its own thread: for threads that wait, and for loops that must stay free."""
 
 import asyncio
 import threading
@@ -14,11 +14,11 @@ from vssl_client.transports.triton import TritonTransport
 R = TypeVar("R")
 
 
-class _Elsewhere:
+class _LoopInThread:
     def __init__(self, transport: TritonTransport) -> None:
         self.transport = transport
         self._loop = asyncio.new_event_loop()
-        # A daemon: an answer that never comes must not keep the process from ending.
+        # A daemon, so an answer that never comes can't keep the process alive.
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -35,8 +35,8 @@ class _Elsewhere:
         self._loop.close()
 
 
-class Blocking(_Elsewhere):
-    """For threads that wait."""
+class BlockingTriton(_LoopInThread):
+    """A `Transport`: for threads that wait."""
 
     def model(self) -> ModelInfo:
         """As `TritonTransport.model`."""
@@ -51,8 +51,8 @@ class Blocking(_Elsewhere):
         self.end()
 
 
-class Apart(_Elsewhere):
-    """For an event loop: tritonclient packs its bodies in the loop that it runs in, which is not free meanwhile."""
+class TritonInThread(_LoopInThread):
+    """An `AsyncTransport`: tritonclient would block the caller's loop while it packs bodies."""
 
     async def model(self) -> ModelInfo:
         """As `TritonTransport.model`."""

@@ -1,4 +1,4 @@
-"""A server's own HTTP interface over httpx2: one attempt at a request, in a thread or in an event loop."""
+"""VSSL's HTTP interface over httpx2: one attempt at a request, in a thread or in an event loop."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ from vssl_client.transports.under_way import UnderWay
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     method: str
     url: str
     body: bytes | None = None
@@ -36,24 +36,24 @@ class HttpTransport:
     Args:
         url: address of a server.
         options: the client's.
-        http_client: carries the requests in place of one of ours, and is left open.
+        http_client: carries the requests in place of the built-in one, and stays open.
 
     Raises:
-        UsageError: `url` is not an http(s) address, or the environment names a proxy or certificates that can't be
-            used.
+        UsageError: `url` is not an http(s) address, or the proxy or the certificates that the environment names can't
+            be used.
     """
 
     def __init__(self, url: str, options: Options, http_client: httpx2.Client | None = None) -> None:
         self._requests = _Requests(url, options)
         self._http: httpx2.Client = http_client or self._requests.connected(httpx2.Client)
-        # A connection that another thread opens while they are closed would stay open.
+        # Close last: a connection that another thread opens during `close` would stay open.
         self._under_way = UnderWay(self._http.close if http_client is None else lambda: None)
 
     def model(self) -> ModelInfo:
         """The model that answers.
 
         Raises:
-            UsageError: the server has none of that name.
+            UsageError: the server has no model of that name.
             ClientError: as for `embed`.
         """
         with traced() as request_id:
@@ -63,23 +63,23 @@ class HttpTransport:
         """Embed at least one image; a bad one has its error in its row.
 
         Raises:
-            ConnectionFailed, Overloaded, ServerFailed, RequestRejected, BadAnswer: see there.
+            ConnectionFailed, Overloaded, ServerFailed, RequestRejected, BadAnswer: see `vssl_client.errors`.
         """
         with traced() as request_id:
             return self._requests.read(self._send(self._requests.embed(batch), request_id), batch, request_id)
 
     def close(self) -> None:
-        """Close the connections; those with a request under way when it ends."""
+        """Close the connections, once the requests under way have ended."""
         self._under_way.end()
 
-    def _send(self, asked: _Asked, request_id: str) -> httpx2.Response:
-        request = self._requests.built(self._http, asked, request_id)
+    def _send(self, wanted: _Request, request_id: str) -> httpx2.Response:
+        request = self._requests.built(self._http, wanted, request_id)
         with self._under_way, self._requests.failures(request):
             return self._requests.checked(self._http.send(request))
 
 
 class AsyncHttpTransport:
-    """The same from an event loop; bodies are made and read in threads, so that the loop stays free."""
+    """The same from an event loop. Threads make and read the bodies, so the loop stays free."""
 
     def __init__(self, url: str, options: Options, http_client: httpx2.AsyncClient | None = None) -> None:
         self._requests = _Requests(url, options)
@@ -94,8 +94,8 @@ class AsyncHttpTransport:
     async def embed(self, batch: Batch) -> EmbeddingResult:
         """As `HttpTransport.embed`."""
         with traced() as request_id:
-            asked = await asyncio.to_thread(self._requests.embed, batch)
-            response = await self._send(asked, request_id)
+            wanted = await asyncio.to_thread(self._requests.embed, batch)
+            response = await self._send(wanted, request_id)
             return await asyncio.to_thread(self._requests.read, response, batch, request_id)
 
     async def close(self) -> None:
@@ -103,14 +103,14 @@ class AsyncHttpTransport:
         if self._owned:
             await self._http.aclose()
 
-    async def _send(self, asked: _Asked, request_id: str) -> httpx2.Response:
-        request = self._requests.built(self._http, asked, request_id)
+    async def _send(self, wanted: _Request, request_id: str) -> httpx2.Response:
+        request = self._requests.built(self._http, wanted, request_id)
         with self._requests.failures(request):
             return self._requests.checked(await self._http.send(request))
 
 
 class _Requests:
-    """What is asked for, and what the answers say, whoever carries them."""
+    """Requests made and answers read, whoever carries them."""
 
     def __init__(self, url: str, options: Options) -> None:
         self._to: Address = address(url, ("http", "https"), "http://127.0.0.1:8000")
@@ -119,28 +119,28 @@ class _Requests:
         self._headers = {"user-agent": USER_AGENT, **self._to.headers, **options.headers()}
         self._settings: dict[str, Any] = {
             "timeout": httpx2.Timeout(options.timeout, connect=min(options.timeout, 5.0)),
-            # None waits for a place: `Client` has no more requests under way than these, but embed may run many times.
+            # No request waits for a connection: `Client` limits them, and several threads may call it.
             "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=options.connections),
         }
 
     def connected(self, kind: Any) -> Any:  # noqa: ANN401 — httpx2.Client or httpx2.AsyncClient
         return connected(kind, self._to, **self._settings)
 
-    def model(self) -> _Asked:
-        return _Asked("GET", self._to.url + wire.MODELS)
+    def model(self) -> _Request:
+        return _Request("GET", self._to.url + wire.MODELS)
 
-    def embed(self, batch: Batch) -> _Asked:
+    def embed(self, batch: Batch) -> _Request:
         if isinstance(batch, Pixels):
             path, (body, headers) = wire.INFER.format(batch.model), wire.tensor_body(batch.array)
         else:
             path, (body, headers) = self._embed, wire.embed_body(batch)
         if self._compression == "gzip":
             body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
-        return _Asked("POST", self._to.url + path, body, headers)
+        return _Request("POST", self._to.url + path, body, headers)
 
-    def built(self, http: httpx2.Client | httpx2.AsyncClient, asked: _Asked, request_id: str) -> httpx2.Request:
-        headers = {**self._headers, **(asked.headers or {}), REQUEST_ID: request_id}
-        return http.build_request(asked.method, asked.url, content=asked.body, headers=headers)
+    def built(self, http: httpx2.Client | httpx2.AsyncClient, wanted: _Request, request_id: str) -> httpx2.Request:
+        headers = {**self._headers, **(wanted.headers or {}), REQUEST_ID: request_id}
+        return http.build_request(wanted.method, wanted.url, content=wanted.body, headers=headers)
 
     def read_model(self, response: httpx2.Response) -> ModelInfo:
         return wire.read_model(response.content, self._model)
@@ -156,7 +156,7 @@ class _Requests:
         return result
 
     def checked(self, response: httpx2.Response) -> httpx2.Response:
-        """An answer with status 200."""
+        """The answer, if its status is 200; else the error that it means."""
         status = response.status_code
         if status == 200:
             return response
@@ -170,7 +170,7 @@ class _Requests:
 
     @contextmanager
     def failures(self, request: httpx2.Request) -> Iterator[None]:
-        """httpx2's errors as ours."""
+        """Turn httpx2's errors into ours."""
         try:
             yield
         except httpx2.TimeoutException as error:

@@ -18,9 +18,9 @@ class InProcess:
     """A bundle in this process as a `Transport` of `Client`.
 
     Args:
-        bundle: where it lies; None for the model that comes with vssl.
+        bundle: its location; None for the default model.
         precision: which of its models to run.
-        max_bytes: encoded bytes of the largest image that is decoded.
+        max_bytes: encoded bytes of the largest image to decode.
 
     Raises:
         UsageError: no such bundle or precision, onnxruntime is not installed, or this installation has no such model.
@@ -48,7 +48,7 @@ class InProcess:
 
 
 class AsyncInProcess:
-    """The same for `AsyncClient`: it loads the model on first use, decodes and waits in threads."""
+    """The same for `AsyncClient`: it loads the model on first use, and decodes and waits in threads."""
 
     def __init__(self, bundle: Path | None, precision: Precision, max_bytes: int) -> None:
         self._open = partial(InProcess, bundle, precision, max_bytes)
@@ -70,4 +70,4 @@ class AsyncInProcess:
     async def _opened(self) -> InProcess:
         if self._opening is None:
             self._opening = asyncio.create_task(asyncio.to_thread(self._open))
-        return await asyncio.shield(self._opening)  # one caller that gives up must not cost the others the model
+        return await asyncio.shield(self._opening)  # a caller that gives up must not cancel it for the others

@@ -1,4 +1,4 @@
-"""The way to a server: its address, who we are there, the proxy in between, and the certificates that are trusted."""
+"""The way to a server: its address, the credentials in it, the proxy in between, the trusted certificates."""
 
 import base64
 import ipaddress
@@ -19,9 +19,9 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 @dataclass(frozen=True)
 class Address:
-    """A server's address as it may be shown: user and password of `given` are in `headers` alone.
+    """A server's address, fit to show: user and password are in `headers` alone.
 
-    `proxy` is what the environment puts in between, None for this machine, which needs none.
+    `proxy` comes from the environment; None for none, and for this machine.
     """
 
     url: str
@@ -31,12 +31,12 @@ class Address:
 
     @property
     def way(self) -> str:
-        """What to say of the address in a message, after it."""
+        """How requests get there, for a message, after the address."""
         return "" if self.proxy is None else f", through the proxy {without_secrets(self.proxy)}"
 
     @property
     def advice(self) -> str:
-        """What to look at where nothing answers."""
+        """What to check if nothing answers."""
         if self.proxy is None:
             return "is the server running?"
         return f"is the proxy, which comes from the environment, the right one? NO_PROXY={self.host} goes around it"
@@ -46,13 +46,13 @@ def address(given: str, schemes: tuple[str, ...], example: str) -> Address:
     """Read an address.
 
     Raises:
-        UsageError: it is none, or has another scheme.
+        UsageError: it is not an address, or has another scheme.
     """
     wrong = UsageError(f"{without_secrets(given)}: not the address of a server; it must look like {example}")
     try:
         parsed = urlsplit(given)
         host, port = parsed.hostname, parsed.port
-    except ValueError:  # its text may hold the password
+    except ValueError:  # its text may contain the password
         raise wrong from None
     if parsed.scheme not in schemes or not host:
         raise wrong
@@ -66,12 +66,12 @@ def address(given: str, schemes: tuple[str, ...], example: str) -> Address:
 
 
 def without_secrets(url: str) -> str:
-    """An address, or what should be one, as it may be shown."""
+    """An address, valid or not, fit to show."""
     return re.sub(r"^([a-zA-Z0-9+.-]+://)?.*@", r"\1", url.partition("?")[0], flags=re.DOTALL)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether that is this machine."""
+    """Whether the host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -99,7 +99,7 @@ def connected(kind: Any, to: Address, **settings: Any) -> Any:  # noqa: ANN401 â
 
 def _trusted(to: Address) -> ssl.SSLContext:
     if not to.url.startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used, and to load the certificates takes 20 ms
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused, and loading certificates takes 20 ms
     try:
         return httpx2.create_ssl_context()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A name for each request, which the server's log has too, on whatever error comes of it."""
+"""A name for each request, in the server's log and on the error that the request causes."""
 
 import uuid
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ REQUEST_ID = "x-request-id"
 
 @contextmanager
 def traced() -> Iterator[str]:
-    """A new request's id; an error that leaves the block has it."""
+    """A new request's id. A ClientError that leaves the block carries it."""
     request_id = uuid.uuid4().hex
     try:
         yield request_id

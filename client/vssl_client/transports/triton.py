@@ -1,7 +1,7 @@
-"""Triton, and whatever else speaks the Open Inference Protocol v2 (`vssl serve` does), through tritonclient.
+"""Triton and other servers of the Open Inference Protocol v2, such as `vssl serve`, through tritonclient.
 
 Only its asynchronous clients are used: the threaded HTTP one is built on gevent and not safe in threads.
-`vssl_client.transports.blocking` is the way to them.
+`vssl_client.transports.blocking` makes them available to threads.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from vssl_client.errors import (
 from vssl_client.exchange.steps import Batch, Pixels
 from vssl_client.inputs import decode_all
 from vssl_client.options import USER_AGENT, Options
-from vssl_client.results.assembly import all_failed, filled, spread
+from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled, spread
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports.network import address, is_loopback
@@ -42,10 +42,10 @@ GRPC_STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-"""HTTP's word for gRPC's; 500 for the others."""
+"""HTTP's status for gRPC's; 500 for others."""
 SCHEMES = ("http", "https", "grpc", "grpcs")
 SWAPS = 3
-"""Tries to get an answer while no other model was put in place."""
+"""Tries to get an answer during which the model did not change."""
 CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -97,17 +97,20 @@ class TritonTransport:
             about = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
             size = int(config["input"][0]["dims"][0])
             dimension = next(int(output["dims"][0]) for output in config["output"] if output["name"] == "embedding")
-            told = "vssl_crop" in about
-            how = Preprocessing(size, float(about["vssl_crop"]), about["vssl_interpolation"]) if told else None
+            preprocessing = None
+            if "vssl_crop" in about:
+                preprocessing = Preprocessing(size, float(about["vssl_crop"]), about["vssl_interpolation"])
         except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._place}: the model {self._name} is not one that `vssl export` wrote") from error
-        return ModelInfo(self._name, version, about.get(BUNDLE, f"{self._name}/{version}"), dimension, size, how)
+        return ModelInfo(
+            self._name, version, about.get(BUNDLE, f"{self._name}/{version}"), dimension, size, preprocessing
+        )
 
     async def embed(self, batch: Batch) -> EmbeddingResult:
         """Embed at least one image.
 
-        The protocol refuses a request for one bad image. Then the images are decoded here, which tells the bad ones
-        and why, and the others are sent again.
+        The protocol refuses a whole request for one bad image. Then decode the images here, give the bad ones their
+        errors, and send the others again.
 
         Raises:
             ConnectionFailed, Overloaded, ServerFailed, RequestRejected, BadAnswer: see there; a batch that is larger
@@ -134,7 +137,7 @@ class TritonTransport:
                 raise
         if not good:
             model = await self._model(request_id)
-            return all_failed(errors, model.name, model.version, model.dimension, self._bundle)
+            return all_failed(errors, Provenance(model.name, model.version, self._bundle), model.dimension)
         return spread(await self._infer(f"{self._name}_image", _column(good), "BYTES", request_id), errors)
 
     async def close(self) -> None:
@@ -149,10 +152,10 @@ class TritonTransport:
         return config
 
     async def _infer(self, model: str, images: Any, datatype: str, request_id: str) -> EmbeddingResult:  # noqa: ANN401
-        """Embed, and know by which bundle.
+        """Embed, and learn by which bundle.
 
-        A real Triton's answers don't name it, only its model's configuration does. That is read before and after, and
-        an answer that came while it changed is not used.
+        Triton's answers don't name the bundle, but its model's configuration does. Read that before and after, and
+        drop an answer that came during a change.
         """
         for _ in range(SWAPS):
             before = self._bundle
@@ -173,26 +176,26 @@ class TritonTransport:
         try:
             found = answer.get_response()
             version = found.model_version if self._grpc else found["model_version"]
-            told = found.parameters if self._grpc else found.get("parameters") or {}
+            parameters = found.parameters if self._grpc else found.get("parameters") or {}
             embedding, variance, uncertainty = map(answer.as_numpy, ("embedding", "variance", "uncertainty"))
             if not len(embedding) == len(variance) == len(uncertainty) == len(images):
-                raise ValueError("a row for each image was asked for")
+                raise ValueError("not one row for each image")
             bundle = None
-            if BUNDLE in told:
-                bundle = told[BUNDLE].string_param if self._grpc else str(told[BUNDLE])
-            none = [None] * len(images)
-            return filled(none, self._name, str(version), embedding, variance, uncertainty[:, 0], bundle_id=bundle)
+            if BUNDLE in parameters:
+                bundle = parameters[BUNDLE].string_param if self._grpc else str(parameters[BUNDLE])
+            by = Provenance(self._name, str(version), bundle)
+            return filled([None] * len(images), by, Numbers(embedding, variance, uncertainty[:, 0]))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadAnswer(f"{self._place}: {model} gave no valid answer ({error})") from error
 
     async def _ask(self, method: str, model: str, request_id: str, **arguments: Any) -> Any:  # noqa: ANN401
-        if self._client is None:  # here, for it wants the loop that it will run in
+        if self._client is None:  # created here because it binds to the running loop
             self._client = self._connected()
         headers = {**self._headers, REQUEST_ID: request_id}
         try:
             async with asyncio.timeout(self._options.timeout):
-                asked: Awaitable[Any] = getattr(self._client, method)(model, headers=headers, **arguments)
-                return await asked
+                answer: Awaitable[Any] = getattr(self._client, method)(model, headers=headers, **arguments)
+                return await answer
         except TimeoutError as error:
             raise ConnectionFailed(f"{self._place}: no answer in time") from error
         except self._error as error:
@@ -223,7 +226,7 @@ class TritonTransport:
         if status == 429 and "larger than max" in message:
             return RequestRejected(message, 413)
         if status in (429, 503):
-            # gRPC says UNAVAILABLE of a server that is not there, too.
+            # gRPC answers UNAVAILABLE for an absent server, too.
             return Overloaded(message, status, None)
         if status >= 500:
             return ServerFailed(message, status)

@@ -1,4 +1,4 @@
-"""What closes something that requests of other threads may still use: the last of them."""
+"""Close something once the last request that uses it has ended."""
 
 import threading
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class UnderWay:
             self._close()
 
     def end(self) -> None:
-        """No more requests begin."""
+        """Let no more requests begin."""
         with self._lock:
             first, self._ended = not self._ended, True
             idle = first and not self._count

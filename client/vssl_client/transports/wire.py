@@ -1,8 +1,8 @@
 """`POST /v1/embed`, `GET /v1/models` and tensors of the Open Inference Protocol as bytes: pure functions.
 
-Images go out as they are, as parts of one multipart body; vectors come back as base64 of little-endian float32 in
-JSON. No number is written out in digits, and every image can have an error of its own. Pixels go to the protocol's
-inference route instead, tensors behind a JSON that describes them, both ways.
+Images go out unchanged, as parts of one multipart body; vectors come back as base64 of little-endian float32 in JSON.
+No number is written in digits, and every image can have its own error. Pixels go to the protocol's inference route
+instead: tensors behind a JSON head that describes them, both ways.
 """
 
 import base64
@@ -19,7 +19,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import BadAnswer, ImageRejected
-from vssl_client.results.assembly import all_failed, filled
+from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult, Flags
 
@@ -58,33 +58,33 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
     """The answer to `images` images.
 
     Raises:
-        BadAnswer: it is not what a VSSL server answers.
+        BadAnswer: it is not the answer of a VSSL server.
     """
     try:
         answer = json.loads(body)
-        rows, model, version = answer["data"], _text(answer["model"]), _text(answer["version"])
-        bundle = _bundle(answer, "bundle_id")
+        rows = answer["data"]
+        by = Provenance(_text(answer["model"]), _text(answer["version"]), _bundle(answer, "bundle_id"))
         if [row["index"] for row in rows] != list(range(images)):
             raise ValueError(f"{len(rows)} rows for {images} images, or in another order")
         errors = [_error(row) for row in rows]
         good = [row for row in rows if "error" not in row]
         if not good:
-            return all_failed(errors, model, version, bundle_id=bundle)
+            return all_failed(errors, by)
         embedding, variance = _vectors(good, "embedding"), _vectors(good, "variance")
         if embedding.shape != variance.shape:
             raise ValueError("embedding and variance differ in size")
         uncertainty = np.array([row["uncertainty"] for row in good], np.float32)
         calibrated = _numbers(good, "percentile"), _numbers(good, "confidence"), _flags(good)
-        return filled(errors, model, version, embedding, variance, uncertainty, *calibrated, bundle)
+        return filled(errors, by, Numbers(embedding, variance, uncertainty, *calibrated))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad("/v1/embed", error) from error
 
 
 def read_tensors(body: bytes, header_length: str | None, model: str, images: int) -> EmbeddingResult:
-    """The answer to `images` images that were sent as pixels; it has no calibration.
+    """The answer to `images` images sent as pixels; it has no calibration.
 
     Raises:
-        BadAnswer: it is not what an inference server answers.
+        BadAnswer: it is not the answer of an inference server.
     """
     try:
         length = len(body) if header_length is None else int(header_length)
@@ -97,18 +97,18 @@ def read_tensors(body: bytes, header_length: str | None, model: str, images: int
         embedding, variance, uncertainty = (arrays[name] for name in OUTPUTS)
         if embedding.shape != variance.shape:
             raise ValueError("embedding and variance differ in size")
-        version, bundle = _text(head["model_version"]), _bundle(head.get("parameters") or {}, BUNDLE)
-        return filled([None] * images, model, version, embedding, variance, uncertainty[:, 0], bundle_id=bundle)
+        by = Provenance(model, _text(head["model_version"]), _bundle(head.get("parameters") or {}, BUNDLE))
+        return filled([None] * images, by, Numbers(embedding, variance, uncertainty[:, 0]))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(INFER.format(model), error) from error
 
 
 def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
-    """The served model of the name `wanted`; by default the first one.
+    """The served model with the name `wanted`, by default the first one.
 
     Raises:
         UsageError: the server has no model of that name.
-        BadAnswer: it is not what a VSSL server answers.
+        BadAnswer: it is not the answer of a VSSL server.
     """
     try:
         rows = json.loads(body)["data"]
@@ -117,19 +117,19 @@ def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
             served = ", ".join(_text(row["id"]) for row in rows)
             raise UsageError(f"the server has no model {wanted!r}; it serves {served or 'none'}")
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
-        told = row.get("preprocessing")
-        preprocessing = None if told is None else Preprocessing(**told)
-        most = (None if row.get(key) is None else int(row[key]) for key in LIMITS)
-        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing, *most)
+        fields = row.get("preprocessing")
+        preprocessing = None if fields is None else Preprocessing(**fields)
+        limits = (None if row.get(key) is None else int(row[key]) for key in LIMITS)
+        return ModelInfo(name, version, bundle, int(row["dimension"]), int(row["image_size"]), preprocessing, *limits)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(MODELS, error) from error
 
 
 def read_problem(body: bytes) -> tuple[str, str | None, str | None]:
-    """Message, type and code of an error answer; whatever else came is quoted in short."""
+    """Message, type and code of an error answer; anything else is quoted in short."""
     try:
         error = json.loads(body)["error"]
-        if isinstance(error, str):  # so it is under /v2
+        if isinstance(error, str):  # as under /v2
             return _text(error), None, None
         return _text(error["message"]), error.get("type"), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -146,7 +146,7 @@ def _error(row: Row) -> ImageRejected | None:
 
 
 def _text(value: object) -> str:
-    # JSON can spell half a surrogate pair, which is no valid text and could not be stored.
+    # JSON can spell half a surrogate pair, which is not valid text and can't be stored.
     return str(value).encode(errors="replace").decode()
 
 

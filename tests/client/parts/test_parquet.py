@@ -16,7 +16,7 @@ from vssl_client.parts.formats import parts_of
 from vssl_client.parts.parquet import schema, write_part
 from vssl_client.parts.rows import Origin, Rows
 from vssl_client.parts.stored import read_embeddings
-from vssl_client.results.assembly import all_failed, filled, joined
+from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled, joined
 from vssl_client.results.result import EmbeddingResult
 
 ORIGIN = Origin("model", "3", "a" * 64, "photos", 4)
@@ -45,9 +45,11 @@ def rows(good: list[bool], calibrated: bool = False, seed: int = 0) -> Embedding
     embedding, variance = rng.random((2, count, 4), np.float32)
     uncertainty, percentile, confidence = rng.random((3, count), np.float32)
     if not calibrated:
-        return filled(errors, "model", "3", embedding, variance, uncertainty)
+        return filled(errors, Provenance("model", "3"), Numbers(embedding, variance, uncertainty))
     flags = {name: rng.random(count) < 0.5 for name in ("degraded", "ood")}
-    return filled(errors, "model", "3", embedding, variance, uncertainty, percentile, confidence, flags)
+    return filled(
+        errors, Provenance("model", "3"), Numbers(embedding, variance, uncertainty, percentile, confidence, flags)
+    )
 
 
 def write(folder: Path, number: int, result: EmbeddingResult, origin: Origin = ORIGIN) -> list[str]:
@@ -98,7 +100,7 @@ def test_what_is_written_comes_back(
 def test_other_readers_see_null_rows_where_images_failed(tmp_path: Path) -> None:
     result = rows([False, True, True, False, True], calibrated=True)
     write(tmp_path, 0, result)
-    write(tmp_path, 1, all_failed([ImageRejected("empty", "0 bytes")], "model", "3"))
+    write(tmp_path, 1, all_failed([ImageRejected("empty", "0 bytes")], Provenance("model", "3")))
     (tmp_path / "_lock").touch()
     table = pyarrow.dataset.dataset(tmp_path).to_table()
     embeddings = table["embedding"].to_pylist()

@@ -31,7 +31,7 @@ from vssl_client.embedding.contract import Embedder
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.embedding.stream import stream_images
 from vssl_client.parts.formats import open_format
-from vssl_client.results.assembly import filled
+from vssl_client.results.assembly import Numbers, Provenance, filled
 
 
 @pytest.fixture(params=["http", "in process"])
@@ -83,7 +83,11 @@ def test_numbers_that_are_not_finite_are_never_told_as_good(name: str, value: fl
     flags = {"ood": np.array([True, True, False])}
     empty = ImageRejected("empty", "0 bytes")
     embedding, variance, uncertainty = arrays.values()
-    result = filled([None, empty, None, None], "m", "1", embedding, variance, uncertainty, uncertainty, None, flags)
+    result = filled(
+        [None, empty, None, None],
+        Provenance("m", "1"),
+        Numbers(embedding, variance, uncertainty, uncertainty, None, flags),
+    )
     assert [error and error.type for error in result.errors] == [None, "empty", "not_finite", None]
     np.testing.assert_array_equal(np.isnan(result.embedding).all(1), ~result.ok)
     assert result.flags is not None

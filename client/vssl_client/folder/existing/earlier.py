@@ -1,4 +1,4 @@
-"""What a folder of embeddings holds when a job begins, and which of its rows are embedded again."""
+"""The rows of a folder when a job begins, and which of them are embedded again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from vssl_client.parts.rows import Columns
 
 @dataclass(frozen=True)
 class Again:
-    """Rows of one part that are to be embedded again."""
+    """Rows of one part to embed again."""
 
     part: Path
     rows: list[int]
@@ -21,16 +21,16 @@ class Again:
 
 @dataclass
 class Earlier:
-    """The rows of all parts, read once. Memory grows by the rows to embed again alone.
+    """The rows of all parts, read once. Memory grows only with the rows to embed again.
 
     Args:
-        parts: of one folder.
-        format: what they are written in.
+        parts: those of one folder.
+        format: their format.
         source: the images.
         reader: reads them.
-        count: is told the paths of the rows that stay, and for each the reason why it failed, or None.
-        failed: embed again what failed.
-        changed: embed again what has another content now; every file is read.
+        count: called with the paths of the rows that stay, and for each the reason why it failed, or None.
+        failed: embed failed images again.
+        changed: embed images with another content again; every file is read.
         limit: embed at most so many again.
     """
 
@@ -46,7 +46,7 @@ class Earlier:
     difference: Difference = field(default_factory=Difference)
 
     def paths(self) -> Iterator[str]:
-        """Every path that has a row, part after part; then the source is compared, if it is not told to have changed.
+        """Every path that has a row, part after part; then compare with the source, unless `changed` is set.
 
         Raises:
             UsageError: it is another source.
@@ -57,7 +57,7 @@ class Earlier:
             found = self.format.read_part(part, ["path", "error", "size", *(["sha256"] if self.changed else [])])
             rows = self._chosen(found)
             sizes = found["size"].copy()
-            sizes[rows] = -1  # they may well differ
+            sizes[rows] = -1  # they may differ
             comparison.add(part, found["path"], sizes)
             stay = sorted(set(range(len(found["path"]))).difference(rows)) if rows else range(len(found["path"]))
             self.count([found["path"][row] for row in stay], [found["error"][row] for row in stay])

@@ -1,4 +1,4 @@
-"""The folder that a job writes to: it is the job's alone for a while, and of one model and one source for good."""
+"""The folder that a job writes to: locked while the job runs, and for one model and one source only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from vssl_client.parts.rows import Origin
 
 @contextmanager
 def opened(out: Path, format: Format, origin: Origin, overwrite: bool) -> Iterator[list[Path]]:
-    """Make `out` ours for a while, and give the parts that it holds already.
+    """Lock `out` for the block, and give the parts that it holds already.
 
     Raises:
         UsageError: see `checked_parts`; another job is writing to it.
@@ -33,7 +33,7 @@ def check_folder(out: Path, format: Format) -> None:
     """Refuse a folder that holds something else.
 
     Raises:
-        UsageError: it does, or is a file.
+        UsageError: it holds something else, or is a file.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
@@ -47,7 +47,7 @@ def checked_parts(out: Path, format: Format, origin: Origin) -> list[Path]:
     """The parts of a folder.
 
     Raises:
-        UsageError: they are of another model or source; the folder holds something else.
+        UsageError: they come from another model or source; the folder holds something else.
         VsslError: a part can't be read.
     """
     check_folder(out, format)

@@ -1,7 +1,7 @@
-"""Whether a folder of embeddings is of the images that a source holds now.
+"""Whether a folder of embeddings belongs to the images that a source holds now.
 
-A source is known by its name, and two folders may have the same one. So what is done is compared with what is there:
-the sizes of some files, of more where an archive lists them, and the content of a few.
+A source is known by its name, but two folders may have the same name. So compare the rows with the files: the sizes of
+some, of more if an archive lists them, and the content of a few.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,13 @@ from vssl_client.parts.formats import Format
 
 SIZES = 10_000
 HASHES = 64
-"""Files that are compared by size, and those that are read and compared by SHA-256."""
+"""Files to compare by size, and files to read and compare by SHA-256."""
 
-LISTED = 100_000
-"""Where an archive lists sizes, so many are compared, and of more a share that falls: to look ten million up would take
-minutes."""
+LISTED_SIZES = 100_000
+"""If an archive lists sizes, compare so many, and a falling share of more: ten million look-ups would take minutes."""
 
-OTHER = 0.1
-"""Where more of them differ, it is another source."""
+OTHER_SHARE = 0.1
+"""If a larger share differs, it is another source."""
 
 SHOWN = 10
 SEED = 0
@@ -36,14 +35,14 @@ SEED = 0
 
 @dataclass
 class Difference:
-    """So many files were looked at, so many of them are not those that were embedded; `paths` are the first few."""
+    """Number of files looked at, `count` of them other than those embedded; `paths` are the first few."""
 
     looked_at: int = 0
     count: int = 0
     paths: list[str] = field(default_factory=list)
 
     def add(self, looked_at: int, paths: Sequence[str]) -> None:
-        """Count some more."""
+        """Count more files, and those of them that differ."""
         self.looked_at += looked_at
         self.count += len(paths)
         self.paths += paths[: SHOWN - len(self.paths)]
@@ -58,9 +57,9 @@ class _Row:
 
 
 class Comparison:
-    """Sees all finished rows part by part, keeps some, always the same ones, and compares them with the source.
+    """Sees all finished rows part by part, keeps a sample, always the same, and compares it with the source.
 
-    Files that are gone are not compared.
+    Files that are gone are left out.
     """
 
     def __init__(self, source: Source, format: Format) -> None:
@@ -72,7 +71,7 @@ class Comparison:
         self._sizes, self._seen = Difference(), 0
 
     def add(self, part: Path, paths: Sequence[str], sizes: npt.NDArray[np.int64]) -> None:
-        """See the rows of a part: each path, and the bytes of its file, −1 where they are not known."""
+        """See the rows of a part: the paths, and the sizes of their files in bytes [N], −1 where unknown."""
         draws = self._chance.random(len(paths))
         rows = np.flatnonzero((sizes >= 0) & (draws < self._highest)).tolist()
         self._kept += [(draws[row], _Row(part, row, paths[row], int(sizes[row]))) for row in rows]
@@ -80,15 +79,15 @@ class Comparison:
             self._trim()
         if self._source.lists_sizes:
             self._seen += len(paths)
-            looked = np.flatnonzero((sizes >= 0) & (draws <= LISTED / self._seen)).tolist()
+            looked = np.flatnonzero((sizes >= 0) & (draws <= LISTED_SIZES / self._seen)).tolist()
             known = [(paths[row], int(sizes[row])) for row in looked]
             self._compare_sizes(known, map(self._size, (path for path, _ in known)))
 
     def finish(self) -> Difference:
-        """What differs.
+        """The difference.
 
         Raises:
-            UsageError: more than a tenth of what was looked at.
+            UsageError: more than a tenth of the files looked at differ.
             VsslError: a part can't be read.
         """
         self._trim()
@@ -113,7 +112,7 @@ class Comparison:
         self._sizes.add(len(found), [path for path, size, now in found if size != now])
 
     def _compare_contents(self, rows: Sequence[_Row]) -> Difference:
-        """By SHA-256, of files that have the size that they had."""
+        """By SHA-256, for files whose size is the same."""
         hashes = {part: self._format.read_part(part, ["sha256"])["sha256"] for part in {row.part for row in rows}}
         difference = Difference()
         with ordered(lambda row: read_file(self._source, row.path, row.size), rows, READERS) as files:
@@ -124,7 +123,7 @@ class Comparison:
         return difference
 
     def _check(self, difference: Difference, rows: Sequence[_Row]) -> None:
-        if difference.count > OTHER * difference.looked_at:
+        if difference.count > OTHER_SHARE * difference.looked_at:
             raise UsageError(
                 f"{rows[0].part.parent}: holds embeddings of other images than {self._source.name} does now: of "
                 f"{difference.looked_at:,} files looked at {difference.count:,} differ, such as {difference.paths[0]}. "
