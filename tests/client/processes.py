@@ -1,4 +1,4 @@
-"""The `vssl` command and the server as processes of their own, and a proxy that spoils what passes through it."""
+"""The `vssl` command and the server as processes of their own, and a proxy that damages what passes through it."""
 
 import http.client
 import queue

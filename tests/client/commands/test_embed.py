@@ -48,11 +48,11 @@ def train() -> list[str]:
     return list(open_source(TRAIN).paths())
 
 
-def test_both_roads_end_in_the_same_table(folder: Path, tmp_path: Path, server: str, tiny_bundle: Bundle) -> None:
+def test_both_ways_end_in_the_same_table(folder: Path, tmp_path: Path, server: str, tiny_bundle: Bundle) -> None:
     expected = oracle(tiny_bundle, pictures(20))
-    for road in (["--url", server], ["--bundle", str(tiny_bundle.location)]):
-        out = tmp_path / road[0]
-        done = vssl("embed", folder, *road, "-o", out)
+    for way in (["--url", server], ["--bundle", str(tiny_bundle.location)]):
+        out = tmp_path / way[0]
+        done = vssl("embed", folder, *way, "-o", out)
         assert done.stdout == f"{out}: 20 images embedded, 0 failed (20 in this run)\n"
         assert done.stderr == ""
         assert_same(read_embeddings(out), expected)
@@ -398,8 +398,8 @@ def test_a_job_killed_at_random_moments_loses_nothing_and_does_nothing_twice(
 
 @pytest.mark.slow
 def test_fifty_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, bundle: Path, server: str) -> None:
-    roads = [["--bundle", str(bundle)], ["--url", server]]
-    found = killed_and_resumed(TRAIN, roads, tmp_path, 50, random.Random(0))
+    ways = [["--bundle", str(bundle)], ["--url", server]]
+    found = killed_and_resumed(TRAIN, ways, tmp_path, 50, random.Random(0))
     jobs = found.pop("jobs")
     assert found == {"images": 4000, "kills": 50, "lost": 0, "twice": 0, "parts_changed": 0}
     assert jobs >= 1

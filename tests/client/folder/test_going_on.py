@@ -1,4 +1,4 @@
-"""A folder that holds embeddings already: of these images or of others, with failures, with changes, with strangers."""
+"""A folder that holds embeddings already: of these images or of others, with failures, changes or other files."""
 
 import hashlib
 import json
@@ -267,12 +267,12 @@ def test_a_malformed_part_is_read_or_named(
     base = tmp_path_factory.getbasetemp() / f"malformed {format}"
     if not base.exists():
         embed(write(base / "data", pictures(5)), base / "out", local, format)
-        (base / "spoilt").mkdir()
+        (base / "damaged").mkdir()
     content = bytearray((base / "out" / f"part-000000.{format}").read_bytes())
     start = data.draw(st.integers(0, len(content) - 1))
-    spoiler = data.draw(st.binary(min_size=0, max_size=8))
-    content[start : start + data.draw(st.sampled_from([len(spoiler), 0, 1, len(content)]))] = spoiler
-    part = base / "spoilt" / f"part-000000.{format}"
+    damage = data.draw(st.binary(min_size=0, max_size=8))
+    content[start : start + data.draw(st.sampled_from([len(damage), 0, 1, len(content)]))] = damage
+    part = base / "damaged" / f"part-000000.{format}"
     part.write_bytes(content)
     reader = open_format(format)
     for read in (lambda: reader.read_origin(part), lambda: reader.read_part(part, COLUMNS)):
@@ -300,9 +300,9 @@ def test_a_part_that_lacks_something_is_named(tmp_path: Path) -> None:
                 read()
 
 
-@pytest.mark.parametrize("spoil", ["touch", "delete"])
+@pytest.mark.parametrize("change", ["touch", "delete"])
 def test_json_lines_are_read_whole_where_what_lies_beside_is_not_theirs(
-    spoil: str, tmp_path: Path, local: LocalEmbedder
+    change: str, tmp_path: Path, local: LocalEmbedder
 ) -> None:
     folder, out = write(tmp_path / "data", pictures(20)), tmp_path / "out"
     embed(folder, out, local, "jsonl")
@@ -311,7 +311,7 @@ def test_json_lines_are_read_whole_where_what_lies_beside_is_not_theirs(
         kept = dict(json.loads(line) for line in beside.read_text().splitlines()[1:])
         assert kept["path"] == [json.loads(line)["path"] for line in part.read_text().splitlines()]
         assert beside.stat().st_size < part.stat().st_size / 1.5
-        if spoil == "delete":
+        if change == "delete":
             beside.unlink()
         else:
             os.utime(part, ns=(0, 0))

@@ -60,9 +60,9 @@ def contents(out: Path) -> dict[str, str]:
     return {part.name: hashlib.sha256(part.read_bytes()).hexdigest() for part in parts_of(out)}
 
 
-@pytest.mark.parametrize("road", ["http", "in process"])
+@pytest.mark.parametrize("way", ["http", "in process"])
 def test_every_row_is_what_the_engine_makes_of_its_file(
-    road: str,
+    way: str,
     folder: Path,
     tmp_path: Path,
     client: Client,
@@ -71,7 +71,7 @@ def test_every_row_is_what_the_engine_makes_of_its_file(
     small_parts: None,
 ) -> None:
     out = tmp_path / "not" / "there" / "yet"
-    summary = embed(folder, out, client if road == "http" else local)
+    summary = embed(folder, out, client if way == "http" else local)
     assert summary == Summary(embedded=300, failed=0, new=300)
     stored = read_embeddings(out)
     assert stored.paths == list(open_source(str(folder)).paths())
@@ -100,14 +100,14 @@ def test_a_zip_archive_has_the_rows_of_its_folder(folder: Path, tmp_path: Path, 
     assert_same(zipped, plain)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("road", ["http", "in process"])
+@pytest.mark.parametrize("way", ["http", "in process"])
 def test_bad_files_are_rows_with_an_error(
-    road: str, folder: Path, tmp_path: Path, client: Client, local: LocalEmbedder
+    way: str, folder: Path, tmp_path: Path, client: Client, local: LocalEmbedder
 ) -> None:
     for name, data in bad_files().items():
         (folder / name).write_bytes(data)
     (folder / "dangling.png").symlink_to(folder / "nowhere.png")
-    embedder, out = client if road == "http" else local, tmp_path / "out"
+    embedder, out = client if way == "http" else local, tmp_path / "out"
     summary = embed(folder, out, embedder)
     assert (summary.embedded, summary.failed) == (300, len(REASONS) + 1)
     rows = {row["path"]: row for part in parts_of(out) for row in read_columns(part).to_pylist()}

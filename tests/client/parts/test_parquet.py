@@ -133,11 +133,11 @@ def replace(part: Path) -> None:
     pq.write_table(pa.table({"path": ["x"]}), part)
 
 
-@pytest.mark.parametrize("spoil", [damage, replace, lambda part: part.write_bytes(b"")])
-def test_a_part_that_is_none_is_named(tmp_path: Path, spoil: object) -> None:
+@pytest.mark.parametrize("make_bad", [damage, replace, lambda part: part.write_bytes(b"")])
+def test_a_part_that_is_none_is_named(tmp_path: Path, make_bad: object) -> None:
     write(tmp_path, 0, rows([True]))
-    assert callable(spoil)
-    spoil(parts_of(tmp_path)[0])
+    assert callable(make_bad)
+    make_bad(parts_of(tmp_path)[0])
     with pytest.raises(VsslError, match=r"part-000000.parquet: not a part"):
         read_embeddings(tmp_path)
 
