@@ -16,11 +16,13 @@ from vssl_server.access.keys import Keys
 from vssl_server.access.middleware import OPEN_PATHS, AccessMiddleware
 from vssl_server.access.turns import TurnsMiddleware
 from vssl_server.engine.model import Model
-from vssl_server.http import operation, schema
+from vssl_server.http import operation
 from vssl_server.http.admin import routes as administration
 from vssl_server.http.direct import DirectRoutes
+from vssl_server.http.embed import schema as embed_schema
 from vssl_server.http.embed.routes import embed
 from vssl_server.http.inference import routes as inference_rest
+from vssl_server.http.openai import schema as openai_schema
 from vssl_server.http.openai.models import list_models, retrieve_model
 from vssl_server.http.openai.routes import create_embeddings
 from vssl_server.http.rules import Methods, MetricsPort, RootPath
@@ -81,10 +83,10 @@ def create_app(
         },
     )
     app.state.registry = registry
-    app.post("/v1/embed", **schema.EMBED)(embed)
-    app.post("/v1/embeddings", **schema.EMBEDDINGS)(create_embeddings)
-    app.get("/v1/models", **schema.MODELS)(list_models)
-    app.get("/v1/models/{name}", **schema.MODEL)(retrieve_model)
+    app.post("/v1/embed", **embed_schema.EMBED)(embed)
+    app.post("/v1/embeddings", **openai_schema.EMBEDDINGS)(create_embeddings)
+    app.get("/v1/models", **openai_schema.MODELS)(list_models)
+    app.get("/v1/models/{name}", **openai_schema.MODEL)(retrieve_model)
     operation.add_routes(app)
     inference_rest.add_routes(app, Catalogue(registry))
     app.state.repository = None

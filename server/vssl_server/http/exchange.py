@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -13,7 +12,7 @@ from starlette.responses import Response
 
 from vssl_server.engine.model import Model
 from vssl_server.engine.pipeline import EmbedResult
-from vssl_server.models.deadline import receiving, shortest, timeout_of, within_deadline
+from vssl_server.models.deadline import Receiving, WithinDeadline, shortest, timeout_of
 from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.threads import LARGE_ANSWER_IMAGES
 from vssl_server.settings import Settings
@@ -47,14 +46,11 @@ class Exchange:
         """Of the server."""
         return self.registry.settings
 
-    def receiving(self) -> AbstractAsyncContextManager[None]:
-        """Around the reading of the body; errors as `models.deadline.receiving`."""
-        return receiving(self.registry)
+    def receiving(self) -> Receiving:
+        """Around the reading of the body."""
+        return Receiving(self.registry)
 
-    @asynccontextmanager
-    async def answering(
-        self, field: str, names: Sequence[str | None] = (), timeout: float | None = None
-    ) -> AsyncIterator[None]:
+    def answering(self, field: str, names: Sequence[str | None] = (), timeout: float | None = None) -> "_Answering":
         """Around the embedding. It ends at the deadline, and soon after the client has gone away.
 
         Args:
@@ -63,13 +59,11 @@ class Exchange:
             timeout: in seconds, where the body has one too; the shortest counts.
 
         Raises:
-            ApiError: as `within_deadline`.
+            ApiError: as `WithinDeadline`.
             ClientDisconnect: nobody waits for the answer any more.
         """
         limit = shortest(self._timeout, timeout)
-        async with within_deadline(self.settings.deadline_seconds, limit, field, names):
-            with _UnlessDisconnected(self.request):
-                yield
+        return _Answering(self.request, WithinDeadline(self.settings.deadline_seconds, limit, field, names))
 
     async def written(self, model: Model, images: int, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `write` makes of so many images' results; the time counts as the model's. A large answer is written in a
@@ -85,24 +79,26 @@ class Exchange:
         return server_timing(self.started, result.queue_seconds, result.inference_seconds)
 
 
-class _UnlessDisconnected:
-    """Cancels the current task when nobody waits for it, and turns that into ClientDisconnect.
+class _Answering:
+    """A deadline, and a look whether the client is still there.
 
-    A task to watch costs more than most answers, which come before anybody could have gone away: it begins late. The
-    body has been read before.
+    A task to watch it costs more than most answers, which come before anybody could have gone away: it begins late. The
+    body has been read before, so the next message says that the client has gone.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._request, self._gone = request, False
+    def __init__(self, request: Request, deadline: WithinDeadline) -> None:
+        self._request, self._deadline = request, deadline
+        self._gone = False
         self._watcher: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> None:
+    async def __aenter__(self) -> None:
+        await self._deadline.__aenter__()
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._watch)
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
@@ -110,7 +106,10 @@ class _UnlessDisconnected:
             self._watcher.cancel()
         if self._gone and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
-            raise ClientDisconnect from None
+            kind, error = ClientDisconnect, ClientDisconnect()
+        await self._deadline.__aexit__(kind, error, traceback)
+        if isinstance(error, ClientDisconnect):
+            raise error from None
 
     def _watch(self) -> None:
         self._watcher = asyncio.ensure_future(self._wait())

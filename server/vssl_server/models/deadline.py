@@ -2,8 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 
 from vssl_server.decoding.request import BadImagesError, Refusal, TooManyPixelsError
 from vssl_server.engine.health import PROBE_SECONDS
@@ -45,35 +45,47 @@ def from_microseconds(timeout: object) -> float | None:
     return timeout / 1e6 if timeout else None
 
 
-@asynccontextmanager
-async def receiving(registry: ModelRegistry, administration: bool = False) -> AsyncIterator[None]:
+def shortest(*timeouts: float | None) -> float | None:
+    """The shortest of those that are given."""
+    return min((timeout for timeout in timeouts if timeout is not None), default=None)
+
+
+class Receiving:
     """Around the reading of a request. One of `administration` may come while no model can answer: it may help.
+
+    This and `WithinDeadline` are classes, as the loop keeps account of each asynchronous generator: that would take
+    longer than all else that they do.
 
     Raises:
         ApiError: 503, the server can't serve, or was told to stop and the rest of the body did not come in time;
             408, it did not come in time.
     """
-    limit = registry.settings.receive_seconds
-    if registry.draining or (registry.state != "ready" and not administration):
-        raise busy(503, "not_ready", f"the server is {registry.state}", PROBE_SECONDS if registry.failed else 1)
-    try:
-        async with asyncio.timeout(limit):
-            yield
-    except TimeoutError:
-        # The rest of the body must not be taken for the next request.
-        message = f"the body did not come within {limit:g} seconds"
-        raise ApiError(408, "request_timeout", message, headers={"Connection": "close"}) from None
-    except asyncio.CancelledError:
-        if registry.draining:
+
+    def __init__(self, registry: ModelRegistry, administration: bool = False) -> None:
+        self._registry, self._administration = registry, administration
+
+    async def __aenter__(self) -> None:
+        registry = self._registry
+        if registry.draining or (registry.state != "ready" and not self._administration):
+            raise busy(503, "not_ready", f"the server is {registry.state}", PROBE_SECONDS if registry.failed else 1)
+        self._timeout = asyncio.timeout(registry.settings.receive_seconds)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            # The rest of the body must not be taken for the next request.
+            message = f"the body did not come within {self._registry.settings.receive_seconds:g} seconds"
+            raise ApiError(408, "request_timeout", message, headers={"Connection": "close"}) from None
+        if isinstance(error, asyncio.CancelledError) and self._registry.draining:
             raise busy(503, "not_ready", "the server is stopping") from None
-        raise
 
 
-@asynccontextmanager
-async def within_deadline(
-    server: float, request: float | None, field: str, names: Sequence[str | None] = ()
-) -> AsyncIterator[None]:
-    """Around the embedding of a request: end it at its deadline, and turn each error into one that clients understand.
+class WithinDeadline:
+    """Around the embedding of a request: ends it at its deadline, and turns errors into those that clients understand.
 
     Args:
         server: the server's own limit in seconds.
@@ -84,27 +96,41 @@ async def within_deadline(
     Raises:
         ApiError: 413, 422, 429, 500, 503 or 504.
     """
-    limit = server if request is None else min(server, request)
-    try:
-        async with asyncio.timeout(limit):
-            yield
-    except BadImagesError as error:
-        raise _bad_images(error.refused, error.images, field, names) from None
-    except TooManyPixelsError as error:
-        raise ApiError(413, "too_many_pixels", str(error), param=field) from None
-    except OverloadedError as error:
-        raise busy(429, "queue_full", f"the server is busy: {error}", error.seconds) from None
-    except InferenceError as error:
-        raise ApiError(500, "inference_failed", str(error)) from None
-    except EngineStoppedError as error:
-        raise busy(503, "not_ready", str(error), PROBE_SECONDS) from None
-    except TimeoutError:
-        raise ApiError(504, "deadline_exceeded", f"no answer within {limit:g} seconds") from None
 
+    def __init__(self, server: float, request: float | None, field: str, names: Sequence[str | None] = ()) -> None:
+        self._limit = server if request is None else min(server, request)
+        self._field, self._names = field, names
 
-def shortest(*timeouts: float | None) -> float | None:
-    """The shortest of those that are given."""
-    return min((timeout for timeout in timeouts if timeout is not None), default=None)
+    async def __aenter__(self) -> None:
+        self._timeout = asyncio.timeout(self._limit)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as late:
+            error = late
+        if error is not None and (answer := self._answer(error)) is not None:
+            raise answer from None
+
+    def _answer(self, error: BaseException) -> ApiError | None:
+        """What the client is told; None for an error that is none of embedding's."""
+        match error:
+            case BadImagesError():
+                return _bad_images(error.refused, error.images, self._field, self._names)
+            case TooManyPixelsError():
+                return ApiError(413, "too_many_pixels", str(error), param=self._field)
+            case OverloadedError():
+                return busy(429, "queue_full", f"the server is busy: {error}", error.seconds)
+            case InferenceError():
+                return ApiError(500, "inference_failed", str(error))
+            case EngineStoppedError():
+                return busy(503, "not_ready", str(error), PROBE_SECONDS)
+            case TimeoutError():
+                return ApiError(504, "deadline_exceeded", f"no answer within {self._limit:g} seconds")
+        return None
 
 
 def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: Sequence[str | None]) -> ApiError:

@@ -1,4 +1,4 @@
-"""`vssl serve`."""
+"""`vssl serve`. Its one function is long because each setting is a flag."""
 
 from pathlib import Path
 from typing import Annotated

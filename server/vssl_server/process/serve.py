@@ -254,7 +254,7 @@ def spare_collector() -> None:
 def _grpc() -> ModuleType:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core writes to standard error what we say ourselves
     try:
-        import vssl_server.grpc.service
+        import vssl_server.grpc.listening
     except ModuleNotFoundError as error:
         raise UsageError(f"--grpc-port needs {error.name}: pip install 'vssl[triton]'") from None
-    return vssl_server.grpc.service
+    return vssl_server.grpc.listening

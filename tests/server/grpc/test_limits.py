@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.server.conftest import Served, expected, serving
 from tests.server.grpc.test_service import FILES, check, objects, over_grpc
 from vssl.bundle.reading import Bundle
-from vssl_server.grpc.service import SERVICE, WATCHES
+from vssl_server.grpc.calls import SERVICE
+from vssl_server.grpc.health import WATCHES
 
 ASKED = health_pb2.HealthCheckRequest()
 

@@ -30,7 +30,8 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings
 from vssl.images.decoding import decode
 from vssl_server.access.keys import Keys
-from vssl_server.grpc.service import SERVICE, start
+from vssl_server.grpc.calls import SERVICE
+from vssl_server.grpc.listening import start
 from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import ModelRegistry
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from vssl_server.http.exchange import json_response
 from vssl_server.http.inference import schema
-from vssl_server.models.deadline import receiving
+from vssl_server.models.deadline import Receiving
 from vssl_server.models.repository import Parameters, Repository
 from vssl_server.wire.body import read_body
 from vssl_server.wire.json_body import bounded, check, parse_object
@@ -31,7 +31,7 @@ def add_routes(app: FastAPI, repository: Repository) -> None:
     async def load(request: Request, name: str) -> Response:
         """Load a bundle, or load a served model again, without dropping a request."""
         settings = repository.registry.settings
-        async with receiving(repository.registry, administration=True):
+        async with Receiving(repository.registry, administration=True):
             body = await read_body(request, min(settings.max_json_bytes, settings.max_body_bytes), None)
             fields = parse_object(body or b"{}")
         bounded(fields)
