@@ -1,4 +1,4 @@
-"""What can be set about a server: environment variables `VSSL_…`, and the same as flags of `vssl serve`."""
+"""The settings of a server: environment variables `VSSL_…`, which are flags of `vssl serve` too."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ PORTS = {"port": "VSSL_PORT_HTTP", "grpc_port": "VSSL_PORT_GRPC", "metrics_port"
 """Variables that are not `VSSL_` + the field's name."""
 
 OLD_PORTS = {"port": "VSSL_PORT", "grpc_port": "VSSL_GRPC_PORT"}
-"""What they were called before; a number there counts for one more release."""
+"""Their old names; a number there is read for one more release."""
 
 
 def variable(field: str) -> str:
@@ -39,13 +39,13 @@ class Environment(PydanticBaseSettingsSource):
         return text, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """All that are there."""
+        """All settings that are in the environment."""
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: text for name, text in found.items() if text is not None}
 
 
 def outdated() -> Iterator[str]:
-    """A line for each variable of an old name: that it is passed over, or how to call it now."""
+    """A line for each variable with an old name: that it is ignored, or what it is called now."""
     for field, old in OLD_PORTS.items():
         text = os.environ.get(old)
         if text is None or (variable(field) in os.environ and text.isdecimal()):
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What the code says, over the environment."""
+        """Arguments win over the environment."""
         return init_settings, Environment(settings_cls)
 
     host: str = "127.0.0.1"
@@ -90,19 +90,21 @@ class Settings(BaseSettings):
     """Addresses and networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
 
     cors_origins: str | None = None
-    """Origins, separated by commas, whose pages may ask from a browser; `*` is every page. By default none may."""
+    """Origins, separated by commas, whose pages may call the server from a browser; `*` is every page. By default none
+    may.
+    """
 
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for gRPC; 0 picks a free one. Without it there is none."""
 
     grpc_idle_seconds: float = Field(300.0, gt=0, allow_inf_nan=False)
-    """For which a gRPC connection without a request is kept."""
+    """How long a gRPC connection without a request is kept."""
 
     grpc_age_seconds: float = Field(3600.0, gt=0, allow_inf_nan=False)
-    """For which a gRPC connection lasts at most; clients connect again by themselves. Requests in flight may end."""
+    """How long a gRPC connection lasts at most. Clients reconnect by themselves, and requests in flight may end."""
 
     grpc_streams: int = Field(100, ge=1)
-    """Requests of one gRPC connection at a time; a client keeps more back until some are answered."""
+    """Requests of one gRPC connection at a time; a client holds back the others."""
 
     metrics_port: int | None = Field(None, ge=0, le=65535)
     """Port for `/metrics`, which then is nowhere else; 0 picks a free one. Without it metrics are on `port`."""

@@ -1,1 +1,3 @@
-"""Who may ask, and what is admitted. May import wire and what stands after it."""
+"""Who may come in: API keys, admission by announced bytes, and what surrounds every request. May import wire and what
+stands after it.
+"""

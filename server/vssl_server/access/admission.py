@@ -7,7 +7,7 @@ from vssl_server.wire.capacity import HELD, Pending
 
 
 class AdmissionMiddleware:
-    """Admits a request by the length that it announces; one without a length counts as it comes.
+    """Admits a request by the length that it announces. A body without a length counts as it arrives.
 
     Raises:
         ApiError: 429; inside of `AccessMiddleware`, which answers it.
@@ -25,7 +25,7 @@ class AdmissionMiddleware:
             scope[HELD] = held
             announced = Headers(scope=scope).get("content-length", "")
             if announced.isdecimal():  # which the body then can't exceed
-                # What is announced over the limit of a body is refused by its route, which reads none of it.
+                # A longer body than the limit is refused by its route, which reads none of it.
                 if int(announced) <= self.max_body_bytes:
                     held.reach(int(announced))
                 await self.app(scope, receive, send)

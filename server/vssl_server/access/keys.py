@@ -2,7 +2,7 @@
 
     KEY [name=N] [scopes=embed,search:G,write:G,admin] [filter=JSON]
 
-Empty lines and those that start with # don't count. `filter` stands last on its line. No message quotes a key.
+Empty lines and lines that start with # are skipped. `filter` stands last on its line. No message quotes a key.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ logger = logging.getLogger("vssl.server")
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key. `filter` is that of every search and write with it; galleries apply it."""
+    """What is known about a key. Galleries apply its `filter` to every search and write."""
 
     name: str | None
     scopes: frozenset[str]
@@ -44,13 +44,13 @@ class Key:
 
 
 class Keys:
-    """The keys that are accepted, read again whenever a file changes. Without `api_keys_file` all may embed."""
+    """The keys that are accepted, read again whenever a file changes. Without `api_keys_file` everybody may embed."""
 
     def __init__(self, api_keys_file: Path | None, admin_keys_file: Path | None = None) -> None:
         """Read the files.
 
         Raises:
-            UsageError: a file can't be read, holds no key, or has a line that is none.
+            UsageError: a file can't be read, holds no key, or has a line that is not a key.
         """
         self.open = api_keys_file is None
         self._files = [
@@ -63,14 +63,14 @@ class Keys:
         ]
 
     def check(self, authorization: str | None, scope: str | None = None) -> str | None:
-        """The name of the key in a header or in gRPC's metadata, `Bearer KEY`, that is needed for something.
+        """Check the key in a header or in gRPC's metadata, `Bearer KEY`, and return its name.
 
         Args:
             authorization: the header's value.
-            scope: what the key must be for; None: any key will do.
+            scope: what the key must allow; None: any key will do.
 
         Raises:
-            ApiError: 401, no key or one that is not known; 403, it may not do that, or nobody may.
+            ApiError: 401, no key or an unknown one; 403, the key does not allow that, or nobody may do it.
         """
         if not self._files and scope != ADMIN:
             return None
@@ -92,7 +92,7 @@ class Keys:
 
 
 class _KeyFile:
-    """One file: its keys by their SHA-256, so that the time of a look-up tells nothing of them."""
+    """One file: its keys by their SHA-256, so that the time of a look-up reveals nothing about them."""
 
     def __init__(self, flag: str, file: Path, scopes: frozenset[str]) -> None:
         self.flag, self.file, self.scopes = flag, file, scopes
@@ -100,7 +100,7 @@ class _KeyFile:
         self._keys = self._read()
 
     def keys(self) -> Mapping[bytes, Key]:
-        """What the file holds; where it has become unreadable, what it held before."""
+        """What the file holds, or held when it was last readable."""
         state = self._state()
         if state != self._seen:
             self._seen = state
@@ -139,7 +139,7 @@ class _KeyFile:
 
 
 def _parse(line: str, scopes: frozenset[str]) -> tuple[str, Key]:
-    """A line → the key itself, and what is known of it. ValueError says what is wrong, without quoting the line."""
+    """A line → the key itself, and what is known about it. A ValueError says what is wrong without quoting the line."""
     text, _, rest = line.replace("\t", " ").partition(" ")
     if not text.isascii() or not text.isprintable():
         raise ValueError("a key is not ASCII, as a header must be")

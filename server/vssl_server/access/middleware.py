@@ -17,7 +17,7 @@ from vssl_server.settings import Settings
 from vssl_server.wire.errors import CLIENT_CLOSED_REQUEST, REQUEST_ID, ApiError
 
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"))
-"""These answer without a key: what watches the server has none."""
+"""These answer without a key, as monitoring has none."""
 
 ROUTE = "vssl.route"
 """The ASGI scope's key for the path of a route, where another than the router found it."""
@@ -25,12 +25,12 @@ ROUTE = "vssl.route"
 ADMIN_PATHS = "/v2/repository/"
 """Under this a key needs the scope `admin`."""
 
-# Random once: a call for every request would give the loop's thread away each time.
+# Random once: a system call for each request would cost the loop its turn.
 _PROCESS, _NUMBERS = secrets.token_hex(12), itertools.count(1)
 
 
 def scope_of(path: str) -> str | None:
-    """What a key must be for to be let through to a path of a route; None: any key will do."""
+    """The scope that a key needs for a path; None: any key will do."""
     if path.startswith(ADMIN_PATHS):
         return ADMIN
     infers = path.startswith("/v2/models/") and path.endswith("/infer")
@@ -82,7 +82,7 @@ class AccessMiddleware:
 
 
 class CountedBody:
-    """What an application gets as `receive`, with the bytes that came by it."""
+    """A `receive` that counts the bytes of the body."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive, self.bytes = receive, 0
@@ -95,7 +95,7 @@ class CountedBody:
 
 
 def route_of(scope: Scope) -> str:
-    """The path's template, for clients choose paths and only a route names a series; of a refused request too."""
+    """The template of the request's path, which names a series of the metrics; a refused request has one too."""
     if ROUTE in scope:
         return str(scope[ROUTE])
     fitting = (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE)

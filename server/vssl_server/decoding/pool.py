@@ -1,4 +1,4 @@
-"""Threads that decode. Requests take turns in them, and what waits for them is bounded by pixels."""
+"""Threads that decode. Requests take turns, and the pixels that wait are limited."""
 
 import logging
 import threading
@@ -26,10 +26,10 @@ class Line:
 
 
 class Pool:
-    """Runs tasks for as long as the `with` block lasts, one of each request in turn.
+    """Runs tasks until the end of the `with` block, one of each request in turn.
 
-    A request holds `threads` threads at most, and there is one more: it takes a light task when all the others are at
-    heavy ones, or at one request's.
+    A request holds at most `threads` threads. One more thread takes a light task while all others work on heavy tasks,
+    or on those of one request.
 
     Args:
         threads: tasks that run at once, beside the light one.
@@ -48,7 +48,7 @@ class Pool:
         self._running = self._heavy = 0
         self._held_by_one = self._closing = False
         self._changed = threading.Condition()
-        # Daemons, as the engine's: a file that takes for ever must not keep a process from ending that was told twice.
+        # Daemons, as the engine's: a file that takes for ever must not keep a process alive that was interrupted twice.
         self._threads = [
             threading.Thread(target=self._work, name=f"decode-{n}", daemon=True) for n in range(threads + 1)
         ]
@@ -72,12 +72,12 @@ class Pool:
             thread.join()
 
     def publish(self) -> None:
-        """Write down what the gauges tell, for other processes can't ask."""
+        """Store the gauges' values: other worker processes can't ask this one."""
         metrics.DECODE_QUEUE_TASKS.set(self.waiting)
         metrics.PENDING_PIXELS.set(self.pending_pixels)
 
     def submit(self, line: Line, task: Task, heavy: bool = False) -> None:
-        """Queue a task of the request that the line stands for. It keeps its result and its errors to itself."""
+        """Queue a task of the request that `line` stands for. The task handles its own result and errors."""
         with self._changed:
             if not line.tasks:
                 self._lines.append(line)
@@ -87,7 +87,7 @@ class Pool:
                 self._changed.notify()
 
     def admit(self, pixels: int) -> None:
-        """Count pixels that are to be decoded, until they are given to `release`.
+        """Count pixels to be decoded, until `release`.
 
         Raises:
             OverloadedError: too many are admitted already.

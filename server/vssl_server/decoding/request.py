@@ -1,8 +1,7 @@
 """Encoded images → pixels in a pool of threads, and from there straight into the batcher's queue.
 
-The event loop hands a request over and hears of it again when it is answered: every hand-over between threads costs
-as much as decoding a small image. So one small image is decoded in the loop's own thread; the engine's thread, which
-computes without Python's lock, would wait for it once an image.
+Each hand-over between threads costs as much as decoding a small image. So the event loop hands a request over once, and
+hears of it again when it is answered; a single small image it decodes itself.
 """
 
 import binascii
@@ -34,21 +33,21 @@ from vssl_server.wire.errors import clipped
 from vssl_server.wire.images import Encoded, from_base64
 
 IN_PLACE = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
-"""An image that is decoded in about the time that it takes to hand it from one thread to another."""
+"""Decoding such an image takes about as long as handing it to another thread."""
 
 AVIF = b"ftyp"
-"""Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never small."""
+"""Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never decoded in place."""
 
 TASK_BYTES = 64 * 1024
-"""Bytes of files in one task of the pool: small images take turns at Python's lock, so that more threads gain nothing,
-while each large one is decoded by a thread of its own.
+"""Bytes of files in one task of the pool. Small images take turns at Python's lock, so more threads gain nothing; each
+large one is a task of its own.
 """
 
 LIGHT_PIXELS, LIGHT_BYTES = 2**20, 2**19
-"""Of an image that is decoded in some 20 ms at most; one that is larger is a heavy task of its own."""
+"""Such an image is decoded in 20 ms or less. A larger one is a heavy task of its own."""
 
 USUAL_SCANS = 10
-"""Of a progressive JPEG; one that draws its pixels more often counts as so many times as large."""
+"""Scans of a progressive JPEG. One with more draws its pixels more often, and counts as that much larger."""
 
 R = TypeVar("R")
 Submit = Callable[[Sequence[Pixels], Future[R], float], object]
@@ -58,7 +57,7 @@ Submit = Callable[[Sequence[Pixels], Future[R], float], object]
 class Refusal:
     """Why one image has no embedding. `type` is a stable word: those of ImageError, and `invalid_base64`.
 
-    An answer may hold as many of these as images, so each says little: 200 characters.
+    The message has at most 200 characters, as an answer may hold one for each image.
     """
 
     type: str
@@ -69,7 +68,7 @@ class Refusal:
 
 
 class BadImagesError(Exception):
-    """Some of so many `images` were refused and the caller wants all or nothing."""
+    """Some of the request's `images` were refused, and the caller wants all or nothing."""
 
     def __init__(self, refused: dict[int, Refusal], images: int) -> None:
         super().__init__(f"{len(refused)} of {images} images were refused")
@@ -144,8 +143,8 @@ class Decoding(Generic[R]):
             self._hand_over()
 
     def _hand_over(self) -> None:
-        # The first callback of the future, so that who hears of the result finds the place free; and not one of `self`,
-        # whose images a cycle would keep.
+        # The first callback of the future: whoever hears of the result finds the place free. It is no method of `self`,
+        # as a cycle would keep the images.
         self._future.add_done_callback(partial(_give_back, self._pool, self._admitted))
         self._schedule(self._measure)
 
@@ -153,7 +152,7 @@ class Decoding(Generic[R]):
         self._pool.submit(self._line, partial(self._guarded, work), heavy)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Do some work, unless nobody waits any more; what it raises is the request's."""
+        """Do some work, unless nobody waits for it any more. Its errors are the request's."""
         self._started = self._started or time.monotonic()
         if self._future.done():
             return

@@ -1,1 +1,1 @@
-"""One model: its batches, cache, statistics and health. May import decoding and what stands after it."""
+"""One served model: pipeline, batches, cache, statistics, health. May import decoding and what stands after it."""

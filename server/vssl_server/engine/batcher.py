@@ -1,9 +1,8 @@
 """Requests of any size in, batches for the engine out. No HTTP here.
 
-The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. A lone request waits
-for no company, unless `max_wait` says so, and under load batches fill up by themselves. A request larger than a batch
-is spread over several, between which the requests that wait have their turn; its answer is put together in its own
-order.
+The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. A lone request does
+not wait for others, unless `max_wait` says so. Under load batches fill by themselves. A request larger than a batch is
+spread over several, and other requests have their turn in between. Its result is put together in its own order.
 """
 
 import logging
@@ -42,10 +41,10 @@ class Batcher:
         capacity: images that may hold a place at once (see `admit`).
         warm_up: called once in the engine's thread before the first batch.
         observe: called after each batch with its images and its seconds.
-        max_wait: seconds that a free engine waits for a batch to fill, from when it finds work; 0: it never waits.
+        max_wait: seconds that a free engine waits for a batch to fill, once there is work; 0: it never waits.
         stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
-        probe: what every engine can answer. One that fails on it, after a few calls that failed, is not `ready`, and
-            all requests fail until it answers; without a probe only the requests are ever at fault.
+        probe: images that every engine can embed. After a few failed calls the engine must embed them; while it fails
+            on them, it is not `ready` and all requests fail. Without a probe only the requests are ever at fault.
     """
 
     def __init__(
@@ -86,12 +85,12 @@ class Batcher:
 
     def start(self) -> None:
         """Start the engine's thread."""
-        # A daemon: an engine that hangs must not keep a process from ending that was told twice to end.
+        # A daemon: an engine that hangs must not keep a process alive that was interrupted twice.
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def close(self, timeout: float | None = None) -> None:
-        """BatchResult what waits, then end the thread; wait `timeout` seconds at most for that."""
+        """Answer what waits, then end the thread; wait `timeout` seconds at most for that."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -107,8 +106,8 @@ class Batcher:
     ) -> "Future[BatchResult]":
         """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
 
-        The caller may bring the future, so that the images can be decoded for somebody who waits for it already, and
-        the seconds that the request has `waited` before.
+        The caller may bring a future that somebody awaits already, and the seconds that the request has `waited`
+        before.
 
         The future's errors are InferenceError and EngineStoppedError.
 
@@ -125,7 +124,7 @@ class Batcher:
                 raise EngineStoppedError(FAILS)
             self._jobs.append(job)
             self._changed.notify()
-        # By weak references: a future keeps its callbacks, and so the job's pixels and the engine in a cycle with it.
+        # Weak references: the future keeps its callbacks, and would keep the job's pixels and the engine in a cycle.
         job.future.add_done_callback(partial(_forget, weakref.ref(self), weakref.ref(job)))
         return job.future
 
@@ -149,7 +148,7 @@ class Batcher:
             self._stop()
 
     def _recover(self, probe: Pixels) -> None:
-        """Ask for what every engine can answer, until it does or the batcher closes; fail all requests meanwhile."""
+        """Try the probe until the engine embeds it or the batcher closes. All requests fail meanwhile."""
         while True:
             try:
                 with self.health.call():
@@ -205,7 +204,7 @@ class Batcher:
         return sum(len(job.images) - job.taken for job in self._jobs)
 
     def _compute(self, batch: list[Part]) -> None:
-        """BatchResult a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
+        """Compute a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
         try:
             embeddings, seconds = self._timed(np.stack([image for part in batch for image in part.images]))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Answers by the content of the image file, so that a file that comes again is neither decoded nor embedded again."""
+"""Embeddings by the content of the image file: a file that comes again is neither decoded nor embedded."""
 
 import binascii
 import hashlib
@@ -11,11 +11,11 @@ from vssl.engine import OUTPUTS, Embeddings
 from vssl_server.wire.images import Encoded, from_base64
 
 OVERHEAD = 1024
-"""Bytes that an entry takes beside its numbers: the key, three array heads, its place in the order."""
+"""Bytes of an entry beside its numbers: the key, three array heads, its place in the order."""
 
 
 class Cache:
-    """The answers used last, up to a number of bytes; one for each loaded model, so that none ever gives another's.
+    """The rows used last, up to `capacity` bytes. Each loaded model has its own, so that none returns another's.
 
     Only the event loop may touch it.
     """
@@ -25,14 +25,14 @@ class Cache:
         self._rows: OrderedDict[bytes, Embeddings] = OrderedDict()
 
     def get(self, key: bytes | None) -> Embeddings | None:
-        """The answer for one image, or None."""
+        """The row of one image, or None."""
         if key is None or key not in self._rows:
             return None
         self._rows.move_to_end(key)
         return self._rows[key]
 
     def put(self, key: bytes | None, row: Embeddings) -> None:
-        """Keep the answer for one image; those that were not used for longest make room for it."""
+        """Keep the row of one image; those that were unused for longest make room for it."""
         if key is None or key in self._rows or _size(row) > self.capacity:
             return
         # A copy: a view would keep its whole batch in memory.
@@ -43,7 +43,7 @@ class Cache:
 
 
 def keys_of(images: Sequence[Encoded]) -> list[bytes | None]:
-    """SHA-256 of each image file, however it was sent; None for what is no base64."""
+    """SHA-256 of each image file, however it was sent; None where it is not base64."""
     return [_key(image) for image in images]
 
 

@@ -1,4 +1,4 @@
-"""Whether an engine answers, by the calls of it that have ended and the one that it is in."""
+"""Whether an engine works, judged by its past calls and the current one."""
 
 import math
 import time
@@ -10,17 +10,17 @@ import numpy as np
 from vssl.engine import Embeddings
 
 FAILED_BATCHES = 3
-"""Calls that failed in a row before the engine is asked for a blank image: what the requests hold may be at fault."""
+"""Failed calls in a row before the engine must embed a blank image: the requests may be at fault."""
 
 PROBE_SECONDS = 10.0
-"""Between two blank images for an engine that failed on the last."""
+"""Between two blank images, while the engine fails on them."""
 
 END_SECONDS = 60.0
-"""For which no engine of a process has answered when the process ends, so that its supervisor starts another."""
+"""A process whose engines have not answered for so long ends, so that its supervisor starts another."""
 
 
 class Health:
-    """Of one engine. Its thread notes here what it does; any thread may ask.
+    """The health of one engine. The engine's thread keeps it up to date; any thread may ask.
 
     Args:
         stall_seconds: a call that takes longer counts as hung until it returns.
@@ -31,7 +31,7 @@ class Health:
         self._called: float | None = None
         self._failures, self._first_failure = 0, 0.0
         self.failed = False
-        """Whether it fails on what it must be able to answer, or has ended."""
+        """Whether it fails on a blank image, or has ended."""
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -51,24 +51,24 @@ class Health:
 
     @property
     def suspect(self) -> bool:
-        """Whether so many calls failed in a row that a blank image should tell what is at fault."""
+        """Whether so many calls failed in a row that a blank image must show what is at fault."""
         return self._failures >= FAILED_BATCHES
 
     def condemn(self) -> None:
-        """It failed on a blank image, or has ended: it fails until a call succeeds."""
+        """Note that it failed on a blank image or has ended; that holds until a call succeeds."""
         if self._failures == 0:
             self._first_failure = time.monotonic()
         self.failed = True
 
     @property
     def hangs(self) -> bool:
-        """Whether the call that it is in takes too long."""
+        """Whether the current call takes too long."""
         called = self._called
         return called is not None and time.monotonic() - called > self._stall_seconds
 
     @property
     def unanswered(self) -> float:
-        """Seconds for which it has failed, or has hung in a call; 0 while it does neither."""
+        """Seconds since it began to fail or to hang; 0 while it does neither."""
         called = self._called
         if self.failed:
             return time.monotonic() - self._first_failure
@@ -76,9 +76,9 @@ class Health:
 
 
 def checked(embeddings: Embeddings, images: int) -> Embeddings:
-    """The answer for so many images; ValueError if it can't be right.
+    """The embeddings of so many images; ValueError if they can't be right.
 
-    One of another length would give rows to the wrong images; a NaN would reach the client as null.
+    With another length, rows would go to the wrong images; a NaN would reach the client as null.
     """
     arrays = (embeddings.embedding, embeddings.variance, embeddings.uncertainty)
     if any(len(array) != images for array in arrays):

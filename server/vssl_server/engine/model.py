@@ -26,7 +26,7 @@ from vssl_server.settings import Settings
 from vssl_server.wire.images import Encoded
 
 HASH_IN_THREAD_BYTES = 256 * 1024
-"""Bytes of images whose hashes take long enough to be made in a thread."""
+"""Hashing so many bytes of images takes long enough for a thread."""
 
 
 class Model:
@@ -43,7 +43,7 @@ class Model:
         self.manifest, self._pool = manifest, pool
         self._labels = (manifest.name, manifest.version)
         self.why = infer.why if isinstance(infer, ServedEngine) else ""
-        """What was decided about the engine's threads, where anything was."""
+        """How the engine's threads were chosen, as a sentence; empty where nothing was."""
         self._engine = (infer.provider, infer.precision, infer.threads) if isinstance(infer, ServedEngine) else None
         self.statistics = Statistics()
         self.metrics = metrics.ModelMetrics(manifest.name)
@@ -76,7 +76,7 @@ class Model:
         return self.manifest.version
 
     def show(self) -> None:
-        """Let the gauges of its name and version tell of this model, as long as it is there."""
+        """Let the gauges of its name and version show this model, as long as it exists."""
         me = weakref.ref(self)
         metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.in_flight if (model := me()) else 0)
         metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
@@ -87,7 +87,7 @@ class Model:
                 metrics.ENGINE_THREADS.labels(*self._labels, batch).set(count)
 
     def publish(self) -> None:
-        """Write down what the gauges tell, for other processes can't ask."""
+        """Store the gauges' values: other worker processes can't ask this one."""
         metrics.QUEUE_IMAGES.labels(*self._labels).set(self.in_flight)
         metrics.READY.labels(*self._labels).set(self.ready)
         self._pool.publish()
@@ -168,7 +168,7 @@ def _noted(result: EmbedResult) -> EmbedResult:
 
 
 def _warm_up(infer: Infer, size: int, batch_size: int) -> None:
-    # On a GPU each power of two is a size of its own (`vssl.engine.bucket`).
+    # On a GPU each power of two is a batch size of its own (`vssl.engine.bucket`).
     powers = [2**power for power in range(batch_size.bit_length())]
     for images in sorted({*powers, batch_size}):
         infer(_blank(images, size))

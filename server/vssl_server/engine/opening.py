@@ -1,4 +1,4 @@
-"""The engine of a served model, with as many threads as suit the rest of a request's work."""
+"""The engine of a served model, with as many threads as leave room for the rest of a request's work."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from vssl.errors import VsslError
 from vssl.memory import cores
 
 SMALL_MODEL_SECONDS = 0.0005
-"""Of one thread for one image: what HTTP and decoding take of a request is about as much."""
+"""One thread's time for one image; HTTP and decoding take about as long."""
 
 
 class ServedEngine:
@@ -23,7 +23,7 @@ class ServedEngine:
         size: images of a full batch.
         some: that for the others.
         threads: of both, in that order.
-        why: what was decided about the threads, as a sentence, where anything was.
+        why: a sentence on how the threads were chosen; empty where nothing was.
     """
 
     precision = "fp32"
@@ -46,14 +46,14 @@ class ServedEngine:
 def open_engine(bundle: Bundle, threads: int, full: int, small: bool | None = None) -> ServedEngine:
     """The bundle's engine with so many threads; 0 chooses by the model: all cores for a large one.
 
-    With a small model the other half of a request's work is the HTTP and the decoding, which would wait for a core: so
-    half of the cores, but for a batch of `full` images. That shows that the engine is what the others wait for.
-    `small` says whether it is such a model; None: a timing does.
+    With a small model, HTTP and decoding are half of a request's work and need cores too. So the engine gets half of
+    the cores, but all for a batch of `full` images: then everything waits for the engine. `small` says whether it is
+    such a model; None: a timing decides.
     """
     if threads:
         engine = Engine(bundle, threads)
         return ServedEngine(engine, full, engine, (threads, threads))
-    engine = Engine(bundle, 1)  # which works in the thread that calls it, so that this thread's time is all
+    engine = Engine(bundle, 1)  # works in the calling thread, so that this thread's time is all of it
     most = cores()
     if most == 1 or engine.providers != ["CPUExecutionProvider"]:
         return ServedEngine(engine, full, engine, (1, 1))
@@ -69,11 +69,11 @@ def open_engine(bundle: Bundle, threads: int, full: int, small: bool | None = No
 
 
 def seconds_an_image(engine: Engine) -> float:
-    """Of one thread for one image; 0 if the model can't run, of which the warm-up will tell."""
+    """One thread's time for one image; 0 if the model can't run, which the warm-up will report."""
     image = np.zeros((1, engine.size, engine.size, 3), np.uint8)
     least = math.inf
     try:
-        for _ in range(10):  # the first are slow, and on a busy machine others
+        for _ in range(10):  # the first calls are slow, and on a busy machine others too
             started = time.thread_time()
             engine(image)
             taken = time.thread_time() - started

@@ -14,7 +14,7 @@ class Duration:
     ns: int = 0
 
     def add(self, seconds: float) -> None:
-        """One more, that took so long."""
+        """Count one more that took so long."""
         self.count += 1
         self.ns += round(seconds * 1e9)
 
@@ -35,10 +35,10 @@ class Statistics:
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
-    """Counted for perf_analyzer, which wants as many as of the others; not timed."""
+    """Counted for perf_analyzer, which expects as many as of the others; not timed."""
 
     def succeeded(self, images: int, seconds: float, answer: BatchResult) -> None:
-        """A request of so many images was answered; what was neither queue nor engine is its decoding."""
+        """Count an answered request. What was neither queue nor engine is its decoding."""
         self.last_inference = time.time_ns() // 1_000_000
         self.inference_count += images
         self.success.add(seconds)

@@ -28,14 +28,14 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""What the statuses of HTTP are called here; the others are INVALID_ARGUMENT."""
+"""HTTP's statuses in gRPC's words; all others are INVALID_ARGUMENT."""
 
 OPEN_METHODS = ("ServerLive", "ServerReady")
 """These answer without a key, as the health service does."""
 
 ADMIN_METHODS = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
 SCOPES = {"ModelInfer": EMBED} | dict.fromkeys(ADMIN_METHODS, ADMIN)
-"""What a key must be for; where nothing stands, any key will do."""
+"""The scope that a key needs; for the other methods any key will do."""
 
 Message = Any  # the stubs have no types
 Context = Any
@@ -52,7 +52,7 @@ class Servicer(Protocol):
 
 
 def check_key(keys: Keys, path: str, metadata: Mapping[str, str]) -> str | None:
-    """The name of the key that a call came with; ApiError where it needs another one."""
+    """Check the key of a call and return its name; ApiError where another one is needed."""
     _, service, method = path.split("/")
     if service != SERVICE or method in OPEN_METHODS:
         return None
@@ -96,7 +96,7 @@ def rpc(handler: Handler) -> Handler:
 
 
 def unsupported(name: str) -> Handler:
-    """A method of Triton's that this server has not."""
+    """A method of Triton's that this server does not have."""
     why = NO_SHARED_MEMORY if "SharedMemory" in name else f"{name} is not supported"
 
     async def call(self: Servicer, request: Message, context: Context) -> Message:

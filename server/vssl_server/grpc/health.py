@@ -10,10 +10,10 @@ from vssl_server.grpc.calls import SERVICE, Context, Message
 from vssl_server.models.registry import ModelRegistry
 
 WATCH_SECONDS = 1.0
-"""Between two looks at the state on behalf of a client that watches it."""
+"""Between two looks at the state for a client that watches it."""
 
 WATCHES = 1000
-"""Most clients that watch it at a time; they need no key."""
+"""The most clients that watch at once; they need no key."""
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -34,13 +34,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if self._watches >= WATCHES:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHES} clients watch already; ask with Check")
         self._watches += 1
-        told = None
+        sent = None
         try:
             while True:
                 last = self.registry.draining
-                if (status := self._status()) != told:
+                if (status := self._status()) != sent:
                     yield status
-                    told = status
+                    sent = status
                 if last:
                     return
                 await asyncio.sleep(WATCH_SECONDS)

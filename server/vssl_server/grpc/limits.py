@@ -1,4 +1,4 @@
-"""What a gRPC client may hold, and for how long: whatever it sends or leaves out, each connection ends."""
+"""What a gRPC client may hold, and for how long. Each connection ends, whatever the client sends or does not send."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,16 +22,16 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.receive_seconds)),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.grpc_idle_seconds)),
         ("grpc.max_connection_age_ms", _milliseconds(settings.grpc_age_seconds)),
-        # What is in flight when a connection is too old may still come, and be answered.
+        # Requests in flight on a connection that is too old may still finish.
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.receive_seconds + settings.deadline_seconds)),
         ("grpc.max_concurrent_streams", settings.grpc_streams),
-        # Two servers must not share a port, for each would answer half of the requests; the workers of one may.
+        # Two servers must not share a port, as each would answer half of the requests; the workers of one may.
         ("grpc.so_reuseport", int(settings.workers > 1)),
     ]
 
 
 class ReceiveLimit(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Gives a request's message its time: gRPC itself waits for it as long as the connection lasts.
+    """Limits the time for a request's message: gRPC itself waits as long as the connection lasts.
 
     Args:
         registry: whose settings say how long.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vssl_server.grpc.calls import Message
 from vssl_server.inference_v2.protocol import check_parameters, requested_outputs
 from vssl_server.models.deadline import from_microseconds
-from vssl_server.wire.json_body import MANY
+from vssl_server.wire.json_body import MAX_ELEMENTS
 from vssl_server.wire.tensors import Tensor, invalid
 
 
@@ -19,8 +19,8 @@ def timeout_of(request: Message) -> float | None:
 
 def outputs_of(request: Message) -> Sequence[str]:
     """The outputs to answer; ApiError 400 where one is not known."""
-    if len(request.outputs) > MANY:
-        raise invalid(f"over {MANY} outputs")
+    if len(request.outputs) > MAX_ELEMENTS:
+        raise invalid(f"over {MAX_ELEMENTS} outputs")
     for output in request.outputs:
         check_parameters(output.name, output.parameters)
     return requested_outputs([output.name for output in request.outputs])
@@ -31,8 +31,8 @@ def tensors_of(request: Message) -> list[Tensor]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise invalid(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
-    if len(request.inputs) > MANY or any(len(given.shape) > MANY for given in request.inputs):
-        raise invalid(f"over {MANY} inputs, or an input of over {MANY} dimensions")
+    if len(request.inputs) > MAX_ELEMENTS or any(len(given.shape) > MAX_ELEMENTS for given in request.inputs):
+        raise invalid(f"over {MAX_ELEMENTS} inputs, or an input of over {MAX_ELEMENTS} dimensions")
     tensors = []
     for index, given in enumerate(request.inputs):
         check_parameters(given.name, given.parameters)

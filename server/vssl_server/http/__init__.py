@@ -1,3 +1,3 @@
-"""The HTTP side: connections, the application, and a room for each family of routes. May import every room but process
-and grpc.
+"""The HTTP side: connections, the application, and a room for each family of routes. May import every room but
+process and grpc.
 """

@@ -48,11 +48,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # No name of this function may hold a model: it would keep one that is unloaded in memory.
+        # No variable of this function may hold a model: it would keep an unloaded one in memory.
         registry.start()
         tasks = [asyncio.create_task(_measure_lag())]
         if settings.workers > 1:
-            # This one listens when it can answer, the others serve meanwhile; or when it is told to end before that.
+            # A worker listens when it can answer, as others serve meanwhile; or when it is told to end before that.
             warm = [asyncio.wrap_future(model.batcher.warm) for model in registry.models]
             while not registry.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
                 pass
@@ -110,7 +110,7 @@ def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     if settings.metrics_port is not None:
         app.add_middleware(MetricsPort, port=settings.metrics_port, health=OPEN_PATHS)
-    if settings.cors_origins is not None:  # outside of the keys: a browser asks whether it may before it sends one
+    if settings.cors_origins is not None:  # outside the keys: a browser asks for permission before it sends one
         app.add_middleware(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
@@ -131,7 +131,7 @@ async def _measure_lag() -> None:
 
 
 async def _publish(registry: ModelRegistry) -> None:
-    """Other workers can't ask this one's gauges: it writes them down, once a second."""
+    """Store this worker's gauges once a second, as other workers can't ask for them."""
     while True:
         for model in registry.models:
             model.publish()

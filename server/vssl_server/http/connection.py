@@ -1,8 +1,8 @@
 """Uvicorn's HTTP protocol, made safe against its clients.
 
-It adds one write an answer instead of two, limits to what a client may send and how long it may take for that, an order
-of answers that holds for refusals too, and deafness to `Upgrade`: a server may ignore that header, and this one speaks
-nothing but HTTP/1.1. What uvicorn's parser does with it is to take the request's body for the next request.
+It writes an answer once instead of twice, limits what a client may send and how long it may take, and keeps the order
+of answers for refusals too. It ignores `Upgrade`, as a server may: uvicorn's parser would take the request's body for
+the next request.
 """
 
 import asyncio
@@ -17,20 +17,21 @@ from vssl_server.models.registry import ModelRegistry
 from vssl_server.observed import metrics
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request's line and headers, and of whatever else is no body; a little more may come with its last read."""
+"""Of a request's line and headers, and of all else that is no body. The last read may bring a little more."""
 
 MAX_PIPELINED = 100
-"""Requests that wait on a connection for the answer to the one before; each takes a hundred times its bytes."""
+"""Requests of a connection that wait for the answer to the one before. Each takes a hundred times its bytes."""
 
 IDLE_SECONDS = 75
-"""For which a connection is kept for a next request: longer than clients and balancers keep theirs (httpx 5, AWS 60),
-so that it is they who close, and no request meets a connection that is just being closed here."""
+"""How long an idle connection is kept: longer than clients and balancers keep theirs (httpx 5, AWS 60). So they close
+it, and no request meets a connection that is being closed here.
+"""
 
 LAST_LOOK_SECONDS = 0.01
-"""A busy loop comes to its timers before it reads what has come: an idle connection is closed after one more look."""
+"""A busy loop runs its timers before it reads. So an idle connection is closed after one more look."""
 
 APPLICATION_FIRST_SECONDS = 1.0
-"""The application refuses a body that does not come, in its protocol's own shape; we do it so long after."""
+"""The application refuses a late body first, in its protocol's own shape; the connection ends so long after."""
 
 REFUSALS = {
     "head_timeout": b"408 Request Timeout",
@@ -40,7 +41,7 @@ REFUSALS = {
     "pipeline_full": b"429 Too Many Requests",
     "connect": b"501 Not Implemented",
 }
-"""What is answered, by cause, where there is no request that the application could answer."""
+"""The status by cause, where there is no request that the application could answer."""
 
 
 class Part(Enum):
@@ -68,7 +69,7 @@ class Protocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
     """The request that is being answered, or the last that was."""
     _refusal: str | None = None
-    """Why the connection ends when what came before is answered. What comes now is not looked at any more."""
+    """Why the connection ends once the earlier requests are answered. What comes now is ignored."""
     _gathering: GatheringTransport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -78,7 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, and see what is owed now."""
+        """Parse what has arrived, and set the timer for what must come next."""
         if self._refusal is not None or self.transport.is_closing():
             return
         self._progress = False
@@ -162,7 +163,7 @@ class Protocol(HttpToolsProtocol):
             self._be_idle()
 
     def on_response_complete(self) -> None:
-        """An answer is written: the next request has its turn, or else the refusal of what came behind this one."""
+        """An answer is written: next come the following request, or the refusal of what followed."""
         super().on_response_complete()
         if self._refusal is not None:
             if not self._busy:
@@ -215,7 +216,7 @@ class Protocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _watch(self) -> None:
-        """Give the client its time for what it owes us now, which runs on if that is what it owed before."""
+        """Start the timer for what the client must send next; it runs on if that has not changed."""
         if self._refusal is not None or self.transport.is_closing():
             self._owe(None)
         elif self.pipeline:

@@ -1,6 +1,6 @@
 """The busiest routes, answered without the framework's routing and dependencies, which cost more than a small image.
 
-They are routes of the FastAPI application too, so that `/openapi.json` tells of them; only their requests stop here.
+They are routes of the FastAPI application too, so that `/openapi.json` lists them. Only their requests stop here.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

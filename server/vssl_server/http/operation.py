@@ -1,4 +1,4 @@
-"""What watches the server asks: `/healthz`, `/readyz`, `/metrics`."""
+"""Routes for monitoring: `/healthz`, `/readyz`, `/metrics`."""
 
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,7 +41,7 @@ async def show_metrics() -> Response:
 
 
 class MetricsPage:
-    """The page, written in a thread, as it takes milliseconds; those who ask while it is written get the same one."""
+    """The page of metrics, written in a thread as that takes milliseconds. Requests during that time share it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "metrics")

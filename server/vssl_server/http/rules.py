@@ -1,4 +1,4 @@
-"""What HTTP asks of every route, and where a route is: methods, the port of metrics, a path in front of all."""
+"""Rules for all routes: their methods, the port of the metrics, the path in front of them."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ class Methods:
 
 
 class RootPath:
-    """Takes the path under which a proxy publishes the server off the front of a request's, where it is there still."""
+    """Removes the proxy's path from the front of a request's path, if it is still there."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self.app, self.root_path = app, root_path
@@ -61,7 +61,7 @@ class RootPath:
 
 
 class MetricsPort:
-    """Lets metrics and health be asked on their own port and nothing else, and metrics nowhere else."""
+    """Serves metrics and health on a port of their own, nothing else there, and metrics nowhere else."""
 
     def __init__(self, app: ASGIApp, port: int, health: frozenset[str]) -> None:
         self.app, self.port, self.health = app, port, health

@@ -1,4 +1,4 @@
-"""What stands between the HTTP protocol and its connection: fewer writes, and an end for clients that do not read."""
+"""Between the HTTP protocol and its connection: fewer writes, and an end for clients that do not read."""
 
 import array
 import asyncio
@@ -12,13 +12,13 @@ except ImportError:  # Windows can't tell what the kernel has still to send
     fcntl = None  # type: ignore[assignment]
 
 SLOW_SECONDS = 60.0
-"""After so long with an answer that waits to be sent, a client must have taken `LEAST_RATE` of it."""
+"""A client with an unsent answer must take `LEAST_RATE` on average over this time."""
 
 LEAST_RATE = 1000
 """Bytes a second."""
 
 LINGER_SECONDS = 1.0
-"""For which a refused client may go on sending, into nowhere."""
+"""How long a refused client may go on sending; all of it is dropped."""
 
 LOOK_SECONDS = 0.1
 """Between two looks whether a TLS connection can be closed."""
@@ -41,7 +41,7 @@ class GatheringTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write soon; what comes after the end is dropped."""
+        """Write at the end of the loop's turn; drop what comes after the end."""
         if self._closing:
             return
         if not self._waiting:
@@ -49,11 +49,11 @@ class GatheringTransport:
         self._waiting.append(data)
 
     def is_closing(self) -> bool:
-        """Whether it was closed, though there may be something left to send."""
+        """Whether it was closed, even if something is left to send."""
         return self._closing or self._transport.is_closing()
 
     def close(self) -> None:
-        """Send what waits, for as long as the client takes it at the least rate, then close."""
+        """Send what waits, as long as the client takes it at the least rate, then close."""
         if not self._closing:
             self._closing = True
             self._flush()
@@ -110,7 +110,7 @@ class GatheringTransport:
                 self._look_later()
 
     def _taken(self) -> int:
-        """Bytes that the client's machine has acknowledged: the kernel takes megabytes of which no client knows yet."""
+        """Bytes that the client's machine has acknowledged. The kernel takes megabytes that no client has seen yet."""
         unsent = array.array("i", [0])
         if fcntl is not None:
             try:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, whether it comes over HTTP or gRPC: models, what they say of themselves, inference.
+"""What REST and gRPC share of the Open Inference Protocol v2: models, their metadata, inference.
 
 Each model has two names: `NAME` takes pixels, `NAME_image` encoded images, as in the Triton repository that
 `vssl export` writes, so that a client can't tell the two servers apart.
@@ -54,7 +54,7 @@ class InferenceModel:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What each answer says beside its tensors."""
+        """The parameters of each answer."""
         return {BUNDLE: self.model.manifest.id}
 
     @property
@@ -104,7 +104,7 @@ class InferenceModel:
         }
 
     def statistics(self) -> dict[str, Any]:
-        """Triton's `ModelStatistics`; both names of a model tell of the whole model."""
+        """Triton's `ModelStatistics`; both names of a model have the same numbers."""
         counts = asdict(self.model.statistics)
         totals = {name: counts.pop(name) for name in list(counts) if isinstance(counts[name], dict)}
         return {"name": self.name, "version": self.version, **counts, "inference_stats": totals}
@@ -121,7 +121,7 @@ class InferenceModel:
             raise invalid(f"{self.name} has one input, {INPUT}; the request has {', '.join(names) or 'none'}")
         [tensor] = inputs
         check_count(images_in(tensor, self.datatype, self.dims), self.settings, INPUT)
-        # Bytes become an array without a copy; lists of numbers take a while, in which the loop can serve others.
+        # Bytes become an array without a copy. Lists of numbers take a while, so the loop serves others meanwhile.
         if isinstance(tensor.data, bytes | memoryview):
             images = self._read(tensor)
         else:
@@ -171,7 +171,7 @@ class Catalogue:
 
 
 def requested_outputs(names: Sequence[str]) -> Sequence[str]:
-    """The outputs that were asked for, each once; all of them where none was.
+    """The outputs that a request names, each once; all where it names none.
 
     Raises:
         ApiError: 400, an output that no model has.
@@ -183,7 +183,7 @@ def requested_outputs(names: Sequence[str]) -> Sequence[str]:
 
 
 def check_parameters(place: str, names: Collection[str]) -> None:
-    """Refuse what Triton can do with an input or output of that name, and this server can't.
+    """Refuse what Triton can do with an input or output, and this server can't.
 
     Raises:
         ApiError: 400.

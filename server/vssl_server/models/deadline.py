@@ -10,17 +10,17 @@ from vssl_server.engine.health import PROBE_SECONDS
 from vssl_server.engine.jobs import EngineStoppedError, InferenceError
 from vssl_server.models.registry import ModelRegistry
 from vssl_server.wire.capacity import OverloadedError
-from vssl_server.wire.errors import ApiError, busy, clipped, several
+from vssl_server.wire.errors import ApiError, busy, clipped, first_few
 
 TIMEOUT = "VSSL-Timeout"
-"""The header with the seconds that a request's client waits for its answer."""
+"""The header with the seconds for which the client waits for its answer."""
 
 
 def timeout_of(headers: Mapping[str, str]) -> float | None:
     """The seconds in the header, if it is there.
 
     Raises:
-        ApiError: 400, it is no positive number.
+        ApiError: 400, it is not a positive number.
     """
     text = headers.get(TIMEOUT)
     if text is None:
@@ -35,10 +35,11 @@ def timeout_of(headers: Mapping[str, str]) -> float | None:
 
 
 def from_microseconds(timeout: object) -> float | None:
-    """The parameter `timeout` of the Open Inference Protocol → seconds; None where it is absent or 0, which is none.
+    """The parameter `timeout` of the Open Inference Protocol → seconds; None where it is absent or 0, which means no
+    limit.
 
     Raises:
-        ApiError: 400, it is no whole number.
+        ApiError: 400, it is not a whole number.
     """
     if timeout is not None and (type(timeout) is not int or timeout < 0):
         raise ApiError(400, "invalid_timeout", f"timeout is {timeout!r}, not a whole number of microseconds", "timeout")
@@ -138,5 +139,5 @@ def _bad_images(refused: Mapping[int, Refusal], images: int, field: str, names: 
     for index, refusal in refused.items():
         name = names[index] if names else None
         reasons.append(f"{field}[{index}]{f' ({clipped(name, 100)})' if name else ''}: {refusal.message}")
-    message = f"{len(reasons)} of {images} images can't be embedded: {several(reasons)}"
+    message = f"{len(reasons)} of {images} images can't be embedded: {first_few(reasons)}"
     return ApiError(422, "invalid_image", message, param=f"{field}[{next(iter(refused))}]")

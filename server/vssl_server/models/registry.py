@@ -12,7 +12,7 @@ from vssl_server.wire.capacity import Pending
 from vssl_server.wire.errors import ApiError
 
 END_SECONDS = 5.0
-"""For which the end waits for what an engine still computes: whoever asked for it has an answer, 504 at the worst."""
+"""How long `close` waits for what an engine still computes. Its clients have an answer by then, 504 at worst."""
 
 
 class Named(Protocol):
@@ -74,7 +74,7 @@ class ModelRegistry:
             model.batcher.start()
 
     async def close(self) -> None:
-        """End the engines, all at once; one that still warms up without a wait for it."""
+        """End the engines, all at once; do not wait for one that still warms up."""
         seconds = {model: END_SECONDS if model.batcher.warm.done() else 0.0 for model in self.models}
         await asyncio.gather(*(asyncio.to_thread(model.batcher.close, limit) for model, limit in seconds.items()))
         for model in self.models:
@@ -92,12 +92,12 @@ class ModelRegistry:
 
     @property
     def failed(self) -> list[Model]:
-        """The models that could answer once and can't now."""
+        """The models that could answer before and can't now."""
         return [model for model in self.models if model.batcher.warm.done() and not model.ready]
 
     @property
     def unanswered(self) -> float:
-        """Seconds for which no model has answered, though asked."""
+        """Seconds for which no model has answered although there were requests."""
         return min(model.batcher.health.unanswered for model in self.models)
 
     def model(self, name: str | None) -> Model:

@@ -14,7 +14,7 @@ from vssl_server.wire.errors import ApiError, busy
 
 OpenModel = Callable[[Path], Model]
 IDLE_SECONDS = 0.1
-"""Between two looks at whether a model that was replaced still has work."""
+"""Between two looks whether a replaced model still has work."""
 
 
 class Parameters(BaseModel):
@@ -26,7 +26,7 @@ class Parameters(BaseModel):
 
 
 class Repository:
-    """Loads beside what is served, then swaps, and ends the old model when its last request is answered."""
+    """Loads a model beside the served ones, then swaps, and ends the old one when its last request is answered."""
 
     def __init__(self, registry: ModelRegistry, open_model: OpenModel, locations: Sequence[Path]) -> None:
         """`locations` are the bundles of the registry's models, in their order.
@@ -74,7 +74,7 @@ class Repository:
             except BaseException as error:  # a caller that went away too
                 await asyncio.to_thread(model.batcher.close, self.registry.settings.deadline_seconds)
                 if isinstance(error, EngineStoppedError):
-                    del model  # it holds the error, whose traceback holds this function's names
+                    del model  # it holds the error, and the error's traceback holds this function's variables
                     raise ApiError(400, "invalid_bundle", f"{location}: {error}", "bundle") from None
                 raise
             self._swap(model)
@@ -97,7 +97,9 @@ class Repository:
             self._retire(gone)
 
     def _allowed(self, bundle: str) -> Path:
-        """Where it is, without a word on what else is there: a bundle under the root, or one named at the start."""
+        """The path of a bundle that may be loaded: one under the root, or one named at the start. Errors reveal no
+        other path.
+        """
         try:
             location = Path(self._root or "", bundle).resolve()
         except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
@@ -115,7 +117,7 @@ class Repository:
             raise busy(503, "not_ready", "the server is draining")
 
     def _swap(self, model: Model) -> None:
-        """Serve it as the last version of its name; names keep their order, for the first is the default."""
+        """Serve it as the last version of its name. Names keep their order, as the first is the default."""
         served, name, version = self.registry.models, model.name, model.version
         same = [one for one in served if (one.name, one.version) == (name, version)]
         now = [*(one for one in served if one not in same), model]

@@ -19,9 +19,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 import vssl
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable with the folder where several workers keep their counts, so that each can tell those of all."""
+"""The variable with the folder where workers keep their counts, so that each can report those of all."""
 
-# Else every series has a second one, the time at which this process first counted it.
+# Otherwise every series has a second one, with the time of its first count.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -30,7 +30,7 @@ PlatformCollector(registry=REGISTRY)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _UNCERTAINTY = [half / 2 for half in range(-24, 5)]
-"""A mean log variance: about −log D, a few units more for an image that the model makes nothing of."""
+"""A mean log variance: about −log D, and a few units more for an image that means nothing to the model."""
 
 
 def _histogram(name: str, text: str, label: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
@@ -114,7 +114,7 @@ def exposition() -> bytes:
 
 
 class ModelMetrics:
-    """The series of one model; to look each up by its label takes longer than to count."""
+    """The series of one model. Looking each up by its label takes longer than counting."""
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -1,4 +1,6 @@
-"""The log: a line of JSON about each request, and a thread that writes it, so that nobody waits for who reads it."""
+"""The log: a line of JSON for each request, and a thread that writes it, so that no request waits for the log's
+reader.
+"""
 
 import logging
 import os
@@ -15,7 +17,7 @@ from opentelemetry import trace
 from vssl_server.observed import metrics
 
 LINES = 10_000
-"""That wait to be written; more are dropped, and counted."""
+"""The most lines that wait to be written; more are dropped and counted."""
 
 MAX_LINE = 4096
 """Characters of a line, and so 40 MB of them all."""
@@ -24,14 +26,14 @@ MAX_PATH = 512
 """Characters of a path in it."""
 
 END_SECONDS = 1.0
-"""For which the end of the process waits for a reader."""
+"""How long the end of the process waits for a reader."""
 
 logger = logging.getLogger("vssl.requests")
 
 
 @dataclass
 class Facts:
-    """What is found out about a request inside of it; None where it came to nothing."""
+    """What is known about a request once it is embedded; None before."""
 
     images: int | None = None
     queue_seconds: float | None = None
@@ -39,18 +41,18 @@ class Facts:
 
 
 FACTS: ContextVar[Facts | None] = ContextVar("vssl_facts", default=None)
-"""Those of the request that this task answers, where somebody wants to know."""
+"""Of the request that this task answers, if it will be logged."""
 
 
 def note(images: int, queue_seconds: float, inference_seconds: float) -> None:
-    """What the request of this task came to."""
+    """Note what came of the request of this task."""
     if (facts := FACTS.get()) is not None:
         facts.images, facts.queue_seconds, facts.inference_seconds = images, queue_seconds, inference_seconds
 
 
 @dataclass
 class Entry:
-    """A line about a request that came at `started` on the monotonic clock, with so many `bytes` of body."""
+    """A line about a request that came at `started` on the monotonic clock, with `bytes` of body."""
 
     request_id: str
     method: str
@@ -87,7 +89,7 @@ class Entry:
 
 
 class LogThread(logging.Handler):
-    """Writes lines to a file descriptor. A reader that stalls costs lines, never a request."""
+    """Writes lines to a file descriptor. A stalled reader costs lines, never a request."""
 
     def __init__(self, descriptor: int, lines: int = LINES) -> None:
         super().__init__()
@@ -104,7 +106,7 @@ class LogThread(logging.Handler):
             metrics.LOG_DROPPED.inc()
 
     def close(self) -> None:
-        """Write what waits, if it is read in time."""
+        """Write what waits, if somebody reads it in time."""
         try:
             self._lines.put(None, timeout=END_SECONDS)
             self._thread.join(END_SECONDS)
@@ -128,7 +130,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _trace_id(traceparent: str | None) -> str | None:
-    """Of the span that was begun here, or of the client's where nobody collects ours."""
+    """The id of our own span, or of the client's where nobody collects ours."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         return trace.format_trace_id(context.trace_id)

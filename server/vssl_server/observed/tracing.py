@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry for the stages of a request; they cost nothing where nobody configured an exporter."""
+"""Spans of OpenTelemetry for the stages of a request. They cost nothing without an exporter."""
 
 import time
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ def stages(started: float, **seconds: float) -> None:
 
 
 def called(path: str, metadata: Mapping[str, str]) -> AbstractContextManager[object]:
-    """The span of a gRPC call, which goes on from the client's `traceparent`; what is raised inside marks it."""
+    """The span of a gRPC call, a child of the client's `traceparent`; an error inside marks it."""
     parent = propagate.extract(metadata)
     return _tracer.start_as_current_span(path[1:], parent, trace.SpanKind.SERVER, record_exception=False)
 
 
 def name_route(method: str, path: str) -> None:
-    """Tell the current span which route answers."""
+    """Name the current span after its route."""
     span = trace.get_current_span()
     if span.is_recording():
         span.update_name(f"{method} {path}")

@@ -1,1 +1,1 @@
-"""The server as a process: its command, sockets, signals, workers, and how it ends. May import every room."""
+"""The server as a process: its command, sockets, signals, workers, and its end. May import every room."""

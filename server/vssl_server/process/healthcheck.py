@@ -1,7 +1,7 @@
 """`python -m vssl_server.process.healthcheck`: exit status 0 if the server that its variables name can answer.
 
-Nothing but the standard library, since a container asks every few seconds. Over TLS the certificate is not checked: it
-is for the name that clients use, and nobody but this machine is asked.
+It imports only the standard library, as a container runs it every few seconds. Over TLS the certificate is not checked:
+it is for the name that clients use, and the check connects to this machine alone.
 """
 
 import http.client
@@ -22,19 +22,19 @@ def ready(environment: Mapping[str, str]) -> bool:
         OSError, HTTPException: it does not answer.
     """
     if uds := environment.get("VSSL_UDS"):
-        return _asked(_UnixConnection(uds, timeout=SECONDS))
+        return _answers(_UnixConnection(uds, timeout=SECONDS))
     host = environment.get("VSSL_HOST", "127.0.0.1")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    old = environment.get("VSSL_PORT", "")  # which counts for one more release if it is a number
+    old = environment.get("VSSL_PORT", "")  # read for one more release, if it is a number
     port = int(environment.get("VSSL_PORT_HTTP") or (old if old.isdecimal() else 8000))
     if "VSSL_TLS_CERTIFICATE" not in environment:
         try:
-            return _asked(http.client.HTTPConnection(host, port, timeout=SECONDS))
+            return _answers(http.client.HTTPConnection(host, port, timeout=SECONDS))
         except (ConnectionResetError, http.client.HTTPException):
             pass  # it may speak TLS, by its flags
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return _asked(http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context))
+    return _answers(http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context))
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -44,7 +44,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def _asked(connection: http.client.HTTPConnection) -> bool:
+def _answers(connection: http.client.HTTPConnection) -> bool:
     try:
         connection.request("GET", "/readyz", headers={"Host": "localhost"})
         return connection.getresponse().status == 200

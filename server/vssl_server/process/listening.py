@@ -13,9 +13,9 @@ ACCEPTED = 32
 
 
 def bind(host: str, port: int, shared: bool = False, flag: str = "--port") -> socket.socket:
-    """A socket that holds the address, so that a busy port is known before a model is loaded.
+    """A socket that holds the address: a busy port is known before a model is loaded.
 
-    With `shared` others of this user may hold it too; those that listen get a share of the connections each.
+    With `shared`, other processes of this user may hold it too; those that listen share the connections.
 
     Raises:
         VsslError: the address is taken, not ours, or no address.
@@ -38,7 +38,7 @@ def bind(host: str, port: int, shared: bool = False, flag: str = "--port") -> so
 
 @contextmanager
 def bind_unix(path: Path) -> Iterator[socket.socket]:
-    """A Unix socket at the path, for every user as a port would be, until the block is left.
+    """A Unix socket at the path until the end of the block. Every user may connect, as with a port.
 
     Raises:
         VsslError: somebody listens there, something else is there, or the folder can't be written.

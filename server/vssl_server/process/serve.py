@@ -37,10 +37,10 @@ from vssl_server.settings import Settings
 from vssl_server.wire.tls import check_tls, renew
 
 LOOK_SECONDS = 0.5
-"""Between two looks at whether a model answers."""
+"""Between two looks whether a model answers."""
 
 LAST_SECONDS = 5.0
-"""In which a process ends whose models have all failed."""
+"""How long a process may take to end after all its models have failed."""
 
 
 def say(line: str) -> None:
@@ -75,7 +75,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
             raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
         stack.enter_context(_logging(settings))
         app = create_app(settings, models, open_model, locations)
-        del models  # who unloads one wants its memory back
+        del models  # unloading a model must free its memory
         server = Server(_config(app, settings), app.state.registry, app.state.repository, announce)
         for number in ends():
             signal.signal(number, server.drain)
@@ -85,13 +85,13 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
 
 
 def ends() -> list[int]:
-    """The signals that end a server: not SIGHUP where `nohup` keeps it away."""
+    """The signals that end a server; not SIGHUP under `nohup`."""
     hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
     return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 def _listen(stack: ExitStack, settings: Settings) -> list[socket.socket]:
-    """The socket for all, and behind it that for metrics if they have their own, both until the stack is left."""
+    """The server's socket, then that of the metrics if they have their own; both close with the stack."""
     shared = settings.workers > 1
     if settings.uds is not None:
         sockets = [stack.enter_context(bind_unix(settings.uds))]
@@ -109,7 +109,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="none",
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
-        # Who the client is and how it came, as told by those who may tell.
+        # The client's address and scheme, as trusted proxies report them.
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
@@ -117,14 +117,14 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         timeout_keep_alive=IDLE_SECONDS,
-        # Requests end by their deadline; what is left a second later is a body that does not come.
+        # Requests end by their deadline. A second later only bodies that never arrive are left.
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + 1,
     )
 
 
 @contextmanager
 def _logging(settings: Settings) -> Iterator[None]:
-    """All that is logged goes through a thread of its own: no reader of standard error can stop the server."""
+    """Log through a thread of its own: no slow reader of standard error can stop the server."""
     thread = LogThread(2)
     root, requests = logging.getLogger(), logging.getLogger("vssl.requests")
     root.addHandler(thread)
@@ -182,7 +182,7 @@ class Server(uvicorn.Server):
             await self._grpc_end
 
     def drain(self, sig: int, frame: FrameType | None) -> None:
-        """Take no more, and end when what is inside is answered; a second Ctrl-C, at whatever time, ends at once."""
+        """Accept no more, and end when the requests in flight are answered. A second Ctrl-C ends at once."""
         if self.registry.draining and sig == signal.SIGINT:
             os._exit(INTERRUPTED)  # whatever still runs holds nothing that must be written
         self.registry.draining = self.should_exit = True
@@ -192,8 +192,8 @@ class Server(uvicorn.Server):
         self.drain(sig, frame)
 
     async def _watch(self) -> None:
-        """End the process when no model has answered for long, for only another start can help; a worker sooner, since
-        the others can answer in its place.
+        """End the process when no model has answered for long: only a new start can help. A worker ends sooner, as
+        others can answer in its place.
         """
         alone = self.registry.settings.workers == 1
         while self.registry.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
@@ -202,7 +202,7 @@ class Server(uvicorn.Server):
             return
         self.failure = VsslError(f"no model has answered for {self.registry.unanswered:.0f} seconds; see the log")
         self.should_exit = self.force_exit = True
-        last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # should anything that hangs hold up the end
+        last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # in case anything hangs at the end
         last.daemon = True
         last.start()
 
@@ -234,17 +234,17 @@ class Server(uvicorn.Server):
 
 
 def share_lock() -> None:
-    """Let the engine's thread have Python's lock, which it needs between two batches only, almost at once.
+    """Give the engine's thread Python's lock almost at once; it needs it only between two batches.
 
-    By default the event loop keeps it for 5 ms, a whole batch's time with a small model: one of them always waited.
+    By default the event loop keeps it for 5 ms, which is a whole batch of a small model: one of them always waited.
     """
     sys.setswitchinterval(0.0005)
 
 
 def spare_collector() -> None:
-    """Let Python's garbage collector look at what requests leave, not again and again at what stays for good.
+    """Let Python's garbage collector skip what stays for good.
 
-    It took a sixth of the event loop's time. Almost nothing of a request needs it: reference counts free the images.
+    It took a sixth of the event loop's time. Requests hardly need it: reference counts free their images.
     """
     gc.collect()
     gc.freeze()
@@ -252,7 +252,7 @@ def spare_collector() -> None:
 
 
 def _grpc() -> ModuleType:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core writes to standard error what we say ourselves
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C++ core would repeat our errors on standard error
     try:
         import vssl_server.grpc.listening
     except ModuleNotFoundError as error:

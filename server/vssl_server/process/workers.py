@@ -39,7 +39,7 @@ def run_workers(locations: Sequence[Path], settings: Settings) -> None:
         UsageError, BundleError, VsslError: as `run`.
     """
     for location in locations:
-        open_bundle(location)  # so that a bad one is told once
+        open_bundle(location)  # so that a bad one is reported once
     workers = _Workers(locations)
     for number in ends():
         signal.signal(number, workers.stop)
@@ -48,7 +48,7 @@ def run_workers(locations: Sequence[Path], settings: Settings) -> None:
         for name in ("grpc_port", "metrics_port"):
             if (port := getattr(settings, name)) is not None:
                 ports[name] = _hold(stack, settings.host, port)
-        # The processes share the cores, unless the user dealt them out.
+        # The processes share the cores, unless the user has set the threads.
         share = max(1, cores() // settings.workers)
         threads = {
             name: share for name in ("decode_threads", "engine_threads") if name not in settings.model_fields_set
@@ -68,7 +68,7 @@ class _Workers:
 
     def run(self, settings: Settings) -> None:
         self.settings = settings
-        resource_tracker.ensure_running()  # else the first start does it, and unblocks what is blocked there
+        resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks SIGINT
         for _ in range(settings.workers):
             self.start()
         while self.processes:
@@ -84,7 +84,7 @@ class _Workers:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self.locations, self.settings))
-        # Ctrl-C reaches the whole group: the new process inherits that it is blocked until it can bear it.
+        # Ctrl-C reaches the whole group. The new process starts with it blocked, until it has a handler.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         process.start()
         self.processes[ours] = process
@@ -94,7 +94,7 @@ class _Workers:
             process.terminate()
 
     def stop(self, number: int | None = None, _: FrameType | None = None) -> None:
-        """As the handler of a signal, or because one of the processes never came to serve."""
+        """The handler of signals; also called when a process failed to start."""
         if self.stopping and number == signal.SIGINT:
             for process in list(self.processes.values()):
                 process.kill()
@@ -106,7 +106,7 @@ class _Workers:
             process.terminate()
 
     def hear(self, pipe: Connection) -> None:
-        """A process can serve, or says why not, or has ended."""
+        """Read a message: a process can serve, or says why not, or has ended."""
         try:
             ready, text = pipe.recv()
         except (EOFError, OSError):
@@ -140,7 +140,7 @@ class _Workers:
 
 
 def _hold(stack: ExitStack, host: str, port: int) -> int:
-    """The port, free now and held for our processes until the stack is left; another user's can't take it."""
+    """A free port, held for our processes until the stack is left; no other user can take it."""
     with bind(host, port) as alone:  # fails where anybody listens, sharing or not
         port = alone.getsockname()[1]
     stack.enter_context(bind(host, port, shared=True))
@@ -160,7 +160,7 @@ def _work(pipe: Connection, locations: Sequence[Path], settings: Settings) -> No
         sys.exit(1)
     finally:
         if os.getppid() != multiprocessing.parent_process().pid:  # type: ignore[union-attr]
-            shutil.rmtree(os.environ[FOLDER], ignore_errors=True)  # it was killed, and we are all that is left
+            shutil.rmtree(os.environ[FOLDER], ignore_errors=True)  # the parent was killed, so nobody else removes it
 
 
 def _end_with_parent(pipe: Connection) -> None:

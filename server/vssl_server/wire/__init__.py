@@ -1,1 +1,3 @@
-"""Bytes of requests and answers: bodies, JSON, forms, tensors, errors. May import observed and settings."""
+"""What travels: bodies, JSON, forms, tensors, images, errors, TLS, and how much of it is held. May import observed and
+settings.
+"""

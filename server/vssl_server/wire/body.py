@@ -10,22 +10,22 @@ from vssl_server.wire.errors import ApiError, clipped
 
 FREE_BYTES = 64 * 1024
 RATIO = 20
-"""JSON unpacks to at most so many times its packed size, once it is over so many bytes: base64 and numbers do."""
+"""JSON may unpack to `RATIO` times its packed size, or to `FREE_BYTES`. Base64 and numbers stay below that."""
 
-MOST_MEMBERS = 4096
-"""Of one gzip body: bgzip and pigz write several, and each costs as much as a small body."""
+MAX_MEMBERS = 4096
+"""Members of one gzip body. bgzip and pigz write several, and each costs as much as a small body."""
 
 _STEP, _PIECE = 64 * 1024, 1024 * 1024
 """Bytes that go into the decompressor at once, and the most that come out."""
 
 
 def media_type(request: Request) -> str:
-    """What the body says that it is, in lower case, without parameters; empty if it does not say."""
+    """The Content-Type in lower case, without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json(request: Request, max_bytes: int) -> bytes:
-    """A whole body that says that it is JSON, not parsed yet.
+    """The whole body of a request whose Content-Type is JSON; not parsed yet.
 
     Raises:
         ApiError: 400, 413, 415 or 429.
@@ -44,8 +44,7 @@ async def read_body(request: Request, max_bytes: int, json_bytes: int | None = 0
     Args:
         request: its body has not been read.
         max_bytes: the limit.
-        json_bytes: how many of the unpacked body's first bytes are JSON, None if all are: those may not have been
-            packed too well.
+        json_bytes: how many of the unpacked body's first bytes are JSON; None: all. JSON must not be packed too well.
 
     Raises:
         ApiError: 400, 413, 415 or 429.
@@ -75,7 +74,7 @@ def _encoding(request: Request) -> str | None:
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    # A chunked body has no length to believe.
+    # A chunked body announces no length.
     if int(request.headers.get("content-length", 0)) > max_bytes:
         raise _too_long(max_bytes)
     chunks: list[bytes] = []
@@ -94,7 +93,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def _unpack(body: bytes, encoding: str, max_bytes: int, most: int | None, held: Held | None) -> bytes:
-    """The body without its packing: at most `max_bytes`, and at most `most` where there is one.
+    """Unpack the body to at most `max_bytes`, and to at most `most` where it is given.
 
     Both encodings are deflate inside; 15 + 32: the header says which. A gzip body may have several members.
     """
@@ -117,7 +116,7 @@ def _unpack(body: bytes, encoding: str, max_bytes: int, most: int | None, held: 
             held.reach(total)
         rest = stream.unused_data if stream.eof else stream.unconsumed_tail
         if stream.eof and (rest or start < len(body)):
-            if encoding != "gzip" or members == MOST_MEMBERS:
+            if encoding != "gzip" or members == MAX_MEMBERS:
                 raise ApiError(400, "invalid_encoding", f"the {encoding} body goes on after its end")
             stream, members = zlib.decompressobj(15 + 32), members + 1
     if not stream.eof:

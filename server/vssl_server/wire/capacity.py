@@ -12,7 +12,7 @@ HELD = "vssl.held"
 
 
 class OverloadedError(Exception):
-    """There is no place for a request that needs a `share` of all that is taken. `seconds` is when to come again."""
+    """No place is left. The request needs `share` of all that is taken, and may come again in `seconds`."""
 
     def __init__(self, message: str, share: float = 1.0) -> None:
         super().__init__(message)
@@ -20,17 +20,17 @@ class OverloadedError(Exception):
 
 
 class Stay:
-    """How long requests of late have held what they took."""
+    """How long recent requests have held what they took."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
 
     def note(self, seconds: float) -> None:
-        """One more request gave back what it had."""
+        """Count a request that has given back what it held."""
         self._seconds += (seconds - self._seconds) / (8 if self._seconds else 1)
 
     def until_free(self, share: float) -> float:
-        """About the seconds until such a share of all that is taken is given back."""
+        """About the seconds until this share of all that is taken is free again."""
         return min(1.0, share) * self._seconds
 
 
@@ -44,10 +44,9 @@ class Capacity:
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
-        """Hold so many until the end of the block.
+        """Hold `count` places until the end of the block.
 
-        An OverloadedError, ours or one from the block, gets its `seconds`: the time that requests of late needed to
-        leave, or as much of it as their share.
+        An OverloadedError, ours or one from the block, gets its `seconds` by how long recent requests stayed.
 
         Raises:
             OverloadedError: too few are free.
@@ -77,7 +76,7 @@ class Capacity:
 
 
 class Pending:
-    """The bytes of all bodies that have come, or are announced, and are not answered yet."""
+    """The bytes of all bodies that have arrived or are announced, and are not answered yet."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bytes = limit, 0
@@ -96,7 +95,7 @@ class Pending:
             self.stay.note(time.monotonic() - started)
 
     def change(self, difference: int) -> bool:
-        """Count so many more, or less; False, and nothing, where they are too many. From any thread."""
+        """Count more bytes, or fewer; from any thread. False, and nothing is counted, where they are too many."""
         with self._lock:
             if difference > 0 and self.bytes + difference > self.limit:
                 return False
@@ -105,13 +104,13 @@ class Pending:
 
 
 class Held:
-    """What one request has of them."""
+    """The bytes of one request."""
 
     def __init__(self, pending: Pending) -> None:
         self.pending, self.bytes = pending, 0
 
     def reach(self, total: int) -> None:
-        """Hold so many bytes in all; more stay held.
+        """Hold at least `total` bytes from now on.
 
         Raises:
             ApiError: 429, all requests together would be over the limit.

@@ -23,14 +23,14 @@ REQUEST_ID = "x-request-id"
 
 
 MAX_MESSAGE, MAX_PARAM = 2000, 200
-"""Bytes of UTF-8. What is wrong may be as long as the request; gRPC's clients take 8 KiB of metadata and no more."""
+"""In bytes of UTF-8. A message may quote the request, and gRPC's clients take at most 8 KiB of metadata."""
 
 MAX_PROBLEMS = 5
-"""Of one request that an answer tells of."""
+"""The most problems of one request that its answer lists."""
 
 
 class ApiError(Exception):
-    """An answer other than the one asked for. `code` is a stable word to branch on, `param` the field at fault.
+    """What a client is told went wrong. `code` is a stable word to branch on, `param` the field at fault.
 
     A message or a parameter that is too long ends in `…`.
     """
@@ -53,12 +53,12 @@ class ApiError(Exception):
 
 
 def busy(status: int, code: str, message: str, seconds: float = 1) -> ApiError:
-    """429 or 503: the same request can succeed in about so many seconds."""
+    """429 or 503: the same request may succeed in about `seconds`."""
     return ApiError(status, code, message, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def clipped(text: str, most: int) -> str:
-    """At most so many bytes of UTF-8; where something was left out, it ends in `…`."""
+    """The text in at most `most` bytes of UTF-8; it ends in `…` where something is left out."""
     if len(text) * 4 <= most:
         return text
     data = text[:most].encode(errors="replace")  # a surrogate is no text
@@ -67,11 +67,11 @@ def clipped(text: str, most: int) -> str:
     return data[: most - 3].decode(errors="ignore") + "…"
 
 
-def several(problems: Sequence[str]) -> str:
-    """The first of them, and how many there are beyond."""
-    told = [clipped(problem, MAX_MESSAGE // MAX_PROBLEMS - 20) for problem in problems[:MAX_PROBLEMS]]
-    more = len(problems) - len(told)
-    return "; ".join(told) + (f"; and {more:,} more" if more else "")
+def first_few(problems: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    shown = [clipped(problem, MAX_MESSAGE // MAX_PROBLEMS - 20) for problem in problems[:MAX_PROBLEMS]]
+    more = len(problems) - len(shown)
+    return "; ".join(shown) + (f"; and {more:,} more" if more else "")
 
 
 def invalid_option(message: str, param: str) -> ApiError:
@@ -85,7 +85,7 @@ def described(problems: Sequence[Any]) -> tuple[str, str]:
     texts = [
         f"{clipped('.'.join(place), 100)}: {problem['msg']}" for place, problem in zip(places, problems, strict=True)
     ]
-    return several(texts), places[0][0]
+    return first_few(texts), places[0][0]
 
 
 def _type(status: int) -> str:
@@ -114,7 +114,7 @@ async def _disconnected(_: Request, error: ClientDisconnect) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    # The traceback goes to the server's log; what it says is not for the client.
+    # The traceback goes to the server's log and not to the client.
     failure = ApiError(500, "internal_error", "the server failed on this request; its log says why")
     response = failure.response(request.url.path)
     response.headers[REQUEST_ID] = request.scope[REQUEST_ID]  # this answer leaves outside of our middleware

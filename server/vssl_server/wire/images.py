@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.json_body import MANY
+from vssl_server.wire.json_body import MAX_ELEMENTS
 
 Encoded = bytes | str
 """An image file's bytes, or the same in base64, with or without a data URI's head."""
@@ -37,8 +37,8 @@ def from_base64(text: str) -> bytes:
 
 
 def _unusual(text: str) -> bytes:
-    """What the strict decoder, which is fast, did not take."""
-    # A space inside of a line is none of base64's: it is a text of words, or a + that was lost in a form.
+    """Decode what the strict decoder, which is fast, refused."""
+    # A space inside a line is not base64: the text is words, or a form has lost its +.
     lines = (unquote(text) if "%" in text else text).splitlines()
     bare = "".join(line.strip(" \t") for line in lines).translate(_URL_SAFE).rstrip("=")
     try:
@@ -66,4 +66,4 @@ def too_many_images(images: str, settings: Settings, field: str) -> ApiError:
 
 def most_values(settings: Settings) -> int:
     """Values in the JSON of a full request, or marks that look like the end of one: an image's name may hold many."""
-    return settings.max_images * (MAX_NAME + MANY) + 8 * MANY
+    return settings.max_images * (MAX_NAME + MAX_ELEMENTS) + 8 * MAX_ELEMENTS

@@ -1,7 +1,7 @@
 """The JSON of every route: parsed, bounded in its lengths, and only then checked by a model.
 
-A model makes an error of hundreds of bytes for each element that is wrong, so that a few hundred bytes of gzip would
-fill the memory: lists and objects are counted as they were parsed, before a model sees them.
+A model makes an error of hundreds of bytes for each wrong element. A few hundred bytes of gzip could fill the memory
+with them, so lists and objects are counted before a model sees them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,11 +14,11 @@ from vssl_server.wire.errors import ApiError, clipped, described, invalid_option
 
 M = TypeVar("M", bound=BaseModel)
 Refuse = Callable[[str, str], ApiError]
-"""From a message and the field at fault."""
+"""Makes an error from a message and the field at fault."""
 
 BOM = b"\xef\xbb\xbf"
-MANY = 64
-"""Keys of an object, or elements of a list, that no request has where nothing else is said."""
+MAX_ELEMENTS = 64
+"""The most keys of an object, or elements of a list, unless another number is given."""
 
 _STEP = 2**20
 
@@ -30,8 +30,8 @@ def parse_object(
 
     Args:
         body: UTF-8, perhaps after a byte order mark.
-        most_values: an upper bound on the values of all depths, so that `[[],[],…` is refused before it takes twenty
-            times its bytes; None where numbers may be many.
+        most_values: an upper bound on the values of all depths. It refuses `[[],[],…` before that takes twenty times
+            its bytes in memory. None: any number of values.
         refuse: makes the error where it is no object.
 
     Raises:
@@ -61,10 +61,10 @@ def bounded(fields: Mapping[str, Any], most: Mapping[str, int] = {}, refuse: Ref
     Raises:
         ApiError: that of `refuse`.
     """
-    if len(fields) > MANY:
-        raise refuse(f"an object has {len(fields):,} keys; {MANY} are the most", "body")
+    if len(fields) > MAX_ELEMENTS:
+        raise refuse(f"an object has {len(fields):,} keys; {MAX_ELEMENTS} are the most", "body")
     for key, value in fields.items():
-        limit = most.get(key, MANY)
+        limit = most.get(key, MAX_ELEMENTS)
         if isinstance(value, list | dict) and len(value) > limit:
             raise refuse(f"{clipped(key, 100)}: {len(value):,} elements; {limit:,} are the most", key)
 
@@ -83,7 +83,9 @@ def check(model: type[M], fields: Mapping[str, Any], refuse: Refuse = invalid_op
 
 
 def _values(body: bytes, enough: int) -> int:
-    """How many values there are at most; it stops counting where there are enough. Texts count each of these marks."""
+    """An upper bound on the number of values: every comma and bracket counts, in texts too. Counting stops at
+    `enough`.
+    """
     count = 1
     for start in range(0, len(body), _STEP):
         count += sum(body.count(mark, start, start + _STEP) for mark in (b",", b"[", b"{"))

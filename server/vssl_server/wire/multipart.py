@@ -1,7 +1,7 @@
-"""The files of a multipart form, cut out of a whole body.
+"""The parts of a multipart form, taken out of the whole body.
 
-A form that is cut short, wherever that is, is an error: its closing boundary is missing. Libraries that read forms as
-they come answer with the files that they have seen by then.
+A form that is cut short is an error, wherever that is: its closing boundary is missing. Libraries that read a form as
+it comes return the files that they have seen.
 """
 
 import re
@@ -26,7 +26,7 @@ _HEAD = re.compile(
     rb'\r\nContent-Disposition: form-data; name="' + _TEXT + rb'"; filename="' + _TEXT + rb'"'
     rb"(?:\r\nContent-Type: [ -~]{0,200})?\r\n\r\n"
 )  # fmt: skip
-"""What clients write; any other head takes the parser of e-mails, and twenty times as long."""
+"""The head that most clients write. Any other goes through the parser of e-mails, which takes twenty times as long."""
 
 
 class Part(NamedTuple):
@@ -98,7 +98,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 def _parameter(message: Message, name: str, header: str = "content-disposition") -> str | None:
-    """Of a header, also where it is written as RFC 2231 has it: `filename*=UTF-8''%c3%a4.png`."""
+    """A parameter of a header, also in the form of RFC 2231: `filename*=UTF-8''%c3%a4.png`."""
     try:
         found = message.get_param(name, header=header)
     except (ValueError, IndexError):

@@ -30,7 +30,7 @@ def invalid(message: str) -> ApiError:
 
 
 def images_in(tensor: Tensor, datatype: str, dims: Sequence[int]) -> int:
-    """How many images a tensor says it has: the first number of its shape, which must be [N, *dims].
+    """The number of images in a tensor by its shape, which must be [N, *dims].
 
     Raises:
         ApiError: 400, another type or shape.
@@ -72,7 +72,7 @@ def to_files(tensor: Tensor) -> list[Encoded]:
         found = split(tensor.name, tensor.data)
     else:
         found = (value for row in tensor.data for value in (row if isinstance(row, list) else [row]))
-    # One more than there should be shows that there are too many, however many there are.
+    # One more than expected shows that there are too many.
     files = list(islice(found, images + 1))
     if not all(isinstance(file, str | bytes) for file in files):
         raise invalid(f"{tensor.name}: BYTES in JSON are texts, base64 or data URIs")

@@ -15,10 +15,10 @@ logger = logging.getLogger("vssl.server")
 
 
 def check_tls(settings: Settings) -> None:
-    """Load the certificate once, so that a wrong one is told in one line.
+    """Load the certificate once, so that a wrong one is refused in one line.
 
     Raises:
-        UsageError: it can't be read, or its key is another's.
+        UsageError: it can't be read, or the key is not its own.
     """
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is not None:
@@ -36,7 +36,7 @@ class Certificate:
         self._loaded = self._refused = self._signature()
 
     def changed(self) -> bool:
-        """Whether there is another pair that fits; one that does not is told once, and the last that did stays."""
+        """Whether there is a new pair that fits. One that does not is logged once, and the old pair stays."""
         found = self._signature()
         if found == self._loaded:
             return False
@@ -61,7 +61,7 @@ class Certificate:
 
 
 async def renew(context: ssl.SSLContext, settings: Settings) -> None:
-    """Show new connections the new certificate whenever the files change, until cancelled."""
+    """Use the new certificate for new connections whenever the files change, until cancelled."""
     certificate = Certificate(settings)
     while True:
         await asyncio.sleep(CERTIFICATE_SECONDS)

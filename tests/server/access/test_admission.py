@@ -2,18 +2,13 @@
 
 import gzip
 import socket
-import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.server.conftest import Served, over_tcp, png, serving
 from vssl.bundle.reading import Bundle
-from vssl_server.wire.capacity import Pending
-from vssl_server.wire.errors import ApiError
 
 LIMIT, LARGEST = 100_000, 60_000
 
@@ -112,37 +107,3 @@ def test_over_grpc(tiny_bundle: Bundle) -> None:
         with pytest.raises(triton.InferenceServerException, match="over 9,000 bytes") as refused:
             client.infer("grpc bytes", [image])
         assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
-
-
-def test_who_finds_no_place_hears_how_long_others_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pending = Pending(100)
-    with pending.request() as held:
-        held.reach(10)
-        now[0] += 12.0
-    with pending.request() as first, pending.request() as second:
-        first.reach(100)
-        with pytest.raises(ApiError) as found:
-            second.reach(25)
-    assert found.value.headers == {"Retry-After": "3"}
-
-
-@given(st.lists(st.lists(st.integers(0, 60), max_size=5), max_size=8))
-def test_nothing_is_lost_or_counted_twice(requests: list[list[int]]) -> None:
-    pending = Pending(100)
-    with pending.request() as first:
-        for totals in requests:
-            before = pending.bytes
-            with pending.request() as held:
-                for total in totals:
-                    if before + total <= 100:
-                        held.reach(total)
-                    else:
-                        with pytest.raises(ApiError, match="would be over 100 bytes"):
-                            held.reach(total)
-                assert pending.bytes == before + held.bytes <= 100
-            if totals and first.bytes < totals[0]:
-                first.reach(totals[0])
-            assert pending.bytes == first.bytes
-    assert pending.bytes == 0

@@ -1,7 +1,6 @@
 """The batcher with real threads and without HTTP: a plain function stands where the engine goes."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from vssl_server.engine import health
 from vssl_server.engine.batcher import Batcher, Infer
 from vssl_server.engine.health import FAILED_BATCHES
 from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError
-from vssl_server.wire.capacity import Capacity, OverloadedError
+from vssl_server.wire.capacity import OverloadedError
 
 POISON = 255
 
@@ -318,26 +317,6 @@ def test_poison_again_and_again_is_no_fault_of_the_engine() -> None:
                 batcher.submit([image(POISON)]).result(60)
             assert not batcher.health.failed
         assert values(batcher.submit([image(1)]).result(60)) == [1]
-
-
-def test_a_request_without_a_place_hears_how_long_others_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    places = Capacity(8)
-    with pytest.raises(OverloadedError) as unknown, places.admit(9):
-        pass
-    with places.admit(1):
-        now[0] += 12.0
-    with places.admit(8):
-        for count, seconds in ((2, 3.0), (8, 12.0)):
-            with pytest.raises(OverloadedError) as found, places.admit(count):
-                pass
-            assert found.value.seconds == pytest.approx(seconds)
-    with pytest.raises(OverloadedError) as other, places.admit(1):
-        raise OverloadedError("of who decodes", share=0.5)
-    assert unknown.value.seconds == 0
-    assert 0 < other.value.seconds < 12
-    assert places.in_flight == 0
 
 
 def test_an_empty_request_is_refused() -> None:

@@ -25,8 +25,6 @@ from tests.server.process.test_workers import children, until
 from vssl.bundle.reading import Bundle
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import LogThread
-from vssl_server.settings import Settings
-from vssl_server.wire import tls
 
 PNG = {"Content-Type": "image/png"}
 
@@ -185,22 +183,6 @@ def test_lines_over_the_bound_are_dropped_and_counted(served: Served) -> None:
     os.close(reads)
     thread.close()
     os.close(writes)
-
-
-def test_a_replaced_certificate_is_shown(
-    tiny_bundle: Bundle, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certificate, key = make_certificate(tmp_path)
-    settings = Settings(tls_certificate=certificate, tls_key=key)
-    watched = tls.Certificate(settings)
-    assert not watched.changed()
-    (tmp_path / "other").mkdir()
-    other, other_key = make_certificate(tmp_path / "other")
-    other.replace(certificate)
-    assert not watched.changed()  # the key is still that of the old one
-    other_key.replace(key)
-    assert watched.changed()
-    assert not watched.changed()
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def add_routes(app: FastAPI, repository: Repository) -> None:
             body = await read_body(request, min(settings.max_json_bytes, settings.max_body_bytes), None)
             fields = parse_object(body or b"{}")
         bounded(fields)
-        asked = check(LoadRequest, fields)
-        await repository.load(name, asked.parameters.bundle)
+        load_request = check(LoadRequest, fields)
+        await repository.load(name, load_request.parameters.bundle)
         return Response()
 
     async def unload(name: str) -> Response:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, Field
 
 from vssl_server.wire.errors import invalid_option
-from vssl_server.wire.json_body import MANY, bounded, check
+from vssl_server.wire.json_body import MAX_ELEMENTS, bounded, check
 
 FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
 ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
@@ -44,9 +44,9 @@ def options_of(query: bytes) -> Options:
     if len(query) > MAX_QUERY:
         raise invalid_option(f"the query is over {MAX_QUERY:,} characters", "query")
     try:
-        values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MANY)
+        values = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_ELEMENTS)
     except ValueError:
-        raise invalid_option(f"the query has over {MANY} parameters", "query") from None
+        raise invalid_option(f"the query has over {MAX_ELEMENTS} parameters", "query") from None
     given: dict[str, Any] = {name: them[-1] for name, them in values.items()}
     if "fields" in values:  # fields=embedding,variance is the same as fields=embedding&fields=variance
         given["fields"] = ",".join(values["fields"]).split(",")

@@ -49,7 +49,7 @@ def to_json(manifest: Manifest, images: Sequence[Image], options: Options, resul
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """What made the numbers: a client must not mix those of two bundles."""
+    """Which bundle made the numbers: a client must not mix those of two."""
     return {"model": manifest.name, "version": manifest.version, "bundle_id": manifest.id}
 
 
@@ -143,10 +143,10 @@ WRITERS: dict[str, Writer] = {JSON: to_json, NPZ: to_npz, NPY: to_npy, ARROW: to
 
 
 def negotiate(accept: str | None) -> str:
-    """The media type to answer in: the one that `Accept` wants most; JSON if it does not say.
+    """The media type that `Accept` prefers; JSON if there is no such header.
 
-    For each of ours the most specific range that fits it counts, as RFC 9110 has it: `application/json;q=0, */*` wants
-    all but JSON. Of those that are wanted alike the one that is named most precisely, then first, is answered.
+    For each of our types the most specific range that fits counts, as RFC 9110 says: `application/json;q=0, */*`
+    accepts all but JSON. Among equals the type that is named most precisely wins, then the one named first.
 
     Raises:
         ApiError: 406, none of ours is accepted.

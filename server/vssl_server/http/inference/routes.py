@@ -33,7 +33,7 @@ from vssl_server.wire.tensors import Tensor, invalid
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 MAX_DIGITS = 18
-"""Of a length in a header; Python's own limit ends in an error of another kind."""
+"""Digits of a length in a header. Python's own limit would raise another error."""
 
 Dimension = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -49,7 +49,7 @@ class InputTensor(BaseModel):
 
 
 class WantedOutput(BaseModel):
-    """An output that is asked for; `binary_data` in `parameters` says in which form."""
+    """A requested output; `binary_data` in `parameters` says in which form."""
 
     name: str
     parameters: dict[str, Any] = {}
@@ -66,8 +66,8 @@ class InferenceRequest(BaseModel):
     def binary(self) -> Mapping[str, bool]:
         """The outputs to answer, and whether each is to be binary."""
         default = self.parameters.get("binary_data_output") is True
-        asked = {output.name: output.parameters.get("binary_data", default) is True for output in self.outputs}
-        return {name: asked.get(name, default) for name in requested_outputs(list(asked))}
+        wanted = {output.name: output.parameters.get("binary_data", default) is True for output in self.outputs}
+        return {name: wanted.get(name, default) for name in requested_outputs(list(wanted))}
 
 
 def add_routes(app: FastAPI, catalogue: Catalogue) -> None:
@@ -135,7 +135,7 @@ async def all_statistics(request: Request) -> Response:
 
 
 async def no_shared_memory() -> Response:
-    """Triton's extension that this server has not."""
+    """Triton's extension for shared memory, which this server does not have."""
     raise ApiError(404, "not_supported", NO_SHARED_MEMORY)
 
 
@@ -165,19 +165,19 @@ Parsed = tuple[list[Tensor], InferenceRequest, Mapping[str, bool]]
 def _raw(model: InferenceModel, body: bytes) -> Parsed:
     """A body without JSON is one input of one image, an image file for instance; the answer is binary."""
     data = len(body).to_bytes(4, "little") + body if model.encoded else body
-    asked = InferenceRequest(inputs=[], parameters={"binary_data_output": True})
-    return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], asked, asked.binary()
+    parsed = InferenceRequest(inputs=[], parameters={"binary_data_output": True})
+    return [Tensor(INPUT, model.datatype, [1, *model.dims], data)], parsed, parsed.binary()
 
 
 def _parse(body: bytes, json_bytes: int | None, most_values: int) -> Parsed:
     length = len(body) if json_bytes is None else json_bytes
     if length > len(body):
         raise invalid(f"{HEADER_LENGTH} is {length:,}, the body has {len(body):,} bytes")
-    asked = _asked(parse_object(memoryview(body)[:length], most_values, _refuse))
+    parsed = _checked(parse_object(memoryview(body)[:length], most_values, _refuse))
     tensors, rest = [], memoryview(body)[length:]
-    for wanted in asked.outputs:
-        check_parameters(wanted.name, wanted.parameters)
-    for tensor in asked.inputs:
+    for output in parsed.outputs:
+        check_parameters(output.name, output.parameters)
+    for tensor in parsed.inputs:
         check_parameters(tensor.name, tensor.parameters)
         size = tensor.parameters.get("binary_data_size")
         if size is None:
@@ -191,11 +191,11 @@ def _parse(body: bytes, json_bytes: int | None, most_values: int) -> Parsed:
             rest = rest[size:]
     if rest:
         raise invalid(f"{len(rest):,} bytes after the last tensor belong to none")
-    return tensors, asked, asked.binary()
+    return tensors, parsed, parsed.binary()
 
 
-def _asked(fields: dict[str, Any]) -> InferenceRequest:
-    """The request; of its lists only `data` may be long."""
+def _checked(fields: dict[str, Any]) -> InferenceRequest:
+    """Check the request. Of its lists only `data` may be long."""
     bounded(fields, refuse=_refuse)
     for key in ("inputs", "outputs"):
         if isinstance(tensors := fields.get(key), list):
