@@ -42,7 +42,7 @@ class Listing:
     def __init__(self, root: Path) -> None:
         self._root, self._count, self._settled = root, 0, True
         self._packed = BytesIO()
-        self._packer = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=1)
+        self._packer = gzip.GzipFile(fileobj=self._packed, mode="wb", compresslevel=1, mtime=0)
         self._packer.write(_head(root))
 
     def folder(self, name: str) -> None:
