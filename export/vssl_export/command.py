@@ -43,6 +43,7 @@ def export(
     """Turn a run into a bundle (an ONNX file checked against torch, and its manifest); either into Triton's models."""
     from tempfile import TemporaryDirectory
 
+    from vssl.bundle.default import located
     from vssl.bundle.manifest import MANIFEST
     from vssl.bundle.reading import open_bundle
     from vssl.errors import UsageError
@@ -52,6 +53,7 @@ def export(
         raise UsageError("name what to write: --out BUNDLE, --triton DIR or --torch FILE, or several of them")
     if gpu and triton is None:
         raise UsageError("--gpu is about the Triton repository: name one with --triton DIR")
+    source = located(source)
     with TemporaryDirectory() as scratch:
         bundle = source
         if source.suffix == ".zip" or (source / MANIFEST).exists():
@@ -126,7 +128,7 @@ def calibrate(
 
 def info(
     bundle: Annotated[
-        Path | None, typer.Argument(help="A bundle: a folder, or a .zip of it; without one, the default model.")
+        Path | None, typer.Argument(help="A bundle: a folder, a .zip, builtin:tiny; without one, the default model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, with the path, as JSON.")] = False,
 ) -> None:

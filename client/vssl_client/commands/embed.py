@@ -47,7 +47,8 @@ def embed(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the parts.")],
     url: Annotated[list[str] | None, typer.Option(help=URL)] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="A bundle to run in this process, without a server; or else the default model.")
+        Path | None,
+        typer.Option(help="A bundle to run in this process, or builtin:tiny; without one, the default model."),
     ] = None,
     transport: Annotated[TransportChoice, typer.Option(help="How to talk to servers.")] = TransportChoice.HTTP,
     model: Annotated[str | None, typer.Option(help="The model's name, where a server has several.")] = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vssl.arrays import Floats, Integers
+from vssl.bundle.default import builtin_name
 from vssl.errors import UsageError
 from vssl.search.nearest import Neighbours, NeighbourSearch
 from vssl_client.parts.formats import find_parts
@@ -67,7 +68,7 @@ def open_gallery(queries: Path, gallery: Path) -> Gallery:
         origins.append(format.read_origin(parts[0]))
     query_origin, stored = origins
     if query_origin.id != stored.id:
-        names = [f"{one.model} {one.version} ({one.id[:12]})" for one in origins]
+        names = [f"{builtin_name(one.id) or one.model} {one.version} ({one.id[:12]})" for one in origins]
         raise UsageError(
             f"{queries} was embedded by {names[0]}, {gallery} by {names[1]}: embed both with one bundle "
             "(to calibrate a bundle changes its id, so calibrate first)"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vssl.bundle.default import located
 from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SCHEMA_VERSION, Manifest, first_fault, manifest_id
 from vssl.bundle.storage import opened, read_one_past, unlisted
 from vssl.errors import BundleError, UsageError
@@ -64,13 +65,13 @@ class Bundle:
 
 
 def open_bundle(location: str | os.PathLike[str]) -> Bundle:
-    """Read and verify a bundle.
+    """Read and verify a bundle: a folder, a `.zip` of it, or a model that comes with vssl, such as `builtin:tiny`.
 
     Raises:
         UsageError: there is no bundle at `location`.
         BundleError: a file is missing, has changed or is not listed, or this version does not read the schema.
     """
-    location = Path(location)
+    location = located(location)
     if not location.exists():
         raise UsageError(f"{location}: no such bundle; `vssl export RUN --out {location}` makes one")
     if not (location.is_dir() or location.is_file()):  # to open a pipe would wait for its other end

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vssl.bundle.default import PREFIX
 from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, first_fault, manifest_id
 from vssl.bundle.storage import read_one_past, unlisted
 from vssl.errors import BundleError, UsageError
@@ -50,6 +51,11 @@ def replaceable(location: Path) -> None:
     Raises:
         UsageError: `location` may not be written to.
     """
+    if str(location).startswith(PREFIX):
+        raise UsageError(
+            f"{location}: comes with vssl and stays as it is; copy the folder that `vssl info {location}` names, "
+            "and name the copy"
+        )
     if not location.exists() or (location.is_dir() and not any(location.iterdir())):
         return
     if location.is_dir() == (location.suffix == ".zip"):

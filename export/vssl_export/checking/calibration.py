@@ -10,7 +10,7 @@ from vssl.arrays import Pixels
 from vssl.bundle.calibration_record import Acceptance, Calibration, Curve, Novelty, Reference
 from vssl.bundle.manifest import Manifest
 from vssl.bundle.reading import open_bundle
-from vssl.bundle.writing import write_bundle
+from vssl.bundle.writing import replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
@@ -35,6 +35,7 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
         UsageError: no bundle, no images or too few; no class folders although labels are to be used.
         BundleError: the bundle can't be trusted.
     """
+    replaceable(location)
     bundle = open_bundle(location)
     source = open_source(data)
     images = load_images(source, bundle.manifest.preprocessing)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from vssl.bundle.default import located
 from vssl.errors import UsageError, VsslError
 from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
@@ -101,7 +102,9 @@ class Repository:
         other path.
         """
         try:
-            location = Path(self._root or "", bundle).resolve()
+            location = Path(self._root or "", located(bundle)).resolve()
+        except UsageError as error:
+            raise ApiError(400, "invalid_bundle", str(error), "bundle") from None
         except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
             raise ApiError(400, "invalid_bundle", "bundle is no path", "bundle") from None
         if location in self._named or (self._root is not None and location.is_relative_to(self._root)):

@@ -11,7 +11,7 @@ from vssl.cli import echo
 def serve(
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(help="Bundles: folders, or .zip files of them; by default the model that comes with vssl."),
+        typer.Argument(help="Bundles: folders, .zip files, builtin:tiny; by default the model that comes with vssl."),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,
@@ -71,6 +71,7 @@ def serve(
     --port, --grpc-port and --metrics-port are VSSL_PORT_HTTP, VSSL_PORT_GRPC and VSSL_PORT_METRICS.
     """
     flags = {name: value for name, value in locals().items() if name != "bundles"}
+    from vssl.bundle.default import located
     from vssl_server.settings import load_settings, outdated
 
     settings = load_settings(flags)
@@ -80,7 +81,7 @@ def serve(
         from vssl_server.process.workers import run_workers as run
     else:
         from vssl_server.process.serve import run
-    run(bundles or [default_model()], settings)
+    run([located(bundle) for bundle in bundles] if bundles else [default_model()], settings)
 
 
 def default_model() -> Path:

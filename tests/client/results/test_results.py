@@ -61,10 +61,10 @@ def test_pixels_that_the_server_finds_too_large_are_told_as_failed(small_bodies:
     assert np.isnan(result.embedding).all()
 
 
-def test_the_default_models_rows_keep_their_calibration_when_resized() -> None:
+def test_the_tiny_models_rows_keep_their_calibration_when_resized() -> None:
     pytest.importorskip("onnxruntime")
     images = pictures(3)
-    with Client() as plain, Client(resize_locally=True) as resizing:
+    with Client(bundle="builtin:tiny") as plain, Client(bundle="builtin:tiny", resize_locally=True) as resizing:
         expected, result = plain.embed(images), resizing.embed([*images, b"x" * 10**6], on_error="return")
     np.testing.assert_allclose(result.embedding[:3], expected.embedding, atol=1e-5)
     assert result.flags is not None

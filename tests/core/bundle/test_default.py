@@ -1,64 +1,43 @@
-"""The bundle among the package's files: small, whole, described, and as good as its card says on real images."""
+"""The models that come with vssl: how they are named, and that nothing writes to them."""
 
-from functools import cache
+import re
+import shutil
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.conftest import FASHION
-from vssl.bundle.default import default_bundle
-from vssl.bundle.reading import Bundle, open_bundle
-from vssl.engine import Engine
-from vssl.images.degradations import DEGRADATIONS, degrade
-from vssl.measures.embeddings import knn_accuracy
-from vssl.measures.ranking import auroc
-from vssl.sources.in_memory import ImageSet, load_images
-from vssl.sources.opening import open_source
-
-MOST_BYTES = 8_000_000
+from vssl.bundle import default
+from vssl.bundle.default import builtin_name, default_bundle, located
+from vssl.bundle.reading import open_bundle
+from vssl.bundle.writing import write_bundle
+from vssl.errors import UsageError
 
 
-@cache
-def bundle() -> Bundle:
-    return open_bundle(default_bundle())
+def test_they_are_opened_by_their_names() -> None:
+    assert open_bundle("builtin:tiny").location == open_bundle(Path("builtin:tiny")).location == default.TINY
+    assert located("builtin:default") == default_bundle()
+    assert located(Path("some/bundle.zip")) == Path("some/bundle.zip")
 
 
-@cache
-def engine() -> Engine:
-    return Engine(bundle())
+def test_another_name_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError, match=re.escape("builtin:huge: no such model comes with vssl; there are builtin:")):
+        open_bundle("builtin:huge")
 
 
-@cache
-def clothes(part: str) -> ImageSet:
-    return load_images(open_source(f"{FASHION}::{part}"), bundle().manifest.preprocessing)
+def test_they_are_known_by_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = open_bundle("builtin:tiny").manifest
+    assert builtin_name(manifest.id) == "builtin:tiny"
+    assert builtin_name("0" * 64) is None
+    monkeypatch.setattr(default, "TINY", tmp_path / "none")
+    monkeypatch.setattr(default, "LOCATION", tmp_path / "none")
+    assert builtin_name(manifest.id) is None
 
 
-def test_it_is_small_calibrated_and_has_a_card() -> None:
-    manifest = bundle().manifest
-    written = sum(file.stat().st_size for file in bundle().location.rglob("*") if file.is_file())
-    assert written <= MOST_BYTES
-    assert manifest.provenance.recipe["name"] == "default"
-    assert manifest.calibration is not None
-    assert "Not good for" in bundle().read("README.md").decode()
-
-
-def test_neighbours_of_clothes_that_it_never_saw_have_their_class() -> None:
-    asked, voting = (engine()(clothes(part).pixels).embedding for part in ("test", "train"))
-    labels, votes = clothes("test").labels, clothes("train").labels
-    assert labels is not None
-    assert votes is not None
-    assert knn_accuracy(asked, labels, voting, votes) >= 0.83
-
-
-@pytest.mark.parametrize("kind", DEGRADATIONS)
-def test_spoilt_pictures_are_less_certain(kind: str) -> None:
-    pixels = clothes("test").pixels
-    clean, spoilt = (engine()(images).uncertainty for images in (pixels, degrade(pixels, kind, 5, seed=0)))
-    assert auroc(clean, spoilt) >= 0.75
-
-
-def test_few_clean_pictures_are_flagged() -> None:
-    calibration = bundle().manifest.calibration
-    assert calibration is not None
-    uncertainty = engine()(clothes("test").pixels).uncertainty
-    assert np.mean(uncertainty > calibration.acceptance.degraded) < 0.1
+def test_no_bundle_is_written_in_their_place(tmp_path: Path) -> None:
+    copy = shutil.copytree(default.TINY, tmp_path / "copy")
+    bundle = open_bundle(copy)
+    fields = bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    with pytest.raises(UsageError, match="builtin:tiny: comes with vssl and stays as it is; copy the folder"):
+        write_bundle(Path("builtin:tiny"), fields, files)
+    assert open_bundle("builtin:tiny").manifest.id == bundle.manifest.id

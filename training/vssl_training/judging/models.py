@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vssl.arrays import Pixels
+from vssl.bundle.default import located
 from vssl.bundle.manifest import MANIFEST
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine
@@ -81,11 +82,12 @@ class RunModel:
 
 
 def open_model(path: Path) -> Model:
-    """A bundle (a folder with a manifest, or a .zip) or a run.
+    """A bundle (a folder with a manifest, a .zip, `builtin:NAME`) or a run.
 
     Raises:
         UsageError: it is neither, or it is a run and torch is not installed.
     """
+    path = located(path)
     if path.suffix == ".zip" or (path / MANIFEST).exists():
         return BundleModel(path)
     if (path / "recipe.yaml").exists():

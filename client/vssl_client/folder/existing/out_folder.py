@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vssl.bundle.default import builtin_name
 from vssl.errors import UsageError
 from vssl.files import locked
 from vssl_client.parts.formats import Format, other_files_in, parts_of
@@ -59,9 +60,11 @@ def checked_parts(out: Path, format: Format, origin: Origin) -> list[Path]:
 
 def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
     if found.id != origin.id:
+        name = builtin_name(found.id)
         raise UsageError(
-            f"{part.parent}: holds embeddings of model {found.model} version {found.version} (id {found.id[:12]}), and "
-            f"this is {origin.model} version {origin.version} (id {origin.id[:12]}); name a new folder, or --overwrite "
+            f"{part.parent}: holds embeddings of model {found.model} version {found.version} "
+            f"(id {found.id[:12]}{f', {name}' if name else ''}), and this is {origin.model} version {origin.version} (id {origin.id[:12]}); "
+            f"{f'--bundle {name} goes on with them; or ' if name else ''}name a new folder, or --overwrite "
             "deletes them first"
         )
     if found.source != origin.source:
