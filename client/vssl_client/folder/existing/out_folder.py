@@ -63,7 +63,8 @@ def _check_origin(part: Path, found: Origin, origin: Origin) -> None:
         name = builtin_name(found.id)
         raise UsageError(
             f"{part.parent}: holds embeddings of model {found.model} version {found.version} "
-            f"(id {found.id[:12]}{f', {name}' if name else ''}), and this is {origin.model} version {origin.version} (id {origin.id[:12]}); "
+            f"(id {found.id[:12]}{f', {name}' if name else ''}), and this is {origin.model} version {origin.version} "
+            f"(id {origin.id[:12]}); "
             f"{f'--bundle {name} goes on with them; or ' if name else ''}name a new folder, or --overwrite "
             "deletes them first"
         )
