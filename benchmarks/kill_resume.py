@@ -18,8 +18,8 @@ from benchmarks.embed_folder import small_bundle
 from benchmarks.report import DEMO_DATA, Row, parser, report
 from benchmarks.served import served
 from vssl.sources.opening import open_source
-from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_columns
+from vssl_client.formats.parquet import read_columns
+from vssl_client.parts.finding import parts_of
 
 EMBED = "from vssl_client.folder import part_writer; part_writer.PART_ROWS = 64\nfrom vssl.cli import main\nmain()"
 """Parts of one batch, so that there are many moments at which one is being written."""

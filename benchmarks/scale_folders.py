@@ -14,10 +14,11 @@ from benchmarks.report import Row, at_once
 from vssl.sources.source import Source
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder.job import embed_source
+from vssl_client.formats.columns import Origin
+from vssl_client.formats.contract import FormatName, open_format
 from vssl_client.neighbours.gallery import open_gallery
 from vssl_client.neighbours.look_up import looked_up
-from vssl_client.parts.formats import FormatName, open_format
-from vssl_client.parts.rows import Origin, Rows
+from vssl_client.parts.rows import Rows
 from vssl_client.results.assembly import Numbers, Provenance, filled
 from vssl_client.results.model_info import ModelInfo
 
@@ -91,7 +92,7 @@ def write(folder: Path, format: FormatName, count: int) -> None:
         hashes: list[str | None] = [hashlib.sha256(CONTENT).hexdigest()] * len(paths)
         sizes: list[int | None] = [len(CONTENT)] * len(paths)
         part = folder / f"part-{number:06d}{written.SUFFIX}"
-        written.write_part(part, ORIGIN, Rows(paths, hashes, sizes, result))
+        written.write_part(part, ORIGIN, Rows(paths, hashes, sizes, result).as_columns(ORIGIN.dimension))
 
 
 def resumed(folder: Path, format: FormatName, count: int) -> Row:

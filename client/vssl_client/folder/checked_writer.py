@@ -9,7 +9,8 @@ from vssl_client.embedding.contract import Embedder
 from vssl_client.errors import ModelChanged
 from vssl_client.folder.contract import Summary
 from vssl_client.folder.part_writer import PartWriter
-from vssl_client.parts.rows import Origin, Rows, all_rows
+from vssl_client.formats.columns import Origin
+from vssl_client.parts.rows import Rows, all_rows
 
 
 @dataclass(frozen=True)

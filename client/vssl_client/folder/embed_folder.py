@@ -10,7 +10,7 @@ from vssl_client.client import Client
 from vssl_client.embedding.contract import Embedder
 from vssl_client.folder.contract import SILENT, Choice, Reporter, Summary
 from vssl_client.folder.job import embed_source
-from vssl_client.parts.formats import FormatName
+from vssl_client.formats.contract import FormatName
 
 Progress = Callable[[int, int], object]
 """Called after each batch with the number of images that have a row, and of those that failed."""

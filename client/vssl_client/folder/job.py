@@ -20,8 +20,9 @@ from vssl_client.folder.existing.out_folder import check_folder, checked_parts, 
 from vssl_client.folder.part_writer import PartWriter
 from vssl_client.folder.reading import Reader
 from vssl_client.folder.work import in_threads
-from vssl_client.parts.formats import Format, FormatName, open_format
-from vssl_client.parts.rows import Origin, Rows, all_rows
+from vssl_client.formats.columns import Origin
+from vssl_client.formats.contract import Format, FormatName, open_format
+from vssl_client.parts.rows import Rows, all_rows
 
 
 def embed_source(

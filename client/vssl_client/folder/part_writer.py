@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vssl.errors import VsslError
-from vssl_client.parts.formats import Format, number_of
-from vssl_client.parts.rows import COLUMNS, Origin, Rows, replaced
+from vssl_client.formats.columns import COLUMNS, Origin
+from vssl_client.formats.contract import Format
+from vssl_client.parts.finding import number_of
+from vssl_client.parts.rows import Rows, replaced
 
 PART_ROWS = 4096
 PART_SECONDS = 30.0
@@ -55,7 +57,7 @@ class PartWriter:
 
     def _put(self, part: Path, rows: Rows) -> None:
         try:
-            self._format.write_part(part, self._origin, rows)
+            self._format.write_part(part, self._origin, rows.as_columns(self._origin.dimension))
         except OSError as error:
             reason = error.strerror or "is the disk full?"
             raise VsslError(

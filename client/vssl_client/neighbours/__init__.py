@@ -1,4 +1,4 @@
 """Embedded images looked up among others, and what a match is worth.
 
-May import parts.
+May import parts, formats and errors.
 """

@@ -10,8 +10,8 @@ from vssl.arrays import Floats, Integers
 from vssl.bundle.default import builtin_name
 from vssl.errors import UsageError
 from vssl.search.nearest import Neighbours, NeighbourSearch
-from vssl_client.parts.formats import find_parts
-from vssl_client.parts.rows import Origin
+from vssl_client.formats.columns import Origin
+from vssl_client.parts.finding import find_parts
 from vssl_client.parts.stored import StoredEmbeddings, iter_embeddings
 
 

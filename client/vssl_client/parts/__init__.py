@@ -1,4 +1,4 @@
-"""Files of embeddings: rows, a module for each format, folders read back, a result as a file or a table.
+"""Folders of embeddings: the rows that a job writes, and folders read back.
 
-May import results and errors.
+May import results, formats and errors.
 """

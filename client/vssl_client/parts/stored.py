@@ -10,8 +10,9 @@ import numpy as np
 from vssl.arrays import Float32s
 from vssl.errors import UsageError, VsslError
 from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.parts.formats import Format, find_parts
-from vssl_client.parts.rows import COLUMNS, Columns, Origin
+from vssl_client.formats.columns import COLUMNS, Columns, Origin
+from vssl_client.formats.contract import Format
+from vssl_client.parts.finding import find_parts
 from vssl_client.results.result import Flags
 
 NAMES = {"path": "paths", "label": "labels", "sha256": "hashes", "size": "sizes"}
@@ -121,7 +122,7 @@ def _each(format: Format, parts: list[Path], columns: Collection[str]) -> Iterat
         yield StoredEmbeddings(origin, len(errors) - len(bad), wanted, failures)
 
 
-def _selected(values: Any, good: "np.ndarray[Any, np.dtype[np.bool_]]") -> Any:  # noqa: ANN401 — see `rows.Columns`
+def _selected(values: Any, good: "np.ndarray[Any, np.dtype[np.bool_]]") -> Any:  # noqa: ANN401 — see `Columns`
     if values is None:
         return None
     if isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""What embedding images gives: results, results put together, results in words.
+"""What embedding images gives: results, results put together, results in words, as files and tables.
 
-May import errors. One exception: `EmbeddingResult.save` and its sisters import `parts.saving` on use.
+May import formats and errors.
 """

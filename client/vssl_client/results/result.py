@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vssl.arrays import Float32s, Int64s, Mask
 from vssl_client.errors import ImageRejected
-from vssl_client.results import shown
+from vssl_client.results import saving, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,9 +142,7 @@ class EmbeddingResult:
         Raises:
             UsageError: pyarrow is not installed.
         """
-        from vssl_client.parts.saving import to_arrow  # parts stand above results
-
-        return to_arrow(self)
+        return saving.to_arrow(self)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A data frame with one row an image, by `index`; `embedding` and `variance` hold arrays [D].
@@ -152,9 +150,7 @@ class EmbeddingResult:
         Raises:
             UsageError: pandas is not installed.
         """
-        from vssl_client.parts.saving import to_pandas  # likewise
-
-        return to_pandas(self)
+        return saving.to_pandas(self)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write `file` whole or not at all, as .parquet, .npz or .jsonl by its name, with the same columns.
@@ -166,9 +162,7 @@ class EmbeddingResult:
             UsageError: the name has another ending, or a package of the format is not installed.
             OSError: it can't be written.
         """
-        from vssl_client.parts.saving import save  # likewise
-
-        save(self, file)
+        saving.save(self, file)
 
     def _row(self, row: int) -> ImageEmbedding:
         percentile, confidence, flags = self.percentile, self.confidence, self.flags

@@ -21,7 +21,7 @@ from tests.client.processes import command, free_port, proxied, serving, vssl
 from tests.conftest import FASHION
 from vssl.bundle.reading import Bundle
 from vssl.sources.opening import open_source
-from vssl_client.parts.formats import parts_of
+from vssl_client.parts.finding import parts_of
 from vssl_client.parts.stored import read_embeddings
 
 SMALL_PARTS = "from vssl_client.folder import part_writer; part_writer.PART_ROWS = 64"
@@ -359,7 +359,7 @@ def terminal(handle: int) -> Iterator[bytes]:
 
 TELLING_PARTS = """
 from vssl_client.folder import part_writer
-from vssl_client.parts import parquet
+from vssl_client.formats import parquet
 part_writer.PART_ROWS = 64
 write_part = parquet.write_part
 def tell(part, *rest):
@@ -408,7 +408,7 @@ def test_fifty_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, bundle: P
 KILLED_WHILE_WRITING = """
 import os, signal
 from vssl_client.folder import part_writer
-from vssl_client.parts import parquet
+from vssl_client.formats import parquet
 part_writer.PART_ROWS = 64
 write_table, written = parquet.pq.write_table, []
 def write_half(content, sink, **options):

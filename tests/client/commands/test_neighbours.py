@@ -24,11 +24,11 @@ from vssl.uncertainty.matches import apply_gallery_calibration, match
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
+from vssl_client.formats.contract import FormatName
 from vssl_client.neighbours import look_up
 from vssl_client.neighbours.gallery import open_gallery
 from vssl_client.neighbours.labels import read_labels
 from vssl_client.neighbours.look_up import looked_up, tie_break_of
-from vssl_client.parts.formats import FormatName
 from vssl_client.parts.stored import read_embeddings
 
 JUDGED = ("p_correct", "interval", "action", "prediction_set", "alpha")

@@ -28,8 +28,9 @@ from vssl_client.folder import part_writer as parts
 from vssl_client.folder.contract import Choice, Plan, Summary
 from vssl_client.folder.existing import same_source
 from vssl_client.folder.job import embed_source, plan
-from vssl_client.parts.formats import FormatName, open_format, parts_of
-from vssl_client.parts.rows import COLUMNS
+from vssl_client.formats.columns import COLUMNS
+from vssl_client.formats.contract import FormatName, open_format
+from vssl_client.parts.finding import parts_of
 from vssl_client.parts.stored import iter_embeddings, read_embeddings
 
 FORMATS: list[FormatName] = ["parquet", "npz", "jsonl"]

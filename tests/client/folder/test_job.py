@@ -26,8 +26,8 @@ from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
 from vssl_client.folder.contract import Reporter, Summary
 from vssl_client.folder.job import embed_source
-from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import read_columns
+from vssl_client.formats.parquet import read_columns
+from vssl_client.parts.finding import parts_of
 from vssl_client.parts.stored import read_embeddings
 
 

@@ -15,7 +15,7 @@ from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder.ray import carried, reader
-from vssl_client.parts.formats import parts_of
+from vssl_client.parts.finding import parts_of
 from vssl_client.parts.stored import read_embeddings
 
 

@@ -30,7 +30,7 @@ from vssl_client import (
 from vssl_client.embedding.contract import Embedder
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.embedding.stream import stream_images
-from vssl_client.parts.formats import open_format
+from vssl_client.formats.contract import open_format
 from vssl_client.results.assembly import Numbers, Provenance, filled
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from vssl.sources.source import Source
 from vssl_client.folder.existing.same_source import Comparison, Difference
 from vssl_client.folder.reading import Reader
-from vssl_client.parts.formats import Format
-from vssl_client.parts.rows import Columns
+from vssl_client.formats.columns import Columns
+from vssl_client.formats.contract import Format
 
 
 @dataclass(frozen=True)

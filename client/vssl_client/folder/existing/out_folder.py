@@ -7,8 +7,9 @@ from pathlib import Path
 from vssl.bundle.default import builtin_name
 from vssl.errors import UsageError
 from vssl.files import locked
-from vssl_client.parts.formats import Format, other_files_in, parts_of
-from vssl_client.parts.rows import Origin
+from vssl_client.formats.columns import Origin
+from vssl_client.formats.contract import Format
+from vssl_client.parts.finding import other_files_in, parts_of
 
 
 @contextmanager

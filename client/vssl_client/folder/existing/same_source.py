@@ -17,7 +17,7 @@ from vssl.images.decoding import ImageError
 from vssl.sources.source import Source
 from vssl_client.embedding.pipeline import ordered
 from vssl_client.folder.reading import READERS, read_file
-from vssl_client.parts.formats import Format
+from vssl_client.formats.contract import Format
 
 SIZES = 10_000
 HASHES = 64

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from vssl.errors import UsageError, VsslError
 from vssl_client.errors import ImageRejected
-from vssl_client.parts.formats import parts_of
-from vssl_client.parts.parquet import schema, write_part
-from vssl_client.parts.rows import Origin, Rows
+from vssl_client.formats.columns import Origin
+from vssl_client.formats.parquet import schema, write_part
+from vssl_client.parts.finding import parts_of
+from vssl_client.parts.rows import Rows
 from vssl_client.parts.stored import read_embeddings
 from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled, joined
 from vssl_client.results.result import EmbeddingResult
@@ -56,7 +57,8 @@ def write(folder: Path, number: int, result: EmbeddingResult, origin: Origin = O
     paths = [f"{number}/ü {index}.jpg" for index in range(len(result))]
     hashes = ["0" * 64 if fine else None for fine in result.ok]
     sizes = [10 if fine else None for fine in result.ok]
-    write_part(folder / f"part-{number:06d}.parquet", origin, Rows(paths, hashes, sizes, result))
+    columns = Rows(paths, hashes, sizes, result).as_columns(origin.dimension)
+    write_part(folder / f"part-{number:06d}.parquet", origin, columns)
     return paths
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from vssl.arrays import Float32s
 from vssl.files import atomic_write
 from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.parts.formats import PART
-from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
+from vssl_client.formats.columns import ABOUT, TEXTS, Columns, Origin, checked, missing_vectors, reading
+from vssl_client.formats.contract import PART
 
 SUFFIX = ".jsonl"
 VECTORS = b', "embedding": '
@@ -29,23 +29,23 @@ VECTORS = b', "embedding": '
 VECTORS_TOO = frozenset({"embedding", "variance"})
 
 
-def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part, whole or not at all, and beside it a hidden file of its columns without the vectors.
+def write_part(file: Path, origin: Origin, columns: Columns) -> None:
+    """Write one part with all columns, whole or not at all, and beside it a hidden file without the vectors.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
     heads: list[dict[str, Any]] = []
     with atomic_write(file) as sink:
-        for head, vectors in _lines(origin, rows):
+        for head, vectors in _lines(origin, columns):
             heads.append(head)
             sink.write(json.dumps(head, ensure_ascii=False)[:-1].encode() + vectors)
     if PART.fullmatch(file.name) and heads:
         about = {key: [heads[0][key]] for key in (*ABOUT, "dimension")}
-        columns = {key: [head[key] for head in heads] for key in heads[0] if key not in about}
+        rest = {key: [head[key] for head in heads] for key in heads[0] if key not in about}
         with suppress(OSError), atomic_write(_beside(file)) as sink:  # without it, the part itself is read
             sink.write(_stamp(file))
-            sink.writelines(json.dumps(pair, ensure_ascii=False).encode() + b"\n" for pair in (about | columns).items())
+            sink.writelines(json.dumps(pair, ensure_ascii=False).encode() + b"\n" for pair in (about | rest).items())
 
 
 def read_origin(part: Path) -> Origin:
@@ -73,7 +73,7 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
         return checked({name: _column(found[name], name, dimension) for name in columns}, columns)
 
 
-def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
+def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN401 — see `Columns`
     if name in TEXTS:
         return values
     if name == "size":
@@ -88,29 +88,25 @@ def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN40
     return None if missing and name != "uncertainty" else np.array(values, np.float32)
 
 
-def _lines(origin: Origin, rows: Rows) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _lines(origin: Origin, columns: Columns) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Each line in two pieces: its object up to the vectors, and the rest as bytes."""
-    result, about = rows.result, {key: getattr(origin, key) for key in (*ABOUT, "dimension")}
-    flags = result.flags or {}
-    variances = ~missing_vectors(result.variance)
-    for row, (path, sha256, size, label, reason) in enumerate(
-        zip(rows.paths, rows.hashes, rows.sizes, rows.classes, rows.reasons, strict=True)
-    ):
+    about = {key: getattr(origin, key) for key in (*ABOUT, "dimension")}
+    flags, sizes = columns["flags"] or {}, columns["size"].tolist()
+    variances = ~missing_vectors(columns["variance"])
+    for row, reason in enumerate(columns["error"]):
         good = reason is None
         head = {
-            "path": path,
-            "sha256": sha256,
-            "size": size,
-            "label": label,
-            "uncertainty": _number(result.uncertainty, row),
-            "percentile": _number(result.percentile, row),
-            "confidence": _number(result.confidence, row),
+            "path": columns["path"][row],
+            "sha256": columns["sha256"][row],
+            "size": None if sizes[row] < 0 else sizes[row],
+            "label": columns["label"][row],
+            **{name: _number(columns[name], row) for name in ("uncertainty", "percentile", "confidence")},
             "flags": {name: bool(values[row]) for name, values in flags.items()} if good and flags else None,
             "error": reason,
             **about,
         }
-        embedding = _vector(result.embedding[row]) if good else b"null"
-        variance = _vector(result.variance[row]) if good and variances[row] else b"null"
+        embedding = _vector(columns["embedding"][row]) if good else b"null"
+        variance = _vector(columns["variance"][row]) if good and variances[row] else b"null"
         yield head, b"".join([VECTORS, embedding, b', "variance": ', variance, b"}\n"])
 
 

@@ -14,8 +14,9 @@ from vssl.sources.opening import open_source
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
-from vssl_client.parts.formats import FormatName, open_format, parts_of
-from vssl_client.parts.parquet import read_columns
+from vssl_client.formats.contract import FormatName, open_format
+from vssl_client.formats.parquet import read_columns
+from vssl_client.parts.finding import parts_of
 
 OTHERS: list[FormatName] = ["npz", "jsonl"]
 

@@ -1,4 +1,4 @@
-"""Parts as NumPy archives, one `.npz` each, with the columns of `vssl_client.parts.parquet` as arrays of N rows.
+"""Parts as NumPy archives, one `.npz` each, with the columns of `vssl_client.formats.parquet` as arrays of N rows.
 
 `path`, `sha256`, `label`, `error`: texts, empty where there is none. `size`: int64, −1 where the file can't be read.
 `embedding`, `variance` [N, D] and `uncertainty`, `percentile`, `confidence` [N]: float32, NaN where there is none.
@@ -15,32 +15,25 @@ import numpy as np
 
 from vssl.files import atomic_write
 from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
+from vssl_client.formats.columns import ABOUT, TEXTS, Columns, Origin, checked, missing_vectors, reading
 
 SUFFIX = ".npz"
 LEFT_OUT = ("percentile", "confidence")
 
 
-def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part, whole or not at all.
+def write_part(file: Path, origin: Origin, columns: Columns) -> None:
+    """Write one part with all columns, whole or not at all.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
-    result = rows.result
     arrays: dict[str, Any] = {key: np.array(getattr(origin, key)) for key in ABOUT}
-    arrays["path"] = np.array(rows.paths, np.str_)
-    arrays["sha256"] = np.array([sha256 or "" for sha256 in rows.hashes], np.str_)
-    arrays["size"] = np.array([-1 if size is None else size for size in rows.sizes], np.int64)
-    arrays["label"] = np.array([label or "" for label in rows.classes], np.str_)
-    blank = np.full((len(rows), origin.dimension), np.nan, np.float32)
-    arrays["embedding"] = result.embedding if result.embedding.shape[1] else blank
-    if not missing_vectors(result.variance).all():
-        arrays["variance"] = result.variance
-    arrays["uncertainty"] = result.uncertainty
-    arrays |= {name: values for name in ("percentile", "confidence") if (values := getattr(result, name)) is not None}
-    arrays |= {f"flags_{name}": values for name, values in (result.flags or {}).items()}
-    arrays["error"] = np.array([reason or "" for reason in rows.reasons], np.str_)
+    arrays |= {name: np.array([text or "" for text in columns[name]], np.str_) for name in TEXTS}
+    arrays |= {name: columns[name] for name in ("size", "embedding", "uncertainty")}
+    arrays |= {name: columns[name] for name in LEFT_OUT if columns[name] is not None}
+    arrays |= {f"flags_{name}": values for name, values in (columns["flags"] or {}).items()}
+    if not missing_vectors(columns["variance"]).all():
+        arrays["variance"] = columns["variance"]
     with atomic_write(file) as sink:
         np.savez(sink, **arrays)
 

@@ -1,18 +1,38 @@
-"""A result as a table, a data frame or a file."""
+"""A result as columns, and these as a table, a data frame or a file."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vssl.errors import UsageError
-from vssl_client.parts.formats import FORMATS, open_format
-from vssl_client.parts.rows import Origin, Rows
+from vssl_client.formats.columns import Columns, Origin
+from vssl_client.formats.contract import FORMATS, open_format
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from vssl_client.results.result import EmbeddingResult
+
+
+def columns_of(result: "EmbeddingResult") -> Columns:
+    """All columns of a result; an image without a path is named by its place."""
+    count = len(result)
+    return {
+        "path": [str(at) if name is None else name for name, at in zip(result.names, result.index, strict=True)],
+        "sha256": [None] * count,
+        "size": np.full(count, -1, np.int64),
+        "embedding": result.embedding,
+        "variance": result.variance,
+        "uncertainty": result.uncertainty,
+        "percentile": result.percentile,
+        "confidence": result.confidence,
+        "flags": result.flags,
+        "error": _reasons(result),
+        "label": [None] * count,
+    }
 
 
 def save(result: "EmbeddingResult", file: str | os.PathLike[str]) -> None:
@@ -25,16 +45,16 @@ def save(result: "EmbeddingResult", file: str | os.PathLike[str]) -> None:
         format = open_format(name)
     except ModuleNotFoundError as error:
         raise _missing(error, "parquet") from error
-    format.write_part(path, *_as_part(result))
+    format.write_part(path, _origin_of(result), columns_of(result))
 
 
 def to_arrow(result: "EmbeddingResult") -> "pa.Table":
     """What `EmbeddingResult.to_arrow` does."""
     try:
-        from vssl_client.parts.parquet import as_table  # of an optional extra
+        from vssl_client.formats.parquet import as_table  # of an optional extra
     except ModuleNotFoundError as error:
         raise _missing(error, "parquet") from error
-    return as_table(*_as_part(result))
+    return as_table(_origin_of(result), columns_of(result))
 
 
 def to_pandas(result: "EmbeddingResult") -> "pd.DataFrame":
@@ -46,17 +66,17 @@ def to_pandas(result: "EmbeddingResult") -> "pd.DataFrame":
     columns: dict[str, Any] = {"path": result.names, "uncertainty": result.uncertainty}
     columns |= {name: of for name in ("percentile", "confidence") if (of := getattr(result, name)) is not None}
     columns |= result.flags or {}
-    columns["error"] = [None if error is None else error.reason for error in result.errors]
+    columns["error"] = _reasons(result)
     columns |= {"embedding": list(result.embedding), "variance": list(result.variance)}
     return pd.DataFrame(columns, index=pd.Index(result.index, name="index"))
 
 
-def _as_part(result: "EmbeddingResult") -> tuple[Origin, Rows]:
-    """The result as a part of a folder; an image without a path is named by its place."""
-    origin = Origin(result.model, result.version, result.bundle_id or "", "", result.embedding.shape[1])
-    paths = [str(at) if name is None else name for name, at in zip(result.names, result.index, strict=True)]
-    none = [None] * len(result)
-    return origin, Rows(paths, list(none), list(none), result)
+def _origin_of(result: "EmbeddingResult") -> Origin:
+    return Origin(result.model, result.version, result.bundle_id or "", "", result.embedding.shape[1])
+
+
+def _reasons(result: "EmbeddingResult") -> list[str | None]:
+    return [None if error is None else error.reason for error in result.errors]
 
 
 def _missing(error: ModuleNotFoundError, extra: str) -> UsageError:

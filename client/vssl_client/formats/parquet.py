@@ -30,8 +30,16 @@ import pyarrow.parquet as pq
 from vssl.arrays import Float32s, Mask
 from vssl.files import atomic_write
 from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.parts.rows import ABOUT, TEXTS, Columns, Origin, Rows, checked, missing_vectors, reading
-from vssl_client.results.result import Flags
+from vssl_client.formats.columns import (
+    ABOUT,
+    TEXTS,
+    Columns,
+    Origin,
+    checked,
+    failed_rows,
+    missing_vectors,
+    reading,
+)
 
 SUFFIX = ".parquet"
 
@@ -55,33 +63,28 @@ def schema(origin: Origin) -> pa.Schema:
     return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
 
 
-def as_table(origin: Origin, rows: Rows) -> pa.Table:
-    """N rows as a table of the schema."""
-    result = rows.result
-    failed = ~result.ok
-    columns = {
-        "path": rows.paths,
-        "sha256": rows.hashes,
-        "size": rows.sizes,
-        "embedding": _vector_column(result.embedding, origin, failed),
-        "variance": _vector_column(result.variance, origin, failed | missing_vectors(result.variance)),
-        "uncertainty": pa.array(result.uncertainty, mask=failed),
-        "percentile": _optional_column(result.percentile, len(result)),
-        "confidence": _optional_column(result.confidence, len(result)),
-        "flags": _flags_column(result.flags, failed),
-        "error": rows.reasons,
-        "label": rows.classes,
+def as_table(origin: Origin, columns: Columns) -> pa.Table:
+    """N rows, all columns, as a table of the schema."""
+    failed, size, variance = failed_rows(columns), columns["size"], columns["variance"]
+    arrays = {
+        "size": pa.array(size, mask=size < 0),
+        "embedding": _vector_column(columns["embedding"], origin, failed),
+        "variance": _vector_column(variance, origin, failed | missing_vectors(variance)),
+        "uncertainty": pa.array(columns["uncertainty"], mask=failed),
+        "percentile": _optional_column(columns["percentile"], len(failed)),
+        "confidence": _optional_column(columns["confidence"], len(failed)),
+        "flags": _flags_column(columns["flags"], failed),
     }
-    return pa.table(columns, schema=schema(origin))
+    return pa.table({name: arrays.get(name, columns[name]) for name in schema(origin).names}, schema=schema(origin))
 
 
-def write_part(file: Path, origin: Origin, rows: Rows) -> None:
-    """Write one part of N rows, whole or not at all.
+def write_part(file: Path, origin: Origin, columns: Columns) -> None:
+    """Write one part of N rows with all columns, whole or not at all.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
-    table = as_table(origin, rows)
+    table = as_table(origin, columns)
     with atomic_write(file) as sink:
         # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. Only the
         # exponents of their numbers repeat, once the bytes of all numbers lie side by side.
@@ -134,8 +137,6 @@ def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def _vector_column(values: Float32s, origin: Origin, failed: Mask) -> pa.Array:
-    if values.shape[1] == 0:  # no image was embedded
-        values = np.zeros((len(values), origin.dimension), np.float32)
     kind = schema(origin).field("embedding").type
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=kind, mask=pa.array(failed))
 
@@ -144,7 +145,7 @@ def _optional_column(values: Float32s | None, rows: int) -> pa.Array:
     return pa.nulls(rows, pa.float32()) if values is None else pa.array(values, mask=np.isnan(values))
 
 
-def _flags_column(flags: Flags | None, failed: Mask) -> pa.Array:
+def _flags_column(flags: dict[str, Mask] | None, failed: Mask) -> pa.Array:
     kind = pa.struct([(name, pa.bool_()) for name in FLAGS])
     if flags is None:
         return pa.nulls(len(failed), kind)
@@ -152,7 +153,7 @@ def _flags_column(flags: Flags | None, failed: Mask) -> pa.Array:
     return pa.StructArray.from_arrays(values, fields=list(kind), mask=pa.array(failed))
 
 
-def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa: ANN401 — see `rows.Columns`
+def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa: ANN401 — see `Columns`
     if name in TEXTS:
         return column.to_pylist()
     if name in ("embedding", "variance"):

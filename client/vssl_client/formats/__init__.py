@@ -1,0 +1,4 @@
+"""Files of embeddings: the columns that all have, and a module for each format.
+
+May import errors.
+"""
