@@ -4,6 +4,7 @@ RUN python -m venv /opt/vssl
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY core core
+COPY gallery gallery
 COPY client client
 COPY server server
 COPY training training

@@ -8,7 +8,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,ray,train,export,dev,dev-train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,postgres,qdrant,map,triton,ray,train,export,dev,dev-train]'
 	touch $@
 
 demo: .venv-demo/.ready  ## serve the default model, embed small real images, then write demo/gallery.html; no torch
@@ -64,11 +64,11 @@ bench: setup  ## the figures of docs/figures.md, shortened; without --quick each
 	$(BIN)/python -m benchmarks.training_throughput --quick
 	$(BIN)/python -m benchmarks.embed_folder --quick
 
-test-light: .venv-light/.ready  ## core, client and server without torch
+test-light: .venv-light/.ready  ## core, gallery, client and server without torch
 	.venv-light/bin/python -c "import importlib.util, sys; sys.exit('torch is in .venv-light' if importlib.util.find_spec('torch') else 0)"
-	.venv-light/bin/pytest tests/core tests/client tests/server
+	.venv-light/bin/pytest tests/core tests/gallery tests/client tests/server
 
 .venv-light/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-light
-	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,triton,dev]'
+	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,postgres,qdrant,map,triton,dev]'
 	touch $@

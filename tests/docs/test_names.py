@@ -12,6 +12,7 @@ from tests.paths import ROOT
 
 PACKAGES = {
     "vssl": ROOT / "core" / "vssl",
+    "vssl_gallery": ROOT / "gallery" / "vssl_gallery",
     "vssl_client": ROOT / "client" / "vssl_client",
     "vssl_server": ROOT / "server" / "vssl_server",
     "vssl_training": ROOT / "training" / "vssl_training",

@@ -1,0 +1,33 @@
+"""Which driver an address means."""
+
+from importlib import import_module
+from typing import cast
+from urllib.parse import urlsplit
+
+from vssl.errors import UsageError
+from vssl_gallery.store.contract import Place
+
+DRIVERS = {"postgresql": "postgres", "postgres": "postgres", "qdrant": "qdrant", "s3": "gallery"}
+"""The extra that an address's scheme needs; an address without a scheme is a folder."""
+
+
+def open_place(address: str) -> Place:
+    """The galleries at an address: a folder, `s3://BUCKET/FOLDER`, `postgresql://…` or `qdrant://…`.
+
+    Each driver's room has a module `place` with a function `open_place(address)`. Open it after a process has forked,
+    never before.
+
+    Raises:
+        UsageError: an address of another kind, or the driver's packages are not installed.
+        NotAGallery: something else is there.
+        StoreUnavailable: nothing answers there.
+    """
+    scheme = urlsplit(address).scheme if "://" in address else ""
+    if scheme and scheme not in DRIVERS:
+        raise UsageError(f"{scheme}://: galleries lie in a folder, or at s3://, postgresql:// or qdrant://")
+    extra = DRIVERS.get(scheme, "gallery")
+    try:
+        module = import_module(f"vssl_gallery.store.{'lance' if extra == 'gallery' else extra}.place")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"galleries need {error.name}, which is not installed: pip install 'vssl[{extra}]'") from error
+    return cast(Place, module.open_place(address))

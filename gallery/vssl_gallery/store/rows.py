@@ -1,0 +1,136 @@
+"""The Arrow schema of a gallery's rows, and what a table must hold to become rows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vssl.arrays import Float32s
+from vssl_gallery.errors import InvalidRows
+from vssl_gallery.store.columns import FIXED, MAX_META_BYTES, MAX_NAME_BYTES, Kind
+from vssl_gallery.store.contract import Spec
+
+TYPES: Mapping[Kind, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "time": pa.timestamp("us", tz="UTC"),
+    "single": pa.float32(),
+}
+
+REQUIRED = ("id", "path", "embedding", "added_at")
+"""Columns without nulls. `path` is by default the id, `added_at` the time of the call."""
+
+UNIT = 1e-3
+"""How far an embedding's length may be from 1."""
+
+
+def vector_type(dimension: int) -> pa.DataType:
+    """Of embeddings and variances."""
+    return pa.list_(pa.field("element", pa.float32()), dimension)
+
+
+def schema(spec: Spec) -> pa.Schema:
+    """The columns of every row of a gallery: those of `vssl embed` and more, then its own fields."""
+    types = {
+        **{name: TYPES[kind] for name, kind in FIXED.items()},
+        "embedding": vector_type(spec.dimension),
+        "variance": vector_type(spec.dimension),
+        "meta": pa.string(),
+        "thumbnail": pa.binary(),
+        **{name: TYPES[kind] for name, kind in spec.fields.items()},
+    }
+    return pa.schema([pa.field(name, of, nullable=name not in REQUIRED) for name, of in types.items()])
+
+
+def checked(rows: pa.Table, spec: Spec) -> pa.Table:
+    """The rows as every driver stores them: all columns of the schema in its order, the last row of each id.
+
+    −0 becomes 0, because databases differ about it.
+
+    Raises:
+        InvalidRows: a column is missing, unknown or of another type, or a value is out of bounds.
+    """
+    wanted = schema(spec)
+    unknown = [name for name in rows.column_names if name not in wanted.names]
+    if unknown:
+        raise InvalidRows(f"column {unknown[0]!r} is none of this gallery's; put it into meta")
+    if len(set(rows.column_names)) < rows.num_columns:
+        raise InvalidRows("a column is there twice")
+    given = {name: rows[name] for name in rows.column_names}
+    if "id" in given:
+        given.setdefault("path", given["id"])
+    given.setdefault("added_at", pa.repeat(pa.scalar(datetime.now(UTC), TYPES["time"]), rows.num_rows))
+    table = pa.table([_column(given.get(field.name), field, rows.num_rows) for field in wanted], schema=wanted)
+    for name in ("id", "path", "label"):
+        _check_texts(table[name], name, MAX_NAME_BYTES)
+    for name in ("sha256", "precision", "meta", *(name for name, kind in spec.fields.items() if kind == "text")):
+        _check_texts(table[name], name, MAX_META_BYTES)
+    if pc.any(pc.equal(table["id"], "")).as_py():
+        raise InvalidRows("id: an empty text")
+    check_vectors(vectors(table["embedding"]), spec.dimension)
+    if not np.isfinite(table["variance"].combine_chunks().flatten().to_numpy()).all():
+        raise InvalidRows("column 'variance' holds a number that is not finite; leave it null")
+    return last_of_each_id(table)
+
+
+def last_of_each_id(rows: pa.Table) -> pa.Table:
+    """Without rows whose id comes again later."""
+    places = {name: place for place, name in enumerate(rows["id"].to_pylist())}
+    return rows if len(places) == rows.num_rows else rows.take(sorted(places.values()))
+
+
+def vectors(column: pa.ChunkedArray | pa.Array) -> Float32s:
+    """A column of vectors without nulls as [N, D]."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat: Float32s = whole.flatten().to_numpy()
+    return flat.reshape(len(whole), whole.type.list_size)
+
+
+def vector_column(values: Float32s) -> pa.FixedSizeListArray:
+    """[N, D] as a column."""
+    flat = pa.array(np.ascontiguousarray(values, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, type=vector_type(values.shape[1]))
+
+
+def check_vectors(values: Float32s, dimension: int) -> None:
+    """Refuse what is not [N, D] of finite vectors of unit length.
+
+    Raises:
+        InvalidRows: it is not.
+    """
+    if values.ndim != 2 or values.shape[1] != dimension:
+        raise InvalidRows(f"vectors of shape {values.shape}: this gallery's have {dimension} numbers each")
+    lengths = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT))
+    if len(wrong):
+        raise InvalidRows(f"vector {wrong[0]} has length {lengths[wrong[0]]:.4g}, not 1; divide it by its length")
+
+
+def _column(given: pa.ChunkedArray | pa.Array | None, field: pa.Field, rows: int) -> pa.Array:
+    if given is None:
+        if not field.nullable:
+            raise InvalidRows(f"column {field.name!r} is missing")
+        return pa.nulls(rows, field.type)
+    try:
+        column = given if given.type == field.type else given.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        raise InvalidRows(f"column {field.name!r} holds {given.type}, not {field.type}") from None
+    if not field.nullable and column.null_count:
+        raise InvalidRows(f"column {field.name!r} has rows without a value")
+    if not pa.types.is_floating(field.type):
+        return column
+    if pc.any(pc.invert(pc.is_finite(column))).as_py():
+        raise InvalidRows(f"column {field.name!r} holds a number that is not finite; leave it null")
+    return pc.add(column, pa.scalar(0, field.type))
+
+
+def _check_texts(column: pa.ChunkedArray, name: str, most: int) -> None:
+    longest = pc.max(pc.binary_length(column)).as_py()
+    if longest is not None and longest > most:
+        raise InvalidRows(f"column {name!r} holds a text of {longest:,} bytes; {most:,} are the most")
+    if pc.any(pc.match_substring(column, "\0")).as_py():
+        raise InvalidRows(f"column {name!r} holds a text with a NUL character")

@@ -1,0 +1,59 @@
+"""Every driver passes the same tests: they take the fixture `address`, and open it as a user would.
+
+A driver adds its name to `DRIVERS`, and a fixture `NAME_address` with the address of an empty place, which lives as
+long as the session.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from tests.gallery.samples import SPEC
+from vssl_gallery.store.contract import Place, Spec, Store
+from vssl_gallery.store.opening import open_place
+
+DRIVERS = ("lance",)
+
+
+@pytest.fixture(scope="session")
+def lance_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("galleries"))
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def address(request: pytest.FixtureRequest) -> str:
+    """Of a place that tests share, each with galleries of its own."""
+    found: str = request.getfixturevalue(f"{request.param}_address")
+    return found
+
+
+@pytest.fixture
+def place(address: str) -> Iterator[Place]:
+    opened = open_place(address)
+    yield opened
+    opened.close()
+
+
+names = (f"gallery-{number}" for number in count())
+
+
+@pytest.fixture
+def name() -> str:
+    """A gallery's name that no other test uses."""
+    return next(names)
+
+
+@pytest.fixture
+def create(place: Place, name: str) -> Iterator[Callable[..., Store]]:
+    """Creates the gallery `name`; drops it in the end."""
+    opened: list[Store] = []
+
+    def creating(spec: Spec = SPEC) -> Store:
+        opened.append(place.create(name, spec))
+        return opened[-1]
+
+    yield creating
+    for store in opened:
+        store.close()
+        place.drop(name)
