@@ -142,7 +142,8 @@ def info(
     opened = open_bundle(bundle or default_bundle())
     path, manifest = str(opened.location.resolve()), opened.manifest
     if as_json:
-        echo(json.dumps({"path": path, **manifest.model_dump(mode="json")}, indent=2))
+        about = {"path": path, "encoder_id": manifest.encoder_id}
+        echo(json.dumps({**about, **manifest.model_dump(mode="json")}, indent=2))
         return
     echo(f"{'path':<15} {path}\n{describe(manifest)}")
     if CARD in manifest.files:

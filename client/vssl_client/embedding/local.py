@@ -57,7 +57,13 @@ class LocalEmbedder:
         """What the manifest says."""
         manifest, engine = self._manifest, self._engine
         return ModelInfo(
-            manifest.name, manifest.version, manifest.id, engine.dimension, engine.size, manifest.preprocessing
+            manifest.name,
+            manifest.version,
+            manifest.id,
+            engine.dimension,
+            engine.size,
+            manifest.preprocessing,
+            encoder_id=manifest.encoder_id,
         )
 
     def max_image_bytes(self) -> int:

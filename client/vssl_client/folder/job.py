@@ -117,7 +117,7 @@ def _origin(source: Source, embedder: Embedder) -> Origin:
     if next(source.paths(), None) is None:
         raise no_images(source)
     model = embedder.model()
-    return Origin(model.name, model.version, model.id, source.name, model.dimension)
+    return Origin(model.name, model.version, model.id, source.name, model.dimension, model.encoder_id)
 
 
 def _earlier(

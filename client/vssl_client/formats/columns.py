@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,17 @@ COLUMNS = (*TEXTS, "size", "embedding", "variance", "uncertainty", "percentile",
 
 @dataclass(frozen=True)
 class Origin:
-    """What all rows share: the model's name, version, bundle id and dimension D, and the source's name."""
+    """What all rows share: the model's name, version, bundle id and dimension D, and the source's name.
+
+    `encoder_id` is None in the files of an older version, and where a server does not tell it.
+    """
 
     model: str
     version: str
     id: str
     source: str
     dimension: int
+    encoder_id: str | None = field(default=None, compare=False)
 
 
 def failed_rows(columns: Columns) -> Mask:

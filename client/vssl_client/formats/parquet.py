@@ -13,7 +13,8 @@ One row an image, in the order of the source:
 - `error`: string, `type: message`; null where the image was embedded
 - `label`: string, the image's class by its folder or its `.cls` file; null where there is none
 
-The schema's metadata name the origin of the rows: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`.
+The schema's metadata name the origin of the rows: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`; and
+`vssl.encoder_id`, where it is known.
 """
 
 import os
@@ -60,7 +61,8 @@ def schema(origin: Origin) -> pa.Schema:
         "error": pa.string(),
         "label": pa.string(),
     }
-    return pa.schema(columns.items(), metadata={f"vssl.{key}": getattr(origin, key) for key in ABOUT})
+    about = {f"vssl.{key}": getattr(origin, key) for key in (*ABOUT, "encoder_id")}
+    return pa.schema(columns.items(), metadata={key: value for key, value in about.items() if value is not None})
 
 
 def as_table(origin: Origin, columns: Columns) -> pa.Table:
@@ -107,7 +109,9 @@ def read_origin(part: Path) -> Origin:
     with _opened(part) as file:
         found = file.schema_arrow
         about = {key: found.metadata[f"vssl.{key}".encode()].decode() for key in ABOUT}
-        return Origin(**about, dimension=found.field("embedding").type.list_size)
+        encoder = found.metadata.get(b"vssl.encoder_id")
+        dimension = found.field("embedding").type.list_size
+        return Origin(**about, dimension=dimension, encoder_id=None if encoder is None else encoder.decode())
 
 
 def read_part(part: Path, columns: Collection[str]) -> Columns:

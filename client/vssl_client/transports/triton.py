@@ -44,6 +44,8 @@ GRPC_STATUS = {
 }
 """HTTP's status for gRPC's; 500 for others."""
 SCHEMES = ("http", "https", "grpc", "grpcs")
+PREPROCESSING = ("interpolation", "fit", "decoder")
+"""Its fields that are words; a later one is told only where it is not at its default."""
 SWAPS = 3
 """Tries to get an answer during which the model did not change."""
 CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -99,12 +101,12 @@ class TritonTransport:
             dimension = next(int(output["dims"][0]) for output in config["output"] if output["name"] == "embedding")
             preprocessing = None
             if "vssl_crop" in about:
-                preprocessing = Preprocessing(size, float(about["vssl_crop"]), about["vssl_interpolation"])
+                told = {key: about[f"vssl_{key}"] for key in PREPROCESSING if f"vssl_{key}" in about}
+                preprocessing = Preprocessing(size, float(about["vssl_crop"]), **told)
         except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise BadAnswer(f"{self._place}: the model {self._name} is not one that `vssl export` wrote") from error
-        return ModelInfo(
-            self._name, version, about.get(BUNDLE, f"{self._name}/{version}"), dimension, size, preprocessing
-        )
+        bundle, encoder = about.get(BUNDLE, f"{self._name}/{version}"), about.get("vssl_encoder")
+        return ModelInfo(self._name, version, bundle, dimension, size, preprocessing, encoder_id=encoder)
 
     async def embed(self, batch: Batch) -> EmbeddingResult:
         """Embed at least one image.

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from vssl.arrays import Float32s
-from vssl.bundle.record import Frozen, Sha256, Share
+from vssl.bundle.record import Frozen, RelativePath, Sha256, Share, Word
 
 Table = Annotated[list[float], Field(min_length=2)]
 
@@ -95,6 +95,25 @@ class Novelty(Frozen):
     threshold: float
 
 
+class Kind(Frozen):
+    """A kind of degradation: by how much it moves the log variance of each dimension, `shift` [D], and the share of
+    pictures degraded so that are told to be of this kind, on images that it was not fitted on.
+    """
+
+    shift: list[float]
+    accuracy: Share
+
+
+class Familiarity(Frozen):
+    """Embeddings of unlabelled reference images, float16 [images, D] in a `file` of the bundle, by which an image's
+    mean similarity to its `k` nearest is judged.
+    """
+
+    file: RelativePath
+    images: int = Field(ge=2)
+    k: int = Field(ge=1)
+
+
 class Calibration(Frozen):
     """The result of `vssl calibrate` on reference images; `vssl.uncertainty.calibrated` applies it.
 
@@ -114,6 +133,8 @@ class Calibration(Frozen):
     corruptions: dict[str, Annotated[list[Share], Field(min_length=5, max_length=5)]]
     confidence: Confidence | None = None
     gallery: GalleryCalibration | None = None
+    kinds: dict[Word, Kind] | None = None
+    familiarity: Familiarity | None = None
     created: str
 
     @cached_property

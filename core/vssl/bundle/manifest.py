@@ -3,23 +3,23 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from vssl.bundle.calibration_record import Calibration
-from vssl.bundle.record import Frozen, Sha256
+from vssl.bundle.identity import as_told, encoder_id
+from vssl.bundle.record import Frozen, RelativePath, Sha256, Word
 from vssl.images.decoding import Preprocessing
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of the bundles that are written. The fields that came with 2 are optional, so that 1 is read as it stands."""
+READ_VERSIONS: Final = (1, 2)
 MAX_FILE_BYTES, MAX_MANIFEST_BYTES = 4 * 2**30, 16 * 2**20
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-RelativePath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=200)
-]
-"""Letters, digits and . _ - only, no part that starts with a dot: it can't leave the bundle's directory."""
 
 
 class FileRecord(Frozen):
@@ -33,10 +33,12 @@ class Outputs(Frozen):
     """The model's outputs: `dimension` D of embedding and variance, and how `uncertainty` sums the variance up.
 
     `features` is the length of the backbone's features, where the model gives them as its fourth output.
+    `embedding_of` names what of the backbone the embedding is made of (`features`, `maps`, `mean`), where it is known.
     """
 
     dimension: int = Field(ge=1, le=65536)
     features: int | None = Field(default=None, ge=1, le=2**20)
+    embedding_of: Word | None = None
     uncertainty: Literal["mean_log_variance"] = "mean_log_variance"
 
 
@@ -126,16 +128,43 @@ class Provenance(Frozen):
     checkpoint: Checkpoint | None = None
 
 
+Channels = tuple[float, float, float]
+Scale = Annotated[float, Field(gt=0)]
+
+
+class Normalisation(Frozen):
+    """What the model does to its input in 0 … 1 first: minus `mean`, through `std`, for red, green and blue.
+
+    For people to read: it happens inside the ONNX, so that it is no part of the preprocessing or of the encoder's id.
+    """
+
+    mean: Channels
+    std: tuple[Scale, Scale, Scale]
+
+
+class Backbone(Frozen):
+    """Whose network is inside: where it is from (`timm`, `torchvision`, `hf`, …), its name there, the SHA-256 of the
+    weights that it started from, and their licence; null is what is not known.
+    """
+
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    architecture: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    weights_sha256: Sha256 | None = None
+    licence: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+
+
 class Manifest(Frozen):
     """`manifest.json`. `id` is the SHA-256 of the manifest without it, file hashes included."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     name: Name
     version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
     id: Sha256
     preprocessing: Preprocessing
     preprocessing_sha256: Sha256 | None = None
     """Hash of the pixels that the preprocessing made of a test card on the machine that wrote the bundle."""
+    normalisation: Normalisation | None = None
+    backbone: Backbone | None = None
     outputs: Outputs
     models: dict[Precision, ModelFile] = Field(min_length=1)
     engines: list[Plan] = Field(default_factory=list)
@@ -151,6 +180,9 @@ class Manifest(Frozen):
         for path in [*(model.path for model in self.models.values()), *(plan.path for plan in self.engines)]:
             if path not in self.files:
                 raise ValueError(f"the model {path} is not listed in `files`")
+        familiarity = self.calibration.familiarity if self.calibration else None
+        if familiarity is not None and familiarity.file not in self.files:
+            raise ValueError(f"the calibration's {familiarity.file} is not listed in `files`")
         return self
 
     @model_validator(mode="after")
@@ -158,15 +190,26 @@ class Manifest(Frozen):
         if self.calibration is not None:
             found = {len(self.calibration.log_variance_mean), len(self.calibration.log_variance_std)}
             found |= set(map(len, self.calibration.novelty.directions if self.calibration.novelty else []))
+            found |= {len(kind.shift) for kind in (self.calibration.kinds or {}).values()}
             if found != {self.outputs.dimension}:
                 raise ValueError(f"the calibration is not of {self.outputs.dimension} dimensions")
         return self
 
+    @cached_property
+    def encoder_id(self) -> str:
+        """Names the encoder, by which vectors can be compared: unlike `id`, no calibration changes it."""
+        model = self.models.get("fp32") or next(iter(self.models.values()))
+        return encoder_id(self.files[model.path].sha256, self.preprocessing)
+
 
 def protocol_parameters(manifest: Manifest) -> dict[str, str]:
     """The parameters of a model's configuration under the Open Inference Protocol, in Triton and in `vssl serve`."""
-    how = manifest.preprocessing
-    return {"vssl_bundle": manifest.id, "vssl_crop": str(how.crop), "vssl_interpolation": how.interpolation}
+    how = as_told(manifest.preprocessing)
+    return {
+        "vssl_bundle": manifest.id,
+        "vssl_encoder": manifest.encoder_id,
+        **{f"vssl_{key}": str(value) for key, value in how.items() if key != "size"},
+    }
 
 
 def manifest_id(fields: Mapping[str, Any]) -> str:

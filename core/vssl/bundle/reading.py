@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vssl.bundle.default import located
-from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SCHEMA_VERSION, Manifest, first_fault, manifest_id
+from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, READ_VERSIONS, Manifest, first_fault, manifest_id
 from vssl.bundle.storage import opened, read_one_past, unlisted
 from vssl.errors import BundleError, UsageError
 
@@ -30,6 +30,11 @@ class Bundle:
 
     manifest: Manifest
     location: Path
+
+    @property
+    def encoder_id(self) -> str:
+        """The manifest's."""
+        return self.manifest.encoder_id
 
     def read(self, name: str) -> bytes:
         """The bytes of one listed file, checked against the manifest once more as they are read.
@@ -94,10 +99,10 @@ def _parse(location: Path, data: bytes) -> Manifest:
     try:
         fields = json.loads(data)
         found = fields.get("schema_version") if isinstance(fields, dict) else None
-        if found != SCHEMA_VERSION:
+        if type(found) is not int or found not in READ_VERSIONS:
             raise BundleError(
-                f"{location}: {MANIFEST} has schema version {found!r}, this vssl reads {SCHEMA_VERSION}: "
-                "upgrade vssl, or export the bundle again with this version"
+                f"{location}: {MANIFEST} has schema version {found!r}, this vssl reads "
+                f"{' and '.join(map(str, READ_VERSIONS))}: upgrade vssl, or export the bundle again with this version"
             )
         if fields.get("id") != manifest_id(fields):
             raise BundleError(f"{location}: {MANIFEST} does not match its id, it was changed; export the bundle again")

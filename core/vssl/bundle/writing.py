@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vssl.bundle.default import PREFIX
-from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, first_fault, manifest_id
+from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, SCHEMA_VERSION, Manifest, first_fault, manifest_id
 from vssl.bundle.storage import read_one_past, unlisted
 from vssl.errors import BundleError, UsageError
 from vssl.files import atomic_write, write_directory
@@ -17,7 +17,8 @@ from vssl.files import atomic_write, write_directory
 def write_bundle(location: Path, fields: Mapping[str, Any], files: Mapping[str, bytes]) -> Manifest:
     """Write a bundle whole or not at all, as a `.zip` if `location` ends so, else as a directory.
 
-    `fields` are the manifest's fields but `id` and `files`; `files` maps paths inside the bundle to their bytes.
+    `fields` are the manifest's fields but `id`, `files` and the schema's version, which is this vssl's; `files` maps
+    paths inside the bundle to their bytes.
     A bundle that is already there is replaced; anything else that is there is refused.
 
     Raises:
@@ -27,7 +28,8 @@ def write_bundle(location: Path, fields: Mapping[str, Any], files: Mapping[str, 
     replaceable(location)
     records = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     try:
-        draft = Manifest.model_validate({**fields, "files": records, "id": "0" * 64})
+        computed = {"schema_version": SCHEMA_VERSION, "files": records, "id": "0" * 64}
+        draft = Manifest.model_validate({**fields, **computed})
         manifest = draft.model_copy(update={"id": manifest_id(draft.model_dump(mode="json"))})
         text = manifest.model_dump_json(indent=2) + "\n"
     except ValueError as error:

@@ -4,7 +4,7 @@ This module is over 300 lines for a reason: it is copied beside Triton models. S
 pillow alone, and imports nothing of ours.
 
 Order: guards on bytes, format, frames and pixels (before any pixel is decoded) → decode → EXIF rotation → RGB →
-one antialiased resize of the centred square → uint8. ICC profiles are not applied.
+one antialiased resize of a centred part → uint8. ICC profiles are not applied.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import ClassVar, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Formats that are decoded. The list is explicit because pillow would hand EPS files to an external interpreter."""
@@ -40,6 +40,8 @@ JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_SCAN = 0xDA
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's markers of a frame, which names the components. The markers left out are tables."""
+JPEG_OF_FREQUENCIES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Of them, those of frames that can be drawn smaller."""
 JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
 FILLS = (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
@@ -83,6 +85,11 @@ TURNS = {
 """EXIF's orientation → the turn that sets the picture upright."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FITS = ("crop", "squash", "pad")
+DECODERS = ("exact", "scaled-1")
+MARGIN = 2
+GREY = (128, 128, 128)
+"""What `pad` puts beside the image."""
 
 ImageErrorType = Literal[
     "empty", "too_many_bytes", "not_an_image", "too_many_pixels", "animated", "unsupported_mode", "damaged"
@@ -110,10 +117,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes `size` × `size` pixels.
+    """How an image becomes `size` × `size` pixels: one antialiased resampling of a centred part of it.
 
-    `crop` is the part of the shorter side that the centred square keeps (0 < crop ≤ 1); 0.875 is the usual
-    "resize to 256, crop 224". Resize and crop are one resampling of that square, antialiased.
+    `fit` names the part. `crop`: the square of `crop` × the shorter side; 0.875 is the usual "resize to 256, crop 224".
+    `squash`: `crop` × each side, without regard to the shape. `pad`: the square of `crop` × the longer side; what lies
+    beyond the image is mid grey, which is near zero once a network has normalised it.
+
+    `decoder` says which pixels the resampling begins with: `exact`, all of them, or `scaled-1`, see `reduction`. A
+    network goes on with the one that it was trained with.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # the manifest embeds this class
@@ -121,16 +132,17 @@ class Preprocessing:
     size: int
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    decoder: Literal["exact", "scaled-1"] = "exact"
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 4096:
             raise ValueError(f"preprocessing size {self.size} is outside 1 … 4096")
         if not 0 < self.crop <= 1:
             raise ValueError(f"preprocessing crop {self.crop} is outside (0, 1]")
-        if self.interpolation not in RESAMPLING:
-            raise ValueError(
-                f"preprocessing interpolation {self.interpolation!r} is not one of {', '.join(RESAMPLING)}"
-            )
+        for field, known in (("interpolation", tuple(RESAMPLING)), ("fit", FITS), ("decoder", DECODERS)):
+            if getattr(self, field) not in known:
+                raise ValueError(f"preprocessing {field} {getattr(self, field)!r} is not one of {', '.join(known)}")
 
 
 DEFAULT_LIMITS = Limits()
@@ -176,7 +188,16 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
     Raises:
         ImageError: the data behind the header are damaged, or can't be turned into colours.
     """
-    return fit(load_rgb(image), preprocessing)
+    whole, scale = image.size, drawn_scale(image, preprocessing)
+    rgb, turn = load(image, scale)
+    if scale == 1:
+        whole = rgb.size  # a header may say something else
+        scale = reduction(*whole, preprocessing)
+        if scale == 1:
+            return np.asarray(fit(turned(rgb, turn), preprocessing))
+        rgb = rgb.reduce(scale)
+    # Turned at the end: the last row and column may stand for less than a block, so the middle is not the middle.
+    return np.asarray(turned(fit(rgb, preprocessing, (whole[0] / scale, whole[1] / scale)), turn))
 
 
 def load_rgb(image: Image.Image) -> Image.Image:
@@ -187,21 +208,73 @@ def load_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: the data behind the header are damaged, or can't be turned into colours.
     """
+    return turned(*load(image))
+
+
+def load(image: Image.Image, scale: int = 1) -> tuple[Image.Image, Image.Transpose | None]:
+    """Decode an image to RGB, a JPEG at 1 / `scale` of its sides; and the turn that sets it upright.
+
+    Raises:
+        ImageError: the data behind the header are damaged, or can't be turned into colours.
+    """
     file = image.fp if isinstance(image, ImageFile.ImageFile) else None  # pillow drops it after loading
     try:
         with quiet:
             try:
+                draw_smaller(image, scale)
                 image.load()
             except Exception:
-                if not isinstance(file, io.BytesIO) or (repaired := repair(image, file.getvalue())) is None:
+                if not isinstance(file, io.BytesIO) or (repaired := repair(image, file.getvalue(), scale)) is None:
                     raise
                 image = repaired
-            return upright(to_rgb(image), image)
+            return to_rgb(image), turn_of(image)
     except ImageError:
         raise
     except Exception as error:
         # Pillow's decoders raise whatever the broken bytes lead to: OSError, SyntaxError, struct.error, …
         raise ImageError("damaged", f"the {image.format} data are damaged or cut short: {error}") from error
+
+
+# Large images drawn smaller -------------------------------------------------------------------------------------------
+
+
+def reduction(width: int, height: int, preprocessing: Preprocessing) -> int:
+    """How many times smaller an image is made before the resampling: 1, 2, 4 or 8; 1 for the decoder `exact`.
+
+    `scaled-1`: the most that leaves the part to be resampled `MARGIN` times as wide and high as the result, so that the
+    resampling still averages. A JPEG's decoder draws it so small, by fewer frequencies of each block, in a fraction of
+    the time and the memory. Any other image is averaged over blocks of that many pixels.
+    """
+    if preprocessing.decoder == "exact":
+        return 1
+    most = min(part(width, height, preprocessing)) / (MARGIN * preprocessing.size)
+    return next((scale for scale in (8, 4, 2) if scale <= most), 1)
+
+
+def drawn_scale(image: Image.Image, preprocessing: Preprocessing) -> int:
+    """How many times smaller the image's own decoder draws it."""
+    scale = reduction(*image.size, preprocessing)
+    return scale if scale > 1 and draws_smaller(image) else 1
+
+
+def draws_smaller(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet is a JPEG of blocks of frequencies; a lossless one has none."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not isinstance(image.fp, io.BytesIO):
+        return False
+    found = (marker for marker, _, _ in jpeg_segments(image.fp.getvalue()) if marker in JPEG_FRAMES)
+    return next(found, None) in JPEG_OF_FREQUENCIES
+
+
+def draw_smaller(image: Image.Image, scale: int) -> None:
+    """Have a JPEG's decoder draw 1 / `scale` of its sides, rounded up."""
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+
+
+def pixels_held(image: Image.Image, preprocessing: Preprocessing) -> int:
+    """Pixels in memory while an image is decoded. A progressive JPEG's decoder holds all its frequencies."""
+    scale = 1 if "progressive" in image.info else drawn_scale(image, preprocessing)
+    return -(-image.width // scale) * -(-image.height // scale)
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -315,8 +388,8 @@ def matters(data: bytes, start: int) -> bool:
     return kind == b"eXIf" or xmp
 
 
-def repair(image: Image.Image, data: bytes) -> Image.Image | None:
-    """The image decoded although pillow refused it, if the damage changes no pixel; else None."""
+def repair(image: Image.Image, data: bytes, scale: int = 1) -> Image.Image | None:
+    """The image decoded although pillow refused it, at 1 / `scale`, if the damage changes no pixel, else None."""
     if image.format == "PNG":
         plain = without_metadata(data)
         if plain == data:
@@ -335,6 +408,7 @@ def repair(image: Image.Image, data: bytes) -> Image.Image | None:
     for fill in FILLS:
         runs = [(fill * 4096)[:4096] + bytes([0xFF, 0xD0 + (last + k) % 8]) for k in range(1, 9)]
         again = open_image(b"".join([body, *runs, b"\xff\xd9"]))
+        draw_smaller(again, scale)
         again.load()
         drawn.add(hashlib.sha256(again.tobytes()).digest())  # hashes, not pixels: a large image would be held six times
         if len(drawn) > 1:
@@ -559,12 +633,16 @@ def check_header(image: Image.Image, data: bytes, limits: Limits, page: int) -> 
         raise ImageError("animated", f"the {image.format} holds more than one frame; send one still image")
 
 
-def upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn `rgb` by the orientation of `image`. A picture with broken EXIF counts as upright."""
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The turn that sets an image upright. One with broken EXIF counts as upright."""
     with contextlib.suppress(Exception):
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return rgb if turn is None else rgb.transpose(turn)
-    return rgb
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return None
+
+
+def turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """The image after its turn."""
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -593,13 +671,28 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(levels[np.asarray(image)])
 
 
-def fit(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Resize the centred square of an RGB image to uint8 [size, size, 3]."""
-    width, height = image.size
-    side = min(width, height) * preprocessing.crop
-    left, top = (width - side) / 2, (height - side) / 2
+def fit(image: Image.Image, preprocessing: Preprocessing, extent: tuple[float, float] | None = None) -> Image.Image:
+    """Resample the part of an RGB image that the preprocessing names to its size.
+
+    `extent` is the image's width and height, where the last column or row are less than a whole one.
+    """
+    width, height = extent or image.size
+    across, down = part(width, height, preprocessing)
+    wide, high = min(across, width), min(down, height)
+    left, top = (width - wide) / 2, (height - high) / 2
     size = preprocessing.size
-    square = image.resize(
-        (size, size), RESAMPLING[preprocessing.interpolation], box=(left, top, left + side, top + side)
-    )
-    return np.asarray(square)
+    drawn = (max(1, round(size * wide / across)), max(1, round(size * high / down)))
+    resampled = image.resize(drawn, RESAMPLING[preprocessing.interpolation], box=(left, top, left + wide, top + high))
+    if drawn == (size, size):
+        return resampled
+    whole = Image.new("RGB", (size, size), GREY)
+    whole.paste(resampled, ((size - drawn[0]) // 2, (size - drawn[1]) // 2))
+    return whole
+
+
+def part(width: float, height: float, preprocessing: Preprocessing) -> tuple[float, float]:
+    """Width and height of the centred part that is resampled to a square; with `pad` it may be beyond the image."""
+    if preprocessing.fit == "squash":
+        return width * preprocessing.crop, height * preprocessing.crop
+    side = (max if preprocessing.fit == "pad" else min)(width, height) * preprocessing.crop
+    return side, side

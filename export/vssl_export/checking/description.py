@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from vssl.bundle.manifest import Difference, Manifest, ModelFile, Provenance
+from vssl.images.decoding import Preprocessing
 
 CARD = "README.md"
 """The file of a bundle that tells people about the model: what it is for, what it was trained on, what it is bad at."""
@@ -27,11 +28,11 @@ def checkpoint(origin: Provenance) -> str:
 def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "model", f"{manifest.name} {manifest.version}"
     yield "id", manifest.id
-    how = manifest.preprocessing
-    yield (
-        "input",
-        f"{how.size} × {how.size} pixels of the centred square, {how.crop:g} of the shorter side, {how.interpolation}",
-    )
+    yield "encoder id", manifest.encoder_id
+    yield "input", _input(manifest.preprocessing)
+    if manifest.backbone is not None:
+        from_it = manifest.backbone
+        yield "backbone", f"{from_it.architecture} from {from_it.source}, licence {from_it.licence or 'unknown'}"
     further = "" if manifest.outputs.features is None else f"; features of {manifest.outputs.features} numbers"
     yield (
         "output",
@@ -77,6 +78,16 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if found.gallery is not None:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in found.gallery.measured.items())
         yield "", f"p_correct: {figures}"
+
+
+def _input(how: Preprocessing) -> str:
+    parts = {
+        "crop": f"the centred square, {how.crop:g} of the shorter side",
+        "squash": f"the whole image squashed to a square, {how.crop:g} of each side",
+        "pad": f"the whole image padded to a square, {how.crop:g} of the longer side",
+    }
+    smaller = "" if how.decoder == "exact" else f", decoder {how.decoder}"
+    return f"{how.size} × {how.size} pixels of {parts[how.fit]}, {how.interpolation}{smaller}"
 
 
 def _model(model: ModelFile) -> str:

@@ -4,6 +4,7 @@
 ensemble `NAME_image` ties them, so that one can send a JPEG. A later version of the same name goes beside the earlier.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import vssl.images.decoding
@@ -82,9 +83,8 @@ output [
 def preprocessing_config(manifest: Manifest) -> str:
     """`config.pbtxt` of the preprocessing: Python on CPU cores."""
     how = manifest.preprocessing
-    settings = {"size": how.size, "crop": how.crop, "interpolation": how.interpolation}
     parameters = "".join(
-        f'parameters [ {{ key: "{key}" value {{ string_value: "{value}" }} }} ]\n' for key, value in settings.items()
+        f'parameters [ {{ key: "{key}" value {{ string_value: "{value}" }} }} ]\n' for key, value in asdict(how).items()
     )
     return f"""\
 name: "{manifest.name}_preprocessing"

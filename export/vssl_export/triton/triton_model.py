@@ -18,7 +18,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, Any]) -> None:
         """Read the settings that export wrote into `config.pbtxt`."""
         settings = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
-        self.preprocessing = Preprocessing(int(settings["size"]), float(settings["crop"]), settings["interpolation"])
+        size, crop = int(settings["size"]), float(settings["crop"])
+        kinds = (settings[key] for key in ("interpolation", "fit", "decoder"))
+        self.preprocessing = Preprocessing(size, crop, *kinds)
         self.pool = ThreadPoolExecutor(os.cpu_count())
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -81,6 +81,7 @@ def test_every_row_is_what_the_engine_makes_of_its_file(
     assert rows == [{"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for data in files]
     assert [part.name for part in parts_of(out)] == [f"part-{number:06d}.parquet" for number in range(5)]
     assert (stored.origin.model, stored.origin.id) == ("tiny", tiny_bundle.manifest.id)
+    assert stored.origin.encoder_id == tiny_bundle.encoder_id
 
 
 def test_a_zip_archive_has_the_rows_of_its_folder(folder: Path, tmp_path: Path, local: LocalEmbedder) -> None:

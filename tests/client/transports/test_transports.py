@@ -57,9 +57,10 @@ def test_rows_are_the_engines_whatever_carries_them(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_they_tell_the_same_model(way: str, addresses: Addresses, client: Client) -> None:
+def test_they_tell_the_same_model(way: str, addresses: Addresses, client: Client, tiny_bundle: Bundle) -> None:
     with connected(way, addresses) as over_protocol:
         assert over_protocol.model() == client.model()
+        assert over_protocol.model().encoder_id == tiny_bundle.encoder_id
         assert over_protocol.embed(pictures(2)).bundle_id == client.model().id
 
 

@@ -1,12 +1,12 @@
 """`GET /v1/models` and `/v1/models/{name}`, in OpenAI's shape, with what a client needs to prepare requests."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vssl.bundle.identity import as_told
 from vssl_server.engine.model import Model
 from vssl_server.http.exchange import json_response
 from vssl_server.models.registry import ModelRegistry
@@ -35,9 +35,10 @@ def _card(model: Model, settings: Settings) -> dict[str, Any]:
         "owned_by": "vssl",
         "version": manifest.version,
         "bundle_id": manifest.id,
+        "encoder_id": manifest.encoder_id,
         "dimension": manifest.outputs.dimension,
         "image_size": manifest.preprocessing.size,
-        "preprocessing": asdict(manifest.preprocessing),
+        "preprocessing": as_told(manifest.preprocessing),
         "max_images": settings.max_images,
         "max_pixels": settings.max_pixels,
         "max_request_pixels": settings.max_request_pixels,

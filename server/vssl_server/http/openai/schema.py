@@ -18,9 +18,12 @@ class ModelCard(BaseModel):
     owned_by: str
     version: str
     bundle_id: str
+    encoder_id: str = Field(description="Names the encoder: vectors of one can be compared, whatever the bundle")
     dimension: int
     image_size: int = Field(description="Side in pixels of the square that images are resized to")
-    preprocessing: Preprocessing = Field(description="How an image becomes that square: for clients that resize")
+    preprocessing: Preprocessing = Field(
+        description="How an image becomes that square: for clients that resize. `fit`, `decoder`: where they are used"
+    )
     max_images: int
     max_pixels: int
     max_request_pixels: int
