@@ -32,7 +32,7 @@ from benchmarks.uncertainty_split import (
     trained,
 )
 from vssl.images.decoding import Preprocessing
-from vssl.images.degradations import DEGRADATIONS
+from vssl.images.degradations import CORRUPTIONS
 from vssl.measures.uncertainty import (
     bootstrap,
     calibration_error,
@@ -178,7 +178,7 @@ def shuffled(count: int) -> npt.NDArray[np.int64]:
 
 def sees_spoilt(trials: Sequence[Trial], variant: str) -> bool:
     """Whether a head meets the goals for spoilt images, on the validation images."""
-    means = {kind: np.mean([one.spoilt[variant][kind] for one in trials]) for kind in DEGRADATIONS}
+    means = {kind: np.mean([one.spoilt[variant][kind] for one in trials]) for kind in CORRUPTIONS}
     return bool(means["crop"] >= 0.95 and min(means.values()) >= 0.75)
 
 
@@ -210,7 +210,7 @@ def methods(trials: Sequence[Trial]) -> list[Row]:
         figures = over_trials(r_auroc, scores, wrong)
         figures |= {"in class": float(inside), "validation": float(validation)}
         if name in trials[0].further:
-            kinds = {kind: float(np.mean([one.further[name][kind] for one in trials])) for kind in DEGRADATIONS}
+            kinds = {kind: float(np.mean([one.further[name][kind] for one in trials])) for kind in CORRUPTIONS}
             figures |= {
                 "crop": kinds["crop"],
                 "worst": min(kinds.values()),
@@ -250,8 +250,8 @@ def goals(trials: Sequence[Trial], variant: str, pairing: str) -> list[Row]:
     def averaged(name: str) -> float:
         return float(np.mean([one[name] for one in further]))
 
-    kinds = {kind: averaged(kind) for kind in DEGRADATIONS}
-    lowest = min(one[kind] for one in further for kind in DEGRADATIONS)
+    kinds = {kind: averaged(kind) for kind in CORRUPTIONS}
+    lowest = min(one[kind] for one in further for kind in CORRUPTIONS)
     cost = float(np.mean([one.cost for one in trials]))
     ece = float(np.mean([calibration_error(a, b == 1) for a, b in zip(p, right, strict=True)]))
 

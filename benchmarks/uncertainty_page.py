@@ -14,7 +14,7 @@ from benchmarks.plot import plot
 from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine
-from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
+from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
 from vssl.sources.in_memory import ImageSet, load_images
@@ -124,7 +124,7 @@ def spoilt(out: Path, engine: Engine, queries: ImageSet, clean: Embeddings, refe
     """How the uncertainty rises with each degradation."""
     ordered = np.sort(reference)
     lines, rows = {}, []
-    for kind in DEGRADATIONS:
+    for kind in CORRUPTIONS:
         values = [clean.uncertainty]
         values += [engine(degrade(queries.pixels, kind, severity, 0)).uncertainty for severity in SEVERITIES]
         percentiles = [100 * np.searchsorted(ordered, found, side="right").mean() / len(ordered) for found in values]

@@ -21,7 +21,7 @@ from benchmarks.report import DEMO_DATA
 from benchmarks.variants import MonteCarloHead, OrderedHead, UnmaskedHead
 from vssl.engine import Embeddings
 from vssl.images.decoding import Preprocessing
-from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
 from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import fpr_at_acceptance
 from vssl.search.nearest import nearest, normalised
@@ -183,7 +183,7 @@ def spoilt(embedder: Embedder, pixels: Pixels) -> dict[str, float]:
     clean = embeddings_of(embedder, pixels).uncertainty
     return {
         kind: auroc(clean, embeddings_of(embedder, degrade(pixels, kind, SEVERITY, 0)).uncertainty)
-        for kind in DEGRADATIONS
+        for kind in CORRUPTIONS
     }
 
 

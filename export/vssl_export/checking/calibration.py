@@ -13,7 +13,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.bundle.writing import replaceable, write_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import UsageError
-from vssl.images.degradations import DEGRADATIONS, SEVERITIES, degrade
+from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
 from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
@@ -102,5 +102,5 @@ def corruptions(engine: Engine, pixels: Pixels, clean: Embeddings) -> dict[str, 
             auroc(clean.uncertainty[picked], engine(degrade(pixels[picked], kind, severity, SEED)).uncertainty)
             for severity in SEVERITIES
         ]
-        for kind in DEGRADATIONS
+        for kind in CORRUPTIONS
     }

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import FASHION
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
-from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
 from vssl.measures.embeddings import knn_accuracy
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
@@ -49,7 +49,7 @@ def test_neighbours_of_clothes_that_it_never_saw_have_their_class() -> None:
     assert knn_accuracy(asked, labels, voting, votes) >= 0.83
 
 
-@pytest.mark.parametrize("kind", DEGRADATIONS)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_spoilt_pictures_are_less_certain(kind: str) -> None:
     pixels = clothes("test").pixels
     clean, spoilt = (engine()(images).uncertainty for images in (pixels, degrade(pixels, kind, 5, seed=0)))

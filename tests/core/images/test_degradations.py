@@ -1,12 +1,16 @@
 """Degradations are fixed by their seed, keep shape and type, and grow worse with severity on real images."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from tests.core.samples import fashion
 from vssl.images.degradations import DEGRADATIONS, SEVERITIES, crop, degrade
 
-IMAGES = fashion(40, side=32)
+GREY = fashion(40, side=32)
+IMAGES = (GREY * np.random.default_rng(0).uniform(0.4, 1, (40, 1, 1, 3))).astype(np.uint8)  # in colour
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -39,6 +43,55 @@ def test_each_severity_changes_more(kind: str) -> None:
     assert changes == sorted(changes)
 
 
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_a_strength_of_nothing_does_next_to_no_harm(kind: str) -> None:
+    """JPEG compression alone has no setting without a loss."""
+    kept = np.stack([DEGRADATIONS[kind](image, 0.0, np.random.default_rng(1)) for image in IMAGES])
+    lossy = kind in ("jpeg", "two_at_once", "underexposure")
+    assert np.abs(kept.astype(int) - IMAGES).mean() <= (2.5 if lossy else 0.01)
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_strengths_between_severities_lie_between_them(kind: str) -> None:
+    def change(strength: float) -> float:
+        spoilt = [DEGRADATIONS[kind](image, strength, np.random.default_rng(1)) for image in IMAGES]
+        return float(np.abs(np.stack(spoilt).astype(int) - IMAGES).mean())
+
+    low, between, high = map(change, (0.4, 0.5, 0.6))
+    assert low <= between <= high
+
+
+def test_severities_are_those_that_older_figures_were_measured_by() -> None:
+    """The parameters as they were written before strengths were continuous, applied here by other means."""
+    image, rng = IMAGES[0], np.random.default_rng
+    picture = Image.fromarray(image)
+    for severity in SEVERITIES:
+        place = severity - 1
+        spoilt = {kind: degrade(image[None], kind, severity, 7)[0] for kind in DEGRADATIONS}
+        assert (spoilt["darkness"] == np.rint(image * (0.6, 0.4, 0.25, 0.15, 0.08)[place])).all()
+        grain = rng([7, 0]).normal(0, (0.04, 0.08, 0.12, 0.18, 0.26)[place] * 255, image.shape)
+        assert (spoilt["noise"] == np.clip(np.rint(image + grain), 0, 255)).all()
+        sigma = (1.5, 2.5, 4.0, 6.0, 8.0)[place] / 100 * 32
+        assert (spoilt["blur"] == np.asarray(picture.filter(ImageFilter.GaussianBlur(sigma)))).all()
+        picture.save(file := io.BytesIO(), "JPEG", quality=(40, 25, 15, 8, 4)[place])
+        assert (spoilt["jpeg"] == np.asarray(Image.open(file))).all()
+        small = (round(32 * (0.7, 0.5, 0.35, 0.25, 0.18)[place]),) * 2
+        shrunk = picture.resize(small, Image.Resampling.BICUBIC).resize((32, 32), Image.Resampling.BICUBIC)
+        assert (spoilt["low_resolution"] == np.asarray(shrunk)).all()
+        side = round(32 * (0.06, 0.12, 0.20, 0.30, 0.42)[place] ** 0.5)
+        assert (spoilt["occlusion"] == 128).all(2).sum() == pytest.approx(side**2, abs=8)
+
+
+def test_a_moved_point_is_a_line() -> None:
+    image = np.zeros((1, 101, 101, 3), np.uint8)
+    image[0, 50, 50] = 255
+    rows, columns = np.nonzero(degrade(image, "motion_blur", 3, 0)[0, ..., 0])
+    across = np.cov(np.stack([rows, columns]))
+    lengths = np.hypot(rows - 50, columns - 50)
+    assert lengths.max() == pytest.approx(101 * 0.11 / 2, abs=1.5)
+    assert np.linalg.eigvalsh(across)[0] < 0.5  # no wider than the pixels that it touches
+
+
 @pytest.mark.parametrize("side", [1, 2, 7, 224])
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_any_side(kind: str, side: int) -> None:
@@ -54,7 +107,7 @@ def test_crops_cover_a_tenth_to_three_quarters_of_the_area() -> None:
     shares = []
     for severity in SEVERITIES:
         for seed in range(40):
-            row = crop(ramp, severity, np.random.default_rng(seed))[0, :, 0].astype(float)
+            row = crop(ramp, severity / 5, np.random.default_rng(seed))[0, :, 0].astype(float)
             shares.append(((row[-1] - row[0]) / 255) ** 2)
     by_severity = np.array(shares).reshape(5, 40)
 

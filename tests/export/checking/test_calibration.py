@@ -15,7 +15,7 @@ from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
-from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
 from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
@@ -65,7 +65,7 @@ def test_tables_are_those_of_the_images(calibrated: Bundle, images: ImageSet) ->
 def test_every_corruption_at_every_severity(calibrated: Bundle, images: ImageSet) -> None:
     calibration, engine = calibrated.manifest.calibration, Engine(calibrated)
     assert calibration is not None
-    assert calibration.corruptions.keys() == DEGRADATIONS.keys()
+    assert calibration.corruptions.keys() == CORRUPTIONS.keys()
     order = np.random.default_rng(0).permutation(500)
     degraded = engine(degrade(images.pixels[order], "darkness", 4, 0)).uncertainty
     wanted = auroc(engine(images.pixels).uncertainty, degraded)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.tiny_model import write_tiny_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
-from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
 from vssl.measures.embeddings import effective_rank
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import neighbour_is_wrong, r_auroc, within_class_r_auroc
@@ -69,7 +69,7 @@ def test_uncertainty_is_judged_by_the_definitions(fashion_folder: Path, tmp_path
     patterns = (novelty(x, reference.mean(axis=0), fit_directions(reference)) for x in others)
     assert figures["ood_auroc_novelty"] == pytest.approx(auroc(*patterns))
     order = np.random.default_rng(0).permutation(40)
-    degraded = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in DEGRADATIONS}
+    degraded = {kind: engine(degrade(images.pixels[order], kind, 3, 0)) for kind in CORRUPTIONS}
     error = [((one.embedding - answer.embedding[order]) ** 2).sum(axis=1) for one in degraded.values()]
     variance = [one.variance.mean(axis=1) for one in degraded.values()]
     wanted = spearmanr(np.concatenate(variance), np.concatenate(error)).statistic

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
-from vssl.images.degradations import DEGRADATIONS, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import (
     augrc,
@@ -71,7 +71,7 @@ def degraded_figures(embed: Embed, pixels: Pixels, clean: Embeddings) -> dict[st
     before = clean.uncertainty[picked]
     figures: dict[str, float] = {}
     variances, errors = [], []
-    for kind in DEGRADATIONS:
+    for kind in CORRUPTIONS:
         degraded = embed(degrade(pixels[picked], kind, SEVERITY, SEED))
         figures |= with_interval(f"auroc_{kind}", auroc, before, degraded.uncertainty)
         variances.append(degraded.variance.mean(axis=1))
