@@ -32,7 +32,7 @@ from vssl_training.run.folder import Run
 from vssl_training.run.record import Budget, preprocessing_of
 
 GAUSSIAN = ["objective.form=B"]
-MEAN = ["network.whitening=null"]
+MEAN = ["network.embedding={of: mean}"]
 VARIANTS: dict[str, list[str]] = {
     "balanced (baseline)": [],
     "A": ["objective.form=A"],

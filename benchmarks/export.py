@@ -36,7 +36,7 @@ COMPILED = (1, 32)
 LOWER: tuple[Precision, ...] = ("fp16", "int8")
 
 
-RESNET = ["network.backbone=resnet50", "network.whitening=null", "network.dimension=128", "image.size=224"]
+RESNET = ["network.backbone=resnet50", "network.embedding={of: mean}", "network.dimension=128", "image.size=224"]
 PAUSE = 0.05
 """Seconds before each measurement: threads of the one before may still spin at their barrier."""
 
@@ -115,9 +115,10 @@ def costs(run: Path, data: str, rows: list[Row]) -> None:
     """Add to the rows of the run's encoder what each precision costs on labelled images."""
     record = Run(run).record()
     images, labels = judged_images(data, preprocessing_of(record.recipe))
-    contents = convert(to_onnx(load_embedder(Run(run)), images.shape[1]), LOWER, Run(run).sample())
+    embedder = load_embedder(Run(run))
+    contents = convert(to_onnx(embedder, images.shape[1]), LOWER, Run(run).sample())
     with tempfile.TemporaryDirectory() as folder:
-        engines = engines_of(contents, images.shape[1], record.recipe.network.embedding, Path(folder, "bundle"))
+        engines = engines_of(contents, images.shape[1], embedder.dimension, Path(folder, "bundle"))
         fp32 = engines["fp32"](images)
         for precision in LOWER:
             off = difference(engines[precision](images), fp32, labels)

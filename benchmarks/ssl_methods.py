@@ -24,9 +24,9 @@ from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import embed
+from vssl_training.encoder.embedding import IMAGES, EmbeddingLayer, build_embedding
 from vssl_training.encoder.features import Features
 from vssl_training.encoder.student import update_teacher
-from vssl_training.encoder.whitening import IMAGES, Whitening
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.optimiser import optimiser_step
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
@@ -112,8 +112,8 @@ def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: 
             phase.step(step)
     minutes, wall = (time.process_time() - begun) / 60, (time.monotonic() - clock) / 60
     encoder = phase.student
-    assert recipe.network.whitening is not None
-    whitening = Whitening(encoder.backbone.channels, recipe.network.whitening)
+    whitening = build_embedding(encoder.backbone, recipe.network, encoder.mean)
+    assert isinstance(whitening, EmbeddingLayer)
     fitted = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels))[:IMAGES])
     cells = embed(encoder, pixels[fitted], answer=lambda part: [whitening.pooled(encoder.backbone(to_float(part)))])[0]
     whitening.fit(torch.split(torch.from_numpy(cells), 500))

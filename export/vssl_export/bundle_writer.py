@@ -231,7 +231,7 @@ def manifest_fields(trained: Trained, name: str, release: str, features: bool) -
         "version": release,
         "preprocessing": preprocessing_of(recipe),
         "preprocessing_sha256": preprocessing_sha256(preprocessing_of(recipe)),
-        "outputs": {"dimension": recipe.network.embedding, "features": length},
+        "outputs": {"dimension": trained.embedder.dimension, "features": length},
         "evaluation": last_figures(trained.run),
         "provenance": {
             "recipe": recipe.model_dump(mode="json"),

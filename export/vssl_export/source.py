@@ -10,6 +10,7 @@ from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
 from vssl_training.encoder.weights import load_embedder
 from vssl_training.phases.encoder import EncoderTraining
+from vssl_training.recipe.sections import EmbeddingSettings
 from vssl_training.run.folder import Run, read_checkpoint
 from vssl_training.run.record import RunRecord
 
@@ -28,7 +29,7 @@ def load(source: Path) -> Trained:
     """The network of a finished run, or of `RUN/checkpoints/NAME.pt` of any run, one that is still training too.
 
     In the encoder phase there is no variance head yet, unless it is trained with the encoder (`variance.joint`): a
-    fresh one takes its place, which gives every image the same variance. Nor is there a whitened embedding: the record
+    fresh one takes its place, which gives every image the same variance. Nor is there a fitted embedding: the record
     then says that the mean, by which the encoder is trained, is the embedding.
 
     Raises:
@@ -57,7 +58,7 @@ def load(source: Path) -> Trained:
         phase, step = state["phase"], state["step"]
         reached = Checkpoint(phase=phase, step=step, steps=getattr(record.schedule, phase))
         if phase == EncoderTraining.name:
-            network = record.recipe.network.model_copy(update={"whitening": None})
+            network = record.recipe.network.model_copy(update={"embedding": EmbeddingSettings()})
             record = record.model_copy(update={"recipe": record.recipe.model_copy(update={"network": network})})
             encoder = build_encoder(record.recipe)
             encoder.load_state_dict(state["student"])

@@ -33,7 +33,7 @@ VSSL = Path(sys.executable).parent / "vssl"
 
 TINY = [
     "views.size=32",
-    "network.whitening=null",
+    "network.embedding={of: mean}",
     "network.dimension=8",
     "network.projector.hidden=16",
     "optimiser.batch=8",

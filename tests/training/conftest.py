@@ -10,7 +10,7 @@ from vssl_training.recipe.sections import Recipe
 SMALL = [
     "network.width=4",
     "network.dimension=16",
-    "network.whitening.dimension=16",
+    "network.embedding.whiten.dimension=16",
     "network.projector.hidden=32",
     "network.predictor.hidden=32",
     "optimiser.batch=16",

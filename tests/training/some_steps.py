@@ -26,7 +26,7 @@ SETTINGS = [
         "variance.batch=16",
         "variance.target=neighbour",
     ),
-    *("network.whitening.dimension=16", "views.early={size: 16, share: 0.5}"),
+    *("network.embedding.whiten.dimension=16", "views.early={size: 16, share: 0.5}"),
     # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
     *("optimiser.name=sgd", "optimiser.learning_rate=0.02", "objective.contrastive=0.5"),
     *("views.small_crops.count=2", "views.blur=[1.0, 0.5]"),

@@ -1,7 +1,7 @@
 """Degradations of a picture: name and strength → picture. Variance heads learn from them and are measured by them.
 
-All work on uint8 images [S, S, 3] at the model's own resolution. A strength of 0 does no harm (or next to none) and 1 is
-the worst; all between are defined, so that training can draw them. A generator of random numbers fixes the result.
+All work on uint8 images [S, S, 3] at the model's own resolution. A strength of 0 does no harm (or next to none), and 1
+is the worst; all between are defined, so that training can draw them. A generator of random numbers fixes the result.
 Severities 1 to 5, by which figures are told, are the strengths .2 to 1.
 """
 
@@ -112,12 +112,12 @@ def colour_cast(image: Pixels, strength: float, rng: np.random.Generator) -> Pix
     """Light of another colour: red, green and blue times gains whose logarithms are .12, .25, .4, .55, .75 long."""
     direction = rng.normal(0, 1, 3)
     direction -= direction.mean()
-    gains = np.exp(_at(strength, 0, 0.12, 0.25, 0.4, 0.55, 0.75) * direction / np.linalg.norm(direction))
-    return _to_uint8(image * gains)
+    gains: Floats = np.exp(_at(strength, 0, 0.12, 0.25, 0.4, 0.55, 0.75) * direction / np.linalg.norm(direction))
+    return _to_uint8(image.astype(np.float64) * gains)
 
 
 def saturation(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    """Colours too pale (.75, .5, .3, .15 and 0 of what they were) or, as often, too strong (1.3, 1.7, 2.2, 2.8, 3.5)."""
+    """Colours too pale (.75, .5, .3, .15, 0 of what they were) or, as often, too strong (1.3, 1.7, 2.2, 2.8, 3.5)."""
     pale, strong = (0.75, 0.5, 0.3, 0.15, 0), (1.3, 1.7, 2.2, 2.8, 3.5)
     grey = image @ np.array([0.299, 0.587, 0.114])
     factor = _at(strength, 1, *(pale if rng.random() < 0.5 else strong))

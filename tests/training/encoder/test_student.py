@@ -66,7 +66,7 @@ def test_embedder_answers_on_one_scale() -> None:
     with torch.no_grad():
         embedding, variance, uncertainty = embedder(images)
         mean, log_variance = embedder.posterior(embedder.backbone(images.permute(0, 3, 1, 2) / 255))
-    dimension = recipe.network.embedding
+    dimension = embedder.dimension
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(5))
     torch.testing.assert_close(embedding * dimension**0.5, mean)
     torch.testing.assert_close(variance, log_variance.exp() / dimension)

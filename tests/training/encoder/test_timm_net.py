@@ -83,7 +83,7 @@ def test_depth_and_pool_of_the_small_net() -> None:
 
 
 def test_a_joint_head_answers_on_the_scale_of_the_embedding() -> None:
-    recipe = override(load_recipe("quick"), ["network.whitening=null", "variance.joint=true"])
+    recipe = override(load_recipe("quick"), ["network.embedding={of: mean}", "variance.joint=true"])
     embedder = build_embedder(recipe).eval()
     nn.init.normal_(embedder.log_variance.net[-1].weight, std=0.1)  # type: ignore[arg-type]
     images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)

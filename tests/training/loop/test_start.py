@@ -93,7 +93,7 @@ def test_heads_of_another_size_start_anew(finished_run: Path, small_recipe: Reci
 def test_epochs_are_the_encoders_and_a_joint_head_needs_no_second_phase(
     fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = override(small_recipe, ["network.whitening=null", "variance.joint=true", "objective.form=B"])
+    recipe = override(small_recipe, ["network.embedding={of: mean}", "variance.joint=true", "objective.form=B"])
     train(recipe, str(fashion_folder), tmp_path / "run", Budget(epochs=3), seed=0)
     run = Run(tmp_path / "run")
     assert (run.record().schedule.encoder, run.record().schedule.variance) == (3 * (40 // 16), 0)

@@ -101,7 +101,7 @@ def test_a_head_by_neighbours_goes_on_from_its_state_whatever_encoder_it_is_buil
         return VarianceTraining(recipe, build_encoder(recipe), pixels, 0, 6)
 
     whole, half = phase(0).prepare(), phase(0).prepare()
-    assert whole.bank.shape == (24, recipe.network.embedding)
+    assert whole.bank.shape == (24, whole.embedder.dimension)
     before = [value.clone() for value in whole.head.parameters()]
     for step in range(6):
         assert torch.isfinite(whole.step(step)["loss"])

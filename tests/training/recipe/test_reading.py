@@ -9,7 +9,7 @@ from vssl.errors import UsageError
 from vssl_training.commands import recipes
 from vssl_training.data.classes import read_classes
 from vssl_training.recipe.reading import load_recipe, override, recipe_names
-from vssl_training.recipe.sections import Recipe
+from vssl_training.recipe.sections import Recipe, WhitenSettings
 
 app = typer.Typer()
 app.command()(recipes)
@@ -42,7 +42,9 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
         ("objective.beta_nll=0.5", "balanced has its own likelihood"),
         ("objective.likelihood=D1", r"objective\.likelihood.*not permitted"),
         ("variance.form=mc_infonce", r"variance\.form.*not permitted"),
-        ("network.whitning.dimension=64", r"network\.whitning.*not permitted"),
+        ("network.embeding.of=maps", r"network\.embeding.*not permitted"),
+        ("network.whitening.dimension=64", r"network\.whitening is network\.embedding now"),
+        ("network.embedding.whiten.power=2", r"network\.embedding\.whiten.*power"),
         ("optimiser.name=adam", r"optimiser\.name.*'adamw'"),
         ("epochs=3", "either minutes or epochs"),
         ("minutes=null", "either minutes or epochs"),
@@ -54,9 +56,8 @@ def test_bad_assignments_name_the_field(assignment: str, message: str) -> None:
 
 
 def test_a_section_that_the_recipe_goes_without_is_made_by_a_value_of_it() -> None:
-    recipe = override(load_recipe("cifar10"), ["network.whitening.dimension=64"])
-    assert recipe.network.whitening is not None
-    assert recipe.network.whitening.dimension == 64
+    recipe = override(load_recipe("cifar10"), ["network.embedding.whiten.dimension=64"])
+    assert recipe.network.embedding.whiten == WhitenSettings(dimension=64)
     early = override(load_recipe("cifar10"), ["views.early.size=16", "views.early.share=0.5"]).views.early
     assert early is not None
     assert (early.size, early.share) == (16, 0.5)

@@ -1,3 +1,3 @@
-"""Networks: backbones, heads, whitening, and the embedder that is exported. May import objective, views, data, run,
+"""Networks: backbones, heads, the embedding, and the embedder that is exported. May import objective, views, data, run,
 recipe.
 """

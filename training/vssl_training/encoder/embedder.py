@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from vssl.arrays import Float32s, Pixels
 from vssl.engine import Embeddings, batch_images
 from vssl.errors import UsageError
+from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.heads import DetailHead, VarianceHead, mlp
 from vssl_training.encoder.small_net import SmallNet
 from vssl_training.encoder.student import Encoder
 from vssl_training.encoder.timm_net import TimmNet
-from vssl_training.encoder.whitening import Whitening, check_whitening
 from vssl_training.objective.terms import on_sphere
 from vssl_training.recipe.sections import HeadSettings, NetworkSettings, Recipe
 
@@ -22,8 +22,8 @@ from vssl_training.recipe.sections import HeadSettings, NetworkSettings, Recipe
 class Embedder(nn.Module):
     """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
-    `mean` is the encoder's head, or a `Whitening`. The joint head sees the final features alone; the other one `detail`
-    of the images too, or not.
+    `mean` is the encoder's head, or an `EmbeddingLayer`. The joint head sees the final features alone; the other one
+    `detail` of the images too, or not.
     """
 
     def __init__(
@@ -43,8 +43,13 @@ class Embedder(nn.Module):
 
     def mean_of(self, features: Features) -> Tensor:
         """Mean [N, D] of the backbone's features of N images, of any length."""
-        mean: Tensor = self.mean(features if isinstance(self.mean, Whitening) else features.final)
+        mean: Tensor = self.mean(features if isinstance(self.mean, EmbeddingLayer) else features.final)
         return mean
+
+    @property
+    def dimension(self) -> int:
+        """D of the embedding."""
+        return self.log_variance.dimension
 
     def head_input(self, features: Features) -> Tensor:
         """What the variance head sees of the backbone's features of N images, [N, its columns]."""
@@ -145,17 +150,18 @@ def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
     """The second phase's head, on the features with the statistics of the layers, and the images' detail or not."""
     kind = DetailHead if recipe.variance.detail else VarianceHead
     settings = HeadSettings(hidden=recipe.variance.hidden)
-    return kind(backbone.features_with_statistics, settings, recipe.network.embedding, recipe.network.clamp)
+    dimension = dimension_of(backbone, recipe.network)
+    return kind(backbone.features_with_statistics, settings, dimension, recipe.network.clamp)
 
 
 def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
     """An embedder around an encoder (a fresh one by default), with a fresh variance head or the encoder's own.
 
-    A `Whitening` is not fitted yet.
+    An `EmbeddingLayer` is not fitted yet.
     """
     encoder = encoder or build_encoder(recipe)
-    joint, whitening = recipe.variance.joint, recipe.network.whitening
-    mean = encoder.mean if whitening is None else Whitening(encoder.backbone.channels, whitening)
+    joint = recipe.variance.joint
+    mean = build_embedding(encoder.backbone, recipe.network, encoder.mean)
     head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
     return Embedder(encoder.backbone, mean, head, joint, recipe.variance.detail)
 
@@ -164,12 +170,11 @@ def check_network(recipe: Recipe) -> None:
     """Build the networks without memory and look at an image's way through them.
 
     Raises:
-        UsageError: the backbone does not exist, or does not take such images; its features can't be whitened so.
+        UsageError: the backbone does not exist, does not take such images, or can't make such an embedding.
     """
     with torch.device("meta"):
         encoder = build_encoder(recipe)
-        if recipe.network.whitening is not None:
-            check_whitening(encoder.backbone.channels, recipe.network.whitening)
+        check_embedding(encoder.backbone, recipe.network)
         embedder = build_embedder(recipe, encoder)
         for size in recipe.sizes:
             try:

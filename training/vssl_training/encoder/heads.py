@@ -34,6 +34,7 @@ class VarianceHead(nn.Module):
         super().__init__()
         self.net = starting_at_zero(mlp(inputs, settings, dimension))
         self.clamp = clamp
+        self.dimension = dimension
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, F] → ℓ [N, D]."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
+from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.whitening import Whitening
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
 from vssl_training.run.record import InitialWeights
@@ -65,18 +65,20 @@ def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, lis
     torch.manual_seed(seed)
     encoder = build_encoder(recipe)
     fresh = [name for name, module in encoder.named_children() if not load_part(module, name, weights)]
+    if "mean" in fresh and load_part(encoder.mean, "mean.head", weights):  # of a run whose embedding is made of it
+        fresh.remove("mean")
     if "backbone" in fresh:
         raise UsageError(f"{path}: its weights do not fit the backbone of this recipe ({recipe.network.backbone})")
     return encoder, fresh
 
 
-def initial_whitening(recipe: Recipe, path: Path) -> Whitening | None:
-    """The whitening of a finished run, where this recipe has one of its size."""
-    settings = recipe.network.whitening
-    if settings is None:
+def initial_embedding(recipe: Recipe, path: Path) -> EmbeddingLayer | None:
+    """The fitted embedding of a finished run, where this recipe has one of its kind and size."""
+    encoder = build_encoder(recipe)
+    layer = build_embedding(encoder.backbone, recipe.network, encoder.mean)
+    if not isinstance(layer, EmbeddingLayer):
         return None
-    whitening = Whitening(build_encoder(recipe).backbone.channels, settings)
-    return whitening if load_part(whitening, "mean", read_weights(weights_of(path))) else None
+    return layer if load_part(layer, "mean", read_weights(weights_of(path))) else None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

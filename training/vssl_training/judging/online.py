@@ -12,12 +12,12 @@ from vssl.measures.uncertainty import health
 from vssl.sources.in_memory import ImageSet
 from vssl_training.data.order import generator
 from vssl_training.encoder.embedder import Embedder, embed
+from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
 from vssl_training.encoder.features import Features
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.whitening import Whitening
 from vssl_training.judging.linear_probes import probe_accuracy
 from vssl_training.objective.terms import on_sphere
-from vssl_training.recipe.sections import DegradationSettings, WhiteningSettings
+from vssl_training.recipe.sections import DegradationSettings, NetworkSettings
 from vssl_training.views.degrading import degraded_view
 from vssl_training.views.pixels import to_float
 
@@ -51,12 +51,13 @@ class OnlineJudge:
             return cls(pixels, None, queries, seed)
         return cls(pixels, np.concatenate([source.labels[rows], bank.labels[bank_rows]]), queries, seed)
 
-    def encoder(self, encoder: Encoder, whitening: WhiteningSettings | None = None) -> dict[str, float]:
+    def encoder(self, encoder: Encoder, network: NetworkSettings | None = None) -> dict[str, float]:
         """`rank`, `rankme` and `std` of the mean head; with labels its `knn`, and `probe` on the backbone's features.
 
-        With `whitening`, `knn` is of features that are whitened by the bank. The encoder is left as it was.
+        With the settings of the `network`, `knn` is of the embedding, fitted on the bank. The encoder stays as it was.
         """
-        module = None if whitening is None else Whitening(encoder.backbone.channels, whitening)
+        layer = None if network is None else build_embedding(encoder.backbone, network, encoder.mean)
+        module = layer if isinstance(layer, EmbeddingLayer) else None
 
         def answer(pixels: Tensor) -> list[Tensor]:
             features: Features = encoder.backbone(to_float(pixels))
@@ -70,7 +71,7 @@ class OnlineJudge:
             if module is not None:
                 cells = torch.from_numpy(pooled[0])
                 module.fit(torch.split(cells[n:], BATCH))
-                means = module.linear(cells).detach().numpy()
+                means = module.project(cells).detach().numpy()
             figures["knn"] = knn_accuracy(means[:n], labels[:n], means[n:], labels[n:])
             figures["probe"] = probe_accuracy(features[:n], labels[:n], features[n:], labels[n:])
         return rounded(figures)

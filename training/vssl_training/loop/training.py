@@ -16,9 +16,9 @@ from vssl.errors import UsageError
 from vssl.files import locked
 from vssl_training.data.loading import TrainingData, load_data
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder, check_network, embeddings_of
+from vssl_training.encoder.embedding import EmbeddingLayer
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.weights import initial_encoder, initial_whitening, record_weights
-from vssl_training.encoder.whitening import Whitening
+from vssl_training.encoder.weights import initial_embedding, initial_encoder, record_weights
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.loop.autotune import autotune
 from vssl_training.loop.budget import plan
@@ -91,8 +91,8 @@ def train(
             stack.enter_context(following(run, record, options.log, progress.say))
         progress.say(describe_optimiser(recipe))
         context = RunContext(run, judge, progress, stack.enter_context(interrupts()))
-        encoder, whitening = starting_networks(recipe, options.start, seed, progress)
-        train_phases(record, data, encoder, whitening, context)
+        encoder, embedding = starting_networks(recipe, options.start, seed, progress)
+        train_phases(record, data, encoder, embedding, context)
     return data.failures
 
 
@@ -137,8 +137,8 @@ def describe_optimiser(recipe: Recipe) -> str:
 
 def starting_networks(
     recipe: Recipe, start: StartingWeights, seed: int, progress: Progress
-) -> tuple[Encoder | None, Whitening | None]:
-    """The encoder that the weights give, and the whitening that the second phase keeps; None for what starts anew.
+) -> tuple[Encoder | None, EmbeddingLayer | None]:
+    """The encoder that the weights give, and the embedding that the second phase keeps; None for what starts anew.
 
     Raises:
         UsageError: the weights do not fit this recipe.
@@ -149,13 +149,17 @@ def starting_networks(
     progress.say(f"starts from {start.init}" + (f"; new heads: {', '.join(fresh)}" if fresh else ""))
     if not start.variance_only:
         return encoder, None
-    if "mean" in fresh and recipe.network.whitening is None:
+    if "mean" in fresh and not recipe.network.embedding.fitted:
         raise UsageError(f"{start.init}: its mean head is not the one of this recipe")
-    return encoder, initial_whitening(recipe, start.init)
+    return encoder, initial_embedding(recipe, start.init)
 
 
 def train_phases(
-    record: RunRecord, data: TrainingData, encoder: Encoder | None, whitening: Whitening | None, context: RunContext
+    record: RunRecord,
+    data: TrainingData,
+    encoder: Encoder | None,
+    embedding: EmbeddingLayer | None,
+    context: RunContext,
 ) -> None:
     """Both phases, from the last checkpoint on; then the report and the weights.
 
@@ -163,7 +167,7 @@ def train_phases(
         record: what to do.
         data: what to train on.
         encoder: where the first phase starts, if not at random.
-        whitening: what the second phase keeps, if it does not fit one.
+        embedding: what the second phase keeps, if it does not fit one.
         context: the run around the steps.
     """
     run, recipe, seed, schedule = context.run, record.recipe, record.seed, record.schedule
@@ -177,7 +181,7 @@ def train_phases(
     if schedule.variance:
         second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed)
         if checkpoint is None:
-            second.prepare(whitening)
+            second.prepare(embedding)
         run_phase(second, checkpoint, context)
         embedder = second.embedder
     else:

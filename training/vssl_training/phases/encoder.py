@@ -84,7 +84,7 @@ class EncoderTraining(Phase):
 
     def judged(self, judge: OnlineJudge) -> dict[str, float]:
         """Figures of the student."""
-        return judge.encoder(self.student, self.recipe.network.whitening)
+        return judge.encoder(self.student, self.recipe.network)
 
     def complaint(self, figures: dict[str, float]) -> str | None:
         """See `Phase.complaint`."""

@@ -15,9 +15,9 @@ from torch import Generator, Tensor, nn
 from vssl_training.data.order import Order
 from vssl_training.data.stream import Stream, batch_of
 from vssl_training.encoder.embedder import build_embedder
+from vssl_training.encoder.embedding import IMAGES, EmbeddingLayer
 from vssl_training.encoder.features import Features
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.whitening import IMAGES, Whitening
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.objective.terms import on_sphere
 from vssl_training.objective.variance import head_loss
@@ -85,10 +85,10 @@ class VarianceTraining(Phase):
         self.bank = torch.empty(0)
 
     def prepare(self, mean: nn.Module | None = None) -> Self:
-        """Make what follows from the encoder: the whitening, fitted unless `mean` is one that was, and the bank."""
+        """Make what follows from the encoder: the embedding, fitted unless `mean` is one that was, and the bank."""
         if mean is not None:
             self.embedder.mean.load_state_dict(mean.state_dict())
-        elif isinstance(self.embedder.mean, Whitening):
+        elif isinstance(self.embedder.mean, EmbeddingLayer):
             self.embedder.mean.fit(map(self.embedder.mean.pooled, self.features(IMAGES)))
         self.fill_bank()
         return self

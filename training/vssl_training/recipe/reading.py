@@ -58,6 +58,11 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set {assignment}: write key=value, such as optimiser.batch=128")
+        if key.startswith("network.whitening"):
+            raise UsageError(
+                f"--set {assignment}: network.whitening is network.embedding now, such as "
+                "--set 'network.embedding={of: maps, cells: [4, 2], centre: true, whiten: {dimension: 256, power: 1}}'"
+            )
         *sections, last = key.split(".")
         target: dict[str, Any] = fields
         for section in sections:

@@ -37,16 +37,37 @@ class HeadSettings(Section):
     layers: int = Field(default=2, ge=1, le=4)
 
 
-class WhiteningSettings(Section):
-    """The exported embedding as whitened features of the last stages.
+class WhitenSettings(Section):
+    """The directions of largest variance, `dimension` of them, each divided by its standard deviation to the `power`.
 
-    Attributes:
-        dimension: D of the embedding.
-        cells: each of the last stages has its map averaged to so many cells, in height and in width.
+    Power 1 is whitening, 0.5 half of it, and 0 the principal components as they are.
     """
 
     dimension: int = Field(default=256, ge=2, le=4096)
+    power: Share = 1.0
+
+
+class EmbeddingSettings(Section):
+    """How the exported embedding is made of what the encoder says, once that is trained.
+
+    Attributes:
+        of: `mean`, the head that the encoder is trained by; `features` of the backbone, as its own classifier would see
+            them; or `maps` of its last stages.
+        cells: of `maps`: each of the last stages has its map averaged to so many cells, in height and in width.
+        centre: take away the mean of training images.
+        whiten: project it; `auto` lets `vssl attach` choose by images that are held back; without it the embedding has
+            all dimensions of what it is made of.
+    """
+
+    of: Literal["features", "maps", "mean"] = "mean"
     cells: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 2), min_length=1, max_length=4)
+    centre: bool = False
+    whiten: WhitenSettings | Literal["auto"] | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is more than the mean head, and so is made after the encoder."""
+        return self.of != "mean" or self.centre or self.whiten is not None
 
 
 class NetworkSettings(Section):
@@ -62,8 +83,7 @@ class NetworkSettings(Section):
         projector: the head of that mean; the joint variance head has its sizes.
         predictor: the student's alone, on the mean.
         clamp: soft bounds of the log variance.
-        whitening: how the embedding is made of the backbone's features once that is trained; without it the embedding
-            is the mean.
+        embedding: what is exported: the mean by default.
     """
 
     backbone: str = "small"
@@ -75,12 +95,7 @@ class NetworkSettings(Section):
     projector: HeadSettings = HeadSettings()
     predictor: HeadSettings = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
-    whitening: WhiteningSettings | None = None
-
-    @property
-    def embedding(self) -> int:
-        """D of the embedding."""
-        return self.dimension if self.whitening is None else self.whitening.dimension
+    embedding: EmbeddingSettings = EmbeddingSettings()
 
     @model_validator(mode="after")
     def _stem(self) -> "NetworkSettings":
@@ -269,8 +284,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _variance_of_the_embedding(self) -> "Recipe":
-        if self.network.whitening is not None and (self.variance.joint or not self.variance.share):
-            raise ValueError("network.whitening needs the second phase: set it to null, or variance.joint and share")
+        if self.network.embedding.fitted and (self.variance.joint or not self.variance.share):
+            raise ValueError(
+                "network.embedding needs the second phase: set it to {of: mean}, or variance.joint and share"
+            )
         return self
 
     @model_validator(mode="after")

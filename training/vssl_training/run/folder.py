@@ -58,6 +58,11 @@ class Run:
                 f"{self.path}: a run of vssl 0.1, whose recipes had other keys: "
                 "go on with it and export it by that version, or train a new run"
             )
+        if isinstance(fields, dict) and "whitening" in ((fields.get("recipe") or {}).get("network") or {}):
+            raise UsageError(
+                f"{self.path}: a run of vssl 0.2.0, whose recipes had network.whitening: "
+                "go on with it and export it by that version, or train a new run"
+            )
         try:
             return RunRecord.model_validate(fields)
         except ValidationError as error:
