@@ -7,8 +7,8 @@ All drivers pass the tests in tests/gallery/store. What these promise:
 
 - A call that writes does so whole or not at all, and has written when it returns. Killed in the middle, it leaves the
   gallery as it was before or after.
-- A read sees everything that this object, or anyone in this process, has written. `Store.reach` waits for the writes
-  of others.
+- A read sees everything that was written through the same object, and soon what others wrote; `Store.reach` waits for
+  it.
 - A filter loses nothing: a search finds k rows whenever k rows match.
 - No text from outside becomes part of a query's code.
 """
@@ -122,11 +122,11 @@ class Store(Protocol):
     def info(self) -> StoreInfo:
         """Its state now."""
 
-    def reach(self, version: Version) -> None:
+    def reach(self, version: Version, timeout: float = 5.0) -> None:
         """Return when reads see that version, at once where they do already.
 
         Raises:
-            VersionUnknown: they don't within a few seconds: this gallery has no such version.
+            VersionUnknown: they don't within so many seconds: this gallery has no such version.
         """
 
     def upsert(self, rows: "pa.Table") -> Written:

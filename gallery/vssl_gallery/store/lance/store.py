@@ -1,0 +1,224 @@
+"""One gallery as a table of LanceDB."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vssl.arrays import Float32s
+from vssl_gallery.errors import VersionUnknown
+from vssl_gallery.store.contract import Found, Keys, Report, Spec, StoreInfo, Version, Written
+from vssl_gallery.store.filters import And, Compare, Filter
+from vssl_gallery.store.lance.failures import translated
+from vssl_gallery.store.lance.maintenance import RECALL, VECTORS, index_of, maintain
+from vssl_gallery.store.lance.records import Records
+from vssl_gallery.store.lance.sql import to_sql
+from vssl_gallery.store.rows import check_vectors, checked, schema
+
+INDEX_ROWS = 100_000
+"""An index is built from here on: below, comparing with every row is fast enough."""
+
+SPEC_KEY = "vssl.gallery"
+"""Of the table's metadata."""
+
+REFINE = 3
+"""The index ranks by rounded vectors: three times as many are ranked again by the true ones."""
+
+QUERIES = 100
+"""Vectors in one call."""
+
+BATCH_BYTES = 8 << 20
+
+
+class LanceStore:
+    """See `contract.Store`.
+
+    Reads use handles that are pinned to one version, so that an answer's parts fit together.
+    """
+
+    def __init__(self, connection: Any, table: Any, spec: Spec, records: Records, index_rows: int) -> None:  # noqa: ANN401
+        self.name: str = table.name
+        self.spec = spec
+        self._connection, self._latest, self._records, self._index_rows = connection, table, records, index_rows
+        self._where = f"gallery {self.name}"
+        self._lock = threading.Lock()
+        self._pins: dict[int, Any] = {}
+
+    def info(self) -> StoreInfo:
+        """See `contract.Store`."""
+        with translated(self._where):
+            table, version = self._pinned()
+            stats = table.stats()
+            recall = self.read_record(RECALL)
+            index = index_of(table)
+            return StoreInfo(
+                self.spec,
+                rows=table.count_rows(),
+                version=version,
+                indexed_rows=0 if index is None else index.num_indexed_rows or 0,
+                recall=None if recall is None or index is None else json.loads(recall),
+                size=stats["total_bytes"],
+            )
+
+    def reach(self, version: Version, timeout: float = 5.0) -> None:
+        """See `contract.Store`."""
+        end = time.monotonic() + timeout
+        with translated(self._where):
+            while self._latest.version < version:
+                if time.monotonic() > end:
+                    raise VersionUnknown(f"{self.name}: has no version {version}; its newest is {self._latest.version}")
+                time.sleep(0.05)
+                self._latest.checkout_latest()
+
+    def upsert(self, rows: pa.Table) -> Written:
+        """See `contract.Store`."""
+        rows = checked(rows, self.spec)
+        with translated(self._where):
+            if not rows.num_rows:
+                return Written(self._version(), 0)
+            merge = self._latest.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            # A variance may be null; of an embedding, `checked` has seen to that.
+            done = merge.execute(rows, on_bad_vectors="null")
+            return Written(Version(done.version), rows.num_rows)
+
+    def delete(self, where: Filter | None) -> Written:
+        """See `contract.Store`."""
+        with translated(self._where):
+            done = self._latest.delete(to_sql(where))
+            return Written(Version(done.version), done.num_deleted_rows)
+
+    def search(
+        self,
+        vectors: Float32s,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] = (),
+        exact: bool = False,
+    ) -> Found:
+        """See `contract.Store`."""
+        check_vectors(vectors, self.spec.dimension)
+        with translated(self._where):
+            table, version = self._pinned()
+            indexed = not exact and index_of(table) is not None
+            wanted = list(dict.fromkeys(("id", *columns)))
+            parts = []
+            for start in range(0, len(vectors), QUERIES):
+                few = np.ascontiguousarray(vectors[start : start + QUERIES], np.float32)
+                query = table.search(few, vector_column_name=VECTORS).distance_type("dot").limit(k)
+                query = query.where(to_sql(where)).select([*wanted, "_distance"])
+                query = query.refine_factor(REFINE) if indexed else query.bypass_vector_index()
+                parts.append(_as_found(query.to_arrow(), start, wanted))
+        rows = pa.concat_tables(parts) if parts else self._none(wanted)
+        return Found(rows, version, not indexed)
+
+    def scan(self, where: Filter | None = None, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+        """See `contract.Store`."""
+        wanted = list(dict.fromkeys(("id", *columns)))
+        with translated(self._where):
+            table, _ = self._pinned()
+            query = table.search().where(to_sql(where)).select(wanted)
+            yield from query.to_batches(self._batch_rows(wanted))
+
+    def page(self, after: str | None, limit: int, where: Filter | None = None, columns: Sequence[str] = ()) -> pa.Table:
+        """See `contract.Store`."""
+        parts = [] if where is None else [where]
+        if after is not None:
+            parts.append(Compare("id", "text", "gt", after))
+        with translated(self._where):
+            table, _ = self._pinned()
+            query = table.search().where(to_sql(And(tuple(parts)) if parts else None))
+            by_id = [{"column_name": "id", "ascending": True, "nulls_first": False}]
+            return query.order_by(by_id).limit(limit).select(list(dict.fromkeys(("id", *columns)))).to_arrow()
+
+    def count(self, where: Filter | None = None) -> int:
+        """See `contract.Store`."""
+        with translated(self._where):
+            return int(self._pinned()[0].count_rows(to_sql(where)))
+
+    def count_by(self, column: str, where: Filter | None = None) -> dict[str | int | bool | None, int]:
+        """See `contract.Store`."""
+        with translated(self._where):
+            values = self._pinned()[0].search().where(to_sql(where)).select([column]).to_arrow()[column]
+        return {pair["values"]: pair["counts"] for pair in pc.value_counts(values).to_pylist()}
+
+    def keys(self, where: Filter | None = None) -> Keys:
+        """See `contract.Store`. A key is a row's address: its fragment and its place in there."""
+        with translated(self._where):
+            table, version = self._pinned()
+            rows = table.search().with_row_id(True).where(to_sql(where)).select(["_rowid"]).to_arrow()
+        return Keys(rows["_rowid"].to_numpy().astype(np.int64), version)
+
+    def take(self, keys: Keys, columns: Sequence[str] = ()) -> pa.Table:
+        """See `contract.Store`."""
+        wanted = list(dict.fromkeys(("id", *columns)))
+        with translated(self._where):
+            table, _ = self._pinned(keys.version)
+            rows = table.take_row_ids(keys.keys.tolist()).with_row_id().select(wanted).to_arrow()
+        rows = rows.select(["_rowid", *wanted]).rename_columns(["key", *wanted]).replace_schema_metadata(None)
+        rows = rows.set_column(0, "key", rows["key"].cast(pa.int64()))
+        # They come in the order of the file.
+        places = np.argsort(keys.keys, kind="stable")
+        found = np.searchsorted(keys.keys, rows["key"].to_numpy(), sorter=places)
+        return rows.take(np.argsort(places[found], kind="stable"))
+
+    def maintain(self) -> Report:
+        """See `contract.Store`."""
+        with translated(self._where):
+            actions = maintain(self._latest, self._records, self.name, self._index_rows)
+        return Report(tuple(actions), self.info())
+
+    def read_record(self, key: str) -> str | None:
+        """See `contract.Store`."""
+        with translated(self._where):
+            return self._records.read(f"gallery/{self.name}/{key}")
+
+    def write_record(self, key: str, text: str | None) -> None:
+        """See `contract.Store`."""
+        with translated(self._where):
+            self._records.write(f"gallery/{self.name}/{key}", text)
+
+    def close(self) -> None:
+        """See `contract.Store`."""
+        self._pins.clear()
+
+    def _version(self) -> Version:
+        return Version(self._latest.version)
+
+    def _pinned(self, version: Version | None = None) -> tuple[Any, Version]:
+        """A handle that stays at a version, by default the newest."""
+        with self._lock:
+            version = self._version() if version is None else version
+            if version not in self._pins:
+                table = self._connection.open_table(self.name)
+                table.checkout(version)
+                self._pins = {**dict(list(self._pins.items())[-1:]), version: table}
+            return self._pins[version], version
+
+    def _batch_rows(self, columns: Sequence[str]) -> int:
+        size = sum(4 * self.spec.dimension if name in ("embedding", "variance") else 64 for name in columns)
+        return max(64, BATCH_BYTES // (size + (16_384 if "thumbnail" in columns else 0)))
+
+    def _none(self, columns: Sequence[str]) -> pa.Table:
+        kinds = {"query": pa.int32(), "similarity": pa.float32()}
+        kinds |= {name: schema(self.spec).field(name).type for name in columns}
+        return pa.schema(kinds.items()).empty_table()
+
+
+def _as_found(rows: pa.Table, first: int, columns: Sequence[str]) -> pa.Table:
+    """LanceDB's answer as ours: 1 − its distance is the cosine of vectors of unit length."""
+    query = rows["query_index"].cast(pa.int32()) if "query_index" in rows.column_names else pa.nulls(0, pa.int32())
+    if len(query) < rows.num_rows:  # of a single vector
+        query = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
+    found = pa.table(
+        {
+            "query": pc.add(query, pa.scalar(first, pa.int32())),
+            "similarity": pc.subtract(pa.scalar(1, pa.float32()), rows["_distance"]),
+            **{name: rows[name] for name in columns},
+        }
+    )
+    return found.sort_by([("query", "ascending"), ("similarity", "descending")])
