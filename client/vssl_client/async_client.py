@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, closing
+from contextlib import AbstractAsyncContextManager, aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ from vssl_client.embedding.batches import MAX_BYTES, MAX_IMAGES, Chunks, explain
 from vssl_client.embedding.contract import OnError
 from vssl_client.embedding.pipeline import ordered_async
 from vssl_client.embedding.stream import no_rows, placed
-from vssl_client.errors import ClientError
+from vssl_client.exchange.course import Course
 from vssl_client.exchange.splitting import split
 from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_light, snapshot, weight
@@ -123,19 +123,11 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
     async def _run(self, steps: Steps[R]) -> R:
         """Take one step after another to the end."""
         self._check_open()
-        with closing(steps):
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        answer = await self._do(step)
-                    except ClientError as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(answer)
-            except StopIteration as end:
-                result: R = end.value
-                return result
+        course = Course(steps)
+        for turn in course:
+            with turn:
+                turn.answer = await self._do(turn.step)
+        return course.result
 
     async def _do(self, step: Step) -> Any:  # noqa: ANN401 — each step has an answer of its own
         match step:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -12,7 +12,7 @@ import httpx2
 from vssl_client.client_base import ClientBase
 from vssl_client.embedding.contract import OnError
 from vssl_client.embedding.stream import embed_images, stream_images
-from vssl_client.errors import ClientError
+from vssl_client.exchange.course import Course
 from vssl_client.exchange.splitting import split
 from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
 from vssl_client.inputs import ImageInput, decode_all
@@ -136,19 +136,11 @@ class Client(ClientBase[Transport, httpx2.Client]):
     def _run(self, steps: Steps[R]) -> R:
         """Take one step after another to the end."""
         self._check_open()
-        with closing(steps):
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        answer = self._do(step)
-                    except ClientError as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(answer)
-            except StopIteration as end:
-                result: R = end.value
-                return result
+        course = Course(steps)
+        for turn in course:
+            with turn:
+                turn.answer = self._do(turn.step)
+        return course.result
 
     def _do(self, step: Step) -> Any:  # noqa: ANN401 — each step has an answer of its own
         match step:

@@ -1,4 +1,8 @@
-"""What every part of VSSL shares: the bundle, preprocessing, the engine, the measures, and the `vssl` command."""
+"""What every part of VSSL shares: the bundle, preprocessing, the engine, the measures, and the `vssl` command.
+
+Its rooms, each may import those after it: cli, uncertainty, measures, search, engine, bundle, sources, images, memory
+and caches and files and arrays, errors.
+"""
 
 import os
 

@@ -1,1 +1,5 @@
-"""Training: objective, encoder, loop, recipes."""
+"""Training: objective, encoder, loop, recipes.
+
+Imports core. Its rooms, each may import those after it: commands, loop, report, phases, judging, encoder, objective and
+views and data, run, recipe.
+"""

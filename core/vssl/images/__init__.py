@@ -1,3 +1,1 @@
-"""Image files as pixels: names, decoding, degradations, whole sets in memory. May import errors, files, caches and
-memory.
-"""
+"""Image files as pixels: names, decoding, degradations. May import errors, files, caches, arrays and memory."""

@@ -1,1 +1,1 @@
-"""What a bundle is measured by: verification, calibration, speed, limits."""
+"""What a bundle is measured by: verification, calibration, speed, limits. Imports core alone."""

@@ -1,1 +1,1 @@
-"""The Triton repository that is written from a bundle."""
+"""The Triton repository that is written from a bundle. Imports core alone."""

@@ -67,9 +67,9 @@ def cluster() -> Iterator[str]:
 
 TOGETHER = """
 import ray.data
-from vssl_client import ray_engine
+from vssl_client.folder import ray as ray_work
 ray.data.DataContext.get_current().wait_for_min_actors_s = 100
-ray_engine.TASK_CHUNKS = 1
+ray_work.TASK_CHUNKS = 1
 """
 """So few images would be done before the second node's actor has started."""
 

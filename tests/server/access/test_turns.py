@@ -53,16 +53,27 @@ def test_one_that_has_gone_leaves_its_turn_to_the_next() -> None:
     asyncio.run(main())
 
 
-def test_a_request_alone_waits_for_no_turn() -> None:
+def test_a_request_alone_begins_in_the_turn_in_which_it_came() -> None:
     async def main() -> None:
-        turns = Turns()
+        loop, turns = asyncio.get_running_loop(), Turns()
         for _ in range(3):
-            coroutine = turns.begin()
-            try:
-                coroutine.send(None)
-            except StopIteration:
-                await asyncio.sleep(0)
-                continue
-            raise AssertionError("it waited")
+            passed: list[str] = []
+            loop.call_soon(passed.append, "a turn")
+            await turns.begin()
+            assert passed == []
+            await asyncio.sleep(0)
+            assert passed == ["a turn"]
+
+    asyncio.run(main())
+
+
+def test_one_too_many_for_a_turn_waits_for_the_next() -> None:
+    async def main() -> None:
+        loop, turns, passed = asyncio.get_running_loop(), Turns(), list[str]()
+        for _ in range(REQUESTS):
+            await turns.begin()
+        loop.call_soon(passed.append, "a turn")
+        await turns.begin()
+        assert passed == ["a turn"]
 
     asyncio.run(main())

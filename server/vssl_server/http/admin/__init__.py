@@ -1,1 +1,1 @@
-"""Loading and unloading models while the server runs."""
+"""Loading and unloading models while the server runs. May import `http.inference` and what stands after it."""

@@ -1,1 +1,1 @@
-"""`POST /v1/embed`: its options, body and answers."""
+"""`POST /v1/embed`: its options, body and answers. May import `http.exchange` and what stands after it."""

@@ -1,1 +1,3 @@
-"""The routes in OpenAI's shape: `/v1/embeddings`, `/v1/models`."""
+"""The routes in OpenAI's shape: `/v1/embeddings`, `/v1/models`. May import `http.exchange` and what stands
+after it.
+"""
