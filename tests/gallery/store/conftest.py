@@ -10,15 +10,29 @@ from itertools import count
 import pytest
 
 from tests.gallery.samples import SPEC
+from tests.gallery.store.postgres_server import PostgresServer
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
 
-DRIVERS = ("lance",)
+DRIVERS = ("postgres",)
 
 
 @pytest.fixture(scope="session")
 def lance_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("galleries"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server that tests share. A power cut may lose what it holds."""
+    server = PostgresServer.create("-c fsync=off -c shared_buffers=64MB")
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_address(postgres: PostgresServer) -> str:
+    return postgres.address()
 
 
 @pytest.fixture(scope="session", params=DRIVERS)

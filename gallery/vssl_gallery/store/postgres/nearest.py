@@ -1,0 +1,125 @@
+"""Search in SQL: exact, or by the index with its candidates ranked exactly.
+
+The index knows nothing of filters: it hands out its nearest rows, and few of them may match. So the filter is counted
+first. If few rows match, they are taken out and compared one by one, which is exact and quick. If many do, the index
+goes on until it has found enough. A query that it leaves short all the same is answered exactly.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from vssl.arrays import Float32s
+from vssl_gallery.store.filters import Filter
+from vssl_gallery.store.postgres.conditions import Condition
+from vssl_gallery.store.postgres.tables import column_name, half, rows_table
+
+FEW = 10_000
+"""Rows that are compared one by one: about 5 ms a query at 512 numbers."""
+
+CANDIDATES = 4
+"""For each neighbour, as many rows of the index are ranked by their exact similarity."""
+
+_EFFORT = (100, 1000)
+"""Of the search in the graph (`hnsw.ef_search`): at least, and what pgvector allows at most."""
+
+_SCANNED = 40_000
+"""Rows that the index looks at for one query before it gives up."""
+
+Nearest = list[tuple[Any, ...]]
+"""Rows of `place of the query, similarity, id, columns …`, by query, the most similar first."""
+
+
+class Search:
+    """The k nearest rows of one gallery's table to each of Q queries, within one transaction."""
+
+    def __init__(
+        self, cursor: psycopg.Cursor[Any], number: int, k: int, where: Filter | None, columns: Sequence[str]
+    ) -> None:
+        self._cursor, self._k = cursor, k
+        self._condition = Condition(where)
+        self._parts = {
+            "table": rows_table(number),
+            "condition": self._condition.text,
+            "columns": sql.SQL("").join(sql.SQL(", rows.{}").format(column_name(name)) for name in columns),
+        }
+
+    def exact(self, vectors: Float32s, few: bool = False) -> Nearest:
+        """Every row that matches is compared; few of them are taken out once for all queries."""
+        return self._asked(_EXACT, vectors, materialized=sql.SQL("MATERIALIZED" if few else "NOT MATERIALIZED"))
+
+    def indexed(self, vectors: Float32s, rows: int) -> tuple[Nearest, bool]:
+        """By the index, and whether that was exact; `rows` is how many the gallery has."""
+        if self._few():
+            return self.exact(vectors, few=True), True
+        wanted = min(self._k, rows) if self._condition.where is None else self._k
+        found = self._by_index(vectors)
+        places = np.fromiter((row[0] for row in found), np.int64, len(found))
+        short = np.flatnonzero(np.bincount(places, minlength=len(vectors)) < wanted)
+        if not len(short):
+            return found, False
+        kept = [row for row in found if row[0] not in set(short.tolist())]
+        again = [(int(short[row[0]]), *row[1:]) for row in self.exact(vectors[short])]
+        return sorted(kept + again, key=lambda row: (row[0], -row[1])), len(short) == len(vectors)
+
+    def _few(self) -> bool:
+        """Whether few rows match."""
+        if self._condition.where is None:
+            return False
+        most = max(FEW, CANDIDATES * self._k)
+        self._cursor.execute(_COUNT.format(**self._parts), {**self._condition.values, "more": most + 1})
+        (count, _) = self._cursor.fetchone() or (0, None)
+        return bool(count <= most)
+
+    def _by_index(self, vectors: Float32s) -> Nearest:
+        candidates = CANDIDATES * self._k
+        effort = min(max(candidates, _EFFORT[0]), _EFFORT[1])
+        self._cursor.execute(_SETTINGS, {"effort": str(effort), "scanned": str(max(_SCANNED, candidates))})
+        return self._asked(_INDEXED, vectors, half=half(vectors.shape[1]))
+
+    def _asked(self, statement: sql.SQL, vectors: Float32s, **parts: sql.Composable) -> Nearest:
+        bound = {**self._condition.values, "vectors": list(vectors), "k": self._k, "candidates": CANDIDATES * self._k}
+        return self._cursor.execute(statement.format(**self._parts, **parts), bound).fetchall()
+
+
+# What few rows take in memory is no reason to write them to a temporary file.
+_COUNT = sql.SQL("""
+SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more)s) AS some),
+       set_config('work_mem', '64MB', true)
+""")
+
+_SETTINGS = sql.SQL("""
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', %(effort)s, true),
+       set_config('hnsw.max_scan_tuples', %(scanned)s, true), set_config('hnsw.scan_mem_multiplier', '4', true)
+""")
+
+# `rows` is joined last, so that large columns are read of the k nearest alone.
+_EXACT = sql.SQL("""
+WITH matching AS {materialized} (SELECT key, embedding FROM {table} WHERE {condition})
+SELECT (query.place - 1)::int, nearest.similarity, rows.id{columns}
+FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
+CROSS JOIN LATERAL (
+    SELECT key, -(embedding <#> query.vector) AS similarity FROM matching
+    ORDER BY embedding <#> query.vector LIMIT %(k)s
+) AS nearest
+JOIN {table} AS rows USING (key)
+ORDER BY query.place, nearest.similarity DESC, nearest.key
+""")
+
+_INDEXED = sql.SQL("""
+SELECT (query.place - 1)::int, nearest.similarity, rows.id{columns}
+FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
+CROSS JOIN LATERAL (
+    SELECT key, -(embedding <#> query.vector) AS similarity
+    FROM (
+        SELECT key, embedding FROM {table} WHERE {condition}
+        ORDER BY embedding::{half} <#> query.vector::{half} LIMIT %(candidates)s
+    ) AS candidates
+    ORDER BY embedding <#> query.vector LIMIT %(k)s
+) AS nearest
+JOIN {table} AS rows USING (key)
+ORDER BY query.place, nearest.similarity DESC, nearest.key
+""")

@@ -1,0 +1,96 @@
+"""Maintenance of a gallery's table: the room that old rows take, its index, and the index's recall."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from vssl_gallery.store.contract import Spec
+from vssl_gallery.store.postgres.database import Connection
+from vssl_gallery.store.postgres.nearest import Nearest, Search
+from vssl_gallery.store.postgres.tables import LOCKS, half, index_identifier, index_name, rows_table
+
+INDEX_FROM = 20_000
+"""Rows; below, comparing all of them takes about 15 ms at 512 numbers."""
+
+INDEXABLE = 4000
+"""Numbers of an embedding that pgvector can index as float16."""
+
+_MEMORY = (64, 1024)
+"""Megabytes of the server to build the index in; beyond them it takes much longer."""
+
+_SAMPLE, _NEIGHBOURS = 50, 10
+
+
+def maintain(connection: Connection, number: int, spec: Spec) -> Iterator[str]:
+    """Do what is due, and say what was done, step by step.
+
+    Args:
+        connection: outside any transaction; others read and write meanwhile.
+        number: the gallery's.
+        spec: the gallery's.
+    """
+    if connection.execute("SELECT pg_try_advisory_lock(%s, %s::int)", (LOCKS, number)).fetchone() != (True,):
+        yield "did nothing: another maintenance of this gallery is under way"
+        return
+    connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(rows_table(number)))
+    yield "freed what deleted and replaced rows took"
+    count = connection.execute("SELECT rows FROM vssl.galleries WHERE number = %s", (number,)).fetchone()
+    rows = int(count[0]) if count else 0
+    if _index_state(connection, number) is not True and rows >= INDEX_FROM and spec.dimension <= INDEXABLE:
+        _build(connection, number, spec.dimension, rows)
+        yield f"built the index of {rows:,} rows"
+    if _index_state(connection, number):
+        recall = _recall(connection, number, rows)
+        connection.execute("UPDATE vssl.galleries SET recall = %s WHERE number = %s", (recall, number))
+        yield f"measured the index: it finds {recall:.3f} of the true {_NEIGHBOURS} nearest"
+
+
+def _index_state(connection: Connection, number: int) -> bool | None:
+    """Whether the index is whole; None where there is none."""
+    asked = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+    found = connection.execute(asked, (f"vssl.{index_name(number)}",)).fetchone()
+    return None if found is None else bool(found[0])
+
+
+def _build(connection: Connection, number: int, dimension: int, rows: int) -> None:
+    _drop(connection, number)  # what an interrupted run left
+    least, most = _MEMORY
+    megabytes = min(max(rows * (2 * dimension + 400) >> 20, least), most)
+    connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (f"{megabytes}MB",))
+    statement = sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw ((embedding::{}) halfvec_ip_ops)").format(
+        sql.Identifier(index_name(number)), rows_table(number), half(dimension)
+    )
+    try:
+        connection.execute(statement)
+    except psycopg.Error:
+        with suppress(psycopg.Error):  # a broken index would slow every write down
+            _drop(connection, number)
+        raise
+
+
+def _drop(connection: Connection, number: int) -> None:
+    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index_identifier(number)))
+
+
+def _recall(connection: Connection, number: int, rows: int) -> float:
+    """The share of the true nearest rows that the index finds, with rows of the gallery as queries."""
+    sample = sql.SQL("SELECT embedding FROM {0} WHERE key IN (SELECT key FROM {0} ORDER BY random() LIMIT %s)")
+    with connection.transaction(), connection.cursor(binary=True) as cursor:
+        vectors = cursor.execute(sample.format(rows_table(number)), (_SAMPLE,)).fetchall()
+        queries = np.stack([vector.to_numpy() for (vector,) in vectors])
+        search = Search(cursor, number, _NEIGHBOURS + 1, None, ())  # each finds itself
+        return recall(search.indexed(queries, rows)[0], search.exact(queries), len(queries))
+
+
+def recall(found: Nearest, true: Nearest, queries: int) -> float:
+    """The share of the true neighbours' similarities that were reached; the first of each query does not count."""
+    reached = wanted = 0
+    for place in range(queries):
+        similarities = [row[1] for row in true if row[0] == place][1:]
+        least = similarities[-1] - 1e-6 if similarities else 0.0
+        wanted += len(similarities)
+        reached += min(sum(row[1] >= least for row in found if row[0] == place) - 1, len(similarities))
+    return reached / max(wanted, 1)
