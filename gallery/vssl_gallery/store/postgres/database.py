@@ -73,7 +73,7 @@ class Database:
             work: with the same result if it is done twice, because a broken connection does not say whether it was.
             again: False for work of another kind.
         """
-        return self._trying(lambda: self._within(work, psycopg.IsolationLevel.READ_COMMITTED, read_only=False), again)
+        return self._trying(lambda: self._within(work, psycopg.IsolationLevel.READ_COMMITTED, read_only=None), again)
 
     @contextmanager
     def held(self) -> Iterator[Connection]:
@@ -122,7 +122,7 @@ class Database:
                 )
             return self._pool
 
-    def _within(self, work: Callable[[Cursor], T], isolation: psycopg.IsolationLevel, read_only: bool) -> T:
+    def _within(self, work: Callable[[Cursor], T], isolation: psycopg.IsolationLevel, read_only: bool | None) -> T:
         with self._opened().connection(PATIENCE) as connection:
             connection.isolation_level, connection.read_only = isolation, read_only
             with connection.transaction(), connection.cursor(binary=True) as cursor:

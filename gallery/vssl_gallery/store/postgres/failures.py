@@ -4,7 +4,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from vssl.errors import UsageError, VsslError
-from vssl_gallery.errors import InvalidRows, StoreFull, StoreUnavailable, UnknownGallery
+from vssl_gallery.errors import GalleryError, InvalidRows, StoreFull, StoreUnavailable, UnknownGallery
 
 _PASSES = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 """States after which the same request may succeed: no connection, shutting down or starting, no place, a conflict."""
@@ -43,4 +43,6 @@ def named(error: Exception, address: str) -> VsslError:
         return UsageError(f"{address}: the database refuses: {reason}")
     if state.startswith("22"):
         return InvalidRows(f"the database can't hold a value: {reason}")
+    if state.startswith("42"):  # a statement of ours that this server does not understand
+        return GalleryError(f"{address}: the database refuses a statement: {reason}")
     return StoreUnavailable(f"{address}: the database does not answer; nothing is lost, try again ({reason})")

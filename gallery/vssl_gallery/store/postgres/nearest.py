@@ -87,7 +87,7 @@ class Search:
 
 # What few rows take in memory is no reason to write them to a temporary file.
 _COUNT = sql.SQL("""
-SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more)s) AS some),
+SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more)s) AS matching),
        set_config('work_mem', '64MB', true)
 """)
 

@@ -48,7 +48,7 @@ class PostgresStore:
         end = time.monotonic() + PATIENCE
         while (seen := self._database.read(self._state)[0]) < version:
             if time.monotonic() > end:
-                raise VersionUnknown(f"gallery {self.name!r}: its version is {seen}, and {version} did not come")
+                raise VersionUnknown(f"gallery {self.name!r}: has no version {version}; its newest is {seen}")
             time.sleep(0.02)
 
     def upsert(self, rows: pa.Table) -> Written:
