@@ -14,7 +14,7 @@ from tests.gallery.store.postgres_server import PostgresServer
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
 
-DRIVERS = ("postgres",)
+DRIVERS = ("lance", "postgres")
 
 
 @pytest.fixture(scope="session")

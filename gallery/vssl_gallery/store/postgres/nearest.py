@@ -23,8 +23,11 @@ FEW = 10_000
 CANDIDATES = 4
 """For each neighbour, as many rows of the index are ranked by their exact similarity."""
 
-_EFFORT = (100, 1000)
-"""Of the search in the graph (`hnsw.ef_search`): at least, and what pgvector allows at most."""
+EFFORTS = (100, 200, 400, 800)
+"""Of the search in the graph (`hnsw.ef_search`): maintenance takes the least that finds enough of the true nearest."""
+
+_MOST_EFFORT = 1000
+"""Of pgvector."""
 
 _SCANNED = 40_000
 """Rows that the index looks at for one query before it gives up."""
@@ -37,7 +40,7 @@ class Search:
     """The k nearest rows of one gallery's table to each of Q queries, within one transaction."""
 
     def __init__(
-        self, cursor: psycopg.Cursor[Any], number: int, k: int, where: Filter | None, columns: Sequence[str]
+        self, cursor: psycopg.Cursor[Any], number: int, k: int, where: Filter | None = None, columns: Sequence[str] = ()
     ) -> None:
         self._cursor, self._k = cursor, k
         self._condition = Condition(where)
@@ -51,12 +54,12 @@ class Search:
         """Every row that matches is compared; few of them are taken out once for all queries."""
         return self._asked(_EXACT, vectors, materialized=sql.SQL("MATERIALIZED" if few else "NOT MATERIALIZED"))
 
-    def indexed(self, vectors: Float32s, rows: int) -> tuple[Nearest, bool]:
-        """By the index, and whether that was exact; `rows` is how many the gallery has."""
+    def indexed(self, vectors: Float32s, rows: int, effort: int) -> tuple[Nearest, bool]:
+        """By the index, and whether that was exact; `rows` is how many the gallery has, `effort` one of `EFFORTS`."""
         if self._few():
             return self.exact(vectors, few=True), True
         wanted = min(self._k, rows) if self._condition.where is None else self._k
-        found = self._by_index(vectors)
+        found = self._by_index(vectors, effort)
         places = np.fromiter((row[0] for row in found), np.int64, len(found))
         short = np.flatnonzero(np.bincount(places, minlength=len(vectors)) < wanted)
         if not len(short):
@@ -74,9 +77,9 @@ class Search:
         (count, _) = self._cursor.fetchone() or (0, None)
         return bool(count <= most)
 
-    def _by_index(self, vectors: Float32s) -> Nearest:
+    def _by_index(self, vectors: Float32s, effort: int) -> Nearest:
         candidates = CANDIDATES * self._k
-        effort = min(max(candidates, _EFFORT[0]), _EFFORT[1])
+        effort = min(max(candidates, effort), _MOST_EFFORT)
         self._cursor.execute(_SETTINGS, {"effort": str(effort), "scanned": str(max(_SCANNED, candidates))})
         return self._asked(_INDEXED, vectors, half=half(vectors.shape[1]))
 

@@ -4,15 +4,15 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Json
 
 from vssl.errors import UsageError
-from vssl_gallery.errors import GalleryExists, NotAGallery, UnknownGallery
+from vssl_gallery.errors import GalleryExists, UnknownGallery
+from vssl_gallery.store import saved_spec
 from vssl_gallery.store.columns import check_fields, check_gallery_name
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.postgres.database import Database
 from vssl_gallery.store.postgres.store import PostgresStore
-from vssl_gallery.store.postgres.tables import CATALOGUE, FORMAT, LOCKS, creation, rows_table
+from vssl_gallery.store.postgres.tables import CATALOGUE, LOCKS, creation, rows_table
 
 PGVECTOR = (0, 8)
 """The first version whose index goes on until a filter has enough rows."""
@@ -61,7 +61,7 @@ class PostgresPlace:
             _alone(cursor)
             if _taken(cursor, name):
                 raise GalleryExists(f"{name!r} exists already at {self.address}")
-            bound = {"name": name, "format": FORMAT, "spec": Json({**vars(spec), "fields": dict(spec.fields)})}
+            bound = {"name": name, "spec": saved_spec.to_text(spec)}
             (number,) = cursor.execute(_INSERT, bound).fetchone() or (0,)
             for statement in creation(number, spec):
                 cursor.execute(statement)
@@ -74,10 +74,8 @@ class PostgresPlace:
         found = self._listed(_OPEN, {"name": check_gallery_name(name)})
         if not found:
             raise UnknownGallery(f"no gallery {name!r} at {self.address}")
-        own, number, form, document = found[0]
-        if form > FORMAT:
-            raise NotAGallery(f"gallery {name!r}: a newer version of vssl wrote it (format {form}); update this one")
-        return PostgresStore(self._database, own, number, Spec(**document))
+        own, number, kept = found[0]
+        return PostgresStore(self._database, own, number, saved_spec.from_text(kept, f"{self.address}: {own}"))
 
     def drop(self, name: str) -> None:
         """Remove a gallery with all that it holds."""
@@ -160,9 +158,9 @@ def _taken(cursor: Cursor, name: str) -> bool:
 _TAKEN = """
 SELECT name FROM vssl.galleries WHERE name = %(name)s UNION ALL SELECT alias FROM vssl.aliases WHERE alias = %(name)s
 """
-_INSERT = "INSERT INTO vssl.galleries (name, format, spec) VALUES (%(name)s, %(format)s, %(spec)s) RETURNING number"
+_INSERT = "INSERT INTO vssl.galleries (name, spec) VALUES (%(name)s, %(spec)s) RETURNING number"
 _OPEN = """
-SELECT name, number, format, spec FROM vssl.galleries
+SELECT name, number, spec FROM vssl.galleries
 WHERE name = coalesce((SELECT name FROM vssl.aliases WHERE alias = %(name)s), %(name)s)
 """
 _DROP = sql.SQL("DROP TABLE {}")

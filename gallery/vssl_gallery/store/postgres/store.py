@@ -22,9 +22,6 @@ from vssl_gallery.store.postgres.transfer import put, row_bytes, table_of, types
 from vssl_gallery.store.postgres.upkeep import maintain
 from vssl_gallery.store.rows import check_vectors, checked
 
-PATIENCE = 5.0
-"""Seconds to wait for a version, such as a replica needs to catch up."""
-
 _BATCH = 4 << 20
 """Bytes of rows read at once."""
 
@@ -43,9 +40,9 @@ class PostgresStore:
         """Its state now."""
         return self._database.read(self._info)
 
-    def reach(self, version: Version) -> None:
-        """Return when reads see that version."""
-        end = time.monotonic() + PATIENCE
+    def reach(self, version: Version, timeout: float = 5.0) -> None:
+        """Return when reads see that version; a replica needs a moment for it."""
+        end = time.monotonic() + timeout
         while (seen := self._database.read(self._state)[0]) < version:
             if time.monotonic() > end:
                 raise VersionUnknown(f"gallery {self.name!r}: has no version {version}; its newest is {seen}")
@@ -99,12 +96,12 @@ class PostgresStore:
         types = [pa.int32(), pa.float32(), pa.string(), *types_of(names, self.spec)]
 
         def work(cursor: Cursor) -> Found:
-            version, rows, indexed = self._state(cursor)
+            version, rows, effort = self._state(cursor)
             search = Search(cursor, self._number, k, where, names)
-            if exact or not indexed:
+            if exact or effort is None:
                 found, true = search.exact(vectors), True
             else:
-                found, true = search.indexed(vectors, rows)
+                found, true = search.indexed(vectors, rows, effort)
             return Found(table_of(found, ("query", "similarity", "id", *names), types), Version(version), true)
 
         return self._database.read(work)
@@ -199,18 +196,18 @@ class PostgresStore:
         version = cursor.execute(_NEXT, {"number": self._number, "change": change[0]}).fetchone()
         change.append(version[0] if version else 0)
 
-    def _state(self, cursor: Cursor) -> tuple[int, int, bool]:
-        """Version, rows, and whether there is an index."""
+    def _state(self, cursor: Cursor) -> tuple[int, int, int | None]:
+        """Version, rows, and with how much effort to search the index; None without one that has been measured."""
         found = cursor.execute(_STATE, {"number": self._number, "index": f"vssl.{index_name(self._number)}"}).fetchone()
         if found is None:
             raise UnknownGallery(f"gallery {self.name!r} is gone; somebody dropped it")
-        return int(found[0]), int(found[1]), bool(found[2])
+        return int(found[0]), int(found[1]), found[2]
 
     def _info(self, cursor: Cursor) -> StoreInfo:
-        version, rows, indexed = self._state(cursor)
+        version, rows, effort = self._state(cursor)
         bound = {"number": self._number, "table": f"vssl.rows_{self._number}"}
         recall, size = cursor.execute(_INFO, bound).fetchone() or (None, None)
-        return StoreInfo(self.spec, rows, Version(version), rows if indexed else 0, recall if indexed else None, size)
+        return StoreInfo(self.spec, rows, Version(version), rows if effort else 0, recall if effort else None, size)
 
     def _selection(
         self, where: Filter | None, columns: Sequence[str]
@@ -238,7 +235,7 @@ _NEXT = """
 UPDATE vssl.galleries SET version = version + 1, rows = rows + %(change)s WHERE number = %(number)s RETURNING version
 """
 _STATE = """
-SELECT version, rows, EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(%(index)s) AND indisvalid)
+SELECT version, rows, (SELECT effort FROM pg_index WHERE indexrelid = to_regclass(%(index)s) AND indisvalid)
 FROM vssl.galleries WHERE number = %(number)s
 """
 _INFO = "SELECT recall, pg_total_relation_size(%(table)s::regclass) FROM vssl.galleries WHERE number = %(number)s"

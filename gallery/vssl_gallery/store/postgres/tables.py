@@ -1,6 +1,6 @@
 """The schema `vssl` in the database, and how a gallery's columns lie in its table.
 
-- `vssl.galleries`: `name`, `number` (of its table), `format`, `spec` (JSON), `version`, `rows`, `recall`
+- `vssl.galleries`: `name`, `number` (of its table), `spec` (JSON), `version`, `rows`, `effort`, `recall`
 - `vssl.aliases`: `alias`, `name`
 - `vssl.records`: `number`, `key`, `text`
 - `vssl.rows_NUMBER`: `key`, a number that no other state of a row has or had, and the columns of
@@ -18,9 +18,6 @@ from vssl_gallery.store.columns import FIXED, UNFILTERED, FieldType, Kind
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.rows import REQUIRED
 
-FORMAT = 1
-"""Of the schema; a higher one is a later version's."""
-
 LOCKS = 0x7673736C
 """Of the advisory locks that are ours. The second number is 0 for the catalogue, else the gallery's for upkeep."""
 
@@ -30,10 +27,10 @@ CATALOGUE = (
     """CREATE TABLE IF NOT EXISTS vssl.galleries (
         name text COLLATE "C" PRIMARY KEY,
         number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-        format integer NOT NULL,
-        spec json NOT NULL,
+        spec text NOT NULL,
         version bigint NOT NULL DEFAULT 1,
         rows bigint NOT NULL DEFAULT 0,
+        effort integer,
         recall real
     )""",
     """CREATE TABLE IF NOT EXISTS vssl.aliases (
