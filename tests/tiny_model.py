@@ -81,14 +81,19 @@ def tiny_calibration(labelled: bool = True) -> dict[str, Any]:
 
 
 def write_tiny_bundle(
-    location: Path, name: str = "tiny", calibration: dict[str, Any] | None = None, version: str = "1", seed: int = 0
+    location: Path,
+    name: str = "tiny",
+    calibration: dict[str, Any] | None = None,
+    version: str = "1",
+    seed: int = 0,
+    **preprocessing: Any,
 ) -> Bundle:
     """Write a bundle around the tiny model, one of its own for each seed, and open it."""
     parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1e-4}
     fields = {
         "name": name,
         "version": version,
-        "preprocessing": {"size": SIZE},
+        "preprocessing": {"size": SIZE, **preprocessing},
         "outputs": {"dimension": DIMENSION},
         "models": {"fp32": {"path": "model.onnx", "parity": parity}},
         "calibration": calibration,

@@ -1,4 +1,4 @@
-"""The same image through every door gives the same numbers, those of the engine."""
+"""The same image through every door gives the same numbers, those of the engine. The bundle pads and scales."""
 
 import base64
 import gzip
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import openai
 import pyarrow as pa
 import pytest
+from PIL import ExifTags, Image
 
 pytest.importorskip("tritonclient.http")
 pytest.importorskip("grpc_health")
@@ -20,16 +21,27 @@ pytest.importorskip("grpc_health")
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
-from tests.server.conftest import expected, png
+from tests.server.conftest import expected
 from tests.server.process.test_serve import running
+from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle
-from vssl.images.decoding import decode
+from vssl.images.decoding import Preprocessing, decode
 from vssl_client import Client
 from vssl_server.http.embed.writers import ARROW, NPZ
 
-FILE = png(77, width=45, height=51)
+
+def turned_jpeg(width: int, height: int) -> bytes:
+    """Noise, turned by EXIF; neither side is a multiple of 8."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+FILE = turned_jpeg(300, 201)
 TEXT = base64.b64encode(FILE).decode()
-PNG = {"Content-Type": "image/png"}
+JPEG = {"Content-Type": "image/jpeg"}
 
 Numbers = tuple[Any, Any, Any]
 """Embedding [D], variance [D], uncertainty."""
@@ -45,10 +57,17 @@ class Doors:
 
 
 @pytest.fixture(scope="module")
-def doors(tiny_bundle: Bundle) -> Iterator[Doors]:
-    with running(tiny_bundle.location, "--grpc-port", "0") as server:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_tiny_bundle(tmp_path_factory.mktemp("doors") / "bundle", crop=0.9, fit="pad", decoder="scaled-1")
+
+
+@pytest.fixture(scope="module")
+def doors(bundle: Bundle) -> Iterator[Doors]:
+    how = bundle.manifest.preprocessing
+    assert not np.array_equal(decode(FILE, how), decode(FILE, Preprocessing(how.size, how.crop, fit="pad")))
+    with running(bundle.location, "--grpc-port", "0") as server:
         address = server.line.partition("grpc://")[2].strip()
-        yield Doors(server.url, address, decode(FILE, tiny_bundle.manifest.preprocessing)[None])
+        yield Doors(server.url, address, decode(FILE, how)[None])
 
 
 def embed(doors: Doors, query: str = "", **request: Any) -> httpx2.Response:
@@ -84,9 +103,10 @@ def by_openai(doors: Doors, **options: Any) -> Numbers:
     return item.embedding, item.variance, item.uncertainty
 
 
-def by_client(doors: Doors) -> Numbers:
-    with Client(doors.url) as client:
-        result = client.embed([FILE])
+def by_client(doors: Doors, image: Any = FILE, **options: Any) -> Numbers:
+    with Client(options.pop("url", doors.url), **options) as client:
+        assert options or client.model().preprocessing == Preprocessing(32, 0.9, fit="pad", decoder="scaled-1")
+        result = client.embed([image])
     return result.embedding[0], result.variance[0], result.uncertainty[0]
 
 
@@ -109,15 +129,19 @@ def bare(doors: Doors, name: str, body: bytes) -> Numbers:
 
 
 DOORS: dict[str, Callable[[Doors], Numbers]] = {
-    "raw": lambda d: of_item(embed(d, content=FILE, headers=PNG)),
-    "gzip": lambda d: of_item(embed(d, content=gzip.compress(FILE), headers=PNG | {"Content-Encoding": "gzip"})),
-    "multipart": lambda d: of_item(embed(d, files={"images": ("a.png", FILE)})),
+    "raw": lambda d: of_item(embed(d, content=FILE, headers=JPEG)),
+    "gzip": lambda d: of_item(embed(d, content=gzip.compress(FILE), headers=JPEG | {"Content-Encoding": "gzip"})),
+    "multipart": lambda d: of_item(embed(d, files={"images": ("a.jpg", FILE)})),
     "json": lambda d: of_item(embed(d, json={"images": [TEXT]})),
-    "base64": lambda d: unpacked(embed(d, "?encoding=base64", content=FILE, headers=PNG), "<f4"),
-    "float16": lambda d: unpacked(embed(d, "?encoding=float16", content=FILE, headers=PNG), "<f2"),
-    "npz": lambda d: of_npz(embed(d, content=FILE, headers=PNG | {"Accept": NPZ})),
-    "arrow": lambda d: of_arrow(embed(d, content=FILE, headers=PNG | {"Accept": ARROW})),
+    "base64": lambda d: unpacked(embed(d, "?encoding=base64", content=FILE, headers=JPEG), "<f4"),
+    "float16": lambda d: unpacked(embed(d, "?encoding=float16", content=FILE, headers=JPEG), "<f2"),
+    "npz": lambda d: of_npz(embed(d, content=FILE, headers=JPEG | {"Accept": NPZ})),
+    "arrow": lambda d: of_arrow(embed(d, content=FILE, headers=JPEG | {"Accept": ARROW})),
     "our client": by_client,
+    "our client, pixels": lambda d: by_client(d, resize_locally=True),
+    "our client, a PIL image not loaded yet": lambda d: by_client(d, Image.open(io.BytesIO(FILE))),
+    "our client over v2": lambda d: by_client(d, url=d.url, transport="triton", model="tiny", resize_locally=True),
+    "our client over grpc": lambda d: by_client(d, url=d.grpc, transport="grpc", model="tiny", resize_locally=True),
     "openai": by_openai,
     "openai, float": lambda d: by_openai(d, encoding_format="float"),
     "openai, base64": lambda d: by_openai(d, encoding_format="base64"),
@@ -132,8 +156,8 @@ DOORS: dict[str, Callable[[Doors], Numbers]] = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_same_numbers_through_every_door(doors: Doors, tiny_bundle: Bundle, door: str) -> None:
-    truth = expected(tiny_bundle, [FILE])
+def test_the_same_numbers_through_every_door(doors: Doors, bundle: Bundle, door: str) -> None:
+    truth = expected(bundle, [FILE])
     embedding, variance, uncertainty = (np.asarray(part, np.float32).squeeze() for part in DOORS[door](doors))
     # One image at a time is one batch of one, here and there: not even rounding differs, but where it was asked for.
     kind = np.float16 if door == "float16" else np.float32

@@ -32,6 +32,8 @@ SLOW_BYTES = 4 * 2**20
 MAX_SCANS = 16
 """Scans of a progressive JPEG of `Limits.max_pixels`, at most: ten are usual, and a hundred bytes can make one."""
 
+USUAL_SCANS = 10
+
 MAX_STRIPS = 2**16
 """Strips or tiles of a TIFF, at most: pillow makes an object of 300 bytes of each and blocks all other threads."""
 
@@ -40,8 +42,9 @@ JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_SCAN = 0xDA
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's markers of a frame, which names the components. The markers left out are tables."""
-JPEG_OF_FREQUENCIES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
-"""Of them, those of frames that can be drawn smaller."""
+JPEG_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+JPEG_OF_FREQUENCIES = JPEG_SEQUENTIAL | {0xC2, 0xCA}
+"""Of them, those of frames that can be drawn smaller; the last two are progressive."""
 JPEG_ALONE = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 """JPEG's markers without a segment behind them."""
 FILLS = (b"\x00", b"\x55", b"\xaa", b"\xfe", bytes(range(0xC5, 0x20, -7)), bytes(range(0x39, 0xF0, 11)))
@@ -194,10 +197,11 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
         whole = rgb.size  # a header may say something else
         scale = reduction(*whole, preprocessing)
         if scale == 1:
-            return np.asarray(fit(turned(rgb, turn), preprocessing))
+            return padded(fit(turned(rgb, turn), preprocessing), preprocessing.size)
         rgb = rgb.reduce(scale)
     # Turned at the end: the last row and column may stand for less than a block, so the middle is not the middle.
-    return np.asarray(turned(fit(rgb, preprocessing, (whole[0] / scale, whole[1] / scale)), turn))
+    square = turned(fit(rgb, preprocessing, (whole[0] / scale, whole[1] / scale)), turn)
+    return padded(square, preprocessing.size)
 
 
 def load_rgb(image: Image.Image) -> Image.Image:
@@ -247,7 +251,8 @@ def reduction(width: int, height: int, preprocessing: Preprocessing) -> int:
     """
     if preprocessing.decoder == "exact":
         return 1
-    most = min(part(width, height, preprocessing)) / (MARGIN * preprocessing.size)
+    # No more than a side: a narrow strip that is padded would vanish.
+    most = min(min(part(width, height, preprocessing)) / (MARGIN * preprocessing.size), width, height)
     return next((scale for scale in (8, 4, 2) if scale <= most), 1)
 
 
@@ -261,8 +266,17 @@ def draws_smaller(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet is a JPEG of blocks of frequencies; a lossless one has none."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not isinstance(image.fp, io.BytesIO):
         return False
-    found = (marker for marker, _, _ in jpeg_segments(image.fp.getvalue()) if marker in JPEG_FRAMES)
-    return next(found, None) in JPEG_OF_FREQUENCIES
+    data = image.fp.getvalue()
+    return any(marker in JPEG_OF_FREQUENCIES for marker, _, _ in jpeg_segments(data))
+
+
+def in_one_scan(data: bytes) -> bool:
+    """Whether a JPEG's first scan has all of its components and frequencies; else its decoder holds them to the end."""
+    components = start = 0
+    for marker, start, end in jpeg_segments(data):
+        if marker in JPEG_FRAMES:
+            components = data[start + 9] if marker in JPEG_SEQUENTIAL and end > start + 9 else 0
+    return data[start + 4 : start + 5] == bytes([components])
 
 
 def draw_smaller(image: Image.Image, scale: int) -> None:
@@ -271,10 +285,15 @@ def draw_smaller(image: Image.Image, scale: int) -> None:
         image.draft(None, (image.width // scale, image.height // scale))
 
 
-def pixels_held(image: Image.Image, preprocessing: Preprocessing) -> int:
-    """Pixels in memory while an image is decoded. A progressive JPEG's decoder holds all its frequencies."""
-    scale = 1 if "progressive" in image.info else drawn_scale(image, preprocessing)
-    return -(-image.width // scale) * -(-image.height // scale)
+def work(image: Image.Image, data: bytes, preprocessing: Preprocessing) -> int:
+    """What it takes to decode an image, in pixels drawn: the measure of time and memory by which work is admitted.
+
+    A JPEG drawn smaller is read to its end all the same, which is an eighth of the work. One of many scans draws its
+    pixels more often than is usual.
+    """
+    pixels = image.width * image.height * -(-count_scans(image, data) // USUAL_SCANS)
+    smaller = drawn_scale(image, preprocessing) > 1 and in_one_scan(data)
+    return -(-pixels // 8) if smaller else pixels
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -672,7 +691,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing, extent: tuple[float, float] | None = None) -> Image.Image:
-    """Resample the part of an RGB image that the preprocessing names to its size.
+    """Resample the part of an RGB image that the preprocessing names; to its size, or less where it is to be padded.
 
     `extent` is the image's width and height, where the last column or row are less than a whole one.
     """
@@ -682,12 +701,16 @@ def fit(image: Image.Image, preprocessing: Preprocessing, extent: tuple[float, f
     left, top = (width - wide) / 2, (height - high) / 2
     size = preprocessing.size
     drawn = (max(1, round(size * wide / across)), max(1, round(size * high / down)))
-    resampled = image.resize(drawn, RESAMPLING[preprocessing.interpolation], box=(left, top, left + wide, top + high))
-    if drawn == (size, size):
-        return resampled
-    whole = Image.new("RGB", (size, size), GREY)
-    whole.paste(resampled, ((size - drawn[0]) // 2, (size - drawn[1]) // 2))
-    return whole
+    return image.resize(drawn, RESAMPLING[preprocessing.interpolation], box=(left, top, left + wide, top + high))
+
+
+def padded(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """The pixels of an image in the middle of a grey square, uint8 [size, size, 3]."""
+    if image.size != (size, size):
+        square = Image.new("RGB", (size, size), GREY)
+        square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        image = square
+    return np.asarray(image)
 
 
 def part(width: float, height: float, preprocessing: Preprocessing) -> tuple[float, float]:

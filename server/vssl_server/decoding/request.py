@@ -21,11 +21,11 @@ from vssl.images.decoding import (
     ImageError,
     Limits,
     Preprocessing,
-    count_scans,
     decode,
     decodes_in_python,
     open_guarded,
     to_pixels,
+    work,
 )
 from vssl_server.decoding.futures import fail
 from vssl_server.decoding.pool import Line, Pool
@@ -45,9 +45,6 @@ large one is a task of its own.
 
 LIGHT_PIXELS, LIGHT_BYTES = 2**20, 2**19
 """Such an image is decoded in 20 ms or less. A larger one is a heavy task of its own."""
-
-USUAL_SCANS = 10
-"""Scans of a progressive JPEG. One with more draws its pixels more often, and counts as that much larger."""
 
 R = TypeVar("R")
 Submit = Callable[[Sequence[Pixels], Future[R], float], object]
@@ -190,17 +187,17 @@ class Decoding(Generic[R]):
             except (ImageError, binascii.Error) as error:
                 self.refused[index] = _refusal(error)
                 continue
-            work = opened.width * opened.height * -(-count_scans(opened, data) // USUAL_SCANS)
-            total += work
+            pixels_drawn = work(opened, data, self._decoder.preprocessing)
+            total += pixels_drawn
             if total > self._decoder.max_pixels:
                 raise TooManyPixelsError(
                     f"the request's images have over {self._decoder.max_pixels:,} pixels in all; send several requests"
                 )
-            if work > LIGHT_PIXELS or len(data) > LIGHT_BYTES or decodes_in_python(opened):
+            if pixels_drawn > LIGHT_PIXELS or len(data) > LIGHT_BYTES or decodes_in_python(opened):
                 tasks.append(([index], True))
                 continue
             light.append(index)
-            size, pixels = size + len(data), pixels + work
+            size, pixels = size + len(data), pixels + pixels_drawn
             if size >= TASK_BYTES or pixels >= LIGHT_PIXELS:
                 tasks.append((light, False))
                 light, size, pixels = [], 0, 0

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import proxied, serving
 from vssl.bundle.reading import Bundle
+from vssl.images.decoding import Preprocessing
 from vssl_client import Client, ModelInfo
 from vssl_client.exchange.splitting import PART_BYTES, pixels, split
 
@@ -27,7 +28,11 @@ def test_every_request_is_within_the_limits_or_holds_one_image(
     batches = split(files, model)
     assert [image for batch in batches for image in batch] == files
     for batch in batches:
-        costs = (len(batch), sum(len(image) + PART_BYTES for image in batch), sum(map(pixels, batch)))
+        costs = (
+            len(batch),
+            sum(len(image) + PART_BYTES for image in batch),
+            sum(pixels(image, Preprocessing(32)) for image in batch),
+        )
         fits = all(limit is None or cost <= limit for cost, limit in zip(costs, (images, body, area), strict=True))
         assert fits or len(batch) == 1
 
