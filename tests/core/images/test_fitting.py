@@ -30,7 +30,8 @@ FITS = ("crop", "squash", "pad")
 def ramp(height: int, width: int) -> Pixels:
     """Smooth: red grows to the right, green downwards, blue along the diagonal. Scaling leaves it as it is."""
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
-    return np.rint(np.stack([x, y, (x + y) / 2], axis=-1) * 255).astype(np.uint8)
+    colours: Pixels = np.rint(np.stack([x, y, (x + y) / 2], axis=-1) * 255).astype(np.uint8)
+    return colours
 
 
 def jpeg(pixels: Pixels, orientation: int = 1, **options: object) -> bytes:
