@@ -95,7 +95,7 @@ def median_seconds(recipe: Recipe, pixels: Tensor, speed: Numerics, rounds: int,
     ours = EncoderTraining(recipe, pixels, 0, 10_000, speed)
     first = EncoderTraining(recipe, pixels, 0, 10_000, speed.model_copy(update={"channels_last": False}))
     fed = FedByLightly(recipe, pixels, 0, 10_000, speed)
-    dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.image.size))
+    dataset = LightlyViews(pixels, lightly_transform(recipe.views, recipe.views.size or recipe.size))
     workers = cores()
     loader = DataLoader(dataset, ours.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
 

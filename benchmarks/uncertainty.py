@@ -141,7 +141,7 @@ def trial(
     archive = work / f"{name}.zip"
     class_archive(f"{arguments.data}::train", seen, archive)
     run = trained(archive, work / f"{name}-{minutes:g}min-seed{seed}", arguments.recipe, minutes, seed)
-    size = Preprocessing(size=run.record().recipe.image.size)
+    size = Preprocessing(size=run.record().recipe.size)
     training = load_images(open_source(str(archive)), size)
     embedders = heads(run, training.pixels, steps)
     first = next(iter(embedders.values()))

@@ -28,7 +28,7 @@ def write_weights(source: Path, file: Path) -> str:
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     about = {
         "network": json.dumps(recipe.network.model_dump(mode="json")),
-        "size": str(recipe.image.size),
+        "size": str(recipe.size),
         "mean": "0.5",
         "std": "0.25",
     }
@@ -37,7 +37,7 @@ def write_weights(source: Path, file: Path) -> str:
         opened.write(save(weights, about))
     if network is trained.embedder.backbone:
         return f"{type(network).__module__}.{type(network).__qualname__}"
-    size = f", img_size={recipe.image.size}" if hasattr(network, "pos_embed") else ""
+    size = f", img_size={recipe.size}" if hasattr(network, "pos_embed") else ""
     return f'timm.create_model("{recipe.network.backbone}", num_classes=0{size}, checkpoint_path="{file}")'
 
 

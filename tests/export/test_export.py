@@ -73,7 +73,7 @@ def test_the_manifest_says_where_the_model_comes_from(exported: Bundle, finished
     assert provenance.data == {"images": 40, "sha256": record.data.sha256}
     assert set(provenance.versions) == {"vssl", "torch", "onnx", "onnxruntime"}
     assert exported.manifest.evaluation.keys() == {"train_knn", "train_rank", "train_std"}
-    assert exported.manifest.preprocessing.size == record.recipe.image.size
+    assert exported.manifest.preprocessing.size == record.recipe.size
 
 
 def test_a_bundle_holds_no_path_of_the_machine_that_made_it(exported: Bundle, finished_run: Path) -> None:

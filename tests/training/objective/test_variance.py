@@ -94,7 +94,7 @@ def test_a_head_by_neighbours_goes_on_from_its_state_whatever_encoder_it_is_buil
 ) -> None:
     switches = ["variance.target=neighbour", f"variance.detail={detail}", "variance.bank=24"]
     recipe = override(small_recipe, switches)
-    pixels = torch.from_numpy(fashion(40, recipe.image.size))
+    pixels = torch.from_numpy(fashion(40, recipe.size))
 
     def phase(seed: int) -> VarianceTraining:
         torch.manual_seed(seed)

@@ -88,7 +88,7 @@ def test_the_papers_recipes_follow_their_published_settings() -> None:
     assert cifar.optimiser.warm_up * 1000 == pytest.approx(10)
     assert cifar.network.cifar_stem
     assert (cifar.views.blur, cifar.views.solarise) == ((0, 0), (0, 0.2))
-    assert (imagenet.image.size, imagenet.views.blur, imagenet.network.predictor.hidden) == (224, (1.0, 0.1), 8192)
+    assert (imagenet.size, imagenet.views.blur, imagenet.network.predictor.hidden) == (224, (1.0, 0.1), 8192)
 
 
 def test_imagenet100_has_its_hundred_classes() -> None:

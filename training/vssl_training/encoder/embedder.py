@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from vssl.arrays import Float32s, Pixels
 from vssl.engine import Embeddings, batch_images
 from vssl.errors import UsageError
+from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.heads import DetailHead, VarianceHead, mlp
-from vssl_training.encoder.small_net import SmallNet
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.timm_net import TimmNet
 from vssl_training.objective.terms import on_sphere
-from vssl_training.recipe.sections import HeadSettings, NetworkSettings, Recipe
+from vssl_training.recipe.sections import HeadSettings, Recipe
 
 
 class Embedder(nn.Module):
@@ -121,18 +120,6 @@ def embed(
 def embeddings_of(embedder: Embedder, pixels: Pixels) -> Embeddings:
     """Embeddings of any number N ≥ 1 of images, uint8 [N, S, S, 3]."""
     return Embeddings(*embed(embedder, pixels))
-
-
-def build_backbone(recipe: Recipe) -> Backbone:
-    """The backbone of a recipe, freshly initialised.
-
-    Raises:
-        UsageError: there is no such backbone.
-    """
-    settings: NetworkSettings = recipe.network
-    if settings.backbone == "small":
-        return SmallNet(settings.width, settings.depth, settings.pool)
-    return TimmNet(settings.backbone, recipe.image.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)
 
 
 def build_encoder(recipe: Recipe) -> Encoder:

@@ -1,9 +1,12 @@
 """What a backbone says of images, and the statistics that the variance head reads from it."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+
+from vssl_training.recipe.sections import FROM_SCRATCH, Channels
 
 DETAIL = 18
 """Columns of `Features.detail`."""
@@ -50,17 +53,32 @@ def local_differences(images: Tensor) -> Tensor:
 
 
 class Backbone(nn.Module):
-    """Images → `Features`: F is `features`, and C_i are `channels`."""
+    """Images → `Features`: F is `features`, and C_i are `channels`.
+
+    `pixel_mean` and `pixel_std` are buffers, and so part of the exported network; they are no weights, since a recipe
+    names them.
+    """
 
     features: int
     channels: tuple[int, ...]
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalising(FROM_SCRATCH["mean"], FROM_SCRATCH["std"])
+
+    def normalising(self, mean: Channels, std: Channels) -> Self:
+        """Take `mean` off the pixels in 0 … 1, and divide them by `std`: red, green and blue."""
+        self.register_buffer("pixel_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std), persistent=False)
+        return self
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images [N, 3, S, S] in 0 … 1 as the network wants them."""
+        return (images - self.pixel_mean[:, None, None]) / self.pixel_std[:, None, None]
 
     @property
     def features_with_statistics(self) -> int:
         """Columns of `Features.with_statistics`."""
         return self.features + 2 * sum(self.channels)
-
-
-def standardised(images: Tensor) -> Tensor:
-    """About mean 0 and variance 1 for natural images in 0 … 1."""
-    return (images - 0.5) * 4

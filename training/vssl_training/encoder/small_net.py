@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from vssl_training.encoder.features import Backbone, Features, standardised
+from vssl_training.encoder.features import Backbone, Features
 
 
 class ResidualBlock(nn.Module):
@@ -53,7 +53,7 @@ class SmallNet(Backbone):
     def forward(self, images: Tensor) -> Features:
         """Features of float images [N, 3, S, S] in 0 … 1."""
         maps = []
-        x = self.stem(standardised(images))
+        x = self.stem(self.normalised(images))
         for stage in self.stages:
             x = stage(x)
             maps.append(x)

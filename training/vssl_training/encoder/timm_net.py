@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vssl.errors import UsageError
-from vssl_training.encoder.features import Backbone, Features, standardised
+from vssl_training.encoder.features import Backbone, Features
 
 STAGES = 5
 """Most stages whose statistics are kept; of a net with more (a ViT's blocks), four are taken at equal distances."""
@@ -61,5 +61,5 @@ class TimmNet(Backbone):
     def forward(self, images: Tensor) -> Features:
         """Features of float images [N, 3, S, S] in 0 … 1."""
         # With their norm: without it a ViT's maps have a scale of their own, block by block.
-        last, maps = self.net.forward_intermediates(standardised(images), indices=self.indices, norm=True)
+        last, maps = self.net.forward_intermediates(self.normalised(images), indices=self.indices, norm=True)
         return Features(images, self.net.forward_head(last, pre_logits=True), tuple(maps))

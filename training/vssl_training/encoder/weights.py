@@ -1,6 +1,5 @@
 """Networks from the weights of a run: the embedder of a finished one, and the start of a new one."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
+from vssl_training.encoder.sources import weights_file
 from vssl_training.encoder.student import Encoder
+from vssl_training.encoder.weight_files import file_sha256
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
 from vssl_training.run.record import InitialWeights
@@ -32,24 +33,9 @@ def load_embedder(run: Run) -> Embedder:
     return embedder.eval()
 
 
-def weights_of(path: Path) -> Path:
-    """The file of weights that a path means: itself, or the best one of a run.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if path.is_file():
-        return path
-    run = Run(path)
-    for file in (run.weights_path, run.good_path, run.checkpoint_path):
-        if file.is_file():
-            return file
-    raise UsageError(f"{path}: neither a file of weights nor a run that holds one")
-
-
 def record_weights(path: Path) -> InitialWeights:
     """Describe the weights that a run starts from."""
-    return InitialWeights(location=str(path), sha256=hashlib.sha256(weights_of(path).read_bytes()).hexdigest())
+    return InitialWeights(location=str(path), sha256=file_sha256(weights_file(path)))
 
 
 def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:
@@ -61,7 +47,7 @@ def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, lis
     Raises:
         UsageError: there are no such weights, or they are of another backbone.
     """
-    weights = read_weights(weights_of(path))
+    weights = read_weights(weights_file(path))
     torch.manual_seed(seed)
     encoder = build_encoder(recipe)
     fresh = [name for name, module in encoder.named_children() if not load_part(module, name, weights)]
@@ -78,7 +64,7 @@ def initial_embedding(recipe: Recipe, path: Path) -> EmbeddingLayer | None:
     layer = build_embedding(encoder.backbone, recipe.network, encoder.mean)
     if not isinstance(layer, EmbeddingLayer):
         return None
-    return layer if load_part(layer, "mean", read_weights(weights_of(path))) else None
+    return layer if load_part(layer, "mean", read_weights(weights_file(path))) else None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

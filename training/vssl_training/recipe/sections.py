@@ -1,6 +1,8 @@
 """The sections of a recipe, checked by pydantic: together they decide what a run computes."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,15 +21,67 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ImageSettings(Section):
-    """How files become pixels: `size` in pixels, `crop` the part of the shorter side that is kept.
+Auto = Literal["auto"]
+"""What the pretrained model's own configuration says, or else the value of `FROM_SCRATCH`."""
 
-    `classes` names a list of the package or a file of one class a line: images of others are left out.
+Channels = tuple[float, float, float]
+"""A number for red, for green and for blue, of pixels in 0 … 1."""
+
+Deviations = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class ImageSettings(Section):
+    """How files become pixels, and pixels what the backbone sees.
+
+    A run writes numbers in the place of `auto` when it starts (`vssl_training.encoder.own_input`).
+
+    Attributes:
+        size: side in pixels.
+        crop: part of the shorter side that the centred square keeps.
+        interpolation: filter of the one resampling.
+        fit: how a picture that is no square becomes one.
+        decoder: how files are decoded.
+        mean: of the pixels in 0 … 1, taken off before the backbone.
+        std: what they are divided by then.
+        classes: a list of the package or a file of one class a line: images of others are left out.
     """
 
-    size: int = Field(default=32, ge=16, le=512)
-    crop: float = Field(default=1.0, gt=0, le=1)
+    size: Annotated[int, Field(ge=16, le=1024)] | Auto = "auto"
+    crop: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    interpolation: Literal["bilinear", "bicubic"] | Auto = "auto"
+    fit: Literal["crop", "squash", "pad"] | Auto = "auto"
+    decoder: Literal["exact", "scaled-1"] = "exact"
+    mean: Channels | Auto = "auto"
+    std: Deviations | Auto = "auto"
     classes: str | None = None
+
+    def settled(self, known: Mapping[str, Any] = MappingProxyType({})) -> "SettledImage":
+        """These settings with the `known` values, or else those of `FROM_SCRATCH`, in the place of each `auto`."""
+        values = {**FROM_SCRATCH, **known}
+        automatic = {name: values[name] for name in FROM_SCRATCH if getattr(self, name) == "auto"}
+        return SettledImage.model_validate(self.model_dump() | automatic)
+
+
+class SettledImage(ImageSettings):
+    """Settings with nothing left that is `auto`."""
+
+    size: int
+    crop: float
+    interpolation: Literal["bilinear", "bicubic"]
+    fit: Literal["crop", "squash", "pad"]
+    mean: Channels
+    std: Channels
+
+
+FROM_SCRATCH: dict[str, Any] = {
+    "size": 32,
+    "crop": 1.0,
+    "interpolation": "bicubic",
+    "fit": "crop",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.25, 0.25, 0.25),
+}
+"""What `auto` is for a network that no pretrained model is behind: about mean 0 and variance 1 for natural images."""
 
 
 class HeadSettings(Section):
@@ -276,10 +330,15 @@ class Recipe(Section):
     epochs: int | None = Field(default=None, ge=1)
 
     @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.image.settled().size
+
+    @property
     def sizes(self) -> set[int]:
         """Sides of the pictures that the network meets, in pixels: images, views and small crops."""
         small, early = self.views.small_crops, self.views.early
-        sizes = {self.image.size, self.views.size or self.image.size} | ({small.size} if small.count else set())
+        sizes = {self.size, self.views.size or self.size} | ({small.size} if small.count else set())
         return sizes | (set() if early is None else {early.size})
 
     @model_validator(mode="after")

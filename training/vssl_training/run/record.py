@@ -2,7 +2,7 @@
 
 import hashlib
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vssl import __version__
 from vssl.errors import UsageError
@@ -25,6 +25,22 @@ class InitialWeights(Section):
 
     location: str
     sha256: str
+
+
+class BackboneRecord(Section):
+    """Whose network a run's backbone is, where its weights are another's.
+
+    Attributes:
+        source: `timm`, `torchvision`, `hf`, or `vssl` for our own.
+        architecture: its name there.
+        weights_sha256: hash of the file of weights.
+        licence: of the weights, where their source names it.
+    """
+
+    source: str
+    architecture: str
+    weights_sha256: str | None = None
+    licence: str | None = None
 
 
 class Schedule(Section):
@@ -77,11 +93,18 @@ class RunRecord(Section):
     schedule: Schedule
     speed: Numerics = Numerics()
     init: InitialWeights | None = None
+    backbone: BackboneRecord | None = None
+
+    @field_validator("recipe")
+    @classmethod
+    def _numbers(cls, recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={"image": recipe.image.settled()})
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """How this recipe's images become pixels."""
-    return Preprocessing(size=recipe.image.size, crop=recipe.image.crop)
+    image = recipe.image.settled()
+    return Preprocessing(image.size, image.crop, image.interpolation, image.fit, image.decoder)
 
 
 def record_data(location: str, images: ImageSet) -> DataRecord:
