@@ -1,12 +1,14 @@
 """Weights that others trained: found, fitted by name, rule or order, refused in a line; and what `auto` becomes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from timm.data.config import resolve_model_data_config
+from torch import Tensor
 
 from vssl.errors import UsageError
 from vssl_training.encoder.backbones import build_backbone
@@ -21,10 +23,14 @@ def recipe_of(backbone: str, *assignments: str) -> Recipe:
     return override(load_recipe("quick"), [*automatic, *named, *assignments])
 
 
-def published(name: str) -> nn.Module:
+def published_config(name: str) -> Any:
+    return timm.get_pretrained_cfg(name)
+
+
+def published(name: str) -> Any:
     """A model of timm with its classifier, its weights and statistics at random."""
     torch.manual_seed(1)
-    net: nn.Module = timm.create_model(name, num_classes=7)
+    net: Any = timm.create_model(name, num_classes=7)
     for key, buffer in net.named_buffers():
         if buffer.is_floating_point() and "running" in key:
             buffer.uniform_(0.5, 1.5)
@@ -50,10 +56,10 @@ def test_features_are_those_of_the_published_model(name: str, form: str, tmp_pat
     else:
         torch.save(renamed(weights) if form == "renamed" else weights, file)
     loaded = load_pretrained(recipe_of(name, "image.size=96"), file)
-    config = timm.data.resolve_model_data_config(net)
+    config = resolve_model_data_config(net)
     images = torch.rand(2, 3, 96, 96)
     mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
-    reference = (
+    reference: Any = (
         timm.create_model(
             name,
             pretrained=True,
@@ -82,7 +88,7 @@ def test_what_a_recipe_names_stays(tmp_path: Path) -> None:
     named = recipe_of("test_resnet", "image.mean=[0.1, 0.2, 0.3]", "image.crop=0.5")
     image = load_pretrained(named, tmp_path / "w.pth").recipe.image
     assert (image.size, image.mean, image.crop) == (160, (0.1, 0.2, 0.3), 0.5)
-    assert image.std == timm.get_pretrained_cfg("test_resnet").std
+    assert image.std == published_config("test_resnet").std
 
 
 class Trap:
@@ -156,7 +162,7 @@ def test_without_weights_both_ways_to_them_are_named(tmp_path: Path, monkeypatch
 def test_weights_in_the_librarys_cache_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cfg = timm.get_pretrained_cfg("test_resnet")
+    cfg = published_config("test_resnet")
     folder = tmp_path / f"models--{cfg.hf_hub_id.replace('/', '--')}"
     (folder / "snapshots" / "abc").mkdir(parents=True)
     (folder / "refs").mkdir()
