@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vssl.arrays import Float32s, Float64s, Floats, Int64s, Integers
+from vssl.arrays import Float32s, Float64s, Floats, Int64s, Integers, Mask
 from vssl.errors import UsageError
 
 NEIGHBOURS = 20
@@ -58,12 +58,24 @@ class NeighbourSearch:
         self._rows = np.full((len(queries), k), -1, np.int64)
         self._similarity = np.full((len(queries), k), -np.inf, np.float32)
 
-    def add(self, bank: Floats) -> None:
-        """Compare with the next rows of the bank, [B, D]."""
+    def add(self, bank: Floats, among: Mask | None = None, unit: bool = False) -> None:
+        """Compare with the next rows of the bank.
+
+        Args:
+            bank: [B, D].
+            among: which of them may be found, [B]; by default all. Where fewer than k may be found, the similarity of
+                what `found` fills up with is −∞.
+            unit: they are float32 of unit length already; to scale them takes longer than to search few queries.
+        """
         for start in range(0, len(bank), _TILE):
-            tile = normalised(bank[start : start + _TILE]).astype(np.float32)
+            place = slice(start, start + _TILE)
+            tile = bank[place] if unit else normalised(bank[place])
             for first in range(0, len(self._queries), _QUERIES):
-                self._merge(slice(first, first + _QUERIES), tile)
+                self._merge(
+                    slice(first, first + _QUERIES),
+                    tile.astype(np.float32, copy=False),
+                    None if among is None else among[place],
+                )
             self._seen += len(tile)
 
     def found(self) -> Neighbours:
@@ -77,8 +89,10 @@ class NeighbourSearch:
             raise UsageError(f"a bank of {self._seen} images leaves no neighbour to compare an image with")
         return Neighbours(self._rows[:, :k], self._similarity[:, :k])
 
-    def _merge(self, block: slice, tile: Floats) -> None:
+    def _merge(self, block: slice, tile: Float32s, among: Mask | None) -> None:
         found = self._queries[block] @ tile.T
+        if among is not None:
+            found[:, ~among] = -np.inf
         if self._own is not None:
             own = self._own[block] - self._seen
             inside = np.flatnonzero((own >= 0) & (own < len(tile)))

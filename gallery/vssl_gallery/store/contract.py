@@ -122,6 +122,9 @@ class Store(Protocol):
     def info(self) -> StoreInfo:
         """Its state now."""
 
+    def version(self) -> Version:
+        """The version that reads see now, looked up cheaply."""
+
     def reach(self, version: Version, timeout: float = 5.0) -> None:
         """Return when reads see that version, at once where they do already.
 
@@ -157,14 +160,17 @@ class Store(Protocol):
             k: at most; fewer are found only where fewer match.
             where: which rows may be found.
             columns: what to return of each row beside `id`.
-            exact: leave the index out. `vssl_gallery.exact` does this faster, with the vectors in memory.
+            exact: leave the index out. `vssl_gallery.exact` is faster, with the vectors in memory.
 
         Raises:
             InvalidRows: the vectors are not [Q, D], finite and of unit length.
         """
 
     def scan(self, where: Filter | None = None, columns: Sequence[str] = ()) -> "Iterator[pa.RecordBatch]":
-        """All rows that match, at one version, in no order: `id` and these columns, a few MB at a time."""
+        """All rows that match, at one version, in no order: `id` and these columns, a few MB at a time.
+
+        `columns` may name `key` too; see `keys`.
+        """
 
     def page(
         self, after: str | None, limit: int, where: Filter | None = None, columns: Sequence[str] = ()

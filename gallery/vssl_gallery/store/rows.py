@@ -1,6 +1,6 @@
 """The Arrow schema of a gallery's rows, and what a table must hold to become rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -75,6 +75,13 @@ def checked(rows: pa.Table, spec: Spec) -> pa.Table:
     if not np.isfinite(table["variance"].combine_chunks().flatten().to_numpy()).all():
         raise InvalidRows("column 'variance' holds a number that is not finite; leave it null")
     return last_of_each_id(table)
+
+
+def found_schema(spec: Spec, columns: Sequence[str]) -> pa.Schema:
+    """The columns of `contract.Found.rows`, with `columns` of each row."""
+    stored = schema(spec)
+    types = {"query": pa.int32(), "similarity": pa.float32(), "id": pa.string()}
+    return pa.schema({**types, **{name: stored.field(name).type for name in columns}}.items())
 
 
 def last_of_each_id(rows: pa.Table) -> pa.Table:

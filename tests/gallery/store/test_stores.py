@@ -208,6 +208,9 @@ def test_a_key_names_one_state_of_a_row(create: Create) -> None:
         *(f"image-{number}" for number in range(5)),
         "image-20",
     }
+    scanned = table_of(store, ["key", "year"], where({"year": 7}))
+    assert scanned.column_names == ["id", "key", "year"]
+    assert set(scanned["key"].to_pylist()) == fresh
     backwards = Keys(np.array(sorted(fresh, reverse=True)), now.version)
     assert store.take(backwards)["key"].to_pylist() == backwards.keys.tolist()
     assert set(store.keys(where({"year": 7})).keys.tolist()) == fresh
@@ -217,6 +220,7 @@ def test_a_key_names_one_state_of_a_row(create: Create) -> None:
 def test_reads_see_what_was_written_and_wait_for_others(create: Create) -> None:
     store = create()
     written = store.upsert(some_rows(3))
+    assert store.version() == store.info().version >= written.version
     store.reach(written.version)
     assert store.search(unit_vectors(1), 1).version >= written.version
     with pytest.raises(VersionUnknown, match="no version"):

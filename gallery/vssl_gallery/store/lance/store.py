@@ -18,7 +18,7 @@ from vssl_gallery.store.lance.failures import translated
 from vssl_gallery.store.lance.maintenance import RECALL, VECTORS, index_of, maintain
 from vssl_gallery.store.lance.records import Records
 from vssl_gallery.store.lance.sql import to_sql
-from vssl_gallery.store.rows import check_vectors, checked, schema
+from vssl_gallery.store.rows import check_vectors, checked, found_schema
 
 INDEX_ROWS = 100_000
 """An index is built from here on: below, comparing with every row is fast enough."""
@@ -65,6 +65,11 @@ class LanceStore:
                 size=stats["total_bytes"],
             )
 
+    def version(self) -> Version:
+        """See `contract.Store`."""
+        with translated(self._where):
+            return Version(self._latest.version)
+
     def reach(self, version: Version, timeout: float = 5.0) -> None:
         """See `contract.Store`."""
         end = time.monotonic() + timeout
@@ -80,7 +85,7 @@ class LanceStore:
         rows = checked(rows, self.spec)
         with translated(self._where):
             if not rows.num_rows:
-                return Written(self._version(), 0)
+                return Written(self.version(), 0)
             merge = self._latest.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             # A variance may be null; of an embedding, `checked` has seen to that.
             done = merge.execute(rows, on_bad_vectors="null")
@@ -105,24 +110,25 @@ class LanceStore:
         with translated(self._where):
             table, version = self._pinned()
             indexed = not exact and index_of(table) is not None
-            wanted = list(dict.fromkeys(("id", *columns)))
-            parts = []
+            answer = found_schema(self.spec, columns)
+            parts = [answer.empty_table()]
             for start in range(0, len(vectors), QUERIES):
                 few = np.ascontiguousarray(vectors[start : start + QUERIES], np.float32)
                 query = table.search(few, vector_column_name=VECTORS).distance_type("dot").limit(k)
-                query = query.where(to_sql(where)).select([*wanted, "_distance"])
+                query = query.where(to_sql(where)).select([*answer.names[2:], "_distance"])
                 query = query.refine_factor(REFINE) if indexed else query.bypass_vector_index()
-                parts.append(_as_found(query.to_arrow(), start, wanted))
-        rows = pa.concat_tables(parts) if parts else self._none(wanted)
-        return Found(rows, version, not indexed)
+                parts.append(_as_found(query.to_arrow(), start, answer))
+        return Found(pa.concat_tables(parts), version, not indexed)
 
     def scan(self, where: Filter | None = None, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """See `contract.Store`."""
         wanted = list(dict.fromkeys(("id", *columns)))
+        stored = ["_rowid" if name == "key" else name for name in wanted]
         with translated(self._where):
             table, _ = self._pinned()
-            query = table.search().where(to_sql(where)).select(wanted)
-            yield from query.to_batches(self._batch_rows(wanted))
+            query = table.search().with_row_id("key" in wanted).where(to_sql(where)).select(stored)
+            for batch in query.to_batches(self._batch_rows(wanted)):
+                yield _with_keys(batch.select(stored)) if "key" in wanted else batch
 
     def page(self, after: str | None, limit: int, where: Filter | None = None, columns: Sequence[str] = ()) -> pa.Table:
         """See `contract.Store`."""
@@ -159,8 +165,7 @@ class LanceStore:
         with translated(self._where):
             table, _ = self._pinned(keys.version)
             rows = table.take_row_ids(keys.keys.tolist()).with_row_id().select(wanted).to_arrow()
-        rows = rows.select(["_rowid", *wanted]).rename_columns(["key", *wanted]).replace_schema_metadata(None)
-        rows = rows.set_column(0, "key", rows["key"].cast(pa.int64()))
+        rows = _with_keys(rows.select(["_rowid", *wanted]))
         # They come in the order of the file.
         places = np.argsort(keys.keys, kind="stable")
         found = np.searchsorted(keys.keys, rows["key"].to_numpy(), sorter=places)
@@ -186,13 +191,10 @@ class LanceStore:
         """See `contract.Store`."""
         self._pins.clear()
 
-    def _version(self) -> Version:
-        return Version(self._latest.version)
-
     def _pinned(self, version: Version | None = None) -> tuple[Any, Version]:
         """A handle that stays at a version, by default the newest."""
         with self._lock:
-            version = self._version() if version is None else version
+            version = self.version() if version is None else version
             if version not in self._pins:
                 table = self._connection.open_table(self.name)
                 table.checkout(version)
@@ -203,22 +205,20 @@ class LanceStore:
         size = sum(4 * self.spec.dimension if name in ("embedding", "variance") else 64 for name in columns)
         return max(64, BATCH_BYTES // (size + (16_384 if "thumbnail" in columns else 0)))
 
-    def _none(self, columns: Sequence[str]) -> pa.Table:
-        kinds = {"query": pa.int32(), "similarity": pa.float32()}
-        kinds |= {name: schema(self.spec).field(name).type for name in columns}
-        return pa.schema(kinds.items()).empty_table()
+
+def _with_keys(rows: Any) -> Any:  # noqa: ANN401 — a table or a batch
+    at = rows.schema.get_field_index("_rowid")
+    return rows.set_column(at, "key", rows.column(at).cast(pa.int64()))
 
 
-def _as_found(rows: pa.Table, first: int, columns: Sequence[str]) -> pa.Table:
+def _as_found(rows: pa.Table, first: int, answer: pa.Schema) -> pa.Table:
     """LanceDB's answer as ours: 1 − its distance is the cosine of vectors of unit length."""
-    query = rows["query_index"].cast(pa.int32()) if "query_index" in rows.column_names else pa.nulls(0, pa.int32())
-    if len(query) < rows.num_rows:  # of a single vector
-        query = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
-    found = pa.table(
-        {
-            "query": pc.add(query, pa.scalar(first, pa.int32())),
-            "similarity": pc.subtract(pa.scalar(1, pa.float32()), rows["_distance"]),
-            **{name: rows[name] for name in columns},
-        }
-    )
+    one = "query_index" not in rows.column_names  # of a single vector
+    query = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows) if one else rows["query_index"].cast(pa.int32())
+    columns = {
+        "query": pc.add(query, pa.scalar(first, pa.int32())),
+        "similarity": pc.subtract(pa.scalar(1, pa.float32()), rows["_distance"]),
+        **{name: rows[name] for name in answer.names[2:]},
+    }
+    found = pa.table(columns, schema=answer)
     return found.sort_by([("query", "ascending"), ("similarity", "descending")])

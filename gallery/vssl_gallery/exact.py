@@ -1,0 +1,216 @@
+"""Exact search: a gallery's embeddings in memory, pinned to a version and kept up to date by their keys.
+
+Up to 250,000 rows the true nearest neighbours are found by comparing with every row, faster than a database does it.
+Above, an index proposes four times as many rows as are asked for, and their true similarities put them in order.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from vssl.arrays import Float32s, Floats, Int64s, Integers, Mask
+from vssl.search.nearest import Neighbours, NeighbourSearch
+from vssl_gallery.store.contract import Found, Keys, Store, Version
+from vssl_gallery.store.filters import Filter
+from vssl_gallery.store.rows import check_vectors, found_schema, vectors
+
+EXACT_ROWS = 250_000
+"""The most rows whose embeddings are kept in memory: at 512 numbers each, half a gigabyte."""
+
+CANDIDATES = 4
+"""Rows that an index proposes for each that is wanted."""
+
+TAKEN = 8192
+"""Rows that are taken from the store in one call."""
+
+TRIES = 3
+"""Others may write while we search; then search again what they have made of it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The embeddings of a gallery at a version.
+
+    Attributes:
+        version: of the gallery.
+        keys: [M], the key of each place.
+        vectors: [M, D], of unit length.
+        alive: [M], whether the row is there still; others are gone or have another key now.
+    """
+
+    version: Version
+    keys: Int64s
+    vectors: Float32s
+    alive: Mask
+
+    @cached_property
+    def by_key(self) -> Int64s:
+        """The places in the order of their keys."""
+        order: Int64s = np.argsort(self.keys)
+        return order
+
+    def places(self, keys: Int64s) -> Int64s:
+        """The places of some keys; of those that are not here, none."""
+        if not len(self.keys):
+            return np.zeros(0, np.int64)
+        at = np.minimum(np.searchsorted(self.keys, keys, sorter=self.by_key), len(self.keys) - 1)
+        found = self.by_key[at]
+        here: Int64s = found[self.keys[found] == keys]
+        return here
+
+    def dense(self) -> "Column":
+        """The same without the places of rows that are gone."""
+        if self.alive.all():
+            return self
+        return Column(self.version, self.keys[self.alive], self.vectors[self.alive], self.alive[self.alive])
+
+
+class ExactSearch:
+    """Searches one gallery. Threads may share it.
+
+    Args:
+        store: the gallery.
+        exact_rows: the most rows to keep in memory.
+    """
+
+    def __init__(self, store: Store, exact_rows: int = EXACT_ROWS) -> None:
+        self._store, self._exact_rows = store, exact_rows
+        self._lock = threading.Lock()
+        self._column: Column | None = None
+        self._buffer = np.zeros((0, store.spec.dimension), np.float32)
+        self._counted: tuple[Version, int] | None = None
+
+    def search(
+        self,
+        queries: Float32s,
+        k: int,
+        where: Filter | None = None,
+        columns: Sequence[str] = (),
+        exact: bool | None = None,
+    ) -> Found:
+        """The k nearest rows of each of `queries` [Q, D], as `contract.Store.search` answers.
+
+        Args:
+            queries: [Q, D], of unit length.
+            k: at most; fewer are found only where fewer match.
+            where: which rows may be found.
+            columns: what to return of each row beside `id`.
+            exact: true insists on the true nearest, however long it takes; by default they are the true ones up to
+                `exact_rows`; false takes what an index finds.
+
+        Raises:
+            InvalidRows: the queries are not [Q, D], finite and of unit length.
+        """
+        check_vectors(queries, self._store.spec.dimension)
+        if exact is False or self.rows() > self._exact_rows:
+            return self._by_index(queries, k, where, columns, bool(exact))
+        for _ in range(TRIES):
+            column = self.column()
+            matching = None if where is None else self._store.keys(where)
+            if matching is None or matching.version == column.version:
+                neighbours = _nearest(queries, k, column, None if matching is None else column.places(matching.keys))
+                rows = self._taken(neighbours, column, columns)
+                if rows is not None:
+                    return Found(rows, column.version, exact=True)
+        return self._store.search(queries, k, where, columns, exact=True)
+
+    def column(self) -> Column:
+        """The embeddings now, read as far as they are not here yet."""
+        with self._lock:
+            if self._column is None:
+                self._column = self._first()
+            if self._column.version != self._store.version():
+                self._column = self._brought_up_to_date(self._column)
+            return self._column
+
+    def rows(self) -> int:
+        """How many rows the gallery has now."""
+        version = self._store.version()
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, self._store.count()
+        return self._counted[1]
+
+    def _by_index(self, queries: Float32s, k: int, where: Filter | None, columns: Sequence[str], exact: bool) -> Found:
+        wanted = list(dict.fromkeys((*columns, "embedding")))
+        found = self._store.search(queries, k if exact else CANDIDATES * k, where, wanted, exact)
+        rows = found.rows
+        query = rows["query"].to_numpy()
+        similarity = np.einsum("nd,nd->n", queries[query], vectors(rows["embedding"]))
+        order = np.lexsort((-similarity, query))
+        first = np.searchsorted(query[order], np.arange(len(queries)))
+        nearest = order[np.arange(len(order)) - first[query[order]] < k]
+        rows = rows.take(nearest).set_column(1, "similarity", pa.array(similarity[nearest].astype(np.float32)))
+        return Found(
+            rows.select(["query", "similarity", "id", *(c for c in columns if c != "id")]), found.version, exact
+        )
+
+    def _taken(self, neighbours: Neighbours, column: Column, columns: Sequence[str]) -> pa.Table | None:
+        """The rows of the answer, or None if one of them is gone by now."""
+        query, rank = np.nonzero(np.isfinite(neighbours.similarity))
+        keys = column.keys[neighbours.rows[query, rank]]
+        each, place = np.unique(keys, return_inverse=True)
+        rows = self._store.take(Keys(each, column.version), columns)
+        if rows.num_rows < len(each):
+            return None
+        return self._answer(query, neighbours.similarity[query, rank], rows.take(place), columns)
+
+    def _answer(self, query: Integers, similarity: Floats, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+        answer = found_schema(self._store.spec, columns)
+        numbers = {"query": query.astype(np.int32), "similarity": similarity.astype(np.float32)}
+        return pa.table({**numbers, **{name: rows[name] for name in answer.names[2:]}}, schema=answer)
+
+    def _first(self) -> Column:
+        version = self._store.version()
+        self._buffer = np.empty((self._store.count() * 5 // 4, self._store.spec.dimension), np.float32)
+        keys, known = [np.zeros(0, np.int64)], 0
+        for batch in self._store.scan(None, ["key", "embedding"]):
+            keys.append(batch["key"].to_numpy())
+            known = self._put(known, vectors(batch["embedding"]))
+        # The scan may have been of a later version than we know; then the next step finds what is missing.
+        return Column(version, np.concatenate(keys), self._buffer[:known], np.ones(known, np.bool_))
+
+    def _brought_up_to_date(self, column: Column) -> Column:
+        now = self._store.keys()
+        alive = np.isin(column.keys, now.keys)
+        if np.count_nonzero(~alive) > len(alive) // 4:
+            column = Column(column.version, column.keys, column.vectors, alive).dense()
+            self._buffer, alive = column.vectors, column.alive
+        fresh = np.setdiff1d(now.keys, column.keys, assume_unique=True)
+        keys, known = [column.keys], len(column.keys)
+        for start in range(0, len(fresh), TAKEN):
+            rows = self._store.take(Keys(fresh[start : start + TAKEN], now.version), ["embedding"])
+            keys.append(rows["key"].to_numpy())
+            known = self._put(known, vectors(rows["embedding"]))
+        alive = np.concatenate([alive, np.ones(known - len(alive), np.bool_)])
+        return Column(now.version, np.concatenate(keys), self._buffer[:known], alive)
+
+    def _put(self, known: int, more: Float32s) -> int:
+        """Write vectors behind the first `known` of the buffer, which others may be reading now."""
+        end = known + len(more)
+        if end > len(self._buffer):
+            larger = np.empty((end * 5 // 4, self._buffer.shape[1]), np.float32)
+            larger[:known] = self._buffer[:known]
+            self._buffer = larger
+        self._buffer[known:end] = more
+        return end
+
+
+def _nearest(queries: Float32s, k: int, column: Column, places: Int64s | None) -> Neighbours:
+    """The k nearest of the places that may be found; where there are fewer, their similarity is −∞."""
+    if (places is None and not len(column.keys)) or (places is not None and not len(places)) or not len(queries):
+        return Neighbours(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
+    search = NeighbourSearch(queries, k)
+    if places is not None and len(places) < len(column.keys) // 4:
+        search.add(column.vectors[places], unit=True)
+        found = search.found()
+        return Neighbours(places[found.rows], found.similarity)
+    among = column.alive
+    if places is not None:
+        among = np.zeros(len(column.keys), np.bool_)
+        among[places] = True
+    search.add(column.vectors, None if among.all() else among, unit=True)
+    return search.found()

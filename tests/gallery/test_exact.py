@@ -1,0 +1,113 @@
+"""Exact search finds what comparing with every row finds, whatever is put, deleted and compacted in between."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.gallery.samples import FIELDS, some_rows, unit_vectors
+from vssl.arrays import Float32s
+from vssl.search.nearest import nearest
+from vssl_gallery.errors import InvalidRows
+from vssl_gallery.exact import ExactSearch
+from vssl_gallery.store.contract import Store
+from vssl_gallery.store.filters import ids, parse_filter
+from vssl_gallery.store.rows import vectors
+
+Create = Callable[..., Store]
+QUERIES = unit_vectors(6, seed=99)
+
+
+def truth(rows: dict[str, Float32s], queries: Float32s, k: int) -> list[str]:
+    """The ids of the k nearest of each query, one after the other."""
+    names = list(rows)
+    if not names:
+        return []
+    return [names[row] for row in nearest(queries, np.stack(list(rows.values())), k).rows.ravel()]
+
+
+def test_what_is_found_is_the_nearest(create: Create) -> None:
+    store = create()
+    rows = some_rows(300)
+    store.upsert(rows)
+    search = ExactSearch(store)
+    found = search.search(QUERIES, 4, columns=["label", "embedding"])
+    assert found.exact
+    assert found.version == store.version()
+    assert found.rows.column_names == ["query", "similarity", "id", "label", "embedding"]
+    plain = store.search(QUERIES, 4, columns=["label", "embedding"], exact=True).rows
+    assert found.rows.drop_columns("similarity").equals(plain.drop_columns("similarity"))
+    assert found.rows.schema == plain.schema
+    assert found.rows["similarity"].to_numpy() == pytest.approx(plain["similarity"].to_numpy(), abs=1e-5)
+
+
+def test_an_empty_gallery_and_no_query(create: Create) -> None:
+    search = ExactSearch(create())
+    assert search.search(QUERIES, 4).rows.num_rows == 0
+    assert search.search(QUERIES[:0], 4).rows.num_rows == 0
+    with pytest.raises(InvalidRows):
+        search.search(2 * QUERIES, 4)
+
+
+@pytest.mark.parametrize("matching", [0, 1, 3, 60, 290, 300])
+def test_a_filter_loses_no_result(create: Create, matching: int) -> None:
+    store = create()
+    rows = some_rows(300, year=[int(number < matching) for number in range(300)])
+    store.upsert(rows)
+    found = ExactSearch(store).search(QUERIES, 5, parse_filter({"year": 1}, FIELDS)).rows
+    every = dict(zip(rows["id"].to_pylist(), vectors(rows["embedding"]), strict=True))
+    assert found["id"].to_pylist() == truth(dict(list(every.items())[:matching]), QUERIES, 5)
+
+
+def test_more_rows_than_memory_are_found_by_the_index_and_ranked_exactly(create: Create) -> None:
+    store = create()
+    store.upsert(some_rows(300))
+    few = ExactSearch(store, exact_rows=299)
+    found = few.search(QUERIES, 5, columns=["label"])
+    exact = ExactSearch(store).search(QUERIES, 5, columns=["label"])
+    assert not found.exact
+    assert found.rows.drop_columns("similarity").equals(exact.rows.drop_columns("similarity"))
+    assert found.rows.schema == exact.rows.schema
+    assert few.search(QUERIES, 5, exact=True).exact
+    assert few.column().version == store.version()
+    store.delete(ids(["image-7"]))
+    assert few.search(QUERIES, 5).exact
+
+
+step = st.one_of(
+    st.tuples(st.just("put"), st.integers(0, 40), st.integers(1, 20), st.integers(0, 5)),
+    st.tuples(st.just("delete"), st.integers(0, 40), st.integers(1, 30), st.just(0)),
+    st.tuples(st.just("maintain"), st.just(0), st.just(0), st.just(0)),
+)
+
+
+def test_it_follows_the_gallery(create: Create) -> None:
+    store = create()
+
+    @settings(max_examples=12)
+    @given(steps=st.lists(step, min_size=1, max_size=6))
+    def follows(steps: list[tuple[str, int, int, int]]) -> None:
+        store.delete(None)
+        check(store, steps)
+
+    follows()
+
+
+def check(store: Store, steps: list[tuple[str, int, int, int]]) -> None:
+    search, rows = ExactSearch(store), dict[str, Float32s]()
+    for what, first, count, seed in steps:
+        if what == "put":
+            more = some_rows(count, first=first, seed=seed)
+            store.upsert(more)
+            rows |= dict(zip(more["id"].to_pylist(), vectors(more["embedding"]), strict=True))
+        elif what == "delete":
+            gone = [f"image-{number}" for number in range(first, first + count)]
+            store.delete(ids(gone))
+            rows = {name: vector for name, vector in rows.items() if name not in gone}
+        else:
+            store.maintain()
+        found = search.search(QUERIES, 3)
+        assert found.rows["id"].to_pylist() == truth(rows, QUERIES, 3)
+        assert sorted(search.column().dense().keys.tolist()) == sorted(store.keys().keys.tolist())
