@@ -10,16 +10,19 @@ import numpy as np
 
 from vssl.arrays import Float32s, Mask
 from vssl.errors import VsslError
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 
 ABOUT = ("model", "version", "id", "source")
 
 Columns = dict[str, Any]
 """Columns of N rows: `path`, texts; `sha256`, `label`, `error`, texts or None; `size`, int64 [N], −1 where it is not
-known; `embedding` and `variance`, float32 [N, D], and `uncertainty`, float32 [N], NaN where there is none; `percentile`
-and `confidence`, float32 [N], or None; `flags`, bool [N] each, or None."""
+known; `embedding` and `variance`, float32 [N, D], and `uncertainty`, float32 [N], NaN where there is none; those of
+`vssl.uncertainty.calibrated.NUMBERS`, float32 [N], or None; `flags`, bool [N] each, or None."""
 
 TEXTS = ("path", "sha256", "label", "error")
-COLUMNS = (*TEXTS, "size", "embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
+COLUMNS = (*TEXTS, "size", "embedding", "variance", "uncertainty", *NUMBERS, "flags")
+LATER = ("label", "familiarity")
+"""Columns that parts of an earlier version lack."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ def failed_rows(columns: Columns) -> Mask:
 def missing_vectors(values: Float32s) -> Any:  # noqa: ANN401 — a mask, for numpy and for pyarrow
     """Which rows of [N, D] hold no vector: bool [N]."""
     return np.isnan(values).all(axis=1)
+
+
+def every_flag(flags: dict[str, Mask]) -> dict[str, Mask]:
+    """The flags of rows, bool [N] each, at least one of them; down where a part of an earlier version lacks one."""
+    down = np.zeros_like(next(iter(flags.values())))
+    return {name: flags.get(name, down) for name in FLAGS}
 
 
 def checked(columns: Columns, wanted: Collection[str], dimension: int | None = None) -> Columns:

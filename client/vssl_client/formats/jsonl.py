@@ -1,7 +1,7 @@
 """Parts as JSON Lines: one object an image, with the columns of `parquet` and the origin of the rows.
 
-`path`, `sha256`, `size`, `label`, `uncertainty`, `percentile`, `confidence`, `flags`, `error`, `model`, `version`,
-`id`, `source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
+`path`, `sha256`, `size`, `label`, `uncertainty`, `percentile`, `confidence`, `familiarity`, `flags`, `error`, `model`,
+`version`, `id`, `source`, `dimension`, then `embedding` and `variance`, lists of D numbers; null where there is none.
 
 Most of a part is vectors, and a job that goes on needs the other columns only: `.part-000000.heads` holds those of
 `part-000000.jsonl`, one a line. It may be deleted.
@@ -18,8 +18,8 @@ import numpy as np
 
 from vssl.arrays import Float32s
 from vssl.files import atomic_write
-from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.formats.columns import ABOUT, TEXTS, Columns, Origin, checked, missing_vectors, reading
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
+from vssl_client.formats.columns import ABOUT, LATER, TEXTS, Columns, Origin, checked, missing_vectors, reading
 from vssl_client.formats.contract import PART
 
 SUFFIX = ".jsonl"
@@ -83,7 +83,7 @@ def _column(values: list[Any], name: str, dimension: int) -> Any:  # noqa: ANN40
         return np.array([blank if of is None else of for of in values], np.float32).reshape(-1, dimension)
     missing = all(of is None for of in values)
     if name == "flags":
-        found = {flag: np.array([of is not None and of[flag] for of in values], np.bool_) for flag in FLAGS}
+        found = {flag: np.array([of is not None and of.get(flag, False) for of in values], np.bool_) for flag in FLAGS}
         return None if missing else found
     return None if missing and name != "uncertainty" else np.array(values, np.float32)
 
@@ -100,7 +100,7 @@ def _lines(origin: Origin, columns: Columns) -> Iterator[tuple[dict[str, Any], b
             "sha256": columns["sha256"][row],
             "size": None if sizes[row] < 0 else sizes[row],
             "label": columns["label"][row],
-            **{name: _number(columns[name], row) for name in ("uncertainty", "percentile", "confidence")},
+            **{name: _number(columns[name], row) for name in ("uncertainty", *NUMBERS)},
             "flags": {name: bool(values[row]) for name, values in flags.items()} if good and flags else None,
             "error": reason,
             **about,
@@ -124,13 +124,15 @@ def _columns(part: Path, names: Collection[str], most: int | None = None) -> dic
     if VECTORS_TOO.isdisjoint(names):
         with suppress(FileNotFoundError), _beside(part).open("rb") as file:
             if file.readline() == _stamp(part):
-                return dict(json.loads(line) for line in file if line[2 : line.index(b'"', 2)].decode() in names)
+                there = dict(json.loads(line) for line in file if line[2 : line.index(b'"', 2)].decode() in names)
+                if len(there) == len(set(names)):
+                    return there
     found: dict[str, list[Any]] = {name: [] for name in names}
     with part.open("rb") as file:
         for line in islice(file, most):
             row = _row(line, whole=not VECTORS_TOO.isdisjoint(names))
             for name, values in found.items():
-                values.append(row.get(name) if name == "label" else row[name])
+                values.append(row.get(name) if name in LATER else row[name])
     return found
 
 

@@ -1,9 +1,9 @@
 """Parts as NumPy archives, one `.npz` each, with the columns of `vssl_client.formats.parquet` as arrays of N rows.
 
 `path`, `sha256`, `label`, `error`: texts, empty where there is none. `size`: int64, −1 where the file can't be read.
-`embedding`, `variance` [N, D] and `uncertainty`, `percentile`, `confidence` [N]: float32, NaN where there is none.
-`flags_degraded`, `flags_ood`: bool. Columns that need a calibration are left out without one, and so is a variance that
-is not wanted. `model`, `version`, `id`, `source`: texts for the whole part.
+`embedding`, `variance` [N, D] and `uncertainty`, `percentile`, `confidence`, `familiarity` [N]: float32, NaN where
+there is none. `flags_degraded`, `flags_ood`, `flags_unfamiliar`: bool. Columns that need a calibration are left out
+without one, and so is a variance that is not wanted. `model`, `version`, `id`, `source`: texts for the whole part.
 """
 
 import zipfile
@@ -14,11 +14,10 @@ from typing import IO, Any
 import numpy as np
 
 from vssl.files import atomic_write
-from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.formats.columns import ABOUT, TEXTS, Columns, Origin, checked, missing_vectors, reading
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
+from vssl_client.formats.columns import ABOUT, TEXTS, Columns, Origin, checked, every_flag, missing_vectors, reading
 
 SUFFIX = ".npz"
-LEFT_OUT = ("percentile", "confidence")
 
 
 def write_part(file: Path, origin: Origin, columns: Columns) -> None:
@@ -30,7 +29,7 @@ def write_part(file: Path, origin: Origin, columns: Columns) -> None:
     arrays: dict[str, Any] = {key: np.array(getattr(origin, key)) for key in ABOUT}
     arrays |= {name: np.array([text or "" for text in columns[name]], np.str_) for name in TEXTS}
     arrays |= {name: columns[name] for name in ("size", "embedding", "uncertainty")}
-    arrays |= {name: columns[name] for name in LEFT_OUT if columns[name] is not None}
+    arrays |= {name: columns[name] for name in NUMBERS if columns[name] is not None}
     arrays |= {f"flags_{name}": values for name, values in (columns["flags"] or {}).items()}
     if not missing_vectors(columns["variance"]).all():
         arrays["variance"] = columns["variance"]
@@ -62,8 +61,8 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
         found: Columns = {}
         for name in columns:
             if name == "flags":
-                flags = [flag for flag in FLAGS if f"flags_{flag}" in there]
-                found[name] = {flag: _array(archive, f"flags_{flag}") for flag in flags} or None
+                flags = {flag: _array(archive, f"flags_{flag}") for flag in FLAGS if f"flags_{flag}" in there}
+                found[name] = every_flag(flags) if flags else None
             elif name == "variance" and name not in there:
                 with archive.open("embedding.npy") as member:
                     found[name] = np.full(_shape(member), np.nan, np.float32)
@@ -73,7 +72,7 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
             elif name in TEXTS:
                 found[name] = [text or None for text in _array(archive, name).tolist()]
             else:
-                found[name] = _array(archive, name) if name in there or name not in LEFT_OUT else None
+                found[name] = _array(archive, name) if name in there or name not in NUMBERS else None
         return checked(found, columns)
 
 

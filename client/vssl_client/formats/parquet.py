@@ -9,9 +9,10 @@ One row an image, in the order of the source:
   if it is not wanted
 - `uncertainty`: float32; null likewise
 - `percentile`, `confidence`: float32; null also where the model has no calibration
-- `flags`: struct<degraded: bool, ood: bool>; null likewise
+- `flags`: struct<degraded: bool, ood: bool, unfamiliar: bool>; null likewise
 - `error`: string, `type: message`; null where the image was embedded
 - `label`: string, the image's class by its folder or its `.cls` file; null where there is none
+- `familiarity`: float32; null also where the model keeps no reference vectors
 
 The schema's metadata name the origin of the rows: `vssl.model`, `vssl.version`, `vssl.id`, `vssl.source`; and
 `vssl.encoder_id`, where it is known.
@@ -30,13 +31,15 @@ import pyarrow.parquet as pq
 
 from vssl.arrays import Float32s, Mask
 from vssl.files import atomic_write
-from vssl.uncertainty.calibrated import FLAGS
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 from vssl_client.formats.columns import (
     ABOUT,
+    LATER,
     TEXTS,
     Columns,
     Origin,
     checked,
+    every_flag,
     failed_rows,
     missing_vectors,
     reading,
@@ -60,6 +63,7 @@ def schema(origin: Origin) -> pa.Schema:
         "flags": pa.struct([(name, pa.bool_()) for name in FLAGS]),
         "error": pa.string(),
         "label": pa.string(),
+        "familiarity": pa.float32(),
     }
     about = {f"vssl.{key}": getattr(origin, key) for key in (*ABOUT, "encoder_id")}
     return pa.schema(columns.items(), metadata={key: value for key, value in about.items() if value is not None})
@@ -73,8 +77,7 @@ def as_table(origin: Origin, columns: Columns) -> pa.Table:
         "embedding": _vector_column(columns["embedding"], origin, failed),
         "variance": _vector_column(variance, origin, failed | missing_vectors(variance)),
         "uncertainty": pa.array(columns["uncertainty"], mask=failed),
-        "percentile": _optional_column(columns["percentile"], len(failed)),
-        "confidence": _optional_column(columns["confidence"], len(failed)),
+        **{name: _optional_column(columns[name], len(failed)) for name in NUMBERS},
         "flags": _flags_column(columns["flags"], failed),
     }
     return pa.table({name: arrays.get(name, columns[name]) for name in schema(origin).names}, schema=schema(origin))
@@ -122,11 +125,11 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
     """
     with _opened(part) as file:
         dimension = file.schema_arrow.field("embedding").type.list_size
-        there = [name for name in columns if name != "label" or name in file.schema_arrow.names]
+        there = [name for name in columns if name not in LATER or name in file.schema_arrow.names]
         table = file.read(there)
         found: Columns = {name: _values(table[name], name, dimension) for name in there}
-        if len(there) < len(columns):  # of an older version
-            found["label"] = [None] * file.metadata.num_rows
+        lacking = {"label": [None] * file.metadata.num_rows, "familiarity": None}
+        found |= {name: lacking[name] for name in columns if name not in found}
         return checked(found, columns, dimension)
 
 
@@ -164,8 +167,9 @@ def _values(column: pa.ChunkedArray, name: str, dimension: int) -> Any:  # noqa:
         return _vectors(column, dimension)
     if name == "flags":
         flags = column.combine_chunks()
-        every = {flag: pc.fill_null(flags.field(flag), False).to_numpy(zero_copy_only=False) for flag in FLAGS}
-        return None if flags.null_count == len(flags) else every
+        there = [flag for flag in FLAGS if flags.type.get_field_index(flag) >= 0]
+        every = {flag: pc.fill_null(flags.field(flag), False).to_numpy(zero_copy_only=False) for flag in there}
+        return None if flags.null_count == len(flags) else every_flag(every)
     if name == "size":
         return pc.fill_null(column, -1).to_numpy()
     missing = column.null_count == len(column) and name != "uncertainty"

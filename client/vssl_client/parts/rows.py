@@ -92,6 +92,7 @@ def _as_rows(columns: Columns, origin: Origin) -> Rows:
         columns["percentile"],
         columns["confidence"],
         columns["flags"],
+        columns["familiarity"],
     )
     result = filled(errors, Provenance(origin.model, origin.version, origin.id), numbers[~failed_rows(columns)])
     result = replace(result, variance=columns["variance"])  # it may be missing without an error

@@ -29,7 +29,8 @@ class StoredEmbeddings:
         uncertainty: float32 [M].
         percentile: float32 [M], or None without a calibration.
         confidence: float32 [M], or None without a calibration.
-        flags: `degraded` and `ood`, bool [M] each, or None without a calibration.
+        familiarity: float32 [M], or None without reference vectors.
+        flags: `degraded`, `ood` and `unfamiliar`, bool [M] each, or None without a calibration.
         labels: M labels, None for an image without one.
         hashes: M SHA-256 of the files, in hexadecimal.
         sizes: int64 [M], bytes of the files.
@@ -46,6 +47,7 @@ class StoredEmbeddings:
     uncertainty: Float32s
     percentile: Float32s | None
     confidence: Float32s | None
+    familiarity: Float32s | None
     flags: Flags | None
     labels: list[str | None]
     hashes: list[str | None]

@@ -36,6 +36,7 @@ class Numbers:
         percentile: float32 [M], or None.
         confidence: float32 [M], or None.
         flags: bool [M] each, or None.
+        familiarity: float32 [M], or None.
     """
 
     embedding: Float32s
@@ -44,11 +45,21 @@ class Numbers:
     percentile: Float32s | None = None
     confidence: Float32s | None = None
     flags: Flags | None = None
+    familiarity: Float32s | None = None
 
     def __getitem__(self, rows: Mask) -> "Numbers":
-        percentile, confidence = (None if of is None else of[rows] for of in (self.percentile, self.confidence))
-        flags = None if self.flags is None else {name: of[rows] for name, of in self.flags.items()}
-        return Numbers(self.embedding[rows], self.variance[rows], self.uncertainty[rows], percentile, confidence, flags)
+        def some(values: Float32s | None) -> Float32s | None:
+            return None if values is None else values[rows]
+
+        return Numbers(
+            self.embedding[rows],
+            self.variance[rows],
+            self.uncertainty[rows],
+            some(self.percentile),
+            some(self.confidence),
+            None if self.flags is None else {name: of[rows] for name, of in self.flags.items()},
+            some(self.familiarity),
+        )
 
 
 def filled(errors: Sequence[ImageRejected | None], by: Provenance, numbers: Numbers) -> EmbeddingResult:
@@ -76,6 +87,7 @@ def filled(errors: Sequence[ImageRejected | None], by: Provenance, numbers: Numb
         model=by.model,
         version=by.version,
         bundle_id=by.bundle_id,
+        familiarity=numbers.familiarity,
     )
     return spread(without_errors, errors)
 
@@ -115,6 +127,7 @@ def spread(result: EmbeddingResult, errors: Sequence[ImageRejected | None]) -> E
         errors=[next(theirs) if ours is None else ours for ours in errors],
         names=[None] * len(good),
         index=np.arange(len(good)),
+        familiarity=None if result.familiarity is None else placed(result.familiarity, np.nan),
     )
 
 
@@ -136,7 +149,7 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
         pairs = zip(parts, results, strict=True)
         return np.concatenate([np.full(len(result), blank, kind) if part is None else part for part, result in pairs])
 
-    flags = {name: optional([None if r.flags is None else r.flags[name] for r in results], False) for name in FLAGS}
+    flags = {name: optional([(r.flags or {}).get(name) for r in results], False) for name in FLAGS}
     return EmbeddingResult(
         embedding=np.concatenate([result.embedding for result in results]),
         variance=np.concatenate([result.variance for result in results]),
@@ -150,6 +163,7 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
         model=first.model,
         version=first.version,
         bundle_id=first.bundle_id if len(bundle_ids) == 1 else None,
+        familiarity=optional([result.familiarity for result in results], np.nan),
     )
 
 

@@ -32,8 +32,9 @@ class ImageEmbedding:
         uncertainty: higher is worse.
         percentile: None without a calibration.
         confidence: None without a calibration on labelled images.
-        flags: `degraded` and `ood`; None without a calibration.
+        flags: `degraded`, `ood` and `unfamiliar`; None without a calibration.
         error: None where the image was embedded.
+        familiarity: 0 … 1; None where the bundle keeps no reference vectors.
     """
 
     index: int
@@ -45,6 +46,7 @@ class ImageEmbedding:
     confidence: float | None
     flags: dict[str, bool] | None
     error: ImageRejected | None
+    familiarity: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -70,13 +72,15 @@ class EmbeddingResult:
             calibration.
         confidence: float32 [N], the estimated probability that the nearest neighbour has the same label; None without a
             calibration on labelled images.
-        flags: `degraded` and `ood`, bool [N] each; None without a calibration.
+        flags: `degraded`, `ood` and `unfamiliar`, bool [N] each; None without a calibration.
         errors: N items, None where the image was embedded.
         names: N items, the paths of images that came as paths, else None.
         index: int64 [N], each image's place among the given images; 0 … N − 1 unless some were skipped.
         model: name of the model that answered.
         version: its version.
         bundle_id: the id of its bundle; None where the server does not tell.
+        familiarity: float32 [N] in 0 … 1, the share of the reference images that are less familiar; None where the
+            bundle keeps no reference vectors.
     """
 
     embedding: Float32s
@@ -91,6 +95,7 @@ class EmbeddingResult:
     model: str
     version: str
     bundle_id: str | None = None
+    familiarity: Float32s | None = None
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -123,6 +128,7 @@ class EmbeddingResult:
             errors=[self.errors[row] for row in chosen],
             names=[self.names[row] for row in chosen],
             index=self.index[rows],
+            familiarity=some(self.familiarity),
         )
 
     def __repr__(self) -> str:
@@ -165,15 +171,18 @@ class EmbeddingResult:
         saving.save(self, file)
 
     def _row(self, row: int) -> ImageEmbedding:
-        percentile, confidence, flags = self.percentile, self.confidence, self.flags
+        def number(values: Float32s | None) -> float | None:
+            return None if values is None else float(values[row])
+
         return ImageEmbedding(
             index=int(self.index[row]),
             name=self.names[row],
             embedding=self.embedding[row],
             variance=self.variance[row],
             uncertainty=float(self.uncertainty[row]),
-            percentile=None if percentile is None else float(percentile[row]),
-            confidence=None if confidence is None else float(confidence[row]),
-            flags=None if flags is None else {name: bool(values[row]) for name, values in flags.items()},
+            percentile=number(self.percentile),
+            confidence=number(self.confidence),
+            flags=None if self.flags is None else {name: bool(values[row]) for name, values in self.flags.items()},
             error=self.errors[row],
+            familiarity=number(self.familiarity),
         )

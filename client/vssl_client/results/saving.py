@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vssl.errors import UsageError
+from vssl.uncertainty.calibrated import NUMBERS
 from vssl_client.formats.columns import Columns, Origin
 from vssl_client.formats.contract import FORMATS, open_format
 
@@ -29,6 +30,7 @@ def columns_of(result: "EmbeddingResult") -> Columns:
         "uncertainty": result.uncertainty,
         "percentile": result.percentile,
         "confidence": result.confidence,
+        "familiarity": result.familiarity,
         "flags": result.flags,
         "error": _reasons(result),
         "label": [None] * count,
@@ -64,7 +66,7 @@ def to_pandas(result: "EmbeddingResult") -> "pd.DataFrame":
     except ModuleNotFoundError as error:
         raise UsageError(f"to_pandas needs {error.name}, which is not installed: pip install pandas") from error
     columns: dict[str, Any] = {"path": result.names, "uncertainty": result.uncertainty}
-    columns |= {name: of for name in ("percentile", "confidence") if (of := getattr(result, name)) is not None}
+    columns |= {name: of for name in NUMBERS if (of := getattr(result, name)) is not None}
     columns |= result.flags or {}
     columns["error"] = _reasons(result)
     columns |= {"embedding": list(result.embedding), "variance": list(result.variance)}

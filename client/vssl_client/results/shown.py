@@ -3,6 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from vssl.uncertainty.calibrated import NUMBERS
+
 if TYPE_CHECKING:
     from vssl_client.results.result import EmbeddingResult, ImageEmbedding
 
@@ -30,7 +32,7 @@ def of_result(result: "EmbeddingResult") -> str:
 def as_html(result: "EmbeddingResult") -> str:
     """The first rows as a table, without their vectors."""
     columns = ["image", "uncertainty"]
-    columns += [name for name in ("percentile", "confidence") if getattr(result, name) is not None]
+    columns += [name for name in NUMBERS if getattr(result, name) is not None]
     columns += ["flags"] if result.flags is not None else []
     columns += ["error"] if any(result.errors) else []
     lines = [f"<p>{escape(of_result(result))}</p><table><tr>{_cells('th', columns)}</tr>"]

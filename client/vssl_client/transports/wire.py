@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
-from vssl.uncertainty.calibrated import FLAGS
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 from vssl_client.errors import BadAnswer, ImageRejected
 from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled
 from vssl_client.results.model_info import ModelInfo
@@ -74,8 +74,8 @@ def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
         if embedding.shape != variance.shape:
             raise ValueError("embedding and variance differ in size")
         uncertainty = np.array([row["uncertainty"] for row in good], np.float32)
-        calibrated = _numbers(good, "percentile"), _numbers(good, "confidence"), _flags(good)
-        return filled(errors, by, Numbers(embedding, variance, uncertainty, *calibrated))
+        calibrated = {name: _numbers(good, name) for name in NUMBERS}
+        return filled(errors, by, Numbers(embedding, variance, uncertainty, flags=_flags(good), **calibrated))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad("/v1/embed", error) from error
 
@@ -172,4 +172,4 @@ def _flags(rows: list[Row]) -> Flags | None:
     values = [row.get("flags") for row in rows]
     if all(value is None for value in values):
         return None
-    return {name: np.array([bool(value and value[name]) for value in values]) for name in FLAGS}
+    return {name: np.array([bool(value and value.get(name)) for value in values]) for name in FLAGS}

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vssl.arrays import Float32s, Float64s, Floats, Mask
+from vssl.uncertainty.familiarity import UNFAMILIAR, Familiarity
 from vssl.uncertainty.novelty import novelty
 
 if TYPE_CHECKING:  # a client that only reads results needs neither
     from vssl.bundle.calibration_record import Calibration, Curve
     from vssl.engine import Embeddings
 
-FLAGS = ("degraded", "ood")
+NUMBERS = ("percentile", "confidence", "familiarity")
+FLAGS = ("degraded", "ood", "unfamiliar")
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,35 @@ class CalibratedUncertainty:
     Attributes:
         percentile: float32 [N], the per cent of the reference images that are at most as uncertain.
         flags: bool [N] each; `degraded`: more uncertain than 95 % of the reference images; `ood`: as uncertain
-            as the top 1 % of them, or in as odd a pattern (bundles of an earlier version lack the pattern).
+            as the top 1 % of them, or in as odd a pattern (bundles of an earlier version lack the pattern);
+            `unfamiliar`: its familiarity is under .01, false where that is None.
         confidence: float32 [N], estimated probability that the nearest neighbour has the same label; None where the
             calibration had no labels.
+        familiarity: float32 [N] in 0 … 1, the share of the reference images that are less familiar; None where the
+            bundle keeps no reference vectors.
     """
 
     percentile: Float32s
     flags: dict[str, Mask]
     confidence: Float32s | None
+    familiarity: Float32s | None = None
 
 
-def apply_calibration(calibration: "Calibration", answer: "Embeddings") -> CalibratedUncertainty:
-    """Apply a bundle's calibration to its model's outputs."""
+def apply_calibration(
+    calibration: "Calibration", answer: "Embeddings", familiarity: Familiarity | None = None
+) -> CalibratedUncertainty:
+    """Apply a bundle's calibration to its model's outputs; `familiarity` is that of `familiarity_of(bundle)`."""
     confidence = calibration.confidence
+    familiar = None if familiarity is None else familiarity(answer.embedding)
     return CalibratedUncertainty(
         percentile=interpolate(calibration.percentile, answer.uncertainty).astype(np.float32),
         flags={
             "degraded": answer.uncertainty > calibration.acceptance.degraded,
             "ood": _out_of_distribution(calibration, answer),
+            "unfamiliar": np.zeros(len(answer), np.bool_) if familiar is None else familiar < UNFAMILIAR,
         },
         confidence=None if confidence is None else interpolate(confidence.curve, answer.uncertainty).astype(np.float32),
+        familiarity=familiar,
     )
 
 

@@ -13,6 +13,7 @@ from vssl.arrays import Pixels
 from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
+from vssl.uncertainty.familiarity import Familiarity
 from vssl_server.decoding.pool import Pool
 from vssl_server.decoding.request import BadImagesError, Decoder, Refusal
 from vssl_server.engine.batcher import Batcher, Infer
@@ -37,10 +38,18 @@ class Model:
         infer: uint8 [N, S, S, 3] → Embeddings; the engine.
         settings: limits, batch and queue size.
         pool: where images are decoded; several models may share it.
+        familiarity: of the bundle, where it keeps reference vectors.
     """
 
-    def __init__(self, manifest: Manifest, infer: Infer, settings: Settings, pool: Pool) -> None:
-        self.manifest, self._pool = manifest, pool
+    def __init__(
+        self,
+        manifest: Manifest,
+        infer: Infer,
+        settings: Settings,
+        pool: Pool,
+        familiarity: Familiarity | None = None,
+    ) -> None:
+        self.manifest, self.familiarity, self._pool = manifest, familiarity, pool
         self._labels = (manifest.name, manifest.version)
         self.why = infer.why if isinstance(infer, ServedEngine) else ""
         """How the engine's threads were chosen, as a sentence; empty where nothing was."""

@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings
-from vssl.uncertainty.calibrated import FLAGS, apply_calibration
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS, apply_calibration
+from vssl_server.engine.model import Model
 
 
-def calibrated(manifest: Manifest, embeddings: Embeddings) -> dict[str, Any]:
-    """`percentile` [N], `confidence` [N] and `flags`, a dictionary for each row; None where the bundle can't say."""
-    if manifest.calibration is None:
-        return dict.fromkeys(("percentile", "confidence", "flags"))
-    judgement = apply_calibration(manifest.calibration, embeddings)
+def calibrated(model: Model, embeddings: Embeddings) -> dict[str, Any]:
+    """`percentile`, `confidence`, `familiarity` [N] and `flags`, a dictionary for each row; None where the bundle can't
+    say.
+    """
+    if model.manifest.calibration is None:
+        return dict.fromkeys((*NUMBERS, "flags"))
+    judgement = apply_calibration(model.manifest.calibration, embeddings, model.familiarity)
     rows = zip(*(judgement.flags[name].tolist() for name in FLAGS), strict=True)
     flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
-    return {"percentile": judgement.percentile, "confidence": judgement.confidence, "flags": flags}
+    return {name: getattr(judgement, name) for name in NUMBERS} | {"flags": flags}

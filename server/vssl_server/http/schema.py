@@ -25,6 +25,7 @@ class ErrorBody(BaseModel):
 BUNDLE = "Of the weights and all else that the numbers come from: embeddings of two bundles can't be compared"
 PERCENTILE = "Reference images that are at most as uncertain, in per cent; null without a calibration"
 CONFIDENCE = "Probability that the nearest neighbour has the same label; null unless calibrated with labels"
+FAMILIARITY = "Share of the reference images that are less familiar; null where the bundle keeps no reference vectors"
 
 
 class Flags(BaseModel):
@@ -34,6 +35,7 @@ class Flags(BaseModel):
     ood: bool = Field(
         description="So uncertain, or in so odd a pattern, as 1 % of the reference images: of another kind"
     )
+    unfamiliar: bool = Field(description="Familiarity under .01: nothing like it among the reference images")
 
 
 class State(BaseModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from vssl_server.wire.errors import invalid_option
 from vssl_server.wire.json_body import MAX_ELEMENTS, bounded, check
 
-FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
-ALL_FIELDS: tuple[FieldName, ...] = ("embedding", "variance", "uncertainty", "percentile", "confidence", "flags")
+FieldName = Literal["embedding", "variance", "uncertainty", "percentile", "confidence", "familiarity", "flags"]
+ALL_FIELDS: tuple[FieldName, ...] = get_args(FieldName)
 MAX_QUERY = 2048
 """Characters; the last queries are kept, with what they mean."""
 

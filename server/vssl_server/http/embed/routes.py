@@ -18,5 +18,5 @@ async def embed(request: Request) -> Response:
     model = exchange.registry.model(options.model)
     async with exchange.answering("images", [image.name for image in images]):
         result = await model.embed([image.data for image in images], partial=options.on_error == "return")
-    body = await exchange.written(model, len(images), WRITERS[media_type], model.manifest, images, options, result)
+    body = await exchange.written(model, len(images), WRITERS[media_type], model, images, options, result)
     return Response(body, media_type=media_type, headers=exchange.timing(result))

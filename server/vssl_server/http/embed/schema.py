@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from vssl_server.http.schema import BUNDLE, CONFIDENCE, PERCENTILE, PIXEL, TIMING, Flags, errors, nullable
+from vssl_server.http.embed.options import ALL_FIELDS
+from vssl_server.http.schema import BUNDLE, CONFIDENCE, FAMILIARITY, PERCENTILE, PIXEL, TIMING, Flags, errors, nullable
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -26,6 +27,7 @@ class Embedded(BaseModel):
     uncertainty: float = Field(0, description="One number for the image, higher is worse")
     percentile: float | None = Field(None, description=PERCENTILE)
     confidence: float | None = Field(None, description=CONFIDENCE)
+    familiarity: float | None = Field(None, description=FAMILIARITY)
     flags: Flags | None = Field(None, description="Null without a calibration")
 
 
@@ -52,7 +54,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "minItems": 1,
         "items": {
             "type": "string",
-            "enum": ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"],
+            "enum": list(ALL_FIELDS),
         },
     },
     "encoding": {"type": "string", "enum": ["float", "base64", "float16"], "default": "float"},
@@ -145,7 +147,8 @@ _ANSWER = {
             "uncertainty": -5.1,
             "percentile": 41.2,
             "confidence": 0.83,
-            "flags": {"degraded": False, "ood": False},
+            "familiarity": 0.62,
+            "flags": {"degraded": False, "ood": False, "unfamiliar": False},
         },
         {
             "index": 1,

@@ -13,6 +13,7 @@ import orjson
 from vssl.bundle.manifest import Manifest
 from vssl.engine import OUTPUTS
 from vssl.uncertainty.calibrated import FLAGS
+from vssl_server.engine.model import Model
 from vssl_server.engine.pipeline import EmbedResult
 from vssl_server.http.calibration import calibrated
 from vssl_server.http.embed.options import Options
@@ -28,12 +29,12 @@ MAX_ACCEPT = 1000
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 VECTORS = ("embedding", "variance")
 
-Writer = Callable[[Manifest, Sequence[Image], Options, EmbedResult], bytes]
+Writer = Callable[[Model, Sequence[Image], Options, EmbedResult], bytes]
 
 
-def to_json(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_json(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """`{"model", "version", "bundle_id", "data": […]}`, one item for each image, in the order of the request."""
-    columns = {name: _json_column(column, options) for name, column in _columns(manifest, options, result).items()}
+    columns = {name: _json_column(column, options) for name, column in _columns(model, options, result).items()}
     data: list[dict[str, Any]] = []
     row = 0
     for index, image in enumerate(images):
@@ -44,7 +45,7 @@ def to_json(manifest: Manifest, images: Sequence[Image], options: Options, resul
             item.update({name: None if column is None else column[row] for name, column in columns.items()})
             row += 1
         data.append(item)
-    answer = {**_origin(manifest), "data": data}
+    answer = {**_origin(model.manifest), "data": data}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -53,11 +54,11 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     return {"model": manifest.name, "version": manifest.version, "bundle_id": manifest.id}
 
 
-def _columns(manifest: Manifest, options: Options, result: EmbedResult) -> dict[str, Any]:
+def _columns(model: Model, options: Options, result: EmbedResult) -> dict[str, Any]:
     """The chosen fields: arrays or lists of one row for each good image, or None."""
     embeddings = result.embeddings
     measured = {name: getattr(embeddings, name) for name in OUTPUTS}
-    known = measured if set(options.fields) <= measured.keys() else measured | calibrated(manifest, embeddings)
+    known = measured if set(options.fields) <= measured.keys() else measured | calibrated(model, embeddings)
     return {name: known[name] for name in options.fields}
 
 
@@ -67,30 +68,30 @@ def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows
     return base64_rows(column, "<f2" if options.encoding == "float16" else "<f4")
 
 
-def to_npz(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_npz(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
-    and `uncertainty` [N]; of `percentile`, `confidence` [N] and `flags_NAME` bool [N] those that the bundle's
-    calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
+    and `uncertainty` [N]; of `percentile`, `confidence`, `familiarity` [N] and `flags_NAME` bool [N] those that the
+    bundle's calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
     `bundle_id`.
     """
-    arrays: dict[str, Any] = dict(_origin(manifest))
+    arrays: dict[str, Any] = dict(_origin(model.manifest))
     for key, column in _texts(images, result).items():
         arrays[key] = np.array([text or "" for text in column], np.str_)
-    arrays |= _arrays(manifest, len(images), options, result)
+    arrays |= _arrays(model, len(images), options, result)
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
-def to_npy(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_npy(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """The array `embedding` [N, D] alone, NaN where an image was refused."""
     file = io.BytesIO()
     chosen = options.model_copy(update={"fields": ["embedding"]})
-    np.save(file, _arrays(manifest, len(images), chosen, result)["embedding"])
+    np.save(file, _arrays(model, len(images), chosen, result)["embedding"])
     return file.getvalue()
 
 
-def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_arrow(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """An Arrow IPC stream of one table with the columns of `to_npz`, null in place of NaN and of empty text.
 
     Raises:
@@ -102,13 +103,13 @@ def to_arrow(manifest: Manifest, images: Sequence[Image], options: Options, resu
         raise ApiError(406, "not_acceptable", f"{ARROW}: this server has no pyarrow installed") from None
     refused = np.array([index in result.refused for index in range(len(images))])
     columns = {key: pa.array(column, pa.string()) for key, column in _texts(images, result).items()}
-    for key, array in _arrays(manifest, len(images), options, result).items():
+    for key, array in _arrays(model, len(images), options, result).items():
         values = pa.array(array.ravel())
         if array.ndim == 1:
             columns[key] = pa.array(array, mask=refused)
         else:
             columns[key] = pa.FixedSizeListArray.from_arrays(values, array.shape[1], mask=pa.array(refused))
-    table = pa.table(columns).replace_schema_metadata(_origin(manifest))
+    table = pa.table(columns).replace_schema_metadata(_origin(model.manifest))
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -124,9 +125,9 @@ def _texts(images: Sequence[Image], result: EmbedResult) -> dict[str, list[str |
     }
 
 
-def _arrays(manifest: Manifest, images: int, options: Options, result: EmbedResult) -> dict[str, npt.NDArray[Any]]:
+def _arrays(model: Model, images: int, options: Options, result: EmbedResult) -> dict[str, npt.NDArray[Any]]:
     good = [index for index in range(images) if index not in result.refused]
-    columns = _columns(manifest, options, result)
+    columns = _columns(model, options, result)
     flags = columns.pop("flags", None)
     if flags is not None:
         columns |= {f"flags_{name}": np.array([row[name] for row in flags], np.bool_) for name in FLAGS}

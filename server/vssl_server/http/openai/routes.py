@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vssl.bundle.manifest import Manifest
+from vssl_server.engine.model import Model
 from vssl_server.engine.pipeline import EmbedResult
 from vssl_server.http.calibration import calibrated
 from vssl_server.http.exchange import Exchange
@@ -47,7 +47,7 @@ async def create_embeddings(request: Request) -> Response:
     images = [parsed.input] if isinstance(parsed.input, str) else parsed.input
     async with exchange.answering("input"):
         result = await model.embed(images, partial=False)
-    body = await exchange.written(model, len(images), _write, parsed, model.manifest, result)
+    body = await exchange.written(model, len(images), _write, parsed, model, result)
     return Response(body, media_type="application/json", headers=exchange.timing(result))
 
 
@@ -64,9 +64,9 @@ def _parse(body: bytes, settings: Settings) -> EmbeddingRequest:
     return check(EmbeddingRequest, fields)
 
 
-def _write(request: EmbeddingRequest, manifest: Manifest, result: EmbedResult) -> bytes:
+def _write(request: EmbeddingRequest, model: Model, result: EmbedResult) -> bytes:
     rows = result.embeddings
-    judged = calibrated(manifest, rows)
+    judged = calibrated(model, rows)
     embeddings: Any = rows.embedding
     if request.encoding_format == "base64":
         embeddings = base64_rows(rows.embedding, "<f4")
@@ -82,5 +82,5 @@ def _write(request: EmbeddingRequest, manifest: Manifest, result: EmbedResult) -
         for index in range(len(rows))
     ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}
-    answer = {"object": "list", "model": request.model, "bundle_id": manifest.id, "data": data, "usage": usage}
+    answer = {"object": "list", "model": request.model, "bundle_id": model.manifest.id, "data": data, "usage": usage}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from vssl.images.decoding import Preprocessing
 from vssl_server.http.openai.routes import EmbeddingRequest
-from vssl_server.http.schema import BUNDLE, CONFIDENCE, PERCENTILE, PIXEL, TIMING, Flags, errors, nullable
+from vssl_server.http.schema import BUNDLE, CONFIDENCE, FAMILIARITY, PERCENTILE, PIXEL, TIMING, Flags, errors, nullable
 
 
 class ModelCard(BaseModel):
@@ -49,6 +49,7 @@ class OpenAIEmbedding(BaseModel):
     uncertainty: float
     percentile: float | None = Field(description=PERCENTILE)
     confidence: float | None = Field(description=CONFIDENCE)
+    familiarity: float | None = Field(description=FAMILIARITY)
     flags: Flags | None = Field(description="Null without a calibration")
 
 
