@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.tiny_model import tiny_calibration, write_tiny_bundle
+from tests.tiny_model import tiny_calibration, tiny_references, write_tiny_bundle
 from vssl.bundle.reading import Bundle
 
 # Examples differ in time (the first one imports and compiles), and this machine is not a stopwatch.
@@ -33,8 +33,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def calibrated_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The same model with a calibration on labelled images."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "calibrated", "calibrated", tiny_calibration())
+    """The same model with a calibration on labelled images, and with reference vectors."""
+    record, files = tiny_references()
+    calibration = tiny_calibration() | {"familiarity": record}
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "calibrated", "calibrated", calibration, files=files)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 `variance` grows as the image loses contrast, so that a grey image is less certain than a detailed one.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,23 @@ def tiny_calibration(labelled: bool = True) -> dict[str, Any]:
     }
 
 
+def tiny_references(images: int = 200) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest's `familiarity` and its file: random directions, so that images differ in how near they are."""
+    vectors = np.random.default_rng(0).normal(size=(images, DIMENSION))
+    data = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f2").tobytes()
+    return {"file": "familiarity.f16", "images": images, "k": 10}, {"familiarity.f16": data}
+
+
 def write_tiny_bundle(
     location: Path,
     name: str = "tiny",
     calibration: dict[str, Any] | None = None,
     version: str = "1",
     seed: int = 0,
+    files: Mapping[str, bytes] | None = None,
     **preprocessing: Any,
 ) -> Bundle:
-    """Write a bundle around the tiny model, one of its own for each seed, and open it."""
+    """Write a bundle around the tiny model, one of its own for each seed, with further files, and open it."""
     parity = {"images": 1, "embedding": 0.0, "log_variance": 0.0, "uncertainty": 0.0, "limit": 1e-4}
     fields = {
         "name": name,
@@ -100,5 +109,5 @@ def write_tiny_bundle(
         "evaluation": {},
         "provenance": {"recipe": {}, "data": {}, "seed": 0, "versions": {}, "created": "2026-01-01T00:00:00Z"},
     }
-    write_bundle(location, fields, {"model.onnx": tiny_onnx(seed)})
+    write_bundle(location, fields, {"model.onnx": tiny_onnx(seed), **(files or {})})
     return open_bundle(location)

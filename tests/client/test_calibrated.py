@@ -9,7 +9,8 @@ import pytest
 from tests.client.conftest import oracle, pictures
 from tests.client.processes import serving, vssl
 from vssl.bundle.reading import Bundle
-from vssl.uncertainty.calibrated import CalibratedUncertainty, apply_calibration
+from vssl.uncertainty.calibrated import NUMBERS, CalibratedUncertainty, apply_calibration
+from vssl.uncertainty.familiarity import references_of
 from vssl_client import Client, EmbeddingResult
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.embedding.stream import embed_images
@@ -27,19 +28,23 @@ def url(calibrated_bundle: Bundle) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def truth(calibrated_bundle: Bundle) -> CalibratedUncertainty:
     assert calibrated_bundle.manifest.calibration is not None
-    found = apply_calibration(calibrated_bundle.manifest.calibration, oracle(calibrated_bundle, FILES))
+    references = references_of(calibrated_bundle)
+    found = apply_calibration(calibrated_bundle.manifest.calibration, oracle(calibrated_bundle, FILES), references)
     assert set(found.flags["degraded"].tolist()) == {True, False}
     return found
 
 
 def assert_says(result: EmbeddingResult | StoredEmbeddings, truth: CalibratedUncertainty) -> None:
     assert truth.confidence is not None
+    assert truth.familiarity is not None
     assert result.percentile is not None
     assert result.confidence is not None
+    assert result.familiarity is not None
     assert result.flags is not None
     # The uncertainties themselves agree to 1e-5, as additions in batches of other sizes do.
     np.testing.assert_allclose(result.percentile, truth.percentile, atol=0.01)
     np.testing.assert_allclose(result.confidence, truth.confidence, atol=1e-4)
+    np.testing.assert_allclose(result.familiarity, truth.familiarity, atol=0.005)  # one of 200 references
     for name, values in truth.flags.items():
         np.testing.assert_array_equal(result.flags[name], values)
 
@@ -53,7 +58,7 @@ def test_in_this_process_and_through_a_server(
         there = client.embed(FILES)
     assert_says(here, truth)
     assert_says(there, truth)
-    for name in ("percentile", "confidence"):
+    for name in NUMBERS:
         np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
 
 

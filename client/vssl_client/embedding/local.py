@@ -16,7 +16,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
 from vssl.uncertainty.calibrated import apply_calibration
-from vssl.uncertainty.familiarity import familiarity_of
+from vssl.uncertainty.familiarity import references_of
 from vssl_client.errors import ImageRejected
 from vssl_client.inputs import decode_all
 from vssl_client.results.assembly import Numbers, Provenance, all_failed, filled
@@ -47,7 +47,7 @@ class LocalEmbedder:
     ) -> None:
         self.in_flight = cores() + 1
         self._manifest, self._max_bytes = bundle.manifest, max_bytes
-        self._familiarity = familiarity_of(bundle)
+        self._references = references_of(bundle)
         try:
             self._engine = Engine(bundle, threads, precision)
         except ModuleNotFoundError as error:
@@ -87,7 +87,7 @@ class LocalEmbedder:
         output: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
         numbers = Numbers(output.embedding, output.variance, output.uncertainty)
         if self._manifest.calibration is not None:
-            found = apply_calibration(self._manifest.calibration, output, self._familiarity)
+            found = apply_calibration(self._manifest.calibration, output, self._references)
             numbers = replace(numbers, **{field.name: getattr(found, field.name) for field in fields(found)})
         return filled(errors, by, numbers)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vssl.arrays import Float32s, Float64s, Floats, Mask
-from vssl.uncertainty.familiarity import UNFAMILIAR, Familiarity
+from vssl.uncertainty.familiarity import UNFAMILIAR, References
 from vssl.uncertainty.novelty import novelty
 
 if TYPE_CHECKING:  # a client that only reads results needs neither
@@ -39,20 +39,20 @@ class CalibratedUncertainty:
 
 
 def apply_calibration(
-    calibration: "Calibration", answer: "Embeddings", familiarity: Familiarity | None = None
+    calibration: "Calibration", answer: "Embeddings", references: References | None = None
 ) -> CalibratedUncertainty:
-    """Apply a bundle's calibration to its model's outputs; `familiarity` is that of `familiarity_of(bundle)`."""
+    """Apply a bundle's calibration to its model's outputs; `references` are those of `references_of(bundle)`."""
     confidence = calibration.confidence
-    familiar = None if familiarity is None else familiarity(answer.embedding)
+    familiarity = None if references is None else references.familiarity(answer.embedding)
     return CalibratedUncertainty(
         percentile=interpolate(calibration.percentile, answer.uncertainty).astype(np.float32),
         flags={
             "degraded": answer.uncertainty > calibration.acceptance.degraded,
             "ood": _out_of_distribution(calibration, answer),
-            "unfamiliar": np.zeros(len(answer), np.bool_) if familiar is None else familiar < UNFAMILIAR,
+            "unfamiliar": np.zeros(len(answer), np.bool_) if familiarity is None else familiarity < UNFAMILIAR,
         },
         confidence=None if confidence is None else interpolate(confidence.curve, answer.uncertainty).astype(np.float32),
-        familiarity=familiar,
+        familiarity=familiarity,
     )
 
 

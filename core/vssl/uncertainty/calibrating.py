@@ -15,6 +15,7 @@ from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
 from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import ImageSet
+from vssl.uncertainty.familiarity import kept_references
 from vssl.uncertainty.fitting import fit_confidence, fit_gallery, now
 from vssl.uncertainty.novelty import fit_directions, novelty
 
@@ -29,13 +30,13 @@ SEED = 0
 
 def calibration_of(
     embed: Embed, images: ImageSet, labels: Int64s | None, max_degraded: int = MAX_DEGRADED
-) -> Calibration:
-    """The calibration of a model on reference images; `labels` [N] of theirs if they are to be used.
+) -> tuple[Calibration, dict[str, bytes]]:
+    """The calibration of a model on reference images, and the files that a bundle keeps with it.
 
     Args:
         embed: uint8 [N, S, S, 3] → what the model says of them.
         images: like those that the model will meet, and none that it was trained on.
-        labels: their classes.
+        labels: their classes [N], if they are to be used.
         max_degraded: images that are degraded and embedded again, for each kind and severity.
 
     Raises:
@@ -53,7 +54,8 @@ def calibration_of(
     pattern = novelty(log_variance, log_variance.mean(axis=0), directions)
     # The level of both thresholds by which 1 % are over one of them.
     level = np.quantile(np.maximum(ranks(uncertainty), ranks(pattern)) - 1, 0.99) / (len(images) - 1)
-    return Calibration(
+    familiarity, files = kept_references(answer.embedding)
+    calibration = Calibration(
         reference=Reference(
             images=len(images),
             sha256=hashlib.sha256(images.pixels.data).hexdigest(),
@@ -71,8 +73,10 @@ def calibration_of(
         corruptions=corruptions(embed, images.pixels, answer, max_degraded),
         confidence=confidence,
         gallery=gallery,
+        familiarity=familiarity,
         created=now(),
     )
+    return calibration, files
 
 
 def corruptions(

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vssl.arrays import Float32s, Float64s, Floats, Integers
+from vssl.arrays import Float32s, Floats
 from vssl.errors import BundleError
 from vssl.search.nearest import normalised
 
-if TYPE_CHECKING:  # a client that only reads results needs no bundle
+if TYPE_CHECKING:  # a client that only reads results needs neither
+    from vssl.bundle.calibration_record import Familiarity
     from vssl.bundle.reading import Bundle
+
+FILE = "familiarity.f16"
+"""The reference vectors [M, D] in a bundle: float16, little-endian, row by row."""
 
 NEAREST = 10
 """Reference vectors that an image is compared with."""
@@ -28,58 +32,60 @@ UNFAMILIAR = 0.01
 SEED = 0
 
 
-class Familiarity:
+class References:
     """Reference vectors, and how familiar each of them is among the others.
 
     Args:
-        references: embeddings [M, D] of reference images, M > k.
+        vectors: embeddings [M, D] of reference images, M > k.
         k: neighbours of an image that count.
     """
 
-    def __init__(self, references: Floats, k: int = NEAREST) -> None:
-        self._references, self._k = normalised(references.astype(np.float32)), k
-        similarity = self._references @ self._references.T
+    def __init__(self, vectors: Floats, k: int = NEAREST) -> None:
+        self._vectors, self._k = normalised(vectors.astype(np.float32)), k
+        similarity = self._vectors @ self._vectors.T
         np.fill_diagonal(similarity, -np.inf)
         self._known = np.sort(self._nearness(similarity))
 
-    def __call__(self, embedding: Floats) -> Float32s:
+    def familiarity(self, embedding: Floats) -> Float32s:
         """The share of the reference images that are less familiar than each of `embedding` [N, D], [N] in 0 … 1."""
-        nearness = self._nearness(embedding @ self._references.T)
+        nearness = self._nearness(embedding @ self._vectors.T)
         return (np.searchsorted(self._known, nearness) / len(self._known)).astype(np.float32)
 
     def _nearness(self, similarity: Floats) -> Floats:
         """Mean of the k largest of each row of cosines [N, M], [N]."""
-        largest: Float64s = np.partition(similarity, -self._k, axis=1)[:, -self._k :]
-        return largest.mean(axis=1)
+        nearness: Floats = np.partition(similarity, -self._k, axis=1)[:, -self._k :].mean(axis=1)
+        return nearness
 
 
-def reference_rows(count: int, dimension: int) -> Integers:
-    """Which of `count` images are kept as references of `dimension` numbers: random ones, or none where the limits of
-    this module leave too few.
-    """
-    kept = min(count, MOST, MOST_BYTES // (2 * dimension))
-    return np.sort(np.random.default_rng(SEED).permutation(count)[:kept]) if kept >= LEAST else np.arange(0)
-
-
-def packed(references: Floats) -> bytes:
-    """Reference vectors [M, D] as a bundle keeps them: float16, little-endian, row by row."""
-    return references.astype("<f2").tobytes()
-
-
-def familiarity_of(bundle: "Bundle") -> Familiarity | None:
-    """What a bundle compares images with; None where it has no references.
+def references_of(bundle: "Bundle") -> References | None:
+    """The references that a bundle keeps, or None.
 
     Raises:
         BundleError: the file does not hold what the manifest says.
     """
-    calibration = bundle.manifest.calibration
+    calibration, dimension = bundle.manifest.calibration, bundle.manifest.outputs.dimension
     record = None if calibration is None else calibration.familiarity
     if record is None:
         return None
     numbers = np.frombuffer(bundle.read(record.file), "<f2")
-    if numbers.size != record.images * bundle.manifest.outputs.dimension or not np.isfinite(numbers).all():
+    if numbers.size != record.images * dimension or record.images <= record.k or not np.isfinite(numbers).all():
         raise BundleError(
-            f"{bundle.location}: {record.file} does not hold {record.images} vectors of "
-            f"{bundle.manifest.outputs.dimension} numbers; calibrate or export the bundle again"
+            f"{bundle.location}: {record.file} does not hold {record.images:,} vectors of {dimension} numbers to find "
+            f"{record.k} neighbours among; calibrate or export the bundle again"
         )
-    return Familiarity(numbers.reshape(record.images, -1), record.k)
+    return References(numbers.reshape(record.images, dimension), record.k)
+
+
+def kept_references(embedding: Floats) -> "tuple[Familiarity | None, dict[str, bytes]]":
+    """The record and the file of references for a bundle: some of `embedding` [N, D], drawn at random.
+
+    There are none where they would be too few: N is under 128, or D so large that 128 are over a megabyte.
+    """
+    from vssl.bundle.calibration_record import Familiarity
+
+    count, dimension = embedding.shape
+    kept = min(count, MOST, MOST_BYTES // (2 * dimension))
+    if kept < LEAST:
+        return None, {}
+    rows = np.sort(np.random.default_rng(SEED).permutation(count)[:kept])
+    return Familiarity(file=FILE, images=kept, k=NEAREST), {FILE: embedding[rows].astype("<f2").tobytes()}

@@ -10,6 +10,7 @@ from vssl.errors import UsageError
 from vssl.sources.in_memory import load_images, warn_of_missing
 from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrating import calibration_of
+from vssl.uncertainty.familiarity import FILE
 from vssl.uncertainty.fitting import MIN_IMAGES
 
 
@@ -32,7 +33,7 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     labels = images.labels if use_labels else None
     if use_labels and labels is None:
         raise UsageError(f"{data}: no labels; --labels wants every image in one of at least two class folders")
-    calibration = calibration_of(Engine(bundle), images, labels)
+    calibration, references = calibration_of(Engine(bundle), images, labels)
     fields = bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
-    files = {name: bundle.read(name) for name in bundle.manifest.files}
-    return write_bundle(location, fields | {"calibration": calibration.model_dump(mode="json")}, files)
+    files = {name: bundle.read(name) for name in bundle.manifest.files if name != FILE}
+    return write_bundle(location, fields | {"calibration": calibration.model_dump(mode="json")}, files | references)

@@ -13,7 +13,7 @@ from vssl.arrays import Pixels
 from vssl.bundle.manifest import Manifest
 from vssl.engine import Embeddings, concatenate
 from vssl.images.decoding import Limits
-from vssl.uncertainty.familiarity import Familiarity
+from vssl.uncertainty.familiarity import References
 from vssl_server.decoding.pool import Pool
 from vssl_server.decoding.request import BadImagesError, Decoder, Refusal
 from vssl_server.engine.batcher import Batcher, Infer
@@ -38,7 +38,7 @@ class Model:
         infer: uint8 [N, S, S, 3] → Embeddings; the engine.
         settings: limits, batch and queue size.
         pool: where images are decoded; several models may share it.
-        familiarity: of the bundle, where it keeps reference vectors.
+        references: of the bundle, where it keeps some.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Model:
         infer: Infer,
         settings: Settings,
         pool: Pool,
-        familiarity: Familiarity | None = None,
+        references: References | None = None,
     ) -> None:
-        self.manifest, self.familiarity, self._pool = manifest, familiarity, pool
+        self.manifest, self.references, self._pool = manifest, references, pool
         self._labels = (manifest.name, manifest.version)
         self.why = infer.why if isinstance(infer, ServedEngine) else ""
         """How the engine's threads were chosen, as a sentence; empty where nothing was."""

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from vssl.bundle.reading import open_bundle
 from vssl.cli import INTERRUPTED, echo
 from vssl.errors import UsageError, VsslError
-from vssl.uncertainty.familiarity import familiarity_of
+from vssl.uncertainty.familiarity import references_of
 from vssl_server.access.keys import Keys
 from vssl_server.decoding.pool import Pool
 from vssl_server.engine import health
@@ -67,7 +67,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
             engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
-            return Model(bundle.manifest, engine, settings, pool, familiarity_of(bundle))
+            return Model(bundle.manifest, engine, settings, pool, references_of(bundle))
 
         check_tls(settings)
         models = [open_model(location) for location in locations]

@@ -22,6 +22,7 @@ from vssl.sources.folder import Folder
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
 from vssl.sources.source import Source
+from vssl.uncertainty.calibrated import NUMBERS
 from vssl_client import Client, embed_folder
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
@@ -191,7 +192,7 @@ def test_failures_are_tried_again_if_asked_and_nothing_else_is(
     assert stored.paths == fresh.paths
     assert (stored.failures, stored.labels, stored.hashes) == (fresh.failures, fresh.labels, fresh.hashes)
     assert_same(stored, oracle(calibrated_bundle, [(folder / path).read_bytes() for path in stored.paths]))
-    for name in ("percentile", "confidence"):
+    for name in NUMBERS:
         np.testing.assert_allclose(getattr(stored, name), getattr(fresh, name), rtol=1e-4)
     kept = [stored.paths.index(path) for path in untouched.paths]
     np.testing.assert_array_equal(stored.embedding[kept], untouched.embedding)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.bad_files import bad_files
@@ -11,12 +13,14 @@ from tests.client.conftest import pictures
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError, VsslError
 from vssl.sources.opening import open_source
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.folder import part_writer as parts
 from vssl_client.folder.job import embed_source
 from vssl_client.formats.contract import FormatName, open_format
 from vssl_client.formats.parquet import read_columns
 from vssl_client.parts.finding import parts_of
+from vssl_client.parts.stored import read_embeddings
 
 OTHERS: list[FormatName] = ["npz", "jsonl"]
 
@@ -64,9 +68,9 @@ def from_arrays(arrays: "np.lib.npyio.NpzFile", row: int) -> dict[str, object]:
     for name in ("embedding", "variance", "uncertainty"):
         assert np.isnan(arrays[name][row]).all() == (not good)
         found[name] = arrays[name][row].tolist() if good else None
-    for name in ("percentile", "confidence"):
+    for name in NUMBERS:
         found[name] = arrays[name][row].item() if good and name in arrays else None
-    flags = {name: bool(arrays[f"flags_{name}"][row]) for name in ("degraded", "ood") if f"flags_{name}" in arrays}
+    flags = {name: bool(arrays[f"flags_{name}"][row]) for name in FLAGS if f"flags_{name}" in arrays}
     found["flags"] = flags if good and flags else None
     return found
 
@@ -86,6 +90,46 @@ def test_the_rows_are_parquets(format: FormatName, folder: Path, tmp_path: Path,
                 np.testing.assert_array_equal(np.array(ours[column], np.float32), np.array(value, np.float32))
             else:
                 assert ours[column] == value
+
+
+@pytest.mark.parametrize("format", ["parquet", *OTHERS])
+def test_parts_of_an_earlier_version_are_read(
+    format: FormatName, folder: Path, tmp_path: Path, calibrated_bundle: Bundle
+) -> None:
+    with LocalEmbedder(calibrated_bundle) as embedder:
+        embed_source(open_source(str(folder)), tmp_path / "out", embedder, format=format)
+    first, *_ = parts_of(tmp_path / "out", open_format(format).SUFFIX)
+    whole = read_embeddings(tmp_path / "out")
+    as_by_an_earlier_version(first)
+    found = read_embeddings(tmp_path / "out")
+    assert (found.familiarity is None, found.flags is None, whole.familiarity is None) == (False, False, False)
+    lacking = len(found) - (~np.isnan(found.familiarity)).sum()
+    assert 0 < lacking < 64
+    assert found.labels[: int(lacking)] == [None] * lacking
+    np.testing.assert_array_equal(found.familiarity[lacking:], whole.familiarity[lacking:])
+    assert not found.flags["unfamiliar"][:lacking].any()
+    np.testing.assert_array_equal(found.flags["ood"], whole.flags["ood"])
+
+
+def as_by_an_earlier_version(part: Path) -> None:
+    """Write a part again without what has been added to the formats."""
+    if part.suffix == ".parquet":
+        table = pq.read_table(part)
+        flags = pa.array(
+            [row and {name: row[name] for name in ("degraded", "ood")} for row in table["flags"].to_pylist()]
+        )
+        table = table.drop_columns(["familiarity", "label"])
+        pq.write_table(table.set_column(table.schema.get_field_index("flags"), "flags", flags), part)
+    elif part.suffix == ".npz":
+        with np.load(part) as arrays:
+            kept = {name: arrays[name] for name in arrays if name not in ("familiarity", "label", "flags_unfamiliar")}
+        np.savez(part, **kept)
+    else:
+        lines = [json.loads(line) for line in part.read_text().splitlines()]
+        for line in lines:
+            del line["familiarity"], line["label"]
+            (line["flags"] or {}).pop("unfamiliar", None)
+        part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 @pytest.mark.parametrize("format", OTHERS)

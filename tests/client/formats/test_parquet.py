@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.errors import UsageError, VsslError
+from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import ImageRejected
 from vssl_client.formats.columns import Origin
 from vssl_client.formats.parquet import schema, write_part
@@ -32,11 +33,13 @@ variance: fixed_size_list<element: float>[4]
 uncertainty: float
 percentile: float
 confidence: float
-flags: struct<degraded: bool, ood: bool>
+flags: struct<degraded: bool, ood: bool, unfamiliar: bool>
   child 0, degraded: bool
   child 1, ood: bool
+  child 2, unfamiliar: bool
 error: string
-label: string"""
+label: string
+familiarity: float"""
 
 
 def rows(good: list[bool], calibrated: bool = False, seed: int = 0) -> EmbeddingResult:
@@ -44,13 +47,12 @@ def rows(good: list[bool], calibrated: bool = False, seed: int = 0) -> Embedding
     count = sum(good)
     errors = [None if fine else ImageRejected("damaged", f"image {index}") for index, fine in enumerate(good)]
     embedding, variance = rng.random((2, count, 4), np.float32)
-    uncertainty, percentile, confidence = rng.random((3, count), np.float32)
+    uncertainty, percentile, confidence, familiarity = rng.random((4, count), np.float32)
     if not calibrated:
         return filled(errors, Provenance("model", "3"), Numbers(embedding, variance, uncertainty))
-    flags = {name: rng.random(count) < 0.5 for name in ("degraded", "ood")}
-    return filled(
-        errors, Provenance("model", "3"), Numbers(embedding, variance, uncertainty, percentile, confidence, flags)
-    )
+    flags = {name: rng.random(count) < 0.5 for name in FLAGS}
+    numbers = Numbers(embedding, variance, uncertainty, percentile, confidence, flags, familiarity)
+    return filled(errors, Provenance("model", "3"), numbers)
 
 
 def write(folder: Path, number: int, result: EmbeddingResult, origin: Origin = ORIGIN) -> list[str]:
@@ -90,10 +92,12 @@ def test_what_is_written_comes_back(
     ]
     for name in ("embedding", "variance", "uncertainty"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(whole, name)[whole.ok])
-    for name in ("percentile", "confidence", "flags"):
+    for name in ("percentile", "confidence", "familiarity", "flags"):
         assert (getattr(stored, name) is None) == (not calibrated or not whole.ok.any())
     if stored.percentile is not None and whole.percentile is not None:
         np.testing.assert_array_equal(stored.percentile, whole.percentile[whole.ok])
+    if stored.familiarity is not None and whole.familiarity is not None:
+        np.testing.assert_array_equal(stored.familiarity, whole.familiarity[whole.ok])
     if stored.flags is not None and whole.flags is not None:
         for name, values in stored.flags.items():
             np.testing.assert_array_equal(values, whole.flags[name][whole.ok])
@@ -108,7 +112,7 @@ def test_other_readers_see_null_rows_where_images_failed(tmp_path: Path) -> None
     embeddings = table["embedding"].to_pylist()
     assert [value is None for value in embeddings] == [True, False, False, True, False, True]
     np.testing.assert_array_equal(np.array([value for value in embeddings if value]), result.embedding[result.ok])
-    for name in ("variance", "uncertainty", "percentile", "confidence", "flags", "sha256", "size"):
+    for name in ("variance", "uncertainty", "percentile", "confidence", "familiarity", "flags", "sha256", "size"):
         assert [value is None for value in table[name].to_pylist()] == [value is None for value in embeddings]
     assert [value is None for value in table["error"].to_pylist()] == [value is not None for value in embeddings]
     found = pyarrow.dataset.dataset(tmp_path).to_table(filter=pyarrow.dataset.field("error").is_null())

@@ -35,7 +35,7 @@ def test_rows_become_arrays() -> None:
     np.testing.assert_array_equal(result.embedding, np.array([[1, 0], [np.nan, np.nan], [0, 1]], np.float32))
     np.testing.assert_array_equal(result.uncertainty, np.array([-1.5, np.nan, -1.5], np.float32))
     assert [error and error.reason for error in result.errors] == [None, "damaged: cut short", None]
-    assert (result.percentile, result.confidence, result.flags) == (None, None, None)
+    assert (result.percentile, result.confidence, result.familiarity, result.flags) == (None, None, None, None)
 
 
 def test_calibration_is_read_where_there_is_one() -> None:
@@ -47,6 +47,7 @@ def test_calibration_is_read_where_there_is_one() -> None:
     assert {name: values.tolist() for name, values in result.flags.items()} == {
         "degraded": [True, False, False],
         "ood": [False, False, False],
+        "unfamiliar": [False, False, False],  # of a server of an earlier version
     }
 
 

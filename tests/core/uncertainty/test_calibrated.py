@@ -53,7 +53,7 @@ def test_without_labels_there_is_no_confidence(tmp_path: Path) -> None:
 
 def test_the_id_covers_the_calibration(tiny_bundle: Bundle, calibrated_bundle: Bundle) -> None:
     assert tiny_bundle.manifest.calibration is None
-    assert calibrated_bundle.manifest.files == tiny_bundle.manifest.files
+    assert calibrated_bundle.manifest.files["model.onnx"] == tiny_bundle.manifest.files["model.onnx"]
     assert calibrated_bundle.manifest.id != tiny_bundle.manifest.id
 
 

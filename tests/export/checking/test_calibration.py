@@ -20,6 +20,7 @@ from vssl.measures.ranking import auroc
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrated import apply_calibration
+from vssl.uncertainty.familiarity import UNFAMILIAR, references_of
 from vssl.uncertainty.novelty import novelty
 from vssl_export.checking.calibration import calibrate
 
@@ -60,6 +61,17 @@ def test_tables_are_those_of_the_images(calibrated: Bundle, images: ImageSet) ->
     assert (found.flags["ood"] >= odd | unsure).all()
     np.testing.assert_allclose(calibration.log_variance_mean, log_variance.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(calibration.log_variance_std, log_variance.std(axis=0), rtol=1e-3)
+
+
+def test_references_make_one_image_in_a_hundred_unfamiliar(calibrated: Bundle) -> None:
+    references = references_of(calibrated)
+    assert references is not None
+    train = load_images(open_source(f"{FASHION}::train"), calibrated.manifest.preprocessing)
+    answer = Engine(calibrated)(train.pixels)
+    assert 0.002 < (references.familiarity(answer.embedding) < UNFAMILIAR).mean() < 0.02
+    rng = np.random.default_rng(0)
+    noise = Engine(calibrated)(rng.integers(0, 256, (50, *train.pixels.shape[1:]), np.uint8))
+    assert (references.familiarity(noise.embedding) < UNFAMILIAR).all()
 
 
 def test_every_corruption_at_every_severity(calibrated: Bundle, images: ImageSet) -> None:

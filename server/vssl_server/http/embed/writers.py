@@ -71,8 +71,8 @@ def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows
 def to_npz(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
     and `uncertainty` [N]; of `percentile`, `confidence`, `familiarity` [N] and `flags_NAME` bool [N] those that the
-    bundle's calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`, `version`,
-    `bundle_id`.
+    bundle's calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`,
+    `version`, `bundle_id`.
     """
     arrays: dict[str, Any] = dict(_origin(model.manifest))
     for key, column in _texts(images, result).items():

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from tests.server.conftest import Served, expected, png, serving
 from vssl.bundle.reading import Bundle
-from vssl.uncertainty.calibrated import FLAGS, CalibratedUncertainty, apply_calibration
+from vssl.uncertainty.calibrated import FLAGS, NUMBERS, CalibratedUncertainty, apply_calibration
+from vssl.uncertainty.familiarity import references_of
 from vssl_server.http.embed.writers import ARROW, NPZ
 
 FILES = [png(shade) for shade in (5, 120, 250)]
@@ -28,8 +29,10 @@ def calibrated(calibrated_bundle: Bundle) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def truth(calibrated_bundle: Bundle) -> CalibratedUncertainty:
     assert calibrated_bundle.manifest.calibration is not None
-    found = apply_calibration(calibrated_bundle.manifest.calibration, expected(calibrated_bundle, FILES))
+    references = references_of(calibrated_bundle)
+    found = apply_calibration(calibrated_bundle.manifest.calibration, expected(calibrated_bundle, FILES), references)
     assert len(set(found.percentile.tolist())) == 3
+    assert found.familiarity is not None
     return found
 
 
@@ -41,9 +44,8 @@ def ask(served: Served, query: str = "", **headers: str) -> Any:
 
 
 def assert_rows(rows: list[dict[str, Any]], truth: CalibratedUncertainty) -> None:
-    assert truth.confidence is not None
-    np.testing.assert_allclose([row["percentile"] for row in rows], truth.percentile, rtol=1e-5)
-    np.testing.assert_allclose([row["confidence"] for row in rows], truth.confidence, rtol=1e-5)
+    for name in NUMBERS:
+        np.testing.assert_allclose([row[name] for row in rows], getattr(truth, name), rtol=1e-5)
     assert [row["flags"] for row in rows] == [
         {name: bool(truth.flags[name][i]) for name in FLAGS} for i in range(len(rows))
     ]
@@ -61,19 +63,18 @@ def test_json_of_chosen_fields(calibrated: Served, truth: CalibratedUncertainty)
 
 
 def test_npz(calibrated: Served, truth: CalibratedUncertainty) -> None:
-    assert truth.confidence is not None
     arrays = np.load(io.BytesIO(ask(calibrated, Accept=NPZ).content))
     good = [0, 1, 3]
-    np.testing.assert_allclose(arrays["percentile"][good], truth.percentile, rtol=1e-5)
-    np.testing.assert_allclose(arrays["confidence"][good], truth.confidence, rtol=1e-5)
-    assert np.isnan(arrays["confidence"][2])
+    for name in NUMBERS:
+        np.testing.assert_allclose(arrays[name][good], getattr(truth, name), rtol=1e-5)
+        assert np.isnan(arrays[name][2])
     for name in FLAGS:
         assert arrays[f"flags_{name}"].tolist() == [*truth.flags[name][:2], False, truth.flags[name][2]]
 
 
 def test_arrow(calibrated: Served, truth: CalibratedUncertainty) -> None:
     rows = pa.ipc.open_stream(ask(calibrated, Accept=ARROW).content).read_all().to_pylist()
-    assert {rows[2][name] for name in ("percentile", "confidence", "flags_degraded", "flags_ood")} == {None}
+    assert {rows[2][name] for name in (*NUMBERS, *(f"flags_{flag}" for flag in FLAGS))} == {None}
     del rows[2]
     assert_rows([row | {"flags": {name: row[f"flags_{name}"] for name in FLAGS}} for row in rows], truth)
 
@@ -86,7 +87,7 @@ def test_openai(calibrated: Served, truth: CalibratedUncertainty) -> None:
 
 def test_null_without_a_calibration(client: TestClient) -> None:
     [row] = client.post("/v1/embed", content=FILES[0], headers={"Content-Type": "image/png"}).json()["data"]
-    assert (row["percentile"], row["confidence"], row["flags"]) == (None, None, None)
+    assert {row[name] for name in (*NUMBERS, "flags")} == {None}
     image = base64.b64encode(FILES[0]).decode()
     [row] = client.post("/v1/embeddings", json={"model": "tiny", "input": image}).json()["data"]
-    assert (row["percentile"], row["confidence"], row["flags"]) == (None, None, None)
+    assert {row[name] for name in (*NUMBERS, "flags")} == {None}

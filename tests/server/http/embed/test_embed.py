@@ -25,7 +25,7 @@ from vssl_server.http.embed.writers import ARROW, JSON, NPY, NPZ
 from vssl_server.wire.images import from_base64
 
 FILES = [png(shade) for shade in (10, 120, 250)]
-ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "flags"]
+ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "familiarity", "flags"]
 
 
 def text(data: bytes) -> str:
