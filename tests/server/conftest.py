@@ -21,6 +21,7 @@ from vssl.arrays import Pixels
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.images.decoding import decode
+from vssl.uncertainty.familiarity import references_of
 from vssl_server.decoding.pool import Pool
 from vssl_server.engine.batcher import Infer
 from vssl_server.engine.model import Model
@@ -45,7 +46,7 @@ def serving(bundle: Bundle, infer: Infer | None = None, name: str = "tiny", **se
     values = Settings(**settings)
     manifest = bundle.manifest.model_copy(update={"name": name})
     with Pool(values.decode_threads, values.max_pending_pixels) as pool:
-        model = Model(manifest, infer or Engine(bundle), values, pool)
+        model = Model(manifest, infer or Engine(bundle), values, pool, references_of(bundle))
         # Errors must arrive as answers, as they do over TCP.
         with TestClient(create_app(values, [model]), raise_server_exceptions=False) as client:
             model.batcher.warm.result(60)

@@ -102,7 +102,10 @@ def test_parts_of_an_earlier_version_are_read(
     whole = read_embeddings(tmp_path / "out")
     as_by_an_earlier_version(first)
     found = read_embeddings(tmp_path / "out")
-    assert (found.familiarity is None, found.flags is None, whole.familiarity is None) == (False, False, False)
+    assert found.familiarity is not None
+    assert found.flags is not None
+    assert whole.familiarity is not None
+    assert whole.flags is not None
     lacking = len(found) - (~np.isnan(found.familiarity)).sum()
     assert 0 < lacking < 64
     assert found.labels[: int(lacking)] == [None] * lacking
