@@ -64,7 +64,10 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Pairs of field and value; one pair where there is no calibration."""
     found = manifest.calibration
     if found is None:
-        yield "calibration", "none: answers have no percentile, flags or confidence; `vssl calibrate` adds them"
+        yield (
+            "calibration",
+            "none: answers have no percentile, flags, confidence or familiarity; `vssl calibrate` adds them",
+        )
         return
     images = found.reference
     of_classes = "" if images.classes is None else f" of {images.classes} classes"
@@ -73,6 +76,8 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "", f"degraded over {found.acceptance.degraded:.4g} (95 %), ood over {found.acceptance.ood:.4g}{odd} (99 %)"
     for kind, severities in found.corruptions.items():
         yield "", f"AUROC of {kind}, severity 1 to 5: {' '.join(f'{value:.3f}' for value in severities)}"
+    if found.familiarity is not None:
+        yield "", f"familiarity by {found.familiarity.images:,} reference vectors, the {found.familiarity.k} nearest"
     if found.confidence is not None:
         yield "", f"confidence: AUROC {found.confidence.auroc:.3f}, ECE {found.confidence.ece:.3f}"
     if found.gallery is not None:
