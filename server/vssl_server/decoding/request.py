@@ -29,6 +29,7 @@ from vssl.images.decoding import (
 )
 from vssl_server.decoding.futures import fail
 from vssl_server.decoding.pool import Line, Pool
+from vssl_server.wire.capacity import OverloadedError
 from vssl_server.wire.errors import clipped
 from vssl_server.wire.images import Encoded, from_base64
 
@@ -155,6 +156,9 @@ class Decoding(Generic[R]):
             return
         try:
             work()
+        except (BadImagesError, TooManyPixelsError, OverloadedError) as error:
+            # Its traceback knows of this object, which holds the future: a cycle would keep the images.
+            fail(self._future, error.with_traceback(None))
         except BaseException as error:
             fail(self._future, error)
 

@@ -85,10 +85,12 @@ class Pipeline:
             try:
                 batch = await asyncio.wrap_future(future)
             finally:
-                for refusal in decoding.refused.values():
+                refused, seconds = decoding.refused, decoding.seconds
+                for refusal in refused.values():
                     self._metrics.refused(refusal.type)
-            self._metrics.decode_seconds.observe(decoding.seconds)
-            return self._counted(batch, decoding.refused, started, decode=decoding.seconds)
+                del future, decoding  # they hold the error, which knows of this call: a cycle would keep the images
+            self._metrics.decode_seconds.observe(seconds)
+            return self._counted(batch, refused, started, decode=seconds)
 
     async def embed_pixels(self, pixels: Pixels) -> EmbedResult:
         """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""

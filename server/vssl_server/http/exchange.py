@@ -104,12 +104,15 @@ class _Answering:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._gone and isinstance(error, asyncio.CancelledError):
+        gone = self._gone and isinstance(error, asyncio.CancelledError)
+        if gone:
             self._task.uncancel()
-            kind, error = ClientDisconnect, ClientDisconnect()
+        # They know of this object: without a cycle, no pause to collect garbage has to end it and its request.
+        del self._timer, self._watcher, self._task
+        if gone:
+            await self._deadline.__aexit__(None, None, None)
+            raise ClientDisconnect from None
         await self._deadline.__aexit__(kind, error, traceback)
-        if isinstance(error, ClientDisconnect):
-            raise error from None
 
     def _watch(self) -> None:
         self._watcher = asyncio.ensure_future(self._wait())

@@ -113,8 +113,12 @@ class WithinDeadline:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError as late:
             error = late
-        if error is not None and (answer := self._answer(error)) is not None:
-            raise answer from None
+        answer = None if error is None else self._answer(error)
+        try:
+            if answer is not None:
+                raise answer from None
+        finally:
+            del answer, error  # what is raised knows of this call, and would be kept by it until garbage is collected
 
     def _answer(self, error: BaseException) -> ApiError | None:
         """What the client is told; None for an error that is none of embedding's."""
