@@ -22,8 +22,9 @@ from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, Engine
-from vssl_export.bundle_writer import convert, judged_images, model_path
+from vssl_export.bundle_writer import judged_images, model_path
 from vssl_export.checking.limits import difference
+from vssl_export.model.conversion import convert
 from vssl_export.model.onnx_file import to_onnx
 from vssl_training.encoder.embedder import Embedder, build_embedder
 from vssl_training.encoder.weights import load_embedder

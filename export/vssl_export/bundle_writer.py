@@ -24,17 +24,16 @@ from vssl.sources.in_memory import load_images, warn_of_missing
 from vssl.sources.opening import open_source
 from vssl_export.checking.cards import REFERENCE, cards, pack, preprocessing_sha256
 from vssl_export.checking.description import CARD
-from vssl_export.checking.limits import compare, difference, over_limit
+from vssl_export.checking.limits import LIMITS, compare, difference, over_limit
 from vssl_export.checking.speed import speeds
 from vssl_export.model import tensorrt
-from vssl_export.model.onnx_file import to_onnx, without_features
-from vssl_export.model.precisions import to_half, to_int8
+from vssl_export.model.conversion import convert, fits_one_file
+from vssl_export.model.onnx_file import to_onnx
 from vssl_export.source import Trained, load
 from vssl_training.encoder.embedder import embeddings_of
 from vssl_training.run.folder import Run
 from vssl_training.run.record import preprocessing_of
 
-CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 5_000
 
 
@@ -48,6 +47,7 @@ class ExportOptions:
             sample; where they lie in class folders, kNN and R@1 are judged too.
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
         features: give the backbone's features as a fourth output.
+        half_weights: store fp32's weights as float16; it still computes in float32, and is held to fp16's limits.
         card: a text about the model for its users, kept in the bundle.
     """
 
@@ -55,6 +55,7 @@ class ExportOptions:
     data: str | None = None
     plans: bool = False
     features: bool = False
+    half_weights: bool = False
     card: Path | None = None
 
 
@@ -76,20 +77,23 @@ def export_run(
 
     Raises:
         UsageError: there is no finished run and no checkpoint at `path`, or something other than a bundle is at
-            `location`; plans need a GPU and TensorRT, and one is missing; the card can't be read.
+            `location`; plans need a GPU and TensorRT, and one is missing; the card can't be read; the weights are too
+            many for one ONNX file.
         VsslError: a precision differs from torch or from fp32 by more than its limit; TensorRT can't build a plan.
     """
     replaceable(location)
     card = {} if options.card is None else {CARD: read_card(options.card)}
     gpu = tensorrt.this_gpu() if options.plans else None
     trained = load(path)
+    fits_one_file(trained.embedder)
     how = preprocessing_of(trained.record.recipe)
     images, labels = (trained.run.sample(), None) if options.data is None else judged_images(options.data, how)
-    contents = convert(to_onnx(trained.embedder, how.size), options.precisions, images, options.features)
+    fp32 = to_onnx(trained.embedder, how.size)
+    contents = convert(fp32, options.precisions, images, options.features, options.half_weights)
     reference = embeddings_of(trained.embedder, cards(how))
     fields = manifest_fields(trained, name, release, options.features)
     files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
-    fields["models"] = measured_models(trained, contents, fields, files, images, labels)
+    fields["models"] = measured_models(trained, contents, fields, files, images, labels, options.half_weights)
     fields["engines"], plans = add_plans(location, contents, how.size, *gpu) if gpu else ([], {})
     return write_bundle(location, fields, {**files, **plans, **card})
 
@@ -101,6 +105,7 @@ def measured_models(
     files: dict[str, bytes],
     images: Pixels,
     labels: Int64s | None,
+    half_weights: bool = False,
 ) -> dict[Precision, dict[str, Any]]:
     """The manifest's `models`: each precision compared with torch and with fp32, and timed.
 
@@ -109,6 +114,7 @@ def measured_models(
     Raises:
         VsslError: a difference is over its limit.
     """
+    limit = LIMITS["fp16"].largest if half_weights else LIMITS["fp32"].largest
     sample, test_cards = trained.run.sample(), cards(preprocessing_of(trained.record.recipe))
     expected = embeddings_of(trained.embedder, sample)
     with tempfile.TemporaryDirectory() as folder:
@@ -119,11 +125,15 @@ def measured_models(
         engines = {precision: Engine(open_bundle(draft), precision=precision) for precision in contents}
         answers = {precision: engine(sample) for precision, engine in engines.items()}
         models = {
-            precision: model_file(precision, contents[precision], compare(answer, expected, precision))
+            precision: model_file(
+                precision,
+                contents[precision],
+                compare(answer, expected, precision, limit if precision == "fp32" else None),
+            )
             for precision, answer in answers.items()
         }
         models["fp32"]["difference"] = difference(answers["fp32"], expected).model_dump()
-        compare(engines["fp32"](test_cards), embeddings_of(trained.embedder, test_cards))
+        compare(engines["fp32"](test_cards), embeddings_of(trained.embedder, test_cards), "fp32", limit)
         measure(models, engines, images, labels)
     return models
 
@@ -166,21 +176,6 @@ def judged_images(data: str, preprocessing: Preprocessing) -> tuple[Pixels, Int6
     images = load_images(source, preprocessing, chosen)
     warn_of_missing(source, images)
     return images.pixels, images.labels
-
-
-def convert(
-    fp32: bytes, precisions: Collection[Precision], images: Pixels, features: bool = False
-) -> dict[Precision, bytes]:
-    """The ONNX file of each precision, fp32 first, with or without the features; the images calibrate int8."""
-    contents: dict[Precision, bytes] = {"fp32": fp32}
-    if "fp16" in precisions:
-        contents["fp16"] = to_half(fp32)
-    if "int8" in precisions:
-        spread = np.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).astype(int)
-        contents["int8"] = to_int8(fp32, images[spread])
-    if features:
-        return contents
-    return {precision: without_features(content) for precision, content in contents.items()}
 
 
 def model_path(precision: Precision) -> str:

@@ -31,6 +31,9 @@ def export(
     features: Annotated[
         bool, typer.Option("--features", help="Give the backbone's features as a fourth output.")
     ] = False,
+    half_weights: Annotated[
+        bool, typer.Option("--half-weights", help="Store weights as float16: half the size, still float32 arithmetic.")
+    ] = False,
     torch: Annotated[
         Path | None, typer.Option(help="File for the backbone's weights alone, safetensors under timm's names.")
     ] = None,
@@ -57,14 +60,15 @@ def export(
     with TemporaryDirectory() as scratch:
         bundle = source
         if source.suffix == ".zip" or (source / MANIFEST).exists():
-            if any((out, torch, name, model_version, data, card, precision != "fp32", tensorrt, features)):
+            ours = (out, torch, name, model_version, data, card, precision != "fp32", tensorrt, features, half_weights)
+            if any(ours):
                 raise UsageError(f"{source} is a bundle: of the options, only --triton and --gpu are for bundles too")
         elif out is not None or triton is not None:
             from vssl_export.bundle_writer import ExportOptions
 
             bundle = out or Path(scratch, "bundle")
             label = name or (out or _run_of(source)).resolve().stem
-            options = ExportOptions(_precisions(precision), data, tensorrt, features, card)
+            options = ExportOptions(_precisions(precision), data, tensorrt, features, half_weights, card)
             message = _export_run(source, bundle, label, model_version or "1", options)
             echo(message + (f"; next: vssl serve {out}" if out else ""), err=True)
         if triton is not None:
@@ -84,9 +88,14 @@ def _run_of(source: Path) -> Path:
 def _export_run(source: Path, bundle: Path, name: str, release: str, options: "ExportOptions") -> str:
     from vssl_export.bundle_writer import export_run
     from vssl_export.checking.description import checkpoint
+    from vssl_export.checking.limits import worth_telling
 
     manifest = export_run(source, bundle, name, release, options)
     parity = manifest.models["fp32"].parity
+    for precision, model in manifest.models.items():
+        told = None if model.difference is None else worth_telling(precision, model.difference)
+        if told is not None:
+            echo(f"vssl: {told}", err=True)
     if manifest.provenance.checkpoint is not None:
         echo(f"vssl: checkpoint {checkpoint(manifest.provenance)}", err=True)
     return (

@@ -62,7 +62,9 @@ class Change(Frozen):
 class Difference(Frozen):
     """What a precision costs over `images` real images: a lower one against `fp32`, and `fp32` against torch.
 
-    `cosine_min` and `cosine_mean` are between the two embeddings of an image; `knn` and `recall_at_1` are this
+    `cosine_min` and `cosine_mean` are between the two embeddings of an image, `centred_cosine` is the mean of those
+    after the mean embedding of all images is taken off: photographs of one kind lie close together, so that a cosine of
+    .99 may hide other neighbours (None in bundles of before, and for a single image). `knn` and `recall_at_1` are this
     precision's figure minus that of `fp32`, None where the images have no labels, and for `fp32` itself.
     """
 
@@ -71,6 +73,7 @@ class Difference(Frozen):
     variance: Change
     cosine_min: float
     cosine_mean: float
+    centred_cosine: float | None = None
     knn: float | None = None
     recall_at_1: float | None = None
 

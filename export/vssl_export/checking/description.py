@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from vssl.bundle.manifest import Difference, Manifest, ModelFile, Provenance
 from vssl.images.decoding import Preprocessing
+from vssl_export.checking.limits import worth_telling
 
 CARD = "README.md"
 """The file of a bundle that tells people about the model: what it is for, what it was trained on, what it is bad at."""
@@ -111,8 +112,8 @@ def _table(manifest: Manifest) -> Iterator[str]:
     if not batches and not judged:
         return
     rows = [
-        ["", "", "|Δ| embedding", "", "|Δ| variance", "", "mean", "change", "", "images/s at batch"],
-        ["precision", "MiB", "max", "mean", "max", "mean", "cosine", "kNN", "R@1", *batches],
+        ["", "", "|Δ| embedding", "", "|Δ| variance", "", "mean cosine", "", "change", "", "images/s at batch"],
+        ["precision", "MiB", "max", "mean", "max", "mean", "raw", "centred", "kNN", "R@1", *batches],
     ]
     for precision, model in models:
         speeds = [_speed(model.images_per_second.get(batch)) for batch in batches]
@@ -128,15 +129,20 @@ def _table(manifest: Manifest) -> Iterator[str]:
         for precision, images in judged.items()
     )
     yield f"{against}; images/s on the machine that exported"
+    for precision, model in models:
+        told = None if model.difference is None else worth_telling(precision, model.difference)
+        if told is not None:
+            yield told
 
 
 def _costs(off: Difference | None) -> list[str]:
-    """Cells of a row: |Δ| of mean and of variance, cosine, changes of kNN and R@1."""
+    """Cells of a row: |Δ| of mean and of variance, cosines, changes of kNN and R@1."""
     if off is None:
-        return [""] * 7
+        return [""] * 8
     sizes = [off.embedding.max, off.embedding.mean, off.variance.max, off.variance.mean]
     changes = ["" if change is None else f"{change:+.4f}" for change in (off.knn, off.recall_at_1)]
-    return [*(f"{size:.1e}" for size in sizes), f"{off.cosine_mean:.6f}", *changes]
+    centred = "" if off.centred_cosine is None else f"{off.centred_cosine:.6f}"
+    return [*(f"{size:.1e}" for size in sizes), f"{off.cosine_mean:.6f}", centred, *changes]
 
 
 def _speed(images: float | None) -> str:

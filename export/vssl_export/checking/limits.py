@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vssl.arrays import Float32s
 from vssl.bundle.manifest import Change, Difference, Parity, Precision
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
@@ -26,6 +27,9 @@ class Limits:
     drop: float
 
 
+CENTRED = 0.999
+"""Mean cosine of centred embeddings under which a precision's users are told so."""
+
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(1e-3, 0.999999, 0.0),
     "fp16": Limits(0.02, 0.9999, 0.005),
@@ -33,11 +37,13 @@ LIMITS: dict[Precision, Limits] = {
 }
 
 
-def compare(answer: Embeddings, expected: Embeddings, precision: Precision = "fp32") -> Parity:
+def compare(
+    answer: Embeddings, expected: Embeddings, precision: Precision = "fp32", limit: float | None = None
+) -> Parity:
     """Largest absolute differences between two answers for the same images.
 
     Raises:
-        VsslError: one of them is over the precision's limit.
+        VsslError: one of them is over `limit`, by default the precision's.
     """
 
     def largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
@@ -49,7 +55,7 @@ def compare(answer: Embeddings, expected: Embeddings, precision: Precision = "fp
             "log_variance": largest(np.log(answer.variance), np.log(expected.variance)),
             "uncertainty": largest(answer.uncertainty, expected.uncertainty),
         }
-    limit = LIMITS[precision].largest
+    limit = limit or LIMITS[precision].largest
     for name, difference in differences.items():
         if not difference <= limit:  # this way round, so that nan is refused too
             raise VsslError(
@@ -72,8 +78,8 @@ def difference(answer: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int6
         distance = np.abs(a - b)
         return Change(max=float(distance.max()), mean=float(distance.mean()))
 
-    lengths = np.linalg.norm(answer.embedding, axis=1) * np.linalg.norm(fp32.embedding, axis=1)
-    cosine = (answer.embedding * fp32.embedding).sum(axis=1) / lengths
+    cosine, centre = cosines(answer.embedding, fp32.embedding), fp32.embedding.mean(axis=0)
+    centred = cosines(answer.embedding - centre, fp32.embedding - centre) if len(answer) > 1 else None
     judged = {}
     if labels is not None:
         judged = {name: value - _judge(fp32, labels)[name] for name, value in _judge(answer, labels).items()}
@@ -83,7 +89,26 @@ def difference(answer: Embeddings, fp32: Embeddings, labels: npt.NDArray[np.int6
         variance=change(answer.variance, fp32.variance),
         cosine_min=float(cosine.min()),
         cosine_mean=float(cosine.mean()),
+        centred_cosine=None if centred is None else float(centred.mean()),
         **judged,
+    )
+
+
+def cosines(a: Float32s, b: Float32s) -> Float32s:
+    """Cosine [N] of each row of a matrix [N, D] to that of another; of a row that is 0: 1 if the other is too, or 0."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    equal: Float32s = (a == b).all(axis=1).astype(np.float32)
+    np.divide((a * b).sum(axis=1), lengths, out=equal, where=lengths > 0)
+    return equal
+
+
+def worth_telling(precision: Precision, found: Difference) -> str | None:
+    """What a user must know who takes a lower precision: that neighbours change, and by what measure. Else None."""
+    if found.centred_cosine is None or found.centred_cosine >= CENTRED:
+        return None
+    return (
+        f"{precision} changes neighbours: without what all images have in common, the mean cosine of its embeddings to "
+        f"fp32's is {found.centred_cosine:.4f}, under {CENTRED}; don't mix the two, and judge it on labelled images"
     )
 
 

@@ -17,7 +17,7 @@ from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import load_images, warn_of_missing
 from vssl.sources.opening import open_source
 from vssl_export.checking.cards import REFERENCE, cards, preprocessing_sha256, unpack
-from vssl_export.checking.limits import LIMITS, compare, difference, over_limit
+from vssl_export.checking.limits import LIMITS, compare, difference, over_limit, worth_telling
 
 MOST_IMAGES = 1_000
 """Images of `--data` that are embedded in each precision."""
@@ -111,7 +111,7 @@ def _parity_with_torch(bundle: Bundle, engine: Engine) -> str:
     pixels = cards(bundle.manifest.preprocessing)
     if len(reference) != len(pixels):
         raise VsslError(f"{REFERENCE} holds {len(reference)} answers for {len(pixels)} test cards")
-    found = compare(engine(pixels), reference)
+    found = compare(engine(pixels), reference, limit=bundle.manifest.models["fp32"].parity.limit)
     return f"test cards as torch saw them at export, largest difference {found.embedding:.1g} (embedding)"
 
 
@@ -122,7 +122,8 @@ def _parity(
     wrong = over_limit(precision, change)
     if wrong is not None:
         raise VsslError(wrong)
-    return f"mean cosine to fp32 {change.cosine_mean:.5f} on {change.images} images"
+    told = worth_telling(precision, change)
+    return f"mean cosine to fp32 {change.cosine_mean:.5f} on {change.images} images" + (f"; {told}" if told else "")
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
