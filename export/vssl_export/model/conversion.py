@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import numpy as np
+from torch import nn
 
 from vssl.arrays import Pixels
 from vssl.bundle.manifest import Precision
@@ -10,20 +11,19 @@ from vssl.errors import UsageError
 from vssl_export.model.half_weights import with_half_weights
 from vssl_export.model.onnx_file import without_features
 from vssl_export.model.precisions import to_half, to_int8
-from vssl_training.encoder.embedder import Embedder
 
 CALIBRATION_IMAGES = 512
 FLOAT_BYTES, MOST_BYTES = 4, 2**31 - 2**24
 """Of a weight, and of all of them: protobuf ends at 2 GiB, and the graph needs some of it."""
 
 
-def fits_one_file(embedder: Embedder) -> None:
+def fits_one_file(network: nn.Module) -> None:
     """Refuse what an ONNX file can't hold, before minutes are spent on it.
 
     Raises:
         UsageError: its weights are over 2 GB, beyond which they would have to lie in files beside the model.
     """
-    size = sum(tensor.numel() for tensor in embedder.state_dict().values()) * FLOAT_BYTES
+    size = sum(tensor.numel() for tensor in network.state_dict().values()) * FLOAT_BYTES
     if size > MOST_BYTES:
         raise UsageError(
             f"the network's weights are {size / 1e9:.1f} GB in float32, and an ONNX file of one piece holds "

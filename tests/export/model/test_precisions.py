@@ -150,17 +150,30 @@ def test_the_command(finished_run: Path, tmp_path: Path) -> None:
     assert list(manifest.models) == ["fp32", "fp16"]
     shown = subprocess.run([VSSL, "info", tmp_path / "bundle"], check=True, capture_output=True, text=True).stdout
     headings, fp32, fp16, note = shown.splitlines()[-4:]
-    assert " ".join(headings.split()) == "precision MiB max mean max mean cosine kNN R@1 1 8 32 128"
+    assert " ".join(headings.split()) == "precision MiB max mean max mean raw centred kNN R@1 1 8 32 128"
     off = manifest.models["fp16"].difference
     assert off is not None
-    assert [fp32.split()[0], *fp16.split()[:8]] == [
+    assert [fp32.split()[0], *fp16.split()[:9]] == [
         "fp32",
         "fp16",
         f"{manifest.files['model.fp16.onnx'].bytes / 2**20:.2f}",
         *(f"{size:.1e}" for size in (off.embedding.max, off.embedding.mean, off.variance.max, off.variance.mean)),
         f"{off.cosine_mean:.6f}",
+        f"{off.centred_cosine:.6f}",
         f"{manifest.models['fp16'].images_per_second['1']:,.0f}",
     ]
-    assert len(fp32.split()) == len(fp16.split()) == 11
+    assert len(fp32.split()) == len(fp16.split()) == 12
     assert "fp32 against torch on 40 images, fp16 against fp32 on 40 images" in note
     assert json.loads(manifest.model_dump_json())["models"]["fp16"]["difference"]["knn"] is None
+
+
+def test_weights_stored_as_float16_are_said_checked_and_half_the_file(
+    finished_run: Path, exported: Bundle, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    subprocess.run([VSSL, "export", finished_run, "--out", bundle, "--half-weights"], check=True, capture_output=True)
+    manifest = open_bundle(bundle).manifest
+    assert manifest.files["model.onnx"].bytes < 0.6 * exported.manifest.files["model.onnx"].bytes
+    assert manifest.models["fp32"].parity.limit == limits.LIMITS["fp16"].largest
+    assert manifest.models["fp32"].parity.embedding > exported.manifest.models["fp32"].parity.embedding
+    assert [check.name for check in verify(bundle, None) if not check.passed] == []
