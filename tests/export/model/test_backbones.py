@@ -39,7 +39,7 @@ def contents(name: str) -> dict[str, bytes]:
     fp32 = to_onnx(embedder(name), SIZE)
     return {
         "with features": fp32,
-        **convert(fp32, ("fp16", "int8"), fashion(32, SIZE)),
+        **dict(convert(fp32, ("fp16", "int8"), fashion(32, SIZE)).items()),
         "half weights": convert(fp32, (), fashion(32, SIZE), half_weights=True)["fp32"],
     }
 
@@ -78,9 +78,8 @@ def test_the_trunk_reaches_from_the_first_product_to_the_last(name: str) -> None
     assert len(inside) > 0.8 * len(products)
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"), [("test_vit", "half weights"), pytest.param("test_convnext", "fp16", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("precision", ["half weights"])
 def test_tensorrt_builds_it(name: str, precision: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     assert len(build(trt, contents(name)[precision], SIZE, capability="SM89").plan) > 100_000
@@ -99,8 +98,8 @@ def test_what_int8_hides_is_told() -> None:
     found = difference(rough, exact)
     assert found.cosine_mean > 0.999
     assert found.centred_cosine is not None
-    centred = exact.embedding - exact.embedding.mean(0), rough.embedding - exact.embedding.mean(0)
-    cosines = torch.nn.functional.cosine_similarity(*map(torch.from_numpy, centred))
+    ours, theirs = (torch.from_numpy(each.embedding - exact.embedding.mean(0)) for each in (rough, exact))
+    cosines = torch.nn.functional.cosine_similarity(ours, theirs)
     assert found.centred_cosine == pytest.approx(float(cosines.mean()), abs=1e-5)
     assert found.centred_cosine < 0.95
     told = worth_telling("int8", found)
