@@ -101,7 +101,7 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_a_killed_run_goes_on_to_the_same_weights(
     finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path, kill_after: int
 ) -> None:
-    """SIGKILL the moment that log line number `kill_after` is on disk, in the middle of a step."""
+    """SIGKILL the moment that log line number `kill_after` is on disk."""
     kill_and_go_on(fashion_folder, small_recipe, tmp_path / "run", kill_after)
     assert same_weights(finished_run, tmp_path / "run")
     steps = [(line["phase"], line["step"]) for line in Run(tmp_path / "run").metrics()]
@@ -117,14 +117,27 @@ def test_a_head_by_neighbours_that_was_killed_goes_on_with_its_own_bank(
     assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
+KILLED = """
+import os, signal
+import vssl.cli
+from vssl_training.run.folder import Run
+log = Run.log
+def log_and_die(run, **fields):
+    log(run, **fields)
+    if len(run.metrics()) == KILL_AFTER:
+        os.kill(os.getpid(), signal.SIGKILL)
+Run.log = log_and_die
+vssl.cli.main()
+"""
+
+
 def kill_and_go_on(data: Path, recipe: Recipe, out: Path, kill_after: int) -> None:
     flags = [part for key, value in leaves(recipe) for part in ("--set", f"{key}={value}")]
     arguments = command(data, out, [*flags, *STEPS])
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(Run(out).metrics()) < kill_after:
-        time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    program = KILLED.replace("KILL_AFTER", str(kill_after))
+    killed = subprocess.run([sys.executable, "-c", program, *arguments[1:]], stderr=subprocess.DEVNULL, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(Run(out).metrics()) == kill_after
     assert not Run(out).finished
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -166,14 +179,23 @@ def test_a_second_interrupt_acts_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_minutes_fix_the_schedule_once(fashion_folder: Path, tmp_path: Path, small_flags: list[str]) -> None:
-    out = tmp_path / "run"
-    arguments = command(fashion_folder, out, [*small_flags, "--max-minutes", "0.3"])
-    assert subprocess.run(arguments, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    schedule = Run(out).record().schedule
-    assert schedule.encoder > schedule.variance > 1
-    assert subprocess.run(arguments, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    assert Run(out).record().schedule == schedule
+def test_minutes_fix_the_schedule_once(
+    fashion_folder: Path, tmp_path: Path, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a speed that no busy machine changes; a run that goes on is not measured again."""
+    measured: list[str] = []
+
+    def measure(phase: EncoderTraining | VarianceTraining, first: int = 0) -> float:
+        measured.append(phase.name)
+        return 60.0
+
+    monkeypatch.setattr("vssl_training.loop.budget.seconds_a_step", measure)
+    for _ in range(2):
+        train(small_recipe, str(fashion_folder), tmp_path / "run", Budget(minutes=40), seed=0)
+        schedule = Run(tmp_path / "run").record().schedule
+        assert schedule.encoder > schedule.variance > 1
+        assert schedule.encoder + schedule.variance in range(30, 39)  # of the 40, less a reserve and what was spent
+    assert measured == ["encoder", "variance"]
 
 
 def test_speed_is_measured_while_the_encoder_still_learns(
