@@ -53,15 +53,15 @@ class Run:
             fields = yaml.safe_load(self.record_path.read_text())
         except yaml.YAMLError as error:
             raise UsageError(f"{self.record_path}: damaged: {error}") from error
-        if isinstance(fields, dict) and {"recipe", "seed", "schedule"} <= fields.keys() and "vssl" not in fields:
+        earlier: str | None = None
+        match fields:
+            case {"recipe": _, "seed": _, "schedule": _, **rest} if "vssl" not in rest:
+                earlier = "0.1, whose recipes had other keys"
+            case {"recipe": {"network": {"whitening": _}}}:
+                earlier = "0.2.0, whose recipes had network.whitening"
+        if earlier is not None:
             raise UsageError(
-                f"{self.path}: a run of vssl 0.1, whose recipes had other keys: "
-                "go on with it and export it by that version, or train a new run"
-            )
-        if isinstance(fields, dict) and "whitening" in ((fields.get("recipe") or {}).get("network") or {}):
-            raise UsageError(
-                f"{self.path}: a run of vssl 0.2.0, whose recipes had network.whitening: "
-                "go on with it and export it by that version, or train a new run"
+                f"{self.path}: a run of vssl {earlier}: go on with it and export it by that version, or train a new run"
             )
         try:
             return RunRecord.model_validate(fields)
