@@ -2,7 +2,6 @@
 
 from importlib import import_module
 from typing import cast
-from urllib.parse import urlsplit
 
 from vssl.errors import UsageError
 from vssl_gallery.store.contract import Place
@@ -22,7 +21,7 @@ def open_place(address: str) -> Place:
         NotAGallery: something else is there.
         StoreUnavailable: nothing answers there.
     """
-    scheme = urlsplit(address).scheme if "://" in address else ""
+    scheme = address.partition("://")[0] if "://" in address else ""
     if scheme and scheme not in DRIVERS:
         raise UsageError(f"{scheme}://: galleries lie in a folder, or at s3://, postgresql:// or qdrant://")
     extra = DRIVERS.get(scheme, "gallery")

@@ -93,7 +93,7 @@ class Database:
 
     def check(self) -> None:
         """Return if the database answers now."""
-        with self._named(), self._opened().connection(3.0) as connection:
+        with self._named(), psycopg.connect(self._info) as connection:  # it says why, and the pool only that it waited
             connection.execute("SELECT 1")
 
     def connect_anew(self) -> None:

@@ -45,4 +45,4 @@ def named(error: Exception, address: str) -> VsslError:
         return InvalidRows(f"the database can't hold a value: {reason}")
     if state.startswith("42"):  # a statement of ours that this server does not understand
         return GalleryError(f"{address}: the database refuses a statement: {reason}")
-    return StoreUnavailable(f"{address}: the database does not answer; nothing is lost, try again ({reason})")
+    return StoreUnavailable(f"{address}: no connection to the database; nothing is lost, try again ({reason})")

@@ -106,7 +106,7 @@ class PostgresPlace:
 
         def work(cursor: Cursor) -> None:
             _alone(cursor)
-            if cursor.execute("SELECT FROM vssl.galleries WHERE name = %s", (alias,)).fetchone():
+            if cursor.execute("SELECT 1 FROM vssl.galleries WHERE name = %s", (alias,)).fetchone():
                 raise GalleryExists(f"{alias!r} is a gallery at {self.address}; name the alias otherwise")
             cursor.execute(_SET_ALIAS, {"alias": alias, "name": name})
 

@@ -230,7 +230,7 @@ _TAKE = sql.SQL("""
 SELECT key, {names} FROM unnest(%(keys)s::bigint[]) WITH ORDINALITY AS wanted (key, place)
 JOIN {table} AS rows USING (key) ORDER BY wanted.place
 """)
-_LOCK = "SELECT FROM vssl.galleries WHERE number = %(number)s FOR UPDATE"
+_LOCK = "SELECT 1 FROM vssl.galleries WHERE number = %(number)s FOR UPDATE"
 _NEXT = """
 UPDATE vssl.galleries SET version = version + 1, rows = rows + %(change)s WHERE number = %(number)s RETURNING version
 """

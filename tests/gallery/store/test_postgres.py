@@ -1,0 +1,244 @@
+"""What is PostgreSQL's own: its index below filters, who may do what, and a server that is slow, full or away."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.gallery.samples import FIELDS, SPEC, some_rows, unit_vectors
+from tests.gallery.store.postgres_server import PostgresServer
+from vssl.arrays import Float32s
+from vssl.errors import UsageError
+from vssl.search.nearest import nearest, normalised
+from vssl_gallery.errors import StoreFull, StoreUnavailable, UnknownGallery
+from vssl_gallery.store.contract import Found, Store
+from vssl_gallery.store.filters import matches, parse_filter
+from vssl_gallery.store.opening import open_place
+from vssl_gallery.store.postgres import nearest as searching
+from vssl_gallery.store.postgres import upkeep
+from vssl_gallery.store.rows import vectors
+
+ROWS, K = 3000, 10
+# Planned as in a large gallery: in a small one PostgreSQL would rightly look at every row.
+LARGE = "?options=-c%20enable_seqscan%3Doff%20-c%20enable_bitmapscan%3Doff"
+
+
+@pytest.fixture(scope="module")
+def indexed(postgres: PostgresServer) -> Iterator[tuple[Store, list[dict[str, Any]], Float32s]]:
+    """A gallery with an index, its rows, and their vectors."""
+    rng = np.random.default_rng(0)
+    table = some_rows(ROWS, year=rng.integers(0, 50, ROWS), price=rng.random(ROWS), sold=rng.random(ROWS) < 0.5)
+    place = open_place(postgres.address(options=LARGE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upkeep, "INDEX_FROM", 1000)
+        patch.setattr(searching, "FEW", 200)
+        store = place.create("indexed", SPEC)
+        store.upsert(table)
+        assert any("built the index" in action for action in store.maintain().actions)
+        yield store, table.drop_columns(["embedding"]).to_pylist(), vectors(table["embedding"])
+    place.drop("indexed")
+    place.close()
+
+
+def queries(bank: Float32s, count: int = 40) -> Float32s:
+    """Vectors near those of the gallery."""
+    rng = np.random.default_rng(1)
+    near = bank[rng.integers(len(bank), size=count)] + 0.1 * rng.standard_normal((count, bank.shape[1]))
+    return normalised(near.astype(np.float32))
+
+
+def recall(found: Found, asked: Float32s, bank: Float32s, places: list[int]) -> float:
+    """The share of the true neighbours among the rows at some places, all of which must have been found if there."""
+    wanted = min(K, len(places))
+    assert found.rows.num_rows == wanted * len(asked)
+    if not wanted:
+        return 1.0
+    true = np.array(places)[nearest(asked, bank[places], K).rows]
+    names = [[f"image-{place}" for place in row] for row in true]
+    got = np.array(found.rows["id"].to_pylist()).reshape(len(asked), wanted)
+    return float(np.mean([len(set(a) & set(b)) / wanted for a, b in zip(names, got, strict=True)]))
+
+
+def test_the_index_finds_the_nearest(
+    indexed: tuple[Store, list[dict[str, Any]], Float32s], postgres: PostgresServer
+) -> None:
+    store, _, bank = indexed
+    asked = queries(bank)
+    found = store.search(asked, K)
+    assert not found.exact
+    assert recall(found, asked, bank, list(range(ROWS))) >= 0.99
+    true = nearest(asked, bank, 1).similarity[:, 0]
+    assert found.rows["similarity"].to_numpy()[::K] == pytest.approx(true, abs=1e-5)
+    info = store.info()
+    assert info.indexed_rows == ROWS
+    assert info.recall is not None
+    assert info.recall >= 0.99
+    used = "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelname LIKE '%embedding'"
+    assert postgres.run(used)[0][0] > 0
+    exact = store.search(asked, K, exact=True)
+    assert exact.exact
+    assert recall(exact, asked, bank, list(range(ROWS))) == 1
+
+
+conditions = st.one_of(
+    st.builds(
+        lambda sign, year: {"year": {sign: year}}, st.sampled_from(["$lt", "$gte", "$ne", "$eq"]), st.integers(0, 50)
+    ),
+    st.builds(lambda price: {"price": {"$lt": price}}, st.floats(0, 1)),
+    st.builds(lambda labels: {"label": {"$in": labels}}, st.lists(st.sampled_from("abc"), max_size=2)),
+    st.builds(lambda there: {"label": {"$exists": there}, "sold": there}, st.booleans()),
+)
+filters = st.recursive(
+    conditions,
+    lambda parts: st.one_of(
+        st.builds(lambda a, b: {"$and": [a, b]}, parts, parts),
+        st.builds(lambda a, b: {"$or": [a, b]}, parts, parts),
+        st.builds(lambda a: {"$not": a}, parts),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=25)
+@given(document=filters)
+def test_a_filter_takes_nothing_from_the_index(
+    indexed: tuple[Store, list[dict[str, Any]], Float32s], document: dict[str, Any]
+) -> None:
+    store, rows, bank = indexed
+    where = parse_filter(document, FIELDS)
+    places = [place for place, row in enumerate(rows) if matches(where, row)]
+    asked = queries(bank, 8)
+    assert store.count(where) == len(places)
+    assert recall(store.search(asked, K, where), asked, bank, places) >= 0.99
+
+
+def test_rows_that_are_far_away_are_found_all_the_same(
+    indexed: tuple[Store, list[dict[str, Any]], Float32s], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst filter for an index: the farthest tenth of the rows, too many to count as few."""
+    store, _, bank = indexed
+    asked = queries(bank, 1)
+    far = np.argsort(bank @ asked[0])[: ROWS // 10].tolist()
+    monkeypatch.setattr(searching, "_SCANNED", 50)
+    where = parse_filter({"id": {"$in": [f"image-{place}" for place in far]}}, FIELDS)
+    both = np.concatenate([asked, bank[far[:1]]])
+    found = store.search(both, K, where)
+    assert recall(found, both, bank, far) == 1
+
+
+def test_writes_behind_the_index_are_found(indexed: tuple[Store, list[dict[str, Any]], Float32s]) -> None:
+    store, rows, bank = indexed
+    new = some_rows(1, first=9999, id=["new"])
+    try:
+        store.upsert(new)
+        assert store.search(vectors(new["embedding"]), 1).rows["id"].to_pylist() == ["new"]
+        assert store.info().indexed_rows == ROWS + 1
+    finally:
+        store.delete(parse_filter({"id": "new"}, FIELDS))
+    assert store.search(vectors(new["embedding"]), 1).rows["id"].to_pylist() != ["new"]
+    assert store.count() == len(rows)
+    assert len(bank) == ROWS
+
+
+def test_a_broken_index_is_built_again(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = open_place(postgres.address())
+    store = place.create("broken", SPEC)
+    store.upsert(some_rows(60))
+    monkeypatch.setattr(upkeep, "INDEX_FROM", 50)
+    store.maintain()
+    (number,) = postgres.run("SELECT number FROM vssl.galleries WHERE name = 'broken'")[0]
+    postgres.run(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'vssl.rows_{number}_embedding'::regclass")
+    assert store.info().indexed_rows == 0  # as a build that was killed leaves it
+    assert store.search(unit_vectors(1), 60).exact
+    assert any("built the index" in action for action in store.maintain().actions)
+    assert store.info().indexed_rows == 60
+    place.drop("broken")
+    with pytest.raises(UnknownGallery, match="somebody dropped it"):
+        store.count()
+    with pytest.raises(UnknownGallery, match="somebody dropped it"):
+        store.upsert(some_rows(1))
+    place.close()
+
+
+@pytest.fixture
+def small(postgres: PostgresServer, name: str) -> Iterator[Store]:
+    """A gallery of three rows, behind an address whose statements may take .3 seconds."""
+    place = open_place(postgres.address(options="?options=-c%20statement_timeout%3D300"))
+    store = place.create(name, SPEC)
+    store.upsert(some_rows(3))
+    yield store
+    place.drop(name)
+    place.close()
+
+
+def table_of(server: PostgresServer, store: Store) -> str:
+    found = server.run(f"SELECT number FROM vssl.galleries WHERE name = '{store.name}'")
+    return f"vssl.rows_{found[0][0]}"
+
+
+def test_a_database_that_is_slow(postgres: PostgresServer, small: Store) -> None:
+    with psycopg.connect(postgres.address()) as other:
+        other.execute(f"LOCK TABLE {table_of(postgres, small)}".encode())
+        with pytest.raises(StoreUnavailable, match="took too long"):
+            small.search(unit_vectors(1), 1)
+        with pytest.raises(StoreUnavailable, match="took too long"):
+            small.upsert(some_rows(3))
+    assert small.count() == 3
+
+
+def test_a_disk_that_is_full_changes_nothing(postgres: PostgresServer, small: Store) -> None:
+    # PostgreSQL's own error, at the third row of five.
+    postgres.run(
+        f"""
+        CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id = 'image-3' THEN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER no_space BEFORE INSERT ON {table_of(postgres, small)} FOR EACH ROW EXECUTE FUNCTION no_space()
+        """
+    )
+    version = small.info().version
+    with pytest.raises(StoreFull, match="disk is full"):
+        small.upsert(some_rows(5, first=1))
+    postgres.run("DROP FUNCTION no_space CASCADE")
+    assert (small.count(), small.info().version) == (3, version)
+    assert small.upsert(some_rows(5, first=1)).rows == 5
+
+
+def test_a_connection_that_breaks_is_replaced(postgres: PostgresServer, small: Store) -> None:
+    ours = "FROM pg_stat_activity WHERE application_name = 'vssl' AND pid <> pg_backend_pid()"
+    assert postgres.run(f"SELECT count(pg_terminate_backend(pid)) {ours}")[0][0]
+    assert small.count() == 3
+    assert postgres.run(f"SELECT count(pg_terminate_backend(pid)) {ours}")[0][0]
+    assert small.upsert(some_rows(4)).rows == 4
+    assert small.count() == 4
+
+
+def test_a_server_that_is_away() -> None:
+    with pytest.raises(StoreUnavailable, match="refused") as caught:
+        open_place("postgresql://someone:hidden@127.0.0.1:1/none")
+    assert "hidden" not in str(caught.value)
+    assert "postgresql://someone@127.0.0.1:1/none" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql://a:hidden@[::1/x", "postgresql://h/d?hidden=1"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match="not an address") as caught:
+        open_place(address)
+    assert "hidden" not in str(caught.value)
+
+
+def test_who_may_not(postgres: PostgresServer) -> None:
+    postgres.run("CREATE ROLE reader LOGIN")
+    address = postgres.address().replace("vssl@", "reader@")
+    place = open_place(address)
+    with pytest.raises(UsageError, match="refuses"):
+        place.create("mine", SPEC)
+    place.close()
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        open_place(postgres.address(database="no_such_database"))
+    postgres.run("DROP ROLE reader")
