@@ -51,7 +51,7 @@ def test_final_features_are_what_timms_classifier_sees() -> None:
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["network.backbone=resnet81"], "neither small nor a model of timm: resnet81; near it: .*resnet"),
+        (["network.backbone=resnet81"], "neither small nor a model of timm: resnet81; the nearest are (resnet.*, ){4}"),
         (["network.backbone=convnext_tiny", "network.cifar_stem=true"], "cifar_stem: is for ResNets"),
         (["network.backbone=vit_tiny_patch16_224"], "can.t take 24 px"),
         (["network.backbone=cait_xxs24_224", "views.small_crops.count=2"], "timm can.t build cait_xxs24_224"),

@@ -1,11 +1,14 @@
 """The backbone that a recipe names, built from the recipe alone: no weights, no network, nobody's folder."""
 
-from torch import nn
-
+from vssl.errors import UsageError
 from vssl_training.encoder.features import Backbone
 from vssl_training.encoder.small_net import SmallNet
 from vssl_training.encoder.timm_net import TimmNet
+from vssl_training.encoder.torchvision_net import TorchvisionNet
 from vssl_training.recipe.sections import NetworkSettings, Recipe
+
+KINDS = ("torchvision:NAME",)
+"""Backbones of other libraries than timm, whose names stand alone."""
 
 
 def split_name(backbone: str) -> tuple[str, str]:
@@ -28,12 +31,12 @@ def build_backbone(recipe: Recipe) -> Backbone:
 
 def _build_network(recipe: Recipe) -> Backbone:
     settings: NetworkSettings = recipe.network
-    if settings.backbone == "small":
+    kind, name = split_name(settings.backbone)
+    if kind == "vssl":
         return SmallNet(settings.width, settings.depth, settings.pool)
-    return TimmNet(settings.backbone, recipe.size, settings.cifar_stem, other_sizes=len(recipe.sizes) > 1)
-
-
-def network_of(backbone: Backbone) -> nn.Module:
-    """The network that a backbone wraps, under whose names its weights are known; our own wraps none."""
-    network = getattr(backbone, "net", None)
-    return network if isinstance(network, nn.Module) else backbone
+    if kind == "torchvision":
+        return TorchvisionNet(name, recipe.size)
+    if kind != "timm":
+        raise UsageError(f"network.backbone: {kind}: is none of {', '.join(KINDS)}")
+    other_sizes = len(recipe.sizes) > 1
+    return TimmNet(settings.backbone, recipe.size, settings.cifar_stem, other_sizes, settings.stages)

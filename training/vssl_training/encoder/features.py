@@ -61,6 +61,8 @@ class Backbone(nn.Module):
 
     features: int
     channels: tuple[int, ...]
+    classifiers: tuple[str, ...] = ()
+    """Beginnings of the names of published weights that are not this network's: its classifiers'."""
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -78,7 +80,20 @@ class Backbone(nn.Module):
         """Images [N, 3, S, S] in 0 … 1 as the network wants them."""
         return (images - self.pixel_mean[:, None, None]) / self.pixel_std[:, None, None]
 
+    def converted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights as this network takes them: other names, tables of positions for another size.
+
+        It may raise anything over weights of another network.
+        """
+        return weights
+
     @property
     def features_with_statistics(self) -> int:
         """Columns of `Features.with_statistics`."""
         return self.features + 2 * sum(self.channels)
+
+
+def network_of(backbone: Backbone) -> nn.Module:
+    """The network that a backbone wraps, under whose names its weights are known; our own wraps none."""
+    network = getattr(backbone, "net", None)
+    return network if isinstance(network, nn.Module) else backbone

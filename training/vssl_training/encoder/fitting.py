@@ -1,13 +1,14 @@
-"""Weights under the names that others gave them, fitted to a network: by name, by timm's own rules, or by order."""
+"""Weights under others' names, fitted to a network: by name, by the rules of its library, or by order."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from vssl.errors import UsageError
+from vssl_training.encoder.features import Backbone, network_of
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's counter, which no inference reads and older files lack."""
@@ -28,11 +29,11 @@ class Differences:
         return len(self.missing) + len(self.other_shapes) + len(self.surplus)
 
 
-def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], where: str, name: str) -> list[str]:
+def fit_weights(backbone: Backbone, weights: Mapping[str, Tensor], where: str, name: str) -> list[str]:
     """Load weights into a network that has no classifier.
 
     Args:
-        net: the network.
+        backbone: the network.
         weights: tensors in the order in which their network has them, a classifier's and others' among them.
         where: what the weights come from, for messages.
         name: of the network, for messages.
@@ -43,10 +44,10 @@ def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], where: str, name:
     Raises:
         UsageError: they are of another network.
     """
-    notes: list[str] = []
-    found, differences = by_name(without_prefix(weights, net), net)
+    net, notes = network_of(backbone), list[str]()
+    found, differences = by_name(without_prefix(weights, net), backbone)
     if differences and (ordered := by_order(weights, net)) is not None:
-        found, differences = by_name(ordered, net)
+        found, differences = by_name(ordered, backbone)
         notes.append(
             f"{where}: its names are not those of {name}; its {len(ordered)} tensors were mapped in their order, and "
             "each has the shape and the kind (weight, bias, mean, variance) of the one in its place"
@@ -58,13 +59,12 @@ def fit_weights(net: nn.Module, weights: Mapping[str, Tensor], where: str, name:
     return notes
 
 
-def compare(found: Mapping[str, Tensor], net: nn.Module) -> Differences:
+def compare(found: Mapping[str, Tensor], backbone: Backbone) -> Differences:
     """What `found` lacks and has too much; surplus is only what belongs to a part that the network has, too.
 
     So a classifier, or the head of another method, may be there; more blocks than the network has may not.
     """
-    wanted = net.state_dict()
-    classifiers = classifiers_of(net)
+    wanted = network_of(backbone).state_dict()
     parts = {key.split(".")[0] for key in wanted}
     missing = [key for key in wanted if key not in found and not key.endswith(COUNTER)]
     shapes = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
@@ -74,16 +74,10 @@ def compare(found: Mapping[str, Tensor], net: nn.Module) -> Differences:
         if key not in wanted
         and "." in key
         and key.split(".")[0] in parts
-        and not key.startswith(classifiers)
+        and not key.startswith(backbone.classifiers)
         and not key.endswith(COUNTER)
     ]
     return Differences(missing, shapes, surplus)
-
-
-def classifiers_of(net: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of a timm model's classifiers."""
-    named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or ()
-    return tuple(f"{each}." for each in ((named,) if isinstance(named, str) else named))
 
 
 def without_prefix(weights: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
@@ -99,21 +93,12 @@ def _ends(name: str) -> list[str]:
     return [".".join(parts[i:]) for i in range(len(parts))]
 
 
-def by_name(weights: dict[str, Tensor], net: nn.Module) -> tuple[dict[str, Tensor], Differences]:
-    """The weights as they are or as timm converts them, whichever fits better, and what then does not fit."""
-    forms = [form for form in (weights, by_timms_rules(weights, net)) if form is not None]
-    return min(((form, compare(form, net)) for form in forms), key=lambda pair: len(pair[1]))
-
-
-def by_timms_rules(weights: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor] | None:
-    """The weights as timm's model family converts them: names of the authors, tables of positions of other sizes."""
-    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
-        return None
-    try:
-        return dict(convert(dict(weights), net))
-    except Exception:  # it was written for weights of its own family, and fails in any way on others
-        return None
+def by_name(weights: dict[str, Tensor], backbone: Backbone) -> tuple[dict[str, Tensor], Differences]:
+    """The weights as they are or as the backbone converts them, whichever fits better, and what then does not fit."""
+    forms = [weights]
+    with suppress(Exception):  # rules for weights of the same family fail in any way on others
+        forms.append(backbone.converted(weights))
+    return min(((form, compare(form, backbone)) for form in forms), key=lambda pair: len(pair[1]))
 
 
 def by_order(weights: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor] | None:

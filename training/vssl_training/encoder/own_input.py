@@ -30,6 +30,20 @@ def by_timm(name: str, image: ImageSettings) -> dict[str, Any]:
     return known
 
 
+def by_torchvision(name: str) -> dict[str, Any]:
+    """What torchvision's transform for a model's best weights does."""
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(name).DEFAULT.transforms()
+    return {
+        "size": known.crop_size[0],
+        "crop": known.crop_size[0] / known.resize_size[0],
+        "interpolation": known.interpolation.value,
+        "mean": known.mean,
+        "std": known.std,
+    }
+
+
 def by_file(file: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """What a run says whose weights these are, or the file of `vssl export --torch`; None for others' files."""
     for folder in (file, file.parent, file.parent.parent):

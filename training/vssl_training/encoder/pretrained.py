@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vssl_training.encoder.backbones import build_backbone, network_of, split_name
+from vssl_training.encoder.backbones import build_backbone, split_name
 from vssl_training.encoder.features import Backbone
 from vssl_training.encoder.fitting import fit_weights
-from vssl_training.encoder.own_input import by_file, by_timm
+from vssl_training.encoder.own_input import by_file, by_timm, by_torchvision
 from vssl_training.encoder.sources import Found, find_weights
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import BackboneRecord
@@ -44,7 +44,7 @@ def load_pretrained(recipe: Recipe, weights: str | Path | None) -> Pretrained:
     found = find_weights(kind, name, weights)
     settled = settle(recipe, found)
     backbone = build_backbone(settled)
-    notes = fit_weights(network_of(backbone), found.tensors, str(found.file), recipe.network.backbone)
+    notes = fit_weights(backbone, found.tensors, str(found.file), recipe.network.backbone)
     about = BackboneRecord(source=kind, architecture=name, weights_sha256=found.sha256, licence=found.licence)
     return Pretrained(settled, backbone.eval(), about, notes)
 
@@ -54,5 +54,5 @@ def settle(recipe: Recipe, found: Found) -> Recipe:
     kind, name = split_name(recipe.network.backbone)
     known = by_file(found.file, found.metadata)
     if known is None:
-        known = by_timm(name, recipe.image) if kind == "timm" else {}
+        known = by_timm(name, recipe.image) if kind == "timm" else by_torchvision(name) if kind == "torchvision" else {}
     return recipe.model_copy(update={"image": recipe.image.settled(known)})

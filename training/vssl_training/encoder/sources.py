@@ -1,12 +1,13 @@
 """Where the weights of a backbone are: a file, a run, a library's cache on this machine, or its hub if it is asked."""
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
 from torch import Tensor
 
 from vssl.errors import UsageError
@@ -27,7 +28,6 @@ class Found:
         metadata: of a `.safetensors`.
         sha256: of the file.
         licence: of the weights, where the library names one for what came from its hub.
-        published: they are the ones that the model's library publishes.
     """
 
     file: Path
@@ -47,6 +47,8 @@ def find_weights(kind: str, name: str, weights: str | Path | None) -> Found:
         return read_found(weights_file(Path(weights)))
     if kind == "timm":
         return _of_timm(name, ask=weights is not None)
+    if kind == "torchvision":
+        return _of_torchvision(name, ask=weights is not None)
     raise UsageError(f"network.backbone: {name} is a net of our own: name a run or a file of weights (--weights FILE)")
 
 
@@ -77,28 +79,47 @@ def _of_timm(name: str, ask: bool) -> Found:
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise UsageError(f"network.backbone: timm publishes no weights of {name}: name a file of them (--weights FILE)")
-    file = cached(cfg)
+    file = published(name, partial(cached_by_timm, cfg), partial(timm.create_model, name, pretrained=True), ask)
+    return read_found(file, cfg.license)
+
+
+def _of_torchvision(name: str, ask: bool) -> Found:
+    from torchvision.models import get_model_weights
+
+    best = get_model_weights(name).DEFAULT
+    return read_found(
+        published(name, partial(downloaded, best.url), partial(best.get_state_dict, check_hash=True), ask)
+    )
+
+
+def published(name: str, find: Callable[[], Path | None], download: Callable[[], object], ask: bool) -> Path:
+    """The file of a model's published weights on this machine, downloaded before if that is asked for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    file = find()
     if file is None and ask:
         try:
-            timm.create_model(name, pretrained=True)
+            download()
         except Exception as error:  # of the network, of the hub, of the disk
+            first = next(iter(str(error).splitlines()), type(error).__name__)
             raise UsageError(
-                f"network.backbone: the weights of {name} can't be had from its hub ({_first_line(error)}); name a "
-                "file of them (--weights FILE)"
+                f"network.backbone: the weights of {name} can't be had from their hub ({first}); name a file of them "
+                "(--weights FILE)"
             ) from error
-        file = cached(cfg)
+        file = find()
     if file is None:
         raise UsageError(
             f"network.backbone: no weights of {name} on this machine: name a file of them (--weights FILE), or have "
             f"them downloaded (--weights {HUB})"
         )
-    return read_found(file, cfg.license)
+    return file
 
 
-def cached(cfg: Any) -> Path | None:  # noqa: ANN401 — timm's PretrainedCfg, untyped to us
+def cached_by_timm(cfg: Any) -> Path | None:  # noqa: ANN401 — timm's PretrainedCfg, untyped to us
     """The file of a timm model's weights in the caches of this machine; no network is asked."""
     from huggingface_hub import try_to_load_from_cache
-    from torch.hub import get_dir
 
     if cfg.hf_hub_id:
         repository, _, revision = cfg.hf_hub_id.partition("@")
@@ -107,11 +128,10 @@ def cached(cfg: Any) -> Path | None:  # noqa: ANN401 — timm's PretrainedCfg, u
         found = next((path for path in map(load, names) if isinstance(path, str)), None)
         if found is not None:
             return Path(found)
-    if isinstance(cfg.url, str):
-        file = Path(get_dir(), "checkpoints", os.path.basename(urlparse(cfg.url).path))  # noqa: PTH119 — of a URL
-        return file if file.is_file() else None
-    return None
+    return downloaded(cfg.url) if isinstance(cfg.url, str) else None
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def downloaded(url: str) -> Path | None:
+    """The file of a URL in torch's own cache."""
+    file = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlparse(url).path).name)
+    return file if file.is_file() else None

@@ -129,6 +129,8 @@ class NetworkSettings(Section):
 
     Attributes:
         backbone: `small`, our fast net for small images, or the name of any model of timm.
+        stages: whose maps a network gives, for the embedding and the variance head: the `ends` of each resolution, five
+            at most, or `all`: the stem, every stage, and what its own classifier would pool; several layers of a ViT.
         cifar_stem: a 3×3 stem of stride 1 and no max-pool, for timm's ResNets on small images.
         width: channels of the small net's first stage.
         depth: residual blocks in each of its stages.
@@ -141,6 +143,7 @@ class NetworkSettings(Section):
     """
 
     backbone: str = "small"
+    stages: Literal["ends", "all"] = "ends"
     cifar_stem: bool = False
     width: int = Field(default=24, ge=4, le=512)
     depth: int = Field(default=1, ge=1, le=8)
