@@ -140,8 +140,8 @@ def find_stages(net: nn.Module, outputs: dict[str, Tensor]) -> list[str]:
     cut = ordered(net, "", outputs)
     while len(stages := merged(net, cut)) < LEAST:
         parts = {name: ordered(net.get_submodule(name), f"{name}.", outputs) for name in cut}
-        largest = max(cut, key=lambda name: len(merged(net, parts[name])), default="")
-        if not largest or len(merged(net, parts[largest])) < 2:
+        largest = max(cut, key=lambda name: (len(merged(net, parts[name])), len(parts[name])), default="")
+        if len(parts.get(largest, [])) < 2:
             break
         cut = [each for name in cut for each in (parts[name] if name == largest else [name])]
     if len(stages) <= MOST:
