@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
+from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
 from benchmarks.variants import objective
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
@@ -56,7 +56,7 @@ VARIANTS: dict[str, list[str]] = {
     "variance without the contrast": ["variance.contrast=0"],
 }
 """Switches of the recipe; of rows that `variants.OBJECTIVES` names too, the objective is the one there."""
-SPOILT = ("crop", "blur", "jpeg")
+DEGRADATIONS_SHOWN = ("crop", "blur", "jpeg")
 SEVERITY = 3
 
 
@@ -77,13 +77,18 @@ def figures(run: Path, queries: ImageSet, bank: ImageSet) -> dict[str, float]:
     if queries.labels is None or bank.labels is None:
         raise SystemExit("--data has no class folders to judge by")
     embedder = load_embedder(Run(run))
-    (asked, features), (voters, known) = with_features(embedder, queries.pixels), with_features(embedder, bank.pixels)
-    spoilt = {kind: with_features(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in SPOILT}
+    (query, features), (bank_answers, bank_features) = (
+        with_features(embedder, queries.pixels),
+        with_features(embedder, bank.pixels),
+    )
+    degraded = {
+        kind: with_features(embedder, degrade(queries.pixels, kind, SEVERITY, 0))[0] for kind in DEGRADATIONS_SHOWN
+    }
     return {
-        "knn": knn_accuracy(asked.embedding, queries.labels, voters.embedding, bank.labels),
-        "knn_backbone": knn_accuracy(features, queries.labels, known, bank.labels),
-        "effective_rank": effective_rank(asked.embedding),
-        **{f"auroc_{kind}": auroc(asked.uncertainty, worse.uncertainty) for kind, worse in spoilt.items()},
+        "knn": knn_accuracy(query.embedding, queries.labels, bank_answers.embedding, bank.labels),
+        "knn_backbone": knn_accuracy(features, queries.labels, bank_features, bank.labels),
+        "effective_rank": effective_rank(query.embedding),
+        **{f"auroc_{kind}": auroc(query.uncertainty, worse.uncertainty) for kind, worse in degraded.items()},
     }
 
 
@@ -131,7 +136,7 @@ def main() -> None:
         "autotune": arguments.autotune,
         "threads": threads_each(arguments.jobs),
     }
-    rows = found(arguments.json, settings)
+    rows = earlier_rows(arguments.json, settings)
     missing = [name for name in names if name not in {row["objective"] for row in rows}]
     tasks = [(name, training, test, steps, seeds, arguments.autotune) for name in missing]
     for row in at_once(arguments.jobs, ablate, tasks):

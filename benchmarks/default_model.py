@@ -1,8 +1,8 @@
-"""The figures of docs/default-model.md: the model in the box on the test images of both sets that it comes from.
+"""The figures of docs/default-model.md: the default model on the test images of both sets that it comes from.
 
-Test images are asked, training images vote and teach the linear probe; foreign images are scikit-learn's handwritten
-digits, 8 × 8 pixels enlarged. Then the part of every second test image that is flagged, clean as it is, and images/s of
-the model, without decoding.
+Test images are the queries; training images are the bank of kNN and teach the linear probe. The images out of
+distribution are scikit-learn's handwritten digits, 8 × 8 pixels, enlarged. Then the part of every second test image
+that is flagged, clean as it is, and images/s of the model, without decoding.
 """
 
 import tempfile
@@ -28,15 +28,15 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--cifar", required=True, help="CIFAR-10: an archive with `train` and `test` class folders")
     flags.add_argument("--fashion", required=True, help="Fashion-MNIST, of `demo/make_archive.py --out`")
-    flags.add_argument("--bundle", type=Path, default=None, help="another bundle than the one in the box")
+    flags.add_argument("--bundle", type=Path, default=None, help="another bundle than the default model")
     arguments = flags.parse_args()
     bundle = open_bundle(arguments.bundle or default_bundle())
     sets = {"CIFAR-10": arguments.cifar, "Fashion-MNIST": arguments.fashion}
-    with tempfile.TemporaryDirectory() as foreign:
+    with tempfile.TemporaryDirectory() as digits:
         for number, digit in enumerate(load_digits().images):
-            Image.fromarray(np.uint8(digit / digit.max() * 255)).save(Path(foreign, f"{number:04d}.png"))
+            Image.fromarray(np.uint8(digit / digit.max() * 255)).save(Path(digits, f"{number:04d}.png"))
         found = {
-            name: evaluate(bundle.location, f"{data}::test", None if arguments.quick else f"{data}::train", foreign)
+            name: evaluate(bundle.location, f"{data}::test", None if arguments.quick else f"{data}::train", digits)
             for name, data in sets.items()
         }
     rows: list[Row] = [

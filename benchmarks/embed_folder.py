@@ -75,17 +75,17 @@ def main() -> None:
         bundle = arguments.bundle or small_bundle(folder)
         photos = 100 if arguments.quick else 1000
         with served(bundle) as url:
-            roads = commands(bundle, url, folder)
-            rows = measure(arguments.data, roads, rounds=1 if arguments.quick else 2)
+            ways = commands(bundle, url, folder)
+            rows = measure(arguments.data, ways, rounds=1 if arguments.quick else 2)
             if not arguments.quick:
-                growing = {road: roads[road] for road in ("in-process", "through the server")}
+                growing = {way: ways[way] for way in ("in-process", "through the server")}
                 for images in (FEW, MANY):
                     unpacked = folder / f"folder of {images:,}"
                     with zipfile.ZipFile(repeated(arguments.data, images, folder / "part.zip")) as archive:
                         archive.extractall(unpacked)
                     rows += measure(str(unpacked), growing, rounds=1)
             if arguments.photos:
-                rows += measure(repeated(arguments.photos, photos, folder / "photos.zip"), roads, rounds=1)
+                rows += measure(repeated(arguments.photos, photos, folder / "photos.zip"), ways, rounds=1)
     report("vssl embed", rows, {"data": Path(arguments.data).name}, arguments.json)
 
 
@@ -94,10 +94,10 @@ Command = Callable[[str], list[str]]
 
 
 def commands(bundle: Path, url: str, folder: Path) -> dict[str, Command]:
-    """What embeds the images at a location, by the name of the road."""
+    """What embeds the images at a location, by the name of the way."""
 
-    def embed(*road: str) -> Command:
-        return lambda data: [VSSL, "embed", data, *road, "-o", tempfile.mkdtemp(dir=folder), "--quiet"]
+    def embed(*way: str) -> Command:
+        return lambda data: [VSSL, "embed", data, *way, "-o", tempfile.mkdtemp(dir=folder), "--quiet"]
 
     local = ["--bundle", str(bundle)]
     found: dict[str, Command] = {
@@ -110,27 +110,27 @@ def commands(bundle: Path, url: str, folder: Path) -> dict[str, Command]:
     return found
 
 
-def measure(data: str, roads: dict[str, Command], rounds: int) -> list[Row]:
-    """Median speed and largest memory of the roads, which take turns; Ray, slow to start, has one turn."""
+def measure(data: str, ways: dict[str, Command], rounds: int) -> list[Row]:
+    """Median speed and largest memory of the ways, which take turns; Ray, slow to start, has one turn."""
     source = open_source(data)
     images = sum(1 for _ in source.paths())
     source.close()
-    taken: dict[str, list[tuple[float, float]]] = {road: [] for road in roads}
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for number in range(rounds):
-        for road, command in roads.items():
-            if number == 0 or road != "on Ray":
-                taken[road].append(in_own_process(command(data)))
-    medians = {road: statistics.median(seconds for seconds, _ in runs) for road, runs in taken.items()}
+        for way, command in ways.items():
+            if number == 0 or way != "on Ray":
+                taken[way].append(in_own_process(command(data)))
+    medians = {way: statistics.median(seconds for seconds, _ in runs) for way, runs in taken.items()}
     return [
         {
             "data": Path(data).name,
             "images": images,
-            "road": road,
-            "images_per_second": images / medians[road],
-            "of_bare_loop": medians[BARE] / medians[road] if BARE in medians else None,
+            "way": way,
+            "images_per_second": images / medians[way],
+            "of_bare_loop": medians[BARE] / medians[way] if BARE in medians else None,
             "peak_MiB": max(memory for _, memory in runs),
         }
-        for road, runs in taken.items()
+        for way, runs in taken.items()
     ]
 
 

@@ -38,20 +38,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle or small_bundle(Path(folder))
         with served(bundle) as url:
-            roads = [["--bundle", str(bundle)], ["--url", url]]
-            row = killed_and_resumed(arguments.data, roads, Path(folder), kills, random.Random(arguments.seed))
+            ways = [["--bundle", str(bundle)], ["--url", url]]
+            row = killed_and_resumed(arguments.data, ways, Path(folder), kills, random.Random(arguments.seed))
     settings = {"data": Path(arguments.data).name, "seed": arguments.seed, "seconds": time.monotonic() - begun}
     report("vssl embed, killed and run again", [row], settings, arguments.json)
     if row["lost"] or row["twice"] or row["parts_changed"]:
         raise SystemExit(1)
 
 
-def killed_and_resumed(data: str, roads: list[list[str]], folder: Path, kills: int, chance: random.Random) -> Row:
+def killed_and_resumed(data: str, ways: list[list[str]], folder: Path, kills: int, chance: random.Random) -> Row:
     """Kill jobs so many times, let them finish, and count: in the end each image of `data` must have one row.
 
     Args:
         data: the images, which must all be good.
-        roads: flags of `vssl embed` that say what embeds; they take turns.
+        ways: flags of `vssl embed` that say what embeds; they take turns.
         folder: where the jobs get a folder each.
         kills: how often.
         chance: draws the moments.
@@ -68,8 +68,8 @@ def killed_and_resumed(data: str, roads: list[list[str]], folder: Path, kills: i
         while process is None or process.returncode != 0:
             # The last kill of all is followed by a run that is left alone.
             patience = chance.uniform(0.0, 1.5 * first_part) if counts["kills"] < kills else None
-            road = roads[counts["kills"] % len(roads)]
-            process = subprocess.Popen([sys.executable, "-c", EMBED, "embed", data, *road, "-o", str(out), "--quiet"])
+            way = ways[counts["kills"] % len(ways)]
+            process = subprocess.Popen([sys.executable, "-c", EMBED, "embed", data, *way, "-o", str(out), "--quiet"])
             first_part = watch(process, out, len(finished), patience) or first_part
             if process.returncode > 0:
                 raise SystemExit(f"vssl embed ended with {process.returncode}")

@@ -41,7 +41,7 @@ def report(title: str, rows: Sequence[Row], settings: Row, file: Path | None) ->
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def found(file: Path | None, settings: Row) -> list[Row]:
+def earlier_rows(file: Path | None, settings: Row) -> list[Row]:
     """Rows that an earlier run under the same settings has left in the file: a long table can be stopped."""
     if file is None or not file.exists():
         return []

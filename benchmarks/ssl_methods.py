@@ -2,7 +2,8 @@
 
 Every method trains for the same number of epochs on the training images, without labels, from the same recipe; only
 what is minimised differs. The losses of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3,
-whose cross-entropy between a student and its moving average is PyTorch's. Test images are asked, training images vote.
+whose cross-entropy between a student and its moving average is PyTorch's. Test images are the
+queries, training images the bank.
 Each is judged by its mean head, by the backbone's features, and by these whitened as the recipe says: what is exported.
 Rows that the JSON file already holds under the same settings are not run again, so that a long table can be stopped.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.report import DEMO_DATA, Row, at_once, found, parser, report, threads_each
+from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
 from benchmarks.variants import objective
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
@@ -158,7 +159,7 @@ def main() -> None:
         "bf16": arguments.bf16,
         "threads": threads_each(arguments.jobs),
     }
-    rows = found(arguments.json, settings)
+    rows = earlier_rows(arguments.json, settings)
     known = {(row["method"], row["seed"]) for row in rows}
     tasks = [(name, seed) for seed in range(seeds) for name in [*VSSL, *PEERS] if (name, seed) not in known]
     further = (arguments.data, arguments.recipe, epochs, arguments.bf16)

@@ -1,9 +1,9 @@
 """kNN accuracy on test images against minutes of training, by the user's commands alone.
 
 Each row is one whole run: `vssl train --max-minutes`, `vssl export`, `vssl evaluate` of the bundle. Labels only judge:
-the training images vote, the test images are asked. Beside them stands the same network as initialised, its embedding
-whitened by the training images where the recipe's is. Rows that the JSON file already holds for the same recipe and
-data are not run again.
+the training images are the bank, the test images the queries. Beside them stands the same network as
+initialised, its embedding whitened by the training images where the recipe's is. Rows that the JSON file already holds
+for the same recipe and data are not run again.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import DEMO_DATA, Row, found, parser, report
+from benchmarks.report import DEMO_DATA, Row, earlier_rows, parser, report
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder, build_encoder
@@ -68,7 +68,7 @@ def main() -> None:
     inside = "::" if arguments.data.endswith(".zip") else "/"
     bank, queries = f"{arguments.data}{inside}train", f"{arguments.data}{inside}test"
     settings = {"data": Path(arguments.data).name}
-    rows = found(arguments.json, settings)
+    rows = earlier_rows(arguments.json, settings)
 
     def judged(row: Row, run: Path) -> None:
         bundle = run.with_suffix(".zip")

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.uncertainty --data CIFAR`: an encoder on five classes of CIFAR-10 for each of three splits and
 their reverse, and each seed; five heads on each; judged on the test images of the other five classes. The variant, and
-what tier 2 is, are chosen on their training images, which also are tier 3's labelled gallery. Encoders are kept in
+what tier 2 is, are best_of on their training images, which also are tier 3's labelled gallery. Encoders are kept in
 `--work`: a second call goes on with them.
 """
 
@@ -20,14 +20,14 @@ from benchmarks.uncertainty_split import (
     BASELINE_HEAD,
     Judged,
     class_archive,
-    foreign,
+    degraded,
     heads,
     judged,
     oracle,
+    other_images,
+    out_of_distribution,
     seen_embeddings,
     some,
-    spoilt,
-    strangers,
     tier3,
     trained,
 )
@@ -50,7 +50,7 @@ from vssl_training.encoder.weights import load_embedder
 Floats = npt.NDArray[np.floating]
 
 SPLITS = 3
-MOST_SPOILT = 1_000
+MOST_DEGRADED = 1_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Trial:
         valid: training images of the unseen classes.
         test: test images of theirs.
         bounds: uncertainties of the test images by labels, see `oracle`.
-        spoilt: AUROC of validation images that are spoilt, for each variant and kind.
+        degraded: AUROC of validation images that are degraded, for each variant and kind.
         further: figures of the test images for each variant.
         cost: R@1 that the heads cost.
     """
@@ -69,13 +69,13 @@ class Trial:
     valid: Judged
     test: Judged
     bounds: Mapping[str, Floats]
-    spoilt: Mapping[str, Mapping[str, float]]
+    degraded: Mapping[str, Mapping[str, float]]
     further: Mapping[str, Row]
     cost: float
 
 
 def main() -> None:
-    """Print what was chosen between, and the goals."""
+    """Print what was best_of between, and the goals."""
     flags = parser(__doc__)
     flags.add_argument("--data", required=True, help="archive with `train` and `test` folders of ten classes")
     flags.add_argument("--work", type=Path, help="where runs are kept; by default they are not")
@@ -96,9 +96,9 @@ def main() -> None:
             for seen, unseen in class_splits(arguments.data, 1 if quick else SPLITS)[: 1 if quick else None]
         ]
         trials = list(at_once(arguments.jobs, trial, tasks))
-    able = [name for name in trials[0].spoilt if sees_spoilt(trials, name)] or list(trials[0].spoilt)
-    variant = chosen([one.valid.tier1() for one in trials], [one.valid for one in trials], able)
-    pairing = chosen([one.valid.pair for one in trials], [one.valid for one in trials], list(trials[0].test.pair))
+    able = [name for name in trials[0].degraded if sees_degraded(trials, name)] or list(trials[0].degraded)
+    variant = best_of([one.valid.tier1() for one in trials], [one.valid for one in trials], able)
+    pairing = best_of([one.valid.pair for one in trials], [one.valid for one in trials], list(trials[0].test.pair))
     settings = {
         "data": Path(arguments.data).name,
         "encoders": len(trials),
@@ -106,9 +106,9 @@ def main() -> None:
         "recipe": arguments.recipe,
         "seeds": arguments.seeds,
         "threads": threads_each(arguments.jobs),
-        "heads that see spoilt images": able,
-        "chosen head": variant,
-        "chosen tier 2": pairing,
+        "heads that see degraded images": able,
+        "best_of head": variant,
+        "best_of tier 2": pairing,
     }
     rows = [*methods(trials), *goals(trials, variant, pairing)]
     report("Uncertainty on unseen classes", rows, settings, arguments.json)
@@ -149,15 +149,15 @@ def trial(
     every = 2 if arguments.quick else 1
     sets = [some(f"{arguments.data}::{part}", unseen, times * every) for part, times in (("train", 2), ("test", 1))]
     valid, test = (judged(embedders, run, images, known) for images in sets)
-    others = strangers(size)
-    asked, rest = np.split(sets[1].pixels[shuffled(len(sets[1]))], [MOST_SPOILT // every])
+    others = other_images(size)
+    queries, rest = np.split(sets[1].pixels[shuffled(len(sets[1]))], [MOST_DEGRADED // every])
     further: dict[str, Row] = {}
     before: dict[str, Mapping[str, float]] = {}
     for variant, embedder in embedders.items():
-        before[variant] = spoilt(embedder, sets[0].pixels[shuffled(len(sets[0]))][: MOST_SPOILT // every])
-        further[variant] = spoilt(embedder, asked) | tier3(valid, test, variant)
+        before[variant] = degraded(embedder, sets[0].pixels[shuffled(len(sets[0]))][: MOST_DEGRADED // every])
+        further[variant] = degraded(embedder, queries) | tier3(valid, test, variant)
         for kind, pixels in others.items():
-            further[variant] |= foreign(embedder, asked, rest, pixels, kind)
+            further[variant] |= out_of_distribution(embedder, queries, rest, pixels, kind)
     print(f"judged {name}, seed {seed}: {1 - test.wrong.mean():.3f} of the nearest neighbours right", flush=True)
     alone = neighbour_is_wrong(embeddings_of(load_embedder(run), sets[1].pixels).embedding, test.labels)
     assert training.labels is not None
@@ -176,13 +176,13 @@ def shuffled(count: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).permutation(count)
 
 
-def sees_spoilt(trials: Sequence[Trial], variant: str) -> bool:
-    """Whether a head meets the goals for spoilt images, on the validation images."""
-    means = {kind: np.mean([one.spoilt[variant][kind] for one in trials]) for kind in CORRUPTIONS}
+def sees_degraded(trials: Sequence[Trial], variant: str) -> bool:
+    """Whether a head meets the goals for degraded images, on the validation images."""
+    means = {kind: np.mean([one.degraded[variant][kind] for one in trials]) for kind in CORRUPTIONS}
     return bool(means["crop"] >= 0.95 and min(means.values()) >= 0.75)
 
 
-def chosen(scores: Sequence[Mapping[str, Floats]], images: Sequence[Judged], names: Sequence[str]) -> str:
+def best_of(scores: Sequence[Mapping[str, Floats]], images: Sequence[Judged], names: Sequence[str]) -> str:
     """The one of `names` with the best mean R-AUROC on these images, the baseline's head excepted."""
     ours = [name for name in names if not name.endswith(BASELINE_HEAD)]
     return max(ours, key=lambda name: np.mean([r_auroc(s[name], i.wrong) for s, i in zip(scores, images, strict=True)]))

@@ -49,7 +49,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     answers = engine(gallery.pixels), engine(queries.pixels)
     rows = matched(arguments.out, gallery, queries, *answers)
-    rows += spoilt(arguments.out, engine, queries, answers[1], answers[0].uncertainty)
+    rows += degraded(arguments.out, engine, queries, answers[1], answers[0].uncertainty)
     strips(arguments.out, queries, answers[1])
     recipe = bundle.manifest.provenance.recipe.get("name", "unknown")
     head = (
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def matched(
-    out: Path, gallery: ImageSet, queries: ImageSet, known: Embeddings, asked: Embeddings
+    out: Path, gallery: ImageSet, queries: ImageSet, known: Embeddings, answered: Embeddings
 ) -> list[tuple[str, str]]:
     """Is the nearest neighbour right: what each tier knows of it."""
     assert gallery.labels is not None
     assert queries.labels is not None
     classes = len(gallery.classes)
     calibration = fit_gallery(known.embedding, known.uncertainty, gallery.labels, classes)
-    matches = match(asked.embedding, asked.uncertainty, known.embedding, gallery.labels, classes)
+    matches = match(answered.embedding, answered.uncertainty, known.embedding, gallery.labels, classes)
     tie_break = np.random.default_rng(0).random(len(queries))
     found = apply_gallery_calibration(calibration, matches, "0.1", "0.05", tie_break)
     wrong: Mask = matches.label != queries.labels
@@ -83,7 +83,7 @@ def matched(
         dots=True,
     )
     tiers: dict[str, Floats] = {
-        "1: the image alone": asked.uncertainty,
+        "1: the image alone": answered.uncertainty,
         "2: distance to it": -matches.evidence[:, 1],
         "3: p_correct": -found.p_correct,
         "(best possible)": wrong.astype(np.float64),
@@ -120,7 +120,9 @@ def matched(
     ]
 
 
-def spoilt(out: Path, engine: Engine, queries: ImageSet, clean: Embeddings, reference: Floats) -> list[tuple[str, str]]:
+def degraded(
+    out: Path, engine: Engine, queries: ImageSet, clean: Embeddings, reference: Floats
+) -> list[tuple[str, str]]:
     """How the uncertainty rises with each degradation."""
     ordered = np.sort(reference)
     lines, rows = {}, []

@@ -95,7 +95,7 @@ def class_archive(source: str, classes: Sequence[str], file: Path) -> None:
 
 
 def some(source: str, classes: Sequence[str], every: int) -> ImageSet:
-    """Every so-manieth image of some classes."""
+    """Every `every`-th image of some classes."""
     images = open_source(source)
     paths = [path for path in images.paths() if path.split("/")[0] in classes][::every]
     found = load_images(images, Preprocessing(size=32), paths)
@@ -178,7 +178,7 @@ def baselines(embedder: Embedder, run: Run, pixels: Pixels, embedding: Floats, s
     }
 
 
-def spoilt(embedder: Embedder, pixels: Pixels) -> dict[str, float]:
+def degraded(embedder: Embedder, pixels: Pixels) -> dict[str, float]:
     """AUROC for each kind of degradation at severity 3."""
     clean = embeddings_of(embedder, pixels).uncertainty
     return {
@@ -187,9 +187,11 @@ def spoilt(embedder: Embedder, pixels: Pixels) -> dict[str, float]:
     }
 
 
-def foreign(embedder: Embedder, asked: Pixels, gallery: Pixels, strangers: Pixels, name: str) -> dict[str, float]:
-    """AUROC of strangers against images like the gallery's: by u, by the distance to it, by the variances' pattern."""
-    inside, outside, reference = (embeddings_of(embedder, pixels) for pixels in (asked, strangers, gallery))
+def out_of_distribution(
+    embedder: Embedder, queries: Pixels, gallery: Pixels, others: Pixels, name: str
+) -> dict[str, float]:
+    """AUROC of images out of distribution: by u, by the distance to the gallery, by the variances' pattern."""
+    inside, outside, reference = (embeddings_of(embedder, pixels) for pixels in (queries, others, gallery))
     known = np.log(reference.variance)
     mean, directions = known.mean(axis=0), fit_directions(known)
     near = (1 - nearest(x.embedding, reference.embedding, REFERENCE).similarity.mean(axis=1) for x in (inside, outside))
@@ -202,7 +204,7 @@ def foreign(embedder: Embedder, asked: Pixels, gallery: Pixels, strangers: Pixel
     }
 
 
-def strangers(how: Preprocessing) -> dict[str, Pixels]:
+def other_images(how: Preprocessing) -> dict[str, Pixels]:
     """Photographs of clothes (the demo's), which chose the measure, and handwritten digits, which only judge."""
     from sklearn.datasets import load_digits
 
@@ -220,7 +222,7 @@ def seen_by_head(embedder: Embedder, pixels: Pixels) -> Floats:
     return embed(embedder, pixels, answer=lambda batch: [embedder.head_input(embedder.backbone(to_float(batch)))])[0]
 
 
-def oracle(embedder: Embedder, known: ImageSet, wrong: npt.NDArray[np.bool_], asked: Pixels) -> Floats:
+def oracle(embedder: Embedder, known: ImageSet, wrong: npt.NDArray[np.bool_], queries: Pixels) -> Floats:
     """Uncertainties [N] by ridge regression of `wrong` [M], which takes labels, on all that the head sees.
 
     Not a method but a bound: what could be had from these features if labels told it what to look for.
@@ -231,16 +233,16 @@ def oracle(embedder: Embedder, known: ImageSet, wrong: npt.NDArray[np.bool_], as
 
     model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 5, 9)))
     model.fit(seen_by_head(embedder, known.pixels), wrong.astype(np.float64))
-    found: Floats = model.predict(seen_by_head(embedder, asked))
+    found: Floats = model.predict(seen_by_head(embedder, queries))
     return found
 
 
 def tier3(gallery: Judged, queries: Judged, variant: str) -> dict[str, Floats]:
     """`p_correct` [Q], whether it was `right` [Q], and whether the set at α = .1 held the label (`covered`) [Q]."""
-    known, asked = gallery.answers[variant], queries.answers[variant]
+    known, answered = gallery.answers[variant], queries.answers[variant]
     classes = int(gallery.labels.max()) + 1
     calibration = fit_gallery(known.embedding, known.uncertainty, gallery.labels, classes)
-    matches = match(asked.embedding, asked.uncertainty, known.embedding, gallery.labels, classes)
+    matches = match(answered.embedding, answered.uncertainty, known.embedding, gallery.labels, classes)
     tie_break = np.random.default_rng(0).random(len(queries.labels))
     found = apply_gallery_calibration(calibration, matches, "0.1", "0.05", tie_break)
     assert coverage_and_size(found.sets, queries.labels)[1] <= classes

@@ -1,4 +1,4 @@
-"""A model in the box: served, embedded with and asked in this process where none is named, and said to be."""
+"""The default model: served, embedded with and asked in this process where none is named, and said to be."""
 
 import asyncio
 import json

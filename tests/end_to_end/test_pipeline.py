@@ -108,9 +108,9 @@ def test_bad_files_cost_nothing_but_themselves_on_every_road(bundle: Path, tmp_p
     good = next(path for path in bundle.parent.parent.rglob("test/bag/0000.png"))
     (data / "good.png").write_bytes(good.read_bytes())
     with server(bundle) as url:
-        for number, road in enumerate((["--url", url], ["--bundle", str(bundle)])):
+        for number, way in enumerate((["--url", url], ["--bundle", str(bundle)])):
             out = tmp_path / f"out{number}"
-            done = vssl("embed", str(data), *road, "-o", str(out), status=1)
+            done = vssl("embed", str(data), *way, "-o", str(out), status=1)
             assert all(name in done.stderr for name in bad_files())
             assert read_embeddings(out).paths == ["good.png"]
 

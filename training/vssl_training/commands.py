@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
     # Set before torch loads OpenMP: threads that spin at its barriers slow training down threefold when another
-    # process wants one of the cores.
+    # process needs one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from vssl.errors import UsageError
     from vssl_training.loop.job import StartingWeights, TrainingOptions

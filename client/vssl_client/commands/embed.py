@@ -52,7 +52,7 @@ def embed(
     ] = None,
     transport: Annotated[TransportChoice, typer.Option(help="How to talk to servers.")] = TransportChoice.HTTP,
     model: Annotated[str | None, typer.Option(help="The model's name, where a server has several.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where the server wants one.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where a server needs one.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="Where --bundle runs: here, or on Ray.")] = EngineChoice.LOCAL,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,
     format: Annotated[OutputFormat, typer.Option(help="What the parts are written in.")] = OutputFormat.PARQUET,

@@ -73,7 +73,7 @@ def _numbered(gallery: Gallery) -> tuple[npt.NDArray[np.int32], list[str]]:
         if missing:
             what = f"{missing:,} of its {len(every):,} images have none"
         raise UsageError(
-            f"--labels wants a label for every image of the gallery, and at least two labels; {what}. `vssl embed` "
+            f"--labels needs a label for every image of the gallery, and at least two labels; {what}. `vssl embed` "
             "stores them: of class folders, or of .cls files in tar shards (an old folder has none: embed it again)"
         )
     sorted_numbers, names = found

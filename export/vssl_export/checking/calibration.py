@@ -32,7 +32,7 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
         raise UsageError(f"{data}: all of its images are the same picture; name images as different as those to come")
     labels = images.labels if use_labels else None
     if use_labels and labels is None:
-        raise UsageError(f"{data}: no labels; --labels wants every image in one of at least two class folders")
+        raise UsageError(f"{data}: no labels; --labels needs every image in one of at least two class folders")
     calibration, references = calibration_of(Engine(bundle), images, labels)
     fields = bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
     files = {name: bundle.read(name) for name in bundle.manifest.files if name != FILE}

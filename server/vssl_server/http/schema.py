@@ -33,7 +33,7 @@ class Flags(BaseModel):
 
     degraded: bool = Field(description="More uncertain than 95 % of the reference images")
     ood: bool = Field(
-        description="So uncertain, or in so odd a pattern, as 1 % of the reference images: of another kind"
+        description="So uncertain, or in so odd a pattern, as 1 % of the reference images: out of distribution"
     )
     unfamiliar: bool = Field(description="Familiarity under .01: nothing like it among the reference images")
 

@@ -50,10 +50,10 @@ def test_neighbours_of_clothes_that_it_never_saw_have_their_class() -> None:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_spoilt_pictures_are_less_certain(kind: str) -> None:
+def test_degraded_pictures_are_less_certain(kind: str) -> None:
     pixels = clothes("test").pixels
-    clean, spoilt = (engine()(images).uncertainty for images in (pixels, degrade(pixels, kind, 5, seed=0)))
-    assert auroc(clean, spoilt) >= 0.75
+    clean, degraded = (engine()(images).uncertainty for images in (pixels, degrade(pixels, kind, 5, seed=0)))
+    assert auroc(clean, degraded) >= 0.75
 
 
 def test_few_clean_pictures_are_flagged() -> None:

@@ -26,12 +26,12 @@ def test_the_same_seed_spoils_in_the_same_way(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["crop", "noise", "occlusion"])
-def test_another_seed_and_another_image_are_spoilt_otherwise(kind: str) -> None:
+def test_another_seed_and_another_image_are_degraded_otherwise(kind: str) -> None:
     alike = np.repeat(IMAGES[:1], 8, axis=0)
-    spoilt = degrade(alike, kind, 3, seed=7)
+    degraded = degrade(alike, kind, 3, seed=7)
 
-    assert len(np.unique(spoilt, axis=0)) > 1
-    assert not np.array_equal(spoilt, degrade(alike, kind, 3, seed=8))
+    assert len(np.unique(degraded, axis=0)) > 1
+    assert not np.array_equal(degraded, degrade(alike, kind, 3, seed=8))
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -54,8 +54,8 @@ def test_a_strength_of_nothing_does_next_to_no_harm(kind: str) -> None:
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_strengths_between_severities_lie_between_them(kind: str) -> None:
     def change(strength: float) -> float:
-        spoilt = [DEGRADATIONS[kind](image, strength, np.random.default_rng(1)) for image in IMAGES]
-        return float(np.abs(np.stack(spoilt).astype(int) - IMAGES).mean())
+        degraded = [DEGRADATIONS[kind](image, strength, np.random.default_rng(1)) for image in IMAGES]
+        return float(np.abs(np.stack(degraded).astype(int) - IMAGES).mean())
 
     low, between, high = map(change, (0.4, 0.5, 0.6))
     assert low <= between <= high
@@ -67,19 +67,19 @@ def test_severities_are_those_that_older_figures_were_measured_by() -> None:
     picture = Image.fromarray(image)
     for severity in SEVERITIES:
         place = severity - 1
-        spoilt = {kind: degrade(image[None], kind, severity, 7)[0] for kind in DEGRADATIONS}
-        assert (spoilt["darkness"] == np.rint(image * (0.6, 0.4, 0.25, 0.15, 0.08)[place])).all()
+        degraded = {kind: degrade(image[None], kind, severity, 7)[0] for kind in DEGRADATIONS}
+        assert (degraded["darkness"] == np.rint(image * (0.6, 0.4, 0.25, 0.15, 0.08)[place])).all()
         grain = rng([7, 0]).normal(0, (0.04, 0.08, 0.12, 0.18, 0.26)[place] * 255, image.shape)
-        assert (spoilt["noise"] == np.clip(np.rint(image + grain), 0, 255)).all()
+        assert (degraded["noise"] == np.clip(np.rint(image + grain), 0, 255)).all()
         sigma = (1.5, 2.5, 4.0, 6.0, 8.0)[place] / 100 * 32
-        assert (spoilt["blur"] == np.asarray(picture.filter(ImageFilter.GaussianBlur(sigma)))).all()
+        assert (degraded["blur"] == np.asarray(picture.filter(ImageFilter.GaussianBlur(sigma)))).all()
         picture.save(file := io.BytesIO(), "JPEG", quality=(40, 25, 15, 8, 4)[place])
-        assert (spoilt["jpeg"] == np.asarray(Image.open(file))).all()
+        assert (degraded["jpeg"] == np.asarray(Image.open(file))).all()
         small = (round(32 * (0.7, 0.5, 0.35, 0.25, 0.18)[place]),) * 2
         shrunk = picture.resize(small, Image.Resampling.BICUBIC).resize((32, 32), Image.Resampling.BICUBIC)
-        assert (spoilt["low_resolution"] == np.asarray(shrunk)).all()
+        assert (degraded["low_resolution"] == np.asarray(shrunk)).all()
         side = round(32 * (0.06, 0.12, 0.20, 0.30, 0.42)[place] ** 0.5)
-        assert (spoilt["occlusion"] == 128).all(2).sum() == pytest.approx(side**2, abs=8)
+        assert (degraded["occlusion"] == 128).all(2).sum() == pytest.approx(side**2, abs=8)
 
 
 def test_a_moved_point_is_a_line() -> None:

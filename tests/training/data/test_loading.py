@@ -177,9 +177,9 @@ def test_the_splits_of_a_set_are_told_apart(parts: Path, kind: str) -> None:
     assert data.sample.classes == data.val.classes == ["bag", "coat"]
     judge = OnlineJudge.draw(data.sample, 0, CPU, data.val)
     asked = {image.tobytes() for image in judge.pixels[: judge.queries].numpy()}
-    voters = {image.tobytes() for image in judge.pixels[judge.queries :].numpy()}
+    bank = {image.tobytes() for image in judge.pixels[judge.queries :].numpy()}
     assert asked <= {image.tobytes() for image in data.val.pixels}
-    assert voters == {image.tobytes() for image in data.sample.pixels}
+    assert bank == {image.tobytes() for image in data.sample.pixels}
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])

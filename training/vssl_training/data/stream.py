@@ -91,7 +91,7 @@ class Stream:
         shared = free_shared_memory()
         if ahead > shared:
             self._say(
-                f"{SHARED_MEMORY} has {shared / 2**20:.0f} MiB free and batches want {ahead / 2**20:.0f}: they go "
+                f"{SHARED_MEMORY} has {shared / 2**20:.0f} MiB free and batches need {ahead / 2**20:.0f}: they go "
                 "through pipes, which is slower; in Docker give more with --shm-size"
             )
         return iter(

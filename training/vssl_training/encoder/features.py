@@ -77,7 +77,7 @@ class Backbone(nn.Module):
         return self
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images [N, 3, S, S] in 0 … 1 as the network wants them."""
+        """Images [N, 3, S, S] in 0 … 1 as the network takes them."""
         return (images - self.pixel_mean[:, None, None]) / self.pixel_std[:, None, None]
 
     def converted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

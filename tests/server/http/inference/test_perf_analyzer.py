@@ -30,7 +30,7 @@ def addresses(tiny_bundle: Bundle) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The two shared libraries that the program wants, under the names by which it asks for them."""
+    """The two shared libraries that the program needs, under the names by which it asks for them."""
     folder = tmp_path_factory.mktemp("lib")
     [packages] = (VENV / "lib").glob("python3.*/site-packages/nvidia_pytriton.libs")
     for name, pattern in (("libb64.so.0d", "libb64-*"), ("libcudart.so.12", "libcudart-*")):
