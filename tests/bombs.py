@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tests.bad_files import HUGE_SIDE, huge_png
-from tests.core.samples import encoded, noise, raw_png, still_images
+from tests.core.samples import encoded, heic, noise, raw_png, still_images
 
 
 @cache
@@ -40,11 +40,21 @@ def claims() -> dict[str, bytes]:
     tiff = encoded(noise(1, 1), "TIFF")
     for tag in (256, 257):
         tiff = tiff.replace(struct.pack("<HHII", tag, 4, 1, 1), struct.pack("<HHII", tag, 4, 1, side))
-    avif = bytearray(still["avif"])
-    start = avif.index(b"ispe") + 8
-    avif[start : start + 8] = struct.pack(">II", 16_000, 16_000)
+    avif, hevc = bytearray(still["avif"]), bytearray(heic(noise(64, 64)))
+    for heif in (avif, hevc):
+        start = heif.index(b"ispe") + 8
+        heif[start : start + 8] = struct.pack(">II", 16_000, 16_000)
     ppm = f"P6 {side} {side} 255\n".encode()
-    files = {"jpeg": jpeg, "webp": webp, "gif": gif, "gif frame": frame, "bmp": bmp, "tiff": tiff, "avif": avif}
+    files = {
+        "jpeg": jpeg,
+        "webp": webp,
+        "gif": gif,
+        "gif frame": frame,
+        "bmp": bmp,
+        "tiff": tiff,
+        "avif": avif,
+        "heic": hevc,
+    }
     return {"png": huge_png(), "ppm": ppm, **{name: bytes(data) for name, data in files.items()}}
 
 

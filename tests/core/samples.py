@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 from PIL import Image
 
 from tests.bad_files import png_chunk
@@ -20,6 +21,17 @@ def encoded(image: Image.Image | Pixels, format: str, **options: Any) -> bytes:
     """The image as a file."""
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, format, **options)
+    return file.getvalue()
+
+
+def heic(*images: Image.Image | Pixels, exif: bytes | None = None) -> bytes:
+    """The images as one file, without loss; `Image.open` knows HEIC only where something has registered it."""
+    file, made = io.BytesIO(), pillow_heif.HeifFile()
+    for image in images:
+        made.add_from_pillow(image if isinstance(image, Image.Image) else Image.fromarray(image))
+    if exif is not None:
+        made[0].info["exif"] = exif
+    made.save(file, quality=-1, chroma=444, matrix_coefficients=0)
     return file.getvalue()
 
 

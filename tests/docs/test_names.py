@@ -19,7 +19,7 @@ PACKAGES = {
     "vssl_export": ROOT / "export" / "vssl_export",
 }
 NAME = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(\))?`")
-NO_CODE = {"vssl.id", "vssl.model", "vssl.version", "vssl.source", "vssl.client", "vssl.commands"}
+NO_CODE = {"vssl.id", "vssl.model", "vssl.version", "vssl.source", "vssl.encoder_id", "vssl.client", "vssl.commands"}
 """Keys of metadata, the name of a logger, a group of entry points."""
 GONE = {"vssl_client.table"}
 """Names of earlier versions, which the changelog tells what to do about."""

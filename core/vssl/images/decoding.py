@@ -37,6 +37,9 @@ USUAL_SCANS = 10
 MAX_STRIPS = 2**16
 """Strips or tiles of a TIFF, at most: pillow makes an object of 300 bytes of each and blocks all other threads."""
 
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+"""Of files that a decoder of HEVC reads. The package for them, pillow-heif, is optional."""
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_SCAN = 0xDA
@@ -65,6 +68,8 @@ MAX_CHUNKS = 2**16
 """Chunks of a PNG, at most; libpng writes one for each 8 kB."""
 MAX_METADATA = 2**16
 """Bytes of a text, at most, that is searched for the orientation after pillow refused the picture at first."""
+MAX_BRANDS = 64
+"""Brands at the head of a HEIF file that are looked at."""
 MAX_PAGES = 32
 """Directories of a TIFF, at most: a page with its overviews and masks has about ten."""
 MAX_NUMBERS = 16
@@ -95,7 +100,14 @@ GREY = (128, 128, 128)
 """What `pad` puts beside the image."""
 
 ImageErrorType = Literal[
-    "empty", "too_many_bytes", "not_an_image", "too_many_pixels", "animated", "unsupported_mode", "damaged"
+    "empty",
+    "too_many_bytes",
+    "not_an_image",
+    "too_many_pixels",
+    "animated",
+    "unsupported_format",
+    "unsupported_mode",
+    "damaged",
 ]
 
 
@@ -300,7 +312,9 @@ def open_image(data: bytes) -> Image.Image:
     """Read the header only; no pixel is decoded."""
     try:
         with quiet:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = open_heic(data) if is_heic(data) else Image.open(io.BytesIO(data), formats=FORMATS)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise unreadable(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -316,6 +330,25 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
+def is_heic(data: bytes) -> bool:
+    """Whether the data begin as a file of the HEIF family does, and say that they hold HEVC."""
+    if data[4:8] != b"ftyp":
+        return False
+    head = data[8 : min(int.from_bytes(data[:4]), 8 + 4 * MAX_BRANDS)]
+    return any(head[place : place + 4] in HEIC_BRANDS for place in range(0, len(head), 4))
+
+
+def open_heic(data: bytes) -> Image.Image:
+    """Read the header of a HEIC file. Its library turns it upright, and refuses larger pixels than the header says."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        message = "HEIC is read with pillow-heif, which is not installed: pip install 'vssl[heif]'; or save it as JPEG"
+        raise ImageError("unsupported_format", message) from None
+    image: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return image
+
+
 def unreadable(data: bytes) -> ImageError:
     """The reason why pillow can't identify the data, by the signature of their format."""
     if data[:4] in TiffImagePlugin.PREFIXES:
@@ -325,7 +358,7 @@ def unreadable(data: bytes) -> ImageError:
     for format, signature in SIGNATURES.items():
         if signature.match(data):
             return ImageError("damaged", f"the header of the {format} is damaged or cut short")
-    return ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)} that can be read")
+    return ImageError("not_an_image", f"the data are none of {', '.join(FORMATS)}, HEIC that can be read")
 
 
 class _Quiet(threading.local):

@@ -3,10 +3,16 @@
 import json
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
+
+HEIC = frozenset({".heic", ".heif", ".hif"})
+HEIC_IS_READ = find_spec("pillow_heif") is not None
+"""Whether the extra `heif` is installed; else files of these names are passed over."""
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | (HEIC if HEIC_IS_READ else frozenset())
 )
 """Extensions of the files that the decoder reads. It refuses the contents of `.apng`, `.avifs` and `.pfm`."""
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from vssl.images.names import EXTENSIONS, extension_of, hidden
+from vssl.images.names import EXTENSIONS, HEIC, extension_of, hidden
 
 LOOP = "links in a loop"
 NOTHING = "links to nothing"
@@ -30,6 +30,8 @@ ONE = {
 }
 """The name of a kind, for one file."""
 
+READ_WITH = " (pip install 'vssl[heif]' reads them)"
+
 MAX_KINDS = 100
 """Kinds counted apart, at most: a folder of `log.0001`, `log.0002`, … has one for each file."""
 
@@ -39,7 +41,7 @@ SHOWN = 10
 
 @dataclass
 class PassedOver:
-    """Counts of files by kind (`.heic`, `links in a loop`), and the folders or shards that could not be read.
+    """Counts of files by kind (`.cr3`, `links in a loop`), and the folders or shards that could not be read.
 
     Attributes:
         counts: number of files of each kind; a hidden folder counts as one, because nothing looks into it.
@@ -54,11 +56,12 @@ class PassedOver:
         self.counts[kind if kind in self.counts or len(self.counts) < MAX_KINDS else OTHER] += files
 
     def as_text(self) -> str | None:
-        """A line such as `passed over: 40 .heic, 2 links in a loop`; None where nothing was."""
+        """A line such as `passed over: 40 .cr3, 2 links in a loop`; None where nothing was."""
         if not self.counts:
             return None
         named = [
-            f"{count:,} {ONE.get(kind, kind) if count == 1 else kind}" for kind, count in self.counts.most_common(SHOWN)
+            f"{count:,} {ONE.get(kind, kind) if count == 1 else kind}{READ_WITH if kind in HEIC else ''}"
+            for kind, count in self.counts.most_common(SHOWN)
         ]
         rest = self.counts.total() - sum(count for _, count in self.counts.most_common(SHOWN))
         return "passed over: " + ", ".join(named) + (f", {rest:,} of other kinds" if rest else "")

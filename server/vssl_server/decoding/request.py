@@ -36,8 +36,8 @@ from vssl_server.wire.images import Encoded, from_base64
 IN_PLACE = Limits(max_bytes=8 * 1024, max_pixels=128 * 128)
 """Decoding such an image takes about as long as handing it to another thread."""
 
-AVIF = b"ftyp"
-"""Bytes 4 to 8 of an AVIF. Its header may say too little (docs/serving.md), so it is never decoded in place."""
+HEIF = b"ftyp"
+"""Bytes 4 to 8 of AVIF and HEIC. The header may say too little (docs/serving.md), so none is decoded in place."""
 
 TASK_BYTES = 64 * 1024
 """Bytes of files in one task of the pool. Small images take turns at Python's lock, so more threads gain nothing; each
@@ -166,7 +166,7 @@ class Decoding(Generic[R]):
         image = self.images[0]
         try:
             data = from_base64(image) if isinstance(image, str) else image
-            if data[4:8] == AVIF:
+            if data[4:8] == HEIF:
                 raise ImageError("too_many_pixels", "perhaps")
             small = Limits(IN_PLACE.max_bytes, min(IN_PLACE.max_pixels, self._decoder.limits.max_pixels))
             self._decoded[0] = decode(data, self._decoder.preprocessing, small)

@@ -138,7 +138,7 @@ def test_every_file_that_find_sees_is_accounted_for(folder: Path, tmp_path: Path
     (folder / "class").mkdir()
     for number, data in enumerate(pictures(3)):
         (folder / "class" / f"{number}.jfif").write_bytes(data)
-        (folder / f"{number}.heic").write_bytes(data)
+        (folder / f"{number}.cr3").write_bytes(data)
     (folder / "linked").symlink_to("class")
     (folder / "class" / "loop").symlink_to("..")
     (folder / "broken.jpg").symlink_to("nowhere")
@@ -147,14 +147,14 @@ def test_every_file_that_find_sees_is_accounted_for(folder: Path, tmp_path: Path
     arguments = ["embed", str(folder), "--bundle", str(bundle), "-o", str(tmp_path / "out")]
 
     told = json.loads(vssl(*arguments, "--json", status=1).stdout)
-    assert told["passed_over"] == {".heic": 3, "links in a loop": 2, ".txt": 1}
+    assert told["passed_over"] == {".cr3": 3, "links in a loop": 2, ".txt": 1}
     assert (told["embedded"], told["failed"], told["unreadable"]) == (26, 1, {})
     # One line names a file, or on the other channel a link that leads back.
     assert len(seen.stdout.splitlines()) + len(seen.stderr.splitlines()) == 26 + 1 + 6
 
     (folder / "broken.jpg").unlink()
     arguments[-1] = str(tmp_path / "other")
-    line = "passed over: 3 .heic, 2 links in a loop, 1 .txt\n"
+    line = "passed over: 3 .cr3, 2 links in a loop, 1 .txt\n"
     assert vssl(*arguments).stdout.endswith(line)
     assert vssl(*arguments, "--strict", status=1).stderr == f"vssl: {line}"
     assert vssl(*arguments, "--quiet").stdout == ""

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.bad_files import REASONS, bad_files, png_chunk
 from tests.bombs import bombs, many_scans, tiled_tiff
-from tests.core.samples import Pixels, animations, encoded, noise, still_images
+from tests.core.samples import Pixels, animations, encoded, fashion, heic, noise, still_images
 from vssl.images.decoding import ImageError, Limits, Preprocessing, decode
 
 SIDE = 8
-STILL, ANIMATED = still_images(), animations()
+STILL = still_images() | {"heic": heic(fashion(1)[0])}
+ANIMATED = animations() | {"HEIC": heic(*fashion(2))}
 MAGIC = [
     b"",
     b"\xff\xd8\xff\xe0",
@@ -67,7 +68,7 @@ def test_cut_short_anywhere(name: str) -> None:
     assert all(isinstance(outcome(data[:length]), np.ndarray | ImageError) for length in range(0, len(data), 10))
 
 
-@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "gif", "tiff", "deflated", "avif", "bmp", "pgm"])
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "gif", "tiff", "deflated", "avif", "heic", "bmp", "pgm"])
 def test_half_a_file_is_refused(name: str) -> None:
     """Of a compressed TIFF the directory is gone too, which lies at its end, and of so small an AVIF the header."""
     assert refusal(STILL[name][: len(STILL[name]) // 2]) == "damaged"

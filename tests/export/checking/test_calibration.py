@@ -132,11 +132,11 @@ def test_what_is_not_among_its_images_is_said(tmp_path: Path, fashion_folder: Pa
     for name in range(80):
         shutil.copy(next(fashion_folder.rglob("*.png")), tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "cut\x1b[2J.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (tmp_path / "data" / "phone.heic").touch()
+    (tmp_path / "data" / "phone.cr3").touch()
     command = [str(VSSL), "calibrate", str(tmp_path / "tiny"), "--data", str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "passed over: 1 .heic" in done.stderr
+    assert "passed over: 1 .cr3" in done.stderr
     assert "skipped cut\\u001b[2J.png: " in done.stderr
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.bombs import many_scans
+from tests.core.samples import heic
 from tests.server.conftest import GatedEngine, serving
 from tests.server.http.test_errors import error
 from vssl.arrays import Pixels
@@ -24,16 +25,18 @@ from vssl_server.engine.jobs import BatchResult
 
 
 def file(format: str, side: int) -> bytes:
-    written = io.BytesIO()
-    Image.new("RGB", (side, side), (200, 100, 0)).save(written, format)
+    written, image = io.BytesIO(), Image.new("RGB", (side, side), (200, 100, 0))
+    if format == "HEIC":
+        return heic(image)
+    image.save(written, format)
     return written.getvalue()
 
 
 @pytest.mark.parametrize(
     ("format", "side", "here"),
-    [("PNG", 32, True), ("JPEG", 32, True), ("PNG", 900, False), ("AVIF", 32, False)],
+    [("PNG", 32, True), ("JPEG", 32, True), ("PNG", 900, False), ("AVIF", 32, False), ("HEIC", 64, False)],
 )
-def test_small_images_are_decoded_in_place_but_no_avif_whose_header_may_lie(format: str, side: int, here: bool) -> None:
+def test_small_images_are_decoded_in_place_but_none_whose_header_may_lie(format: str, side: int, here: bool) -> None:
     data, how = file(format, side), Preprocessing(8)
     assert len(data) <= IN_PLACE.max_bytes
     queued: Future[tuple[int, Pixels]] = Future()

@@ -201,10 +201,10 @@ def test_splits_may_be_written_large_and_have_files_beside_them(parts: Path, kin
 
 def test_folders_that_are_taken_for_classes_are_named(parts: Path) -> None:
     (parts / "set" / "val").rename(parts / "set" / "extras")
-    (parts / "set" / "photo.heic").touch()
+    (parts / "set" / "photo.cr3").touch()
     said: list[str] = []
     load_data(str(parts / "set"), None, PREPROCESSING, CPU, 0.5, said.append)
-    assert said[-2:] == ["passed over: 1 .heic", "40 images, 0 skipped, 2 classes (extras, train)"]
+    assert said[-2:] == ["passed over: 1 .cr3", "40 images, 0 skipped, 2 classes (extras, train)"]
 
 
 @pytest.mark.parametrize("tops", [("train", "trains"), ("val", "test"), ("a", "b"), ("train", "Train")])

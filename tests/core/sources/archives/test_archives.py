@@ -101,7 +101,7 @@ def test_a_zip_of_windows_with_drives_and_backslashes(tmp_path: Path) -> None:
 
 
 def test_two_members_that_come_to_one_name_are_counted(tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar", ["../1.png", "1.png", "/1.png", "notes.txt", ".hidden/2.png", "3.heic"])
+    write_tar(tmp_path / "a.tar", ["../1.png", "1.png", "/1.png", "notes.txt", ".hidden/2.png", "3.cr3"])
     source = open_source(str(tmp_path / "a.tar"))
 
     assert contents(source) == {"1.png": "/1.png"}
@@ -109,7 +109,7 @@ def test_two_members_that_come_to_one_name_are_counted(tmp_path: Path) -> None:
         "files replaced by a later one of their name": 2,
         ".txt": 1,
         "hidden files": 1,
-        ".heic": 1,
+        ".cr3": 1,
     }
 
 
