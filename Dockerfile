@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm AS build-base
 RUN python -m venv /opt/vssl
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY core core
 COPY gallery gallery
 COPY client client
