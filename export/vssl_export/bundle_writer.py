@@ -91,8 +91,10 @@ def export_run(
     fp32 = to_onnx(trained.embedder, how.size)
     contents = convert(fp32, options.precisions, images, options.features, options.half_weights)
     reference = embeddings_of(trained.embedder, cards(how))
-    fields = manifest_fields(trained, name, release, options.features)
-    files = {model_path(precision): content for precision, content in contents.items()} | {REFERENCE: pack(reference)}
+    calibration, references = trained.run.calibration() if trained.checkpoint is None else (None, {})
+    fields = manifest_fields(trained, name, release, options.features) | {"calibration": calibration}
+    files = {model_path(precision): content for precision, content in contents.items()}
+    files |= {REFERENCE: pack(reference), **references}
     fields["models"] = measured_models(trained, contents, fields, files, images, labels, options.half_weights)
     fields["engines"], plans = add_plans(location, contents, how.size, *gpu) if gpu else ([], {})
     return write_bundle(location, fields, {**files, **plans, **card})
@@ -221,12 +223,19 @@ def manifest_fields(trained: Trained, name: str, release: str, features: bool) -
     """Everything in the manifest that does not depend on the converted model."""
     record, recipe = trained.record, trained.record.recipe
     length = trained.embedder.backbone.features if features else None
+    image, backbone = recipe.image.settled(), record.backbone
     return {
         "name": name,
         "version": release,
         "preprocessing": preprocessing_of(recipe),
         "preprocessing_sha256": preprocessing_sha256(preprocessing_of(recipe)),
-        "outputs": {"dimension": trained.embedder.dimension, "features": length},
+        "normalisation": {"mean": image.mean, "std": image.std},
+        "backbone": None if backbone is None else backbone.model_dump(),
+        "outputs": {
+            "dimension": trained.embedder.dimension,
+            "features": length,
+            "embedding_of": recipe.network.embedding.of,
+        },
         "evaluation": last_figures(trained.run),
         "provenance": {
             "recipe": recipe.model_dump(mode="json"),
@@ -241,10 +250,14 @@ def manifest_fields(trained: Trained, name: str, release: str, features: bool) -
 
 
 def last_figures(run: Run) -> dict[str, float]:
-    """The last figures of the encoder phase: kNN among training images, rank and spread."""
+    """The last figures of the encoder phase: kNN among training images, rank and spread; of an attached head the rank
+    correlation of u with the squared error, on images held back.
+    """
     for line in reversed(run.metrics()):
         if "rank" in line:
             return {f"train_{key}": line[key] for key in ("knn", "rank", "std") if key in line}
+        if "held_back_rho" in line:
+            return {"held_back_rho": line["held_back_rho"]}
     return {}
 
 

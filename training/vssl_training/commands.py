@@ -1,4 +1,4 @@
-"""`vssl train`, `vssl recipes` and `vssl evaluate`."""
+"""`vssl train`, `vssl attach`, `vssl recipes` and `vssl evaluate`."""
 
 import json
 import os
@@ -73,6 +73,38 @@ def train(
     options = TrainingOptions(val, max_unreadable, start, autotune, tuple(log or ()))
     skipped = run_training(resolved, data, out, budget, seed, options)
     echo(f"vssl: {out} is trained ({len(skipped)} files skipped); next: vssl export {out} --out BUNDLE", err=True)
+
+
+def attach(
+    backbone: Annotated[str, typer.Option(help="A model of timm, hf:FOLDER, or torchvision:NAME; it stays as it is.")],
+    data: Annotated[
+        list[str], typer.Option(help="Photographs: folder, .zip, .tar, archive.zip::folder; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="File of its weights, or `pretrained` to ask its hub; by default those on this machine."),
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=50, help="Images to look at, drawn from all; 2000.")] = None,
+    copies: Annotated[int | None, typer.Option(min=1, max=64, help="Degraded copies of each image; 4.")] = None,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe with `attach`.")] = "attach",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for what the backbone says, kept for other runs; else in the run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
+) -> None:
+    """Put an embedding and a variance head on a pretrained encoder, by your photographs; no labels are needed."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from vssl_training.attaching.attach import attach_pretrained
+    from vssl_training.recipe.reading import load_recipe, override
+
+    named = {"network.backbone": json.dumps(backbone), "attach.images": images, "attach.copies": copies}
+    flags = [f"{key}={value}" for key, value in named.items() if value is not None]
+    attach_pretrained(override(load_recipe(recipe), [*flags, *(set_ or [])]), weights, data, out, seed, cache)
+    echo(f"vssl: {out} is attached; next: vssl export {out} --out BUNDLE", err=True)
 
 
 def recipes(

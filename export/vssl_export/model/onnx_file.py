@@ -55,7 +55,8 @@ class WithFeatures(Embedder):
     """An embedder whose call gives the features too: that is what torch exports. Its weights keep their names."""
 
     def __init__(self, embedder: Embedder) -> None:
-        super().__init__(embedder.backbone, embedder.mean, embedder.log_variance, embedder.joint, embedder.detail)
+        kept = (embedder.joint, embedder.detail, embedder.sees)
+        super().__init__(embedder.backbone, embedder.mean, embedder.log_variance, *kept)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
         """See `Embedder.with_features`."""

@@ -12,7 +12,7 @@ from vssl.errors import UsageError
 from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
 from vssl_training.encoder.features import Backbone, Features
-from vssl_training.encoder.heads import DetailHead, VarianceHead, mlp
+from vssl_training.encoder.heads import DetailHead, StatisticsHead, VarianceHead, mlp
 from vssl_training.encoder.student import Encoder
 from vssl_training.objective.terms import on_sphere
 from vssl_training.recipe.sections import HeadSettings, Recipe
@@ -22,7 +22,7 @@ class Embedder(nn.Module):
     """Backbone, mean head and a variance head: that of the second phase, or (`joint`) the one of the first.
 
     `mean` is the encoder's head, or an `EmbeddingLayer`. The joint head sees the final features alone; the other one
-    `detail` of the images too, or not.
+    what `sees` says (`VarianceSettings.sees`), and `detail` of the images too, or not.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Embedder(nn.Module):
         log_variance: VarianceHead,
         joint: bool = False,
         detail: bool = True,
+        sees: str = "all",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -39,6 +40,7 @@ class Embedder(nn.Module):
         self.log_variance = log_variance
         self.joint = joint
         self.detail = detail
+        self.sees = sees
 
     def mean_of(self, features: Features) -> Tensor:
         """Mean [N, D] of the backbone's features of N images, of any length."""
@@ -52,10 +54,7 @@ class Embedder(nn.Module):
 
     def head_input(self, features: Features) -> Tensor:
         """What the variance head sees of the backbone's features of N images, [N, its columns]."""
-        if self.joint:
-            return features.final
-        seen = features.with_statistics()
-        return torch.cat([seen, features.detail()], 1) if self.detail else seen
+        return features.final if self.joint else features.seen(self.sees, self.detail)
 
     def posterior(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean on the sphere of radius √D and ℓ there, both [N, D], of the backbone's features of N images."""
@@ -134,11 +133,16 @@ def build_predictor(recipe: Recipe) -> nn.Sequential:
 
 
 def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:
-    """The second phase's head, on the features with the statistics of the layers, and the images' detail or not."""
-    kind = DetailHead if recipe.variance.detail else VarianceHead
-    settings = HeadSettings(hidden=recipe.variance.hidden)
-    dimension = dimension_of(backbone, recipe.network)
-    return kind(backbone.features_with_statistics, settings, dimension, recipe.network.clamp)
+    """The second phase's head, on what the recipe lets it see."""
+    variance = recipe.variance
+    settings = HeadSettings(hidden=variance.hidden)
+    dimension, clamp = dimension_of(backbone, recipe.network), recipe.network.clamp
+    if variance.sees != "all":
+        return StatisticsHead(
+            backbone.seen(variance.sees, variance.detail), settings, variance.dropout, dimension, clamp
+        )
+    kind = DetailHead if variance.detail else VarianceHead
+    return kind(backbone.features_with_statistics, settings, dimension, clamp)
 
 
 def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
@@ -150,7 +154,7 @@ def build_embedder(recipe: Recipe, encoder: Encoder | None = None) -> Embedder:
     joint = recipe.variance.joint
     mean = build_embedding(encoder.backbone, recipe.network, encoder.mean)
     head = encoder.log_variance if joint else build_variance_head(recipe, encoder.backbone)
-    return Embedder(encoder.backbone, mean, head, joint, recipe.variance.detail)
+    return Embedder(encoder.backbone, mean, head, joint, recipe.variance.detail, recipe.variance.sees)
 
 
 def check_network(recipe: Recipe) -> None:

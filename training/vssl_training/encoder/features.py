@@ -23,11 +23,19 @@ class Features:
     maps: tuple[Tensor, ...]
 
     def with_statistics(self) -> Tensor:
-        """`final` with the spatial mean and standard deviation of each stage's channels [N, F + 2 Σ C_i].
+        """`final` with the statistics of all stages, [N, F + 2 Σ C_i]."""
+        return self.seen("all", detail=False)
 
-        Blur and noise show in the early stages and are gone from the last one.
+    def seen(self, sees: str, detail: bool) -> Tensor:
+        """What a variance head sees, as `VarianceSettings.sees` and `detail` say, [N, its columns].
+
+        Of a stage it sees the spatial mean and standard deviation of each channel: blur and noise show in the early
+        stages and are gone from the last one.
         """
-        return torch.cat([self.final, *map(statistics, self.maps)], 1)
+        maps = self.maps[:-1] if sees == "lower" else self.maps
+        parts = [] if sees != "all" else [self.final]
+        parts += map(statistics, maps)
+        return torch.cat([*parts, self.detail()] if detail else parts, 1)
 
     def detail(self) -> Tensor:
         """The same statistics of the images' local differences, which no encoder has to learn to see, [N, DETAIL]."""
@@ -90,7 +98,12 @@ class Backbone(nn.Module):
     @property
     def features_with_statistics(self) -> int:
         """Columns of `Features.with_statistics`."""
-        return self.features + 2 * sum(self.channels)
+        return self.seen("all", detail=False)
+
+    def seen(self, sees: str, detail: bool) -> int:
+        """Columns of `Features.seen`."""
+        channels = self.channels[:-1] if sees == "lower" else self.channels
+        return (self.features if sees == "all" else 0) + 2 * sum(channels) + (DETAIL if detail else 0)
 
 
 def network_of(backbone: Backbone) -> nn.Module:

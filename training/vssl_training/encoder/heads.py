@@ -1,5 +1,6 @@
 """The heads on a backbone: multi-layer perceptrons for means, predictions and log variances."""
 
+import torch
 from torch import Tensor, nn
 
 from vssl_training.encoder.features import DETAIL
@@ -39,6 +40,31 @@ class VarianceHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[N, F] → ℓ [N, D]."""
         return soft_clamp(self.net(features), *self.clamp)
+
+
+class StatisticsHead(VarianceHead):
+    """ℓ [N, D] from statistics of a pretrained network's stages: standardised, then one small layer with dropout.
+
+    Small and strongly regularised, because a larger one remembers its training images: it then takes every other
+    picture for a degraded one.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, inputs: int, settings: HeadSettings, dropout: float, dimension: int, clamp: tuple[float, float]
+    ) -> None:
+        super().__init__(inputs, settings, dimension, clamp)
+        hidden = nn.Linear(inputs, settings.hidden)
+        last = starting_at_zero(nn.Sequential(nn.Linear(settings.hidden, dimension)))
+        self.net = nn.Sequential(hidden, nn.ReLU(), nn.Dropout(dropout), *last)
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, F] → ℓ [N, D]."""
+        return super().forward((features - self.mean) / self.std)
 
 
 class DetailHead(VarianceHead):

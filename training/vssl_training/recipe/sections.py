@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vssl.images.degradations import DEGRADATIONS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -297,6 +299,11 @@ class VarianceSettings(Section):
 
     Attributes:
         joint: there is no such phase: the variance head that learned beside the encoder is exported.
+        sees: what the head sees of the backbone: `all`, its features with the mean and standard deviation of each
+            stage's channels; `stages`, these alone; or `lower`, those of every stage but the last, which hold best for
+            other kinds of pictures than those it was trained on.
+        dropout: of the hidden units, where it sees no features.
+        kinds: degradations that `vssl attach` trains with, by their names in the registry; all of them by default.
         detail: beside the head on the encoder's layers there is a small one on statistics of the images' local
             differences, which is added to it.
         target: of the squared residual: the embedding of the `clean` image, or of the one nearest to it in a bank.
@@ -305,6 +312,9 @@ class VarianceSettings(Section):
     """
 
     joint: bool = False
+    sees: Literal["all", "stages", "lower"] = "all"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    kinds: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     share: Share = 0.1
     hidden: int = Field(default=256, ge=8)
     beta_nll: Share = 0.5
@@ -317,9 +327,26 @@ class VarianceSettings(Section):
     bank: int = Field(default=4096, ge=2)
     views: DegradationSettings = DegradationSettings()
 
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [name for name in kinds or () if name not in DEGRADATIONS]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no degradation; there are {', '.join(DEGRADATIONS)}")
+        return kinds
+
+
+class AttachSettings(Section):
+    """What `vssl attach` looks at: so many `images` of all there are, and degraded `copies` of each."""
+
+    images: int = Field(default=2000, ge=50)
+    copies: int = Field(default=4, ge=1, le=64)
+
 
 class Recipe(Section):
-    """A whole recipe; its length is in `minutes` of wall time or in `epochs` of the encoder."""
+    """A whole recipe; its length is in `minutes` of wall time or in `epochs` of the encoder; where it attaches to a
+    frozen backbone, in epochs of the variance head.
+    """
 
     name: str
     image: ImageSettings = ImageSettings()
@@ -329,6 +356,7 @@ class Recipe(Section):
     optimiser: OptimiserSettings = OptimiserSettings()
     teacher: TeacherSettings = TeacherSettings()
     variance: VarianceSettings = VarianceSettings()
+    attach: AttachSettings | None = None
     minutes: float | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, ge=1)
 

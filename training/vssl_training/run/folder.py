@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
+from vssl.bundle.calibration_record import Calibration
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write
 from vssl.sources.in_memory import ImageSet
@@ -33,6 +34,8 @@ class Run:
         self.weights_path = path / "weights.safetensors"
         self.report_path = path / "report.html"
         self.sample_path = path / "sample.npy"
+        self.calibration_path = path / "calibration.json"
+        self.cache_path = path / "cache"
         self.checkpoint_path = path / "checkpoints" / "last.pt"
         self.good_path = path / "checkpoints" / "good.pt"
 
@@ -74,7 +77,7 @@ class Run:
         Raises:
             UsageError: something is in the way that is not a start that was killed.
         """
-        own_entries = {self.checkpoint_path.parent.name, self.sample_path.name, "_lock"}
+        own_entries = {self.checkpoint_path.parent.name, self.sample_path.name, self.cache_path.name, "_lock"}
         if self.path.is_file() or (self.path.exists() and {entry.name for entry in visible(self.path)} - own_entries):
             raise UsageError(f"{self.path}: exists and is not a run; name a new folder")
         self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +134,28 @@ class Run:
         with atomic_write(self.metrics_path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
         return checkpoint
+
+    def save_calibration(self, calibration: Calibration, files: Mapping[str, bytes]) -> None:
+        """Write a calibration that bundles of this run start with, and the files that it names."""
+        record = calibration.model_dump_json(indent=1).encode()
+        for name, data in {**files, self.calibration_path.name: record}.items():
+            with atomic_write(self.path / name) as file:
+                file.write(data)
+
+    def calibration(self) -> tuple[Calibration | None, dict[str, bytes]]:
+        """What `save_calibration` wrote, if it did.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        if not self.calibration_path.is_file():
+            return None, {}
+        try:
+            found = Calibration.model_validate_json(self.calibration_path.read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{self.calibration_path}: damaged: {error}; attach again to another folder") from error
+        names = [] if found.familiarity is None else [found.familiarity.file]
+        return found, {name: (self.path / name).read_bytes() for name in names}
 
     def save_weights(self, embedder: nn.Module) -> None:
         """Write `weights.safetensors`: the run is finished."""
