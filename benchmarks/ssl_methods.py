@@ -2,10 +2,10 @@
 
 Every method trains for the same number of epochs on the training images, without labels, from the same recipe; only
 what is minimised differs. The losses of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3,
-whose cross-entropy between a student and its moving average is PyTorch's. Test images are the
-queries, training images the bank.
-Each is judged by its mean head, by the backbone's features, and by these whitened as the recipe says: what is exported.
-Rows that the JSON file already holds under the same settings are not run again, so that a long table can be stopped.
+whose cross-entropy between a student and its moving average is PyTorch's. Test images are the queries, training images
+the bank. Each is judged by its mean head, by the backbone's features, and by these whitened as the recipe says: what is
+exported. Rows that the JSON file already holds under the same settings are not run again, so that a long table can be
+stopped.
 """
 
 import time
