@@ -86,6 +86,13 @@ def test_a_room_says_what_lives_in_it_and_names_what_it_imports(room: Path) -> N
     assert {name for name in found - set(inner) if not re.search(rf"\b{name}\b", sign)} == set()
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_tests_mirror_the_rooms(package: str) -> None:
+    tests = ROOT / "tests" / PACKAGES[package].parent.name
+    folders = {file.parent.relative_to(tests) for file in tests.rglob("test_*.py")}
+    assert {folder.as_posix() for folder in folders if not (PACKAGES[package] / folder).is_dir()} == set()
+
+
 def test_a_long_module_says_why() -> None:
     lines = {dotted(file): len(file.read_text(encoding="utf-8").splitlines()) for file in modules()}
     long = {file for file in modules() if lines[dotted(file)] > MODULE_LINES}
