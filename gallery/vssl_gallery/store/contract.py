@@ -202,6 +202,9 @@ class Store(Protocol):
             StoreFull: nothing has changed.
         """
 
+    def records(self) -> dict[str, str]:
+        """All texts that it keeps, by their keys. Keys that begin with `_` are the store's own."""
+
     def read_record(self, key: str) -> str | None:
         """A text that the gallery keeps beside its rows, such as its calibration; None where there is none."""
 

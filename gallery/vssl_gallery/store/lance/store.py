@@ -177,6 +177,12 @@ class LanceStore:
             actions = maintain(self._latest, self._records, self.name, self._index_rows)
         return Report(tuple(actions), self.info())
 
+    def records(self) -> dict[str, str]:
+        """See `contract.Store`."""
+        prefix = f"gallery/{self.name}/"
+        with translated(self._where):
+            return {key.removeprefix(prefix): text for key, text in self._records.under(prefix).items()}
+
     def read_record(self, key: str) -> str | None:
         """See `contract.Store`."""
         with translated(self._where):
