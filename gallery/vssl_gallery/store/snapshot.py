@@ -7,7 +7,7 @@ restored through any other.
 import errno
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from vssl_gallery.errors import GalleryError, GalleryExists, SnapshotDamaged, St
 from vssl_gallery.store import saved_spec
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.part_rows import as_part, part_schema, rows_of_part
+from vssl_gallery.store.rows import schema
 
 MANIFEST = "_manifest.json"
 PART_ROWS = 50_000
@@ -112,7 +113,7 @@ def verified(folder: Path) -> Manifest:
     except (OSError, ValidationError, ValueError) as error:
         raise SnapshotDamaged(f"{folder / MANIFEST}: can't be read: {str(error).splitlines()[0]}") from error
     if manifest.hashed() != manifest.sha256:
-        raise SnapshotDamaged(f"{folder / MANIFEST}: has changed since it was written; take another copy of the snapshot")
+        raise SnapshotDamaged(f"{folder / MANIFEST}: has changed since it was written; take another copy")
     for name, record in manifest.files.items():
         _verify(folder / name, record)
     _spec_of(manifest, folder)
@@ -152,21 +153,21 @@ def _begun(place: Place, name: str, manifest: Manifest, folder: Path) -> Store:
 
 
 def _parts(store: Store, folder: Path) -> Iterator[tuple[str, FileRecord]]:
-    columns = [name for name in part_schema(store.spec).names if name not in ("error", "flags")]
-    rows: Iterable[pa.RecordBatch] = store.scan(None, [*columns, "degraded", "ood"])
-    number, more = 0, iter(rows)
-    first = next(more, None)
-    while first is not None or number == 0:
-        name = f"part-{number:06}.parquet"
-        with atomic_write(folder / name) as sink:
-            schema = part_schema(store.spec)
-            with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["label"]) as writer:
-                count = 0
-                while first is not None and count < PART_ROWS:
-                    writer.write_table(as_part(pa.Table.from_batches([first]), store.spec))
-                    count += first.num_rows
-                    first = next(more, None)
-        yield name, _record(folder / name, count)
+    """Write parts until the scan ends, at least one."""
+    rows = store.scan(None, schema(store.spec).names)
+    number, batch = 0, next(rows, None)
+    while batch is not None or number == 0:
+        part = folder / f"part-{number:06}.parquet"
+        count, columns = 0, part_schema(store.spec)
+        with (
+            atomic_write(part) as sink,
+            pq.ParquetWriter(sink, columns, compression="zstd", use_dictionary=["label"]) as writer,
+        ):
+            while batch is not None and count < PART_ROWS:
+                writer.write_table(as_part(pa.Table.from_batches([batch]), store.spec))
+                count += batch.num_rows
+                batch = next(rows, None)
+        yield part.name, _record(part, count)
         number += 1
 
 
@@ -181,7 +182,7 @@ def _verify(part: Path, record: FileRecord) -> None:
     except OSError as error:
         raise SnapshotDamaged(f"{part}: can't be read: {error.strerror}") from error
     if found != record:
-        raise SnapshotDamaged(f"{part}: has changed since it was written; take another copy of the snapshot")
+        raise SnapshotDamaged(f"{part}: has changed since it was written; take another copy")
 
 
 def _spec_of(manifest: Manifest, folder: Path) -> Spec:
