@@ -77,11 +77,23 @@ def checked(rows: pa.Table, spec: Spec) -> pa.Table:
     return last_of_each_id(table)
 
 
+def types_of(columns: Sequence[str], spec: Spec) -> list[pa.DataType]:
+    """The types of some columns that are read, `key` among them.
+
+    Raises:
+        InvalidRows: there is no such column.
+    """
+    known = schema(spec)
+    for name in columns:
+        if name not in known.names and name != "key":
+            raise InvalidRows(f"no column {name[:80]!r}; there are {', '.join(known.names)}")
+    return [pa.int64() if name == "key" else known.field(name).type for name in columns]
+
+
 def found_schema(spec: Spec, columns: Sequence[str]) -> pa.Schema:
     """The columns of `contract.Found.rows`, with `columns` of each row."""
-    stored = schema(spec)
     types = {"query": pa.int32(), "similarity": pa.float32(), "id": pa.string()}
-    return pa.schema({**types, **{name: stored.field(name).type for name in columns}}.items())
+    return pa.schema({**types, **dict(zip(columns, types_of(columns, spec), strict=True))}.items())
 
 
 def last_of_each_id(rows: pa.Table) -> pa.Table:

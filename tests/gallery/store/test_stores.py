@@ -153,6 +153,21 @@ def test_vectors_that_nothing_can_be_searched_by(create: Create, bad: Float32s) 
         create().search(bad, 3)
 
 
+def test_columns_that_are_not_there(create: Create) -> None:
+    store = create()
+    store.upsert(some_rows(2))
+    keys = store.keys()
+    for read in (
+        lambda: store.search(unit_vectors(1), 1, columns=["colour"]),
+        lambda: list(store.scan(None, ["id; DROP TABLE x"])),
+        lambda: store.page(None, 1, None, ["colour"]),
+        lambda: store.take(keys, ["colour"]),
+        lambda: store.count_by("colour"),
+    ):
+        with pytest.raises(InvalidRows, match="no column"):
+            read()
+
+
 def test_pages_go_through_all_rows_by_id(create: Create) -> None:
     store = create()
     store.upsert(some_rows(25, id=[f"é{number}" if number % 2 else f"Z{number}" for number in range(25)]))

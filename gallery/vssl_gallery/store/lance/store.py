@@ -18,7 +18,7 @@ from vssl_gallery.store.lance.failures import translated
 from vssl_gallery.store.lance.maintenance import RECALL, VECTORS, index_of, maintain
 from vssl_gallery.store.lance.records import Records
 from vssl_gallery.store.lance.sql import to_sql
-from vssl_gallery.store.rows import check_vectors, checked, found_schema
+from vssl_gallery.store.rows import check_vectors, checked, found_schema, types_of
 
 INDEX_ROWS = 100_000
 """An index is built from here on: below, comparing with every row is fast enough."""
@@ -122,7 +122,7 @@ class LanceStore:
 
     def scan(self, where: Filter | None = None, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """See `contract.Store`."""
-        wanted = list(dict.fromkeys(("id", *columns)))
+        wanted = self._wanted(columns)
         stored = ["_rowid" if name == "key" else name for name in wanted]
         with translated(self._where):
             table, _ = self._pinned()
@@ -139,7 +139,7 @@ class LanceStore:
             table, _ = self._pinned()
             query = table.search().where(to_sql(And(tuple(parts)) if parts else None))
             by_id = [{"column_name": "id", "ascending": True, "nulls_first": False}]
-            return query.order_by(by_id).limit(limit).select(list(dict.fromkeys(("id", *columns)))).to_arrow()
+            return query.order_by(by_id).limit(limit).select(self._wanted(columns)).to_arrow()
 
     def count(self, where: Filter | None = None) -> int:
         """See `contract.Store`."""
@@ -148,6 +148,7 @@ class LanceStore:
 
     def count_by(self, column: str, where: Filter | None = None) -> dict[str | int | bool | None, int]:
         """See `contract.Store`."""
+        types_of([column], self.spec)
         with translated(self._where):
             values = self._pinned()[0].search().where(to_sql(where)).select([column]).to_arrow()[column]
         return {pair["values"]: pair["counts"] for pair in pc.value_counts(values).to_pylist()}
@@ -161,7 +162,7 @@ class LanceStore:
 
     def take(self, keys: Keys, columns: Sequence[str] = ()) -> pa.Table:
         """See `contract.Store`."""
-        wanted = list(dict.fromkeys(("id", *columns)))
+        wanted = self._wanted(columns)
         with translated(self._where):
             table, _ = self._pinned(keys.version)
             rows = table.take_row_ids(keys.keys.tolist()).with_row_id().select(wanted).to_arrow()
@@ -206,6 +207,11 @@ class LanceStore:
                 table.checkout(version)
                 self._pins = {**dict(list(self._pins.items())[-1:]), version: table}
             return self._pins[version], version
+
+    def _wanted(self, columns: Sequence[str]) -> list[str]:
+        wanted = list(dict.fromkeys(("id", *columns)))
+        types_of(wanted, self.spec)
+        return wanted
 
     def _batch_rows(self, columns: Sequence[str]) -> int:
         size = sum(4 * self.spec.dimension if name in ("embedding", "variance") else 64 for name in columns)

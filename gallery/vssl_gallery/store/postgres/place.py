@@ -79,7 +79,7 @@ class PostgresPlace:
 
     def drop(self, name: str) -> None:
         """Remove a gallery with all that it holds."""
-        if name not in self.galleries():
+        if check_gallery_name(name) not in self.galleries():
             raise UnknownGallery(f"no gallery {name!r} at {self.address}")
 
         def work(cursor: Cursor) -> None:

@@ -18,9 +18,9 @@ from vssl_gallery.store.postgres.conditions import Condition
 from vssl_gallery.store.postgres.database import Database
 from vssl_gallery.store.postgres.nearest import Search
 from vssl_gallery.store.postgres.tables import column_name, index_name, rows_table
-from vssl_gallery.store.postgres.transfer import put, row_bytes, table_of, types_of
+from vssl_gallery.store.postgres.transfer import put, row_bytes, table_of
 from vssl_gallery.store.postgres.upkeep import maintain
-from vssl_gallery.store.rows import check_vectors, checked
+from vssl_gallery.store.rows import check_vectors, checked, types_of
 
 _BATCH = 4 << 20
 """Bytes of rows read at once."""
@@ -39,6 +39,10 @@ class PostgresStore:
     def info(self) -> StoreInfo:
         """Its state now."""
         return self._database.read(self._info)
+
+    def version(self) -> Version:
+        """The version that reads see now."""
+        return Version(self._database.read(self._state)[0])
 
     def reach(self, version: Version, timeout: float = 5.0) -> None:
         """Return when reads see that version; a replica needs a moment for it."""
@@ -168,6 +172,10 @@ class PostgresStore:
             actions = tuple(maintain(connection, self._number, self.spec))
         return Report(actions, self.info())
 
+    def records(self) -> dict[str, str]:
+        """All texts beside the rows."""
+        return dict(self._database.read(lambda cursor: cursor.execute(_RECORDS, {"number": self._number}).fetchall()))
+
     def read_record(self, key: str) -> str | None:
         """A text beside the rows."""
         bound = {"number": self._number, "key": key}
@@ -239,6 +247,7 @@ SELECT version, rows, (SELECT effort FROM pg_index WHERE indexrelid = to_regclas
 FROM vssl.galleries WHERE number = %(number)s
 """
 _INFO = "SELECT recall, pg_total_relation_size(%(table)s::regclass) FROM vssl.galleries WHERE number = %(number)s"
+_RECORDS = "SELECT key, text FROM vssl.records WHERE number = %(number)s"
 _READ_RECORD = "SELECT text FROM vssl.records WHERE number = %(number)s AND key = %(key)s"
 _WRITE_RECORD = """
 INSERT INTO vssl.records (number, key, text) VALUES (%(number)s, %(key)s, %(text)s)

@@ -12,7 +12,7 @@ from vssl_gallery.errors import InvalidRows
 from vssl_gallery.store.columns import FIXED, Kind
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.postgres.tables import column_name
-from vssl_gallery.store.rows import schema, vector_column
+from vssl_gallery.store.rows import vector_column
 
 _SENT = {
     "text": "text",
@@ -46,19 +46,6 @@ def table_of(found: Sequence[tuple[Any, ...]], names: Sequence[str], types: Sequ
     columns = zip(*found, strict=True) if found else ([] for _ in names)
     arrays = [_array(values, of) for values, of in zip(columns, types, strict=True)]
     return pa.table(arrays, schema=pa.schema(list(zip(names, types, strict=True))))
-
-
-def types_of(columns: Sequence[str], spec: Spec) -> list[pa.DataType]:
-    """The Arrow types of some columns.
-
-    Raises:
-        InvalidRows: there is no such column.
-    """
-    known = schema(spec)
-    for name in columns:
-        if name not in known.names:
-            raise InvalidRows(f"no column {name[:80]!r}; there are {', '.join(known.names)}")
-    return [known.field(name).type for name in columns]
 
 
 def row_bytes(columns: Sequence[str], spec: Spec) -> int:
