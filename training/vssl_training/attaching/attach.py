@@ -43,7 +43,16 @@ def attach_pretrained(
     pretrained = load_pretrained(recipe, weights)
     for line in pretrained.notes:
         progress.say(line)
-    attach_to(pretrained.backbone, pretrained.recipe, pretrained.about, locations, out, seed, cache, progress)
+    attach_to(
+        pretrained.backbone,
+        pretrained.recipe,
+        pretrained.about,
+        locations,
+        out,
+        seed=seed,
+        cache=cache,
+        progress=progress,
+    )
 
 
 def attach_to(
@@ -52,6 +61,7 @@ def attach_to(
     about: BackboneRecord,
     locations: Sequence[str],
     out: Path,
+    *,
     seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -90,7 +100,7 @@ def attach_to(
     recipe = settled(recipe, looked, photographs, progress)
     embedder = trained(backbone, recipe, looked, photographs, seed, progress)
     judgement = judge_cache(embedder, looked.part(photographs.held(looked.images)), known_kinds(recipe.variance.kinds))
-    record_run(run, recipe, about, photographs, looked, seed, data, judgement)
+    record_run(run, recipe, about, photographs, looked, seed=seed, data=data, judgement=judgement)
     for line in table(judgement):
         progress.say(line)
     if len(looked) >= CALIBRATED_FROM:
@@ -147,6 +157,7 @@ def record_run(
     about: BackboneRecord,
     photographs: Photographs,
     looked: Cache,
+    *,
     seed: int,
     data: str,
     judgement: Judgement,
