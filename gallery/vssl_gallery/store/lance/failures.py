@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from vssl.errors import VsslError
 from vssl_gallery.errors import StoreFull, StoreUnavailable
 
-FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
+FULL = (
+    "No space left on device",
+    "os error 28",
+    "Disk quota exceeded",
+    "os error 122",
+    "File too large",
+    "os error 27",
+)
 
 
 @contextmanager

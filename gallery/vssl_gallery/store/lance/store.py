@@ -1,9 +1,9 @@
 """One gallery as a table of LanceDB."""
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from vssl_gallery.errors import VersionUnknown
 from vssl_gallery.store.contract import Found, Keys, Report, Spec, StoreInfo, Version, Written
 from vssl_gallery.store.filters import And, Compare, Filter
 from vssl_gallery.store.lance.failures import translated
-from vssl_gallery.store.lance.maintenance import RECALL, VECTORS, index_of, maintain
+from vssl_gallery.store.lance.maintenance import INDEX, VECTORS, Measured, by_index, index_of, maintain, read_measured
 from vssl_gallery.store.lance.records import Records
 from vssl_gallery.store.lance.sql import to_sql
 from vssl_gallery.store.rows import check_vectors, checked, found_schema, types_of
@@ -26,13 +26,20 @@ INDEX_ROWS = 100_000
 SPEC_KEY = "vssl.gallery"
 """Of the table's metadata."""
 
-REFINE = 3
-"""The index ranks by rounded vectors: three times as many are ranked again by the true ones."""
-
 QUERIES = 100
 """Vectors in one call."""
 
 BATCH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A handle that stays at a version, its index, and how to search that."""
+
+    table: Any
+    version: Version
+    index: Any
+    measured: Measured | None
 
 
 class LanceStore:
@@ -47,22 +54,20 @@ class LanceStore:
         self._connection, self._latest, self._records, self._index_rows = connection, table, records, index_rows
         self._where = f"gallery {self.name}"
         self._lock = threading.Lock()
-        self._pins: dict[int, Any] = {}
+        self._pins: dict[int, Pin] = {}
 
     def info(self) -> StoreInfo:
         """See `contract.Store`."""
         with translated(self._where):
-            table, version = self._pinned()
-            stats = table.stats()
-            recall = self.read_record(RECALL)
-            index = index_of(table)
+            pin = self._pinned()
+            index, measured = pin.index, pin.measured
             return StoreInfo(
                 self.spec,
-                rows=table.count_rows(),
-                version=version,
+                rows=pin.table.count_rows(),
+                version=pin.version,
                 indexed_rows=0 if index is None else index.num_indexed_rows or 0,
-                recall=None if recall is None or index is None else json.loads(recall),
-                size=stats["total_bytes"],
+                recall=None if measured is None or not measured.recall else measured.recall,
+                size=pin.table.stats()["total_bytes"],
             )
 
     def version(self) -> Version:
@@ -108,25 +113,24 @@ class LanceStore:
         """See `contract.Store`."""
         check_vectors(vectors, self.spec.dimension)
         with translated(self._where):
-            table, version = self._pinned()
-            indexed = not exact and index_of(table) is not None
+            pin = self._pinned()
+            effort = None if exact or pin.measured is None else pin.measured.effort
             answer = found_schema(self.spec, columns)
             parts = [answer.empty_table()]
             for start in range(0, len(vectors), QUERIES):
                 few = np.ascontiguousarray(vectors[start : start + QUERIES], np.float32)
-                query = table.search(few, vector_column_name=VECTORS).distance_type("dot").limit(k)
+                query = pin.table.search(few, vector_column_name=VECTORS).distance_type("dot").limit(k)
                 query = query.where(to_sql(where)).select([*answer.names[2:], "_distance"])
-                query = query.refine_factor(REFINE) if indexed else query.bypass_vector_index()
+                query = query.bypass_vector_index() if effort is None else by_index(query, k, effort)
                 parts.append(_as_found(query.to_arrow(), start, answer))
-        return Found(pa.concat_tables(parts), version, not indexed)
+        return Found(pa.concat_tables(parts), pin.version, effort is None)
 
     def scan(self, where: Filter | None = None, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """See `contract.Store`."""
         wanted = self._wanted(columns)
         stored = ["_rowid" if name == "key" else name for name in wanted]
         with translated(self._where):
-            table, _ = self._pinned()
-            query = table.search().with_row_id("key" in wanted).where(to_sql(where)).select(stored)
+            query = self._pinned().table.search().with_row_id("key" in wanted).where(to_sql(where)).select(stored)
             for batch in query.to_batches(self._batch_rows(wanted)):
                 yield _with_keys(batch.select(stored)) if "key" in wanted else batch
 
@@ -136,36 +140,40 @@ class LanceStore:
         if after is not None:
             parts.append(Compare("id", "text", "gt", after))
         with translated(self._where):
-            table, _ = self._pinned()
-            query = table.search().where(to_sql(And(tuple(parts)) if parts else None))
+            query = self._pinned().table.search().where(to_sql(And(tuple(parts)) if parts else None))
             by_id = [{"column_name": "id", "ascending": True, "nulls_first": False}]
             return query.order_by(by_id).limit(limit).select(self._wanted(columns)).to_arrow()
 
     def count(self, where: Filter | None = None) -> int:
         """See `contract.Store`."""
         with translated(self._where):
-            return int(self._pinned()[0].count_rows(to_sql(where)))
+            return int(self._pinned().table.count_rows(to_sql(where)))
 
     def count_by(self, column: str, where: Filter | None = None) -> dict[str | int | bool | None, int]:
         """See `contract.Store`."""
         types_of([column], self.spec)
         with translated(self._where):
-            values = self._pinned()[0].search().where(to_sql(where)).select([column]).to_arrow()[column]
+            values = self._pinned().table.search().where(to_sql(where)).select([column]).to_arrow()[column]
         return {pair["values"]: pair["counts"] for pair in pc.value_counts(values).to_pylist()}
 
     def keys(self, where: Filter | None = None) -> Keys:
         """See `contract.Store`. A key is a row's address: its fragment and its place in there."""
         with translated(self._where):
-            table, version = self._pinned()
-            rows = table.search().with_row_id(True).where(to_sql(where)).select(["_rowid"]).to_arrow()
-        return Keys(rows["_rowid"].to_numpy().astype(np.int64), version)
+            pin = self._pinned()
+            rows = pin.table.search().with_row_id(True).where(to_sql(where)).select(["_rowid"]).to_arrow()
+        return Keys(rows["_rowid"].to_numpy().astype(np.int64), pin.version)
 
     def take(self, keys: Keys, columns: Sequence[str] = ()) -> pa.Table:
         """See `contract.Store`."""
         wanted = self._wanted(columns)
         with translated(self._where):
-            table, _ = self._pinned(keys.version)
-            rows = table.take_row_ids(keys.keys.tolist()).with_row_id().select(wanted).to_arrow()
+            rows = (
+                self._pinned(keys.version)
+                .table.take_row_ids(keys.keys.tolist())
+                .with_row_id()
+                .select(wanted)
+                .to_arrow()
+            )
         rows = _with_keys(rows.select(["_rowid", *wanted]))
         # They come in the order of the file.
         places = np.argsort(keys.keys, kind="stable")
@@ -176,6 +184,8 @@ class LanceStore:
         """See `contract.Store`."""
         with translated(self._where):
             actions = maintain(self._latest, self._records, self.name, self._index_rows)
+            with self._lock:
+                self._pins.clear()  # they don't know what was measured now
         return Report(tuple(actions), self.info())
 
     def records(self) -> dict[str, str]:
@@ -198,15 +208,17 @@ class LanceStore:
         """See `contract.Store`."""
         self._pins.clear()
 
-    def _pinned(self, version: Version | None = None) -> tuple[Any, Version]:
-        """A handle that stays at a version, by default the newest."""
+    def _pinned(self, version: Version | None = None) -> Pin:
+        """The table at a version, by default the newest."""
         with self._lock:
             version = self.version() if version is None else version
             if version not in self._pins:
                 table = self._connection.open_table(self.name)
                 table.checkout(version)
-                self._pins = {**dict(list(self._pins.items())[-1:]), version: table}
-            return self._pins[version], version
+                index = index_of(table)
+                measured = None if index is None else read_measured(self.read_record(INDEX))
+                self._pins = {**dict(list(self._pins.items())[-1:]), version: Pin(table, version, index, measured)}
+            return self._pins[version]
 
     def _wanted(self, columns: Sequence[str]) -> list[str]:
         wanted = list(dict.fromkeys(("id", *columns)))

@@ -1,0 +1,56 @@
+"""Several processes that write at once, and processes that are killed: what was acknowledged is there, and whole."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.gallery.samples import FIELDS
+from tests.gallery.store.writer import BATCH, put_again
+from tests.paths import ROOT
+from vssl_gallery.store.contract import Place, Store
+from vssl_gallery.store.filters import parse_filter
+
+Create = Callable[..., Store]
+
+
+def started(address: str, name: str, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tests.gallery.store.writer", address, name, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
+    store = create()
+    writers = [started(address, store.name, "60") for _ in range(2)]
+    assert [writer.stdout.readline() for writer in writers] == ["ready 0\n"] * 2  # type: ignore[union-attr]
+    put_again(store, 60)
+    assert [writer.communicate(timeout=240)[0] for writer in writers] == ["done 60\n"] * 2
+    ids = [name for batch in store.scan() for name in batch["id"].to_pylist()]
+    assert sorted(ids) == sorted(f"image-{number}" for number in range(60))
+    assert store.count_by("year") == {4: 60}
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_writer_that_is_killed(address: str, place: Place, create: Create, kills: int) -> None:
+    store = create()
+    draw = random.Random(kills)
+    put, gone, unknown = set[int](), set[int](), set[int]()
+    for _ in range(kills):
+        with started(address, store.name) as writer:
+            lines = [writer.stdout.readline() for _ in range(draw.randrange(4, 16))]  # type: ignore[union-attr]
+            writer.kill()
+            lines += writer.stdout.readlines()  # type: ignore[union-attr]
+        for line in lines:
+            what, _, number = line.strip().partition(" ")
+            {"put": put, "deleting": unknown, "deleted": gone}.get(what, set()).add(int(number))
+        fresh = place.open(store.name)
+        for batch in put - unknown:
+            assert fresh.count(parse_filter({"year": batch}, FIELDS)) == BATCH
+        counts = {batch: rows for batch, rows in fresh.count_by("year").items() if rows}
+        assert set(counts.values()) <= {BATCH}
+        assert not set(counts) & gone
+        assert fresh.maintain().info.rows == sum(counts.values())
+        fresh.close()
+    assert put
