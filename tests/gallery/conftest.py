@@ -6,15 +6,17 @@ long as the session.
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.gallery.samples import SPEC
-from tests.gallery.store.postgres_server import PostgresServer
+from tests.gallery.store.postgres.server import PostgresServer
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
 
-DRIVERS = ("lance", "postgres")
+DRIVERS = ("lance", "postgres", "qdrant")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,14 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def postgres_address(postgres: PostgresServer) -> str:
     return postgres.address()
+
+
+@pytest.fixture(scope="session")
+def qdrant_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """In memory where there is such a folder: the local mode waits for the disk after each single point."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(prefix="vssl-qdrant-", dir=memory if memory.is_dir() else None) as folder:
+        yield f"qdrant://{folder}"
 
 
 @pytest.fixture(scope="session", params=DRIVERS)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gallery.samples import FIELDS, SPEC, some_rows, unit_vectors
-from tests.gallery.store.postgres_server import PostgresServer
+from tests.gallery.store.postgres.server import PostgresServer
 from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.search.nearest import nearest, normalised

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gallery.samples import SPEC, some_rows, unit_vectors
-from tests.gallery.store.postgres_server import PostgresServer, until
+from tests.gallery.store.postgres.server import PostgresServer, until
 from vssl_gallery.errors import StoreUnavailable, VersionUnknown
 from vssl_gallery.store.contract import Version
 from vssl_gallery.store.opening import open_place
