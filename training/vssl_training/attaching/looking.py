@@ -16,9 +16,9 @@ from vssl.images.decoding import ImageError, Preprocessing
 from vssl_training.attaching.cache import SHARD, Cache, fill, key_of
 from vssl_training.attaching.copies import Copies, known_kinds
 from vssl_training.attaching.photographs import Photographs
-from vssl_training.encoder.embedder import evaluating
 from vssl_training.encoder.embedding import EmbeddingLayer
 from vssl_training.encoder.features import Backbone, Features
+from vssl_training.encoder.modes import evaluating
 from vssl_training.loop.progress import Progress, clock
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import preprocessing_of

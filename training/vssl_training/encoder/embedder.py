@@ -1,7 +1,6 @@
 """What a finished run is for: pixels → embedding, variance, uncertainty. Export writes exactly this module as ONNX."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.heads import DetailHead, StatisticsHead, VarianceHead, mlp
+from vssl_training.encoder.modes import evaluating
 from vssl_training.encoder.student import Encoder
 from vssl_training.objective.terms import on_sphere
 from vssl_training.recipe.sections import HeadSettings, Recipe
@@ -77,18 +77,6 @@ class Embedder(nn.Module):
         dimension = mean.shape[-1]
         variance = log_variance.exp() / dimension
         return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then each module of the model is in the mode again that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """The maps of a network's stages, seen by hooks: for networks that give their last features alone."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from math import isqrt
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vssl.errors import UsageError
+from vssl_training.encoder.modes import evaluating
 
 LEAST = 5
 """Stages, at least, that a network is cut into, if it can be: a stem and four that halve the map."""
@@ -79,18 +79,6 @@ def as_map(values: Tensor) -> Tensor:
     return patches.transpose(1, 2).reshape(len(values), -1, side, side)
 
 
-@contextmanager
-def in_eval(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 @torch.no_grad()
 def look(net: nn.Module, size: int) -> tuple[dict[str, Tensor], object]:
     """The maps of all modules in the order in which they end, and the whole answer.
@@ -111,7 +99,7 @@ def look(net: nn.Module, size: int) -> tuple[dict[str, Tensor], object]:
 
     handles = [module.register_forward_hook(partial(keep, name)) for name, module in net.named_modules() if name]
     try:
-        with in_eval(net):
+        with evaluating(net):
             return seen, nowhere(net, size)
     except Exception as error:  # a module of anybody's raises what it likes
         raise UsageError(f"the network can't take {size} px: {error}") from error
