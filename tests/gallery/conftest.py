@@ -25,6 +25,25 @@ def lance_address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """A bucket of moto's server, in memory. Its keys are in the environment, as a user's are."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_REGION", "us-east-1")
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="galleries")
+        yield "s3://galleries"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A server that tests share. A power cut may lose what it holds."""
     server = PostgresServer.create("-c fsync=off -c shared_buffers=64MB")
@@ -45,7 +64,7 @@ def qdrant_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"qdrant://{folder}"
 
 
-@pytest.fixture(scope="session", params=DRIVERS)
+@pytest.fixture(scope="session", params=[*DRIVERS, pytest.param("s3", marks=pytest.mark.slow)])
 def address(request: pytest.FixtureRequest) -> str:
     """Of a place that tests share, each with galleries of its own."""
     found: str = request.getfixturevalue(f"{request.param}_address")

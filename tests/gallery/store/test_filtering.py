@@ -104,7 +104,7 @@ def test_a_filter_means_what_it_says(create: Create, address: str) -> None:
     query = unit_vectors(1)
 
     # Qdrant's local mode is Python, and asks each row for each condition.
-    @settings(max_examples=25 if address.startswith("qdrant") else 150)
+    @settings(max_examples=25 if address.startswith("qdrant") else 100)
     @given(trees)
     def means(document: Any) -> None:
         where = parse_filter(document, FIELDS)
