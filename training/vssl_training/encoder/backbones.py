@@ -1,13 +1,16 @@
 """The backbone that a recipe names, built from the recipe alone: no weights, no network, nobody's folder."""
 
+from pathlib import Path
+
 from vssl.errors import UsageError
 from vssl_training.encoder.features import Backbone
+from vssl_training.encoder.hf_net import HfNet, read_config
 from vssl_training.encoder.small_net import SmallNet
 from vssl_training.encoder.timm_net import TimmNet
 from vssl_training.encoder.torchvision_net import TorchvisionNet
 from vssl_training.recipe.sections import NetworkSettings, Recipe
 
-KINDS = ("torchvision:NAME",)
+KINDS = ("torchvision:NAME", "hf:FOLDER")
 """Backbones of other libraries than timm, whose names stand alone."""
 
 
@@ -36,6 +39,8 @@ def _build_network(recipe: Recipe) -> Backbone:
         return SmallNet(settings.width, settings.depth, settings.pool)
     if kind == "torchvision":
         return TorchvisionNet(name, recipe.size)
+    if kind == "hf":
+        return HfNet(settings.config or read_config(Path(name)), recipe.size, settings.stages)
     if kind != "timm":
         raise UsageError(f"network.backbone: {kind}: is none of {', '.join(KINDS)}")
     other_sizes = len(recipe.sizes) > 1

@@ -6,7 +6,8 @@ from pathlib import Path
 from vssl_training.encoder.backbones import build_backbone, split_name
 from vssl_training.encoder.features import Backbone
 from vssl_training.encoder.fitting import fit_weights
-from vssl_training.encoder.own_input import by_file, by_timm, by_torchvision
+from vssl_training.encoder.hf_net import read_config
+from vssl_training.encoder.own_input import by_file, by_library
 from vssl_training.encoder.sources import Found, find_weights
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import BackboneRecord
@@ -50,9 +51,13 @@ def load_pretrained(recipe: Recipe, weights: str | Path | None) -> Pretrained:
 
 
 def settle(recipe: Recipe, found: Found) -> Recipe:
-    """The recipe with numbers in the place of every `auto` of its `image`: what the model knows that weights are of."""
+    """The recipe as a run keeps it: with numbers in the place of every `auto` of its `image`, and transformers' config.
+
+    The numbers are what the model knows that the weights are of.
+    """
     kind, name = split_name(recipe.network.backbone)
-    known = by_file(found.file, found.metadata)
-    if known is None:
-        known = by_timm(name, recipe.image) if kind == "timm" else by_torchvision(name) if kind == "torchvision" else {}
-    return recipe.model_copy(update={"image": recipe.image.settled(known)})
+    known = by_file(found.file, found.metadata) or by_library(kind, name, recipe.image)
+    changes: dict[str, object] = {"image": recipe.image.settled(known)}
+    if kind == "hf" and recipe.network.config is None:
+        changes["network"] = recipe.network.model_copy(update={"config": read_config(Path(name))})
+    return recipe.model_copy(update=changes)

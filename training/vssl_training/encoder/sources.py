@@ -1,5 +1,6 @@
 """Where the weights of a backbone are: a file, a run, a library's cache on this machine, or its hub if it is asked."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vssl.errors import UsageError
+from vssl_training.encoder.hf_net import read_config, read_weights_of, weight_files
 from vssl_training.encoder.weight_files import file_sha256, read_tensors
 from vssl_training.run.folder import Run
 
@@ -49,6 +51,8 @@ def find_weights(kind: str, name: str, weights: str | Path | None) -> Found:
         return _of_timm(name, ask=weights is not None)
     if kind == "torchvision":
         return _of_torchvision(name, ask=weights is not None)
+    if kind == "hf":
+        return _of_folder(Path(name))
     raise UsageError(f"network.backbone: {name} is a net of our own: name a run or a file of weights (--weights FILE)")
 
 
@@ -90,6 +94,18 @@ def _of_torchvision(name: str, ask: bool) -> Found:
     return read_found(
         published(name, partial(downloaded, best.url), partial(best.get_state_dict, check_hash=True), ask)
     )
+
+
+def _of_folder(folder: Path) -> Found:
+    tensors = read_weights_of(folder, read_config(folder))
+    return Found(folder, tensors, {}, file_sha256(*weight_files(folder)), licence_of(folder))
+
+
+def licence_of(folder: Path) -> str | None:
+    """The licence that a model's card names."""
+    card = folder / "README.md"
+    found = re.search(r"^license:\s*(\S+)", card.read_text(errors="replace"), re.MULTILINE) if card.is_file() else None
+    return found[1] if found else None
 
 
 def published(name: str, find: Callable[[], Path | None], download: Callable[[], object], ask: bool) -> Path:

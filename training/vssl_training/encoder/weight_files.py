@@ -18,10 +18,14 @@ INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "mode
 LFS = b"version https://git-lfs"
 
 
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file, read piece by piece."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def file_sha256(*files: Path) -> str:
+    """SHA-256 of files one after another, read piece by piece."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while piece := opened.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

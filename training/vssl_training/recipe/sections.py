@@ -133,7 +133,9 @@ class NetworkSettings(Section):
     """The encoder.
 
     Attributes:
-        backbone: `small`, our fast net for small images, or the name of any model of timm.
+        backbone: `small`, our fast net for small images; the name of any model of timm; `torchvision:NAME`; or
+            `hf:FOLDER`, a vision model of Hugging Face's transformers.
+        config: of a model of transformers; a run keeps it here, and so needs the folder no more.
         stages: whose maps a network gives, for the embedding and the variance head: the `ends` of each resolution, five
             at most, or `all`: the stem, every stage, and what its own classifier would pool; several layers of a ViT.
         cifar_stem: a 3×3 stem of stride 1 and no max-pool, for timm's ResNets on small images.
@@ -149,6 +151,7 @@ class NetworkSettings(Section):
 
     backbone: str = "small"
     stages: Literal["ends", "all"] = "ends"
+    config: dict[str, Any] | None = None
     cifar_stem: bool = False
     width: int = Field(default=24, ge=4, le=512)
     depth: int = Field(default=1, ge=1, le=8)
