@@ -10,12 +10,13 @@ one antialiased resize of a centred part → uint8. ICC profiles are not applied
 import contextlib
 import hashlib
 import io
+import math
 import re
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TextIO
 
@@ -92,8 +93,14 @@ TURNS = {
 }
 """EXIF's orientation → the turn that sets the picture upright."""
 
+LEFT_FROM_RIGHT = frozenset(TURNS[each] for each in (2, 3, 7, 8))
+TOP_FROM_BOTTOM = frozenset(TURNS[each] for each in (3, 4, 6, 7))
+"""The turns by which a side is counted from its other end."""
+
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-FITS = ("crop", "squash", "pad")
+FITS = ("crop", "crop-round", "crop-floor", "squash", "pad")
+ROUNDED: dict[str, Callable[[float], int]] = {"crop-round": round, "crop-floor": math.floor}
+"""How half a pixel is rounded where the centre begins: to even numbers, or down."""
 DECODERS = ("exact", "scaled-1")
 MARGIN = 2
 GREY = (128, 128, 128)
@@ -135,6 +142,7 @@ class Preprocessing:
     """How an image becomes `size` × `size` pixels: one antialiased resampling of a centred part of it.
 
     `fit` names the part. `crop`: the square of `crop` × the shorter side; 0.875 is the usual "resize to 256, crop 224".
+    `crop-round` and `crop-floor` are the same as torchvision and timm, or transformers, round it: see `whole_pixels`.
     `squash`: `crop` × each side, without regard to the shape. `pad`: the square of `crop` × the longer side; what lies
     beyond the image is mid grey, which is near zero once a network has normalised it.
 
@@ -147,7 +155,7 @@ class Preprocessing:
     size: int
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    fit: Literal["crop", "squash", "pad"] = "crop"
+    fit: Literal["crop", "crop-round", "crop-floor", "squash", "pad"] = "crop"
     decoder: Literal["exact", "scaled-1"] = "exact"
 
     def __post_init__(self) -> None:
@@ -212,7 +220,7 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[n
             return padded(fit(turned(rgb, turn), preprocessing), preprocessing.size)
         rgb = rgb.reduce(scale)
     # Turned at the end: the last row and column may stand for less than a block, so the middle is not the middle.
-    square = turned(fit(rgb, preprocessing, (whole[0] / scale, whole[1] / scale)), turn)
+    square = turned(fit(rgb, preprocessing, (whole[0] / scale, whole[1] / scale), turn), turn)
     return padded(square, preprocessing.size)
 
 
@@ -723,18 +731,31 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(levels[np.asarray(image)])
 
 
-def fit(image: Image.Image, preprocessing: Preprocessing, extent: tuple[float, float] | None = None) -> Image.Image:
+def fit(
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    extent: tuple[float, float] | None = None,
+    turn: Image.Transpose | None = None,
+) -> Image.Image:
     """Resample the part of an RGB image that the preprocessing names; to its size, or less where it is to be padded.
 
-    `extent` is the image's width and height, where the last column or row are less than a whole one.
+    `extent` is the image's width and height, where the last column or row are less than a whole one; `turn` is what
+    will turn the result.
     """
     width, height = extent or image.size
     across, down = part(width, height, preprocessing)
     wide, high = min(across, width), min(down, height)
     left, top = (width - wide) / 2, (height - high) / 2
-    size = preprocessing.size
+    size, filter = preprocessing.size, RESAMPLING[preprocessing.interpolation]
+    if preprocessing.fit in ROUNDED:
+        columns, rows = whole_pixels(width, height, preprocessing)
+        left = begin(columns, preprocessing, turn in LEFT_FROM_RIGHT) * width / columns
+        top = begin(rows, preprocessing, turn in TOP_FROM_BOTTOM) * height / rows
+        # Across first, as pillow resizes a whole image; of a part it may begin with the other axis.
+        image = image.resize((size, image.height), filter, box=(left, 0, left + wide, image.height))
+        left, wide, across = 0.0, float(size), float(size)
     drawn = (max(1, round(size * wide / across)), max(1, round(size * high / down)))
-    return image.resize(drawn, RESAMPLING[preprocessing.interpolation], box=(left, top, left + wide, top + high))
+    return image.resize(drawn, filter, box=(left, top, left + wide, top + high))
 
 
 def padded(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
@@ -750,5 +771,25 @@ def part(width: float, height: float, preprocessing: Preprocessing) -> tuple[flo
     """Width and height of the centred part that is resampled to a square; with `pad` it may be beyond the image."""
     if preprocessing.fit == "squash":
         return width * preprocessing.crop, height * preprocessing.crop
+    if preprocessing.fit in ROUNDED:
+        across, down = whole_pixels(width, height, preprocessing)
+        return width * preprocessing.size / across, height * preprocessing.size / down
     side = (max if preprocessing.fit == "pad" else min)(width, height) * preprocessing.crop
     return side, side
+
+
+def begin(whole: int, preprocessing: Preprocessing, mirrored: bool) -> int:
+    """The pixel of a resized side at which the centre begins; counted from the end where a turn will mirror it."""
+    rest = whole - preprocessing.size
+    first = ROUNDED[preprocessing.fit](rest / 2)
+    return rest - first if mirrored else first
+
+
+def whole_pixels(width: float, height: float, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Sides of the whole image where others resize first, and then cut out the centre: the longer one rounded down.
+
+    Both happen at whole pixels, so that the centre may lie half a pixel aside, and the sides have two scales.
+    """
+    short = round(preprocessing.size / preprocessing.crop)
+    longer = int(short * max(width, height) / min(width, height))
+    return (short, longer) if width <= height else (longer, short)

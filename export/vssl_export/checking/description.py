@@ -89,6 +89,8 @@ def describe_calibration(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _input(how: Preprocessing) -> str:
     parts = {
         "crop": f"the centred square, {how.crop:g} of the shorter side",
+        "crop-round": f"the centred square, {how.crop:g} of the shorter side in whole pixels",
+        "crop-floor": f"the centred square, {how.crop:g} of the shorter side in whole pixels, rounded down",
         "squash": f"the whole image squashed to a square, {how.crop:g} of each side",
         "pad": f"the whole image padded to a square, {how.crop:g} of the longer side",
     }

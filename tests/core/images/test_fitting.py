@@ -24,7 +24,7 @@ from vssl.images.decoding import (
     work,
 )
 
-FITS = ("crop", "squash", "pad")
+FITS = ("crop", "crop-round", "crop-floor", "squash", "pad")
 
 
 def ramp(height: int, width: int) -> Pixels:
@@ -48,6 +48,19 @@ def test_squash_is_pillows_resize_of_the_whole() -> None:
     pixels = noise(31, 50)
     wanted = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(decode(encoded(pixels, "PNG"), Preprocessing(16, fit="squash")), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 120), (120, 90), (91, 119), (93, 117), (70, 70)])
+@pytest.mark.parametrize("fit", ["crop-round", "crop-floor"])
+def test_a_rounded_crop_is_pillows_resize_and_then_a_cut_at_whole_pixels(height: int, width: int, fit: str) -> None:
+    pixels, short = noise(height, width), 36
+    resized = (int(short * width / height), short) if width > height else (short, int(short * height / width))
+    left, top = ((side - 32) / 2 for side in resized)
+    begin = (round(left), round(top)) if fit == "crop-round" else (int(left), int(top))
+    whole = Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC)
+    wanted = np.asarray(whole.crop((*begin, begin[0] + 32, begin[1] + 32)))
+    found = decode(encoded(pixels, "PNG"), Preprocessing(32, 32 / short, fit=fit))  # type: ignore[arg-type]
+    assert largest(found, wanted) <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 60), (60, 30)])

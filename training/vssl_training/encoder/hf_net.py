@@ -148,6 +148,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except Exception as error:  # of JSON, of unknown models, of code that it would have to run
         raise UsageError(f"network.backbone: {folder / 'config.json'}: {str(error).splitlines()[0]}") from error
     config = getattr(config, "vision_config", config)
+    if not hasattr(config, "num_channels"):
+        raise UsageError(f"network.backbone: {folder}: holds {config.model_type}, which is no model of images")
     return {key: value for key, value in config.to_dict().items() if key not in NOT_OF_THE_NETWORK}
 
 

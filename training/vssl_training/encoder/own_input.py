@@ -10,7 +10,7 @@ from vssl.errors import UsageError
 from vssl_training.recipe.sections import ImageSettings
 from vssl_training.run.folder import Run
 
-FITS = {"center": "crop", "squash": "squash", "border": "pad"}
+FITS = {"center": "crop-round", "squash": "squash", "border": "pad"}
 """timm's words for how a picture becomes a square."""
 
 
@@ -48,6 +48,7 @@ def by_torchvision(name: str) -> dict[str, Any]:
     return {
         "size": known.crop_size[0],
         "crop": known.crop_size[0] / known.resize_size[0],
+        "fit": "crop-round",
         "interpolation": known.interpolation.value,
         "mean": known.mean,
         "std": known.std,
@@ -72,7 +73,7 @@ def by_transformers(folder: Path) -> dict[str, Any]:
             known |= {"size": cropped[0], "crop": min(1.0, cropped[0] / size[0]) if size else 1.0}
         elif size:
             known |= {"size": size[0], "crop": 1.0}
-        known["fit"] = "squash" if isinstance(told.get("size"), dict) and "height" in told["size"] else "crop"
+        known["fit"] = "squash" if isinstance(told.get("size"), dict) and "height" in told["size"] else "crop-floor"
         # The model's images are (pixel · factor − mean) / std; ours are in 0 … 1.
         scale = 255 * told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 255.0
         plain = not told.get("do_normalize", True)

@@ -54,7 +54,7 @@ class ImageSettings(Section):
     size: Annotated[int, Field(ge=16, le=1024)] | Auto = "auto"
     crop: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
     interpolation: Literal["bilinear", "bicubic"] | Auto = "auto"
-    fit: Literal["crop", "squash", "pad"] | Auto = "auto"
+    fit: Literal["crop", "crop-round", "crop-floor", "squash", "pad"] | Auto = "auto"
     decoder: Literal["exact", "scaled-1"] = "exact"
     mean: Channels | Auto = "auto"
     std: Deviations | Auto = "auto"
@@ -73,7 +73,7 @@ class SettledImage(ImageSettings):
     size: int
     crop: float
     interpolation: Literal["bilinear", "bicubic"]
-    fit: Literal["crop", "squash", "pad"]
+    fit: Literal["crop", "crop-round", "crop-floor", "squash", "pad"]
     mean: Channels
     std: Channels
 
