@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from logging import ERROR
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"network.backbone: hf: needs {error.name}: pip install 'vssl[hf]'") from error
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"network.backbone: {folder}: no folder of a model of Hugging Face (config.json is missing); name the folder "
+            f"network.backbone: {folder}: no folder of a model of Hugging Face (config.json is missing); name the one "
             "that `hf download NAME --local-dir FOLDER` writes"
         )
     try:
@@ -174,12 +175,12 @@ def read_weights_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor
         UsageError: the files are damaged, or lack some of them.
     """
     from transformers import AutoConfig
-    from transformers.utils import logging
+    from transformers.utils.logging import get_verbosity, set_verbosity
 
     known = AutoConfig.for_model(**config)
     weight_files(folder)
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()
+    loud = get_verbosity()
+    set_verbosity(ERROR)
     try:
         net, about = model_class(known).from_pretrained(
             folder, config=known, local_files_only=True, output_loading_info=True, **without_pooler(known)
@@ -187,10 +188,10 @@ def read_weights_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor
     except Exception as error:  # of damaged files, of shapes, of pickles with code
         raise UsageError(f"{folder}: its weights can't be read: {str(error).splitlines()[0]}") from error
     finally:
-        logging.set_verbosity(loud)
+        set_verbosity(loud)
     if missing := sorted(about["missing_keys"]):
         raise UsageError(
             f"{folder}: {len(missing)} of {len(net.state_dict())} tensors are missing ({', '.join(missing[:3])}, …); "
             "download the model's files again"
         )
-    return net.state_dict()
+    return dict(net.state_dict())
