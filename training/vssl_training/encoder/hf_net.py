@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vssl.errors import UsageError
 from vssl_training.encoder.features import Backbone, Features
-from vssl_training.encoder.stages import as_map, in_eval, nowhere
+from vssl_training.encoder.modes import evaluating
+from vssl_training.encoder.stages import as_map, nowhere
 from vssl_training.encoder.weight_files import check_kind
 
 LAYERS = {"ends": 4, "all": 8}
@@ -52,7 +53,7 @@ class HfNet(Backbone):
             raise UsageError(f"network.backbone: transformers can't build it for {size} px: {error}") from error
         self.patches = (size // known.patch_size) ** 2 if isinstance(getattr(known, "patch_size", None), int) else 0
         try:
-            with in_eval(self.net):
+            with evaluating(self.net):
                 answer: Any = nowhere(self.net, size)
         except Exception as error:
             raise UsageError(f"network.backbone: the model of transformers can't take {size} px: {error}") from error
