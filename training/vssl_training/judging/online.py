@@ -7,13 +7,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vssl.arrays import Float32s, Int64s
 from vssl.measures.embeddings import effective_rank, knn_accuracy, rankme, sphere_std
 from vssl.measures.uncertainty import health
+from vssl.search.nearest import nearest
 from vssl.sources.in_memory import ImageSet
 from vssl_training.data.order import generator
 from vssl_training.encoder.embedder import Embedder, embed
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
-from vssl_training.encoder.features import Features
+from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.student import Encoder
 from vssl_training.judging.linear_probes import probe_accuracy
 from vssl_training.objective.terms import on_sphere
@@ -22,6 +24,7 @@ from vssl_training.views.degrading import degraded_view
 from vssl_training.views.pixels import to_float
 
 QUERIES, BANK = 1_000, 5_000
+NEAREST = 10
 BATCH = 500
 
 
@@ -51,10 +54,22 @@ class OnlineJudge:
             return cls(pixels, None, queries, seed)
         return cls(pixels, np.concatenate([source.labels[rows], bank.labels[bank_rows]]), queries, seed)
 
-    def encoder(self, encoder: Encoder, network: NetworkSettings | None = None) -> dict[str, float]:
+    def neighbours(self, backbone: Backbone) -> Int64s:
+        """Rows of the bank's ten nearest images to each query, by the backbone's features, [Q, ≤ 10]."""
+        (features,) = embed(backbone, self.pixels, answer=lambda pixels: [backbone(to_float(pixels)).final])
+        return self.nearest(features)
+
+    def nearest(self, features: Float32s) -> Int64s:
+        """The same of features of all its images."""
+        return nearest(features[: self.queries], features[self.queries :], NEAREST).rows
+
+    def encoder(
+        self, encoder: Encoder, network: NetworkSettings | None = None, start: Int64s | None = None
+    ) -> dict[str, float]:
         """`rank`, `rankme` and `std` of the mean head; with labels its `knn`, and `probe` on the backbone's features.
 
-        With the settings of the `network`, `knn` is of the embedding, fitted on the bank. The encoder stays as it was.
+        With the settings of the `network`, `knn` is of the embedding, fitted on the bank. With the `neighbours` of
+        another backbone, `overlap` is the part of these that are still so near. The encoder stays as it was.
         """
         layer = None if network is None else build_embedding(encoder.backbone, network, encoder.mean)
         module = layer if isinstance(layer, EmbeddingLayer) else None
@@ -66,6 +81,9 @@ class OnlineJudge:
 
         features, means, *pooled = embed(encoder, self.pixels, answer=answer)
         figures = {"rank": effective_rank(means), "rankme": rankme(means), "std": sphere_std(means)}
+        if start is not None:
+            found = self.nearest(features)
+            figures["overlap"] = float((found[:, :, None] == start[:, None]).any(2).mean())
         if self.labels is not None:
             n, labels = self.queries, self.labels
             if module is not None:

@@ -57,8 +57,11 @@ def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, context: RunConte
             if trouble is None and due(done, phase.steps, EVALUATIONS):
                 figures = processes.broadcast(phase.judged(context.judge) if processes.rank() == 0 else {})
                 values |= figures
-                complaint = phase.complaint(figures)
-                healthy, trouble = complaint is None, patience.judge(done, complaint)
+                complaint, warning = phase.complaint(figures), phase.warning(figures)
+                healthy = complaint is None and warning is None
+                trouble = phase.alarm(figures) or patience.judge(done, complaint)
+                if warning is not None:
+                    progress.say(warning)
             rate = progress.advance(done, phase.waited, values)
             if processes.rank() == 0:
                 run.log(phase=phase.name, step=done, images_per_second=round(rate, 1), **values)

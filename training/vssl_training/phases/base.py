@@ -78,6 +78,14 @@ class Phase(ABC):
     def complaint(self, figures: dict[str, float]) -> str | None:
         """What is wrong with figures of `judged`, or None."""
 
+    def warning(self, figures: dict[str, float]) -> str | None:
+        """What to say of figures that are no reason to stop yet, or None."""
+        return None
+
+    def alarm(self, figures: dict[str, float]) -> str | None:
+        """What is so wrong with figures that the run must stop at once, or None."""
+        return None
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but what follows from recipe, seed and step."""

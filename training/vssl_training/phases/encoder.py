@@ -1,29 +1,54 @@
-"""Phase 1: the encoder. One student forward over all views, the teacher without gradient, one optimiser step."""
+"""Phase 1: the encoder. One student forward over all views, the teacher without gradient, one optimiser step.
+
+The student starts at random, or with pretrained weights and then learns with care (`phases.adaptation`); the teacher is
+its moving average, or a frozen pretrained network (`encoder.prior`).
+"""
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from vssl_training.data.stream import Stream
+from vssl.arrays import Int64s
+from vssl_training.data.order import Order
+from vssl_training.data.stream import Stream, batch_of
+from vssl_training.encoder.adapters import merged
 from vssl_training.encoder.embedder import build_encoder, build_predictor
+from vssl_training.encoder.prior import Prior, build_prior
 from vssl_training.encoder.student import Encoder, Student, update_teacher
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.objective.batch import objective_terms
 from vssl_training.objective.terms import Gaussian
+from vssl_training.phases.adaptation import freeze, late_factor, paces
 from vssl_training.phases.base import Phase
-from vssl_training.phases.health import collapsed
-from vssl_training.phases.optimiser import build_optimiser, optimiser_step
+from vssl_training.phases.health import collapsed, forgetting, forgotten
+from vssl_training.phases.optimiser import build_optimiser, set_rates
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes
 from vssl_training.run.numerics import Numerics
+from vssl_training.views.pixels import to_float
 from vssl_training.views.two_views import small_views, two_views
+
+PRIOR_ORDER, CENTRED = 3, 2_000
+"""The coordinate of randomness of the images that a prior is centred on, which no phase has, and how many they are."""
+
+
+def following(student: Encoder) -> Encoder:
+    """A teacher that begins as the student."""
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    for module in teacher.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.0  # it normalises by the batch; its running statistics follow the student's alone
+    return teacher
 
 
 class EncoderTraining(Phase):
-    """The first phase; see `Phase` for its arguments. The student starts at `encoder`, or at random without one."""
+    """The first phase; see `Phase` for its arguments.
+
+    The student starts at `encoder`, or at random without one; the teacher is `prior`, or what the recipe says.
+    """
 
     name = "encoder"
     number = 0
@@ -36,25 +61,51 @@ class EncoderTraining(Phase):
         steps: int,
         numerics: Numerics | None = None,
         encoder: Encoder | None = None,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__(recipe, pixels, seed, steps, recipe.optimiser.batch, numerics)
-        device = pixels.device
+        device, layout = pixels.device, self.numerics.memory_format
         student = encoder or build_encoder(recipe)
-        self.student = processes.shared_norms(student, device).to(device).to(memory_format=self.numerics.memory_format)
+        self.start = None if recipe.adapt is None else copy.deepcopy(student.backbone).requires_grad_(False)
+        self.neighbours: Int64s | None = None
+        """Of the judge's images by the encoder that is adapted, once they were asked for."""
+        if recipe.adapt is None:
+            student = processes.shared_norms(student, device)
+        else:
+            freeze(student, recipe.adapt, seed)
+            processes.shared_norms(student.mean, device)
+            processes.shared_norms(student.log_variance, device)
+        self.student = student.to(device).to(memory_format=layout)
         self.predictor = processes.shared_norms(build_predictor(recipe), device).to(device)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        for module in self.teacher.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0  # it normalises by the batch; its running statistics follow the student's alone
+        if recipe.distil is None:
+            self.teacher: Encoder | Prior = following(self.student)
+        else:
+            self.teacher = (prior or build_prior(recipe, weights=False)).to(device).to(memory_format=layout)
         trained = Student(self.student, self.predictor)
-        self.optimiser = build_optimiser(trained, recipe.optimiser, self.numerics.fused)
+        pace = None if recipe.adapt is None else paces(trained, recipe.adapt, recipe.optimiser)
+        self.optimiser = build_optimiser(trained, recipe.optimiser, self.numerics.fused, pace)
         self.forward_student = self.numerics.compiled(processes.synchronised(trained))
         self.forward_teacher = self.numerics.compiled(self.teacher)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """See `Phase.step`."""
-        settings = self.recipe.optimiser
-        views = self.views(step)
+        settings, adapt = self.recipe.optimiser, self.recipe.adapt
+        self.optimiser.zero_grad()
+        parts = [self.learn(views) for views in self.parts(self.views(step))]
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(
+                (p for group in self.optimiser.param_groups for p in group["params"]), settings.clip
+            )
+        rate = settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up)
+        late = adapt and settings.learning_rate * late_factor(step, self.steps, adapt, settings.warm_up)
+        set_rates(self.optimiser, rate, rate if late is None else late)
+        self.optimiser.step()
+        if isinstance(self.teacher, Encoder):
+            update_teacher(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
+        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+
+    def learn(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Add the gradient of some views, see `views`, and give the terms of their loss."""
         with self.numerics.autocast(self.pixels.device):
             outputs = self.forward_student(*views)
             with torch.no_grad():
@@ -67,11 +118,21 @@ class EncoderTraining(Phase):
         students = [Gaussian(predicted, log_variance), *(Gaussian(small[1], small[2]) for small in rows[1:])]
         teacher = Gaussian(*(processes.gather(v.float(), 2) for v in (prior.mean, prior.log_variance)))
         terms = objective_terms(means, students, teacher, self.recipe.objective)
-        factor = warm_up_cosine(step, self.steps, settings.warm_up)
-        optimiser_step(self.optimiser, terms["loss"], settings.learning_rate * factor)
-        tau = teacher_momentum(step, self.steps, self.recipe.teacher.momentum)
-        update_teacher(self.teacher, self.student, tau)
+        (terms["loss"] / self.recipe.optimiser.accumulate).backward()
         return {name: value.detach() for name, value in terms.items()}
+
+    def prepare(self) -> Self:
+        """Make what follows from a prior, before the first step."""
+        if isinstance(self.teacher, Prior):
+            order = Order(self.seed, PRIOR_ORDER, len(self.pixels), self.batch)
+            steps = range(min(-(-CENTRED // self.batch), len(self.pixels) // self.batch))
+            self.teacher.fit(to_float(batch_of(self.pixels, order, step)) for step in steps)
+        return self
+
+    @property
+    def trained(self) -> Encoder:
+        """The student as it is exported: changes of low rank are part of its matrices."""
+        return merged(self.student)
 
     def views(self, step: int) -> list[Tensor]:
         """This process's part of a step's views: the two [2n, 3, S, S], and the small crops if there are any."""
@@ -82,18 +143,44 @@ class EncoderTraining(Phase):
             views.append(small_views(images, self.recipe.views, draws, self.batch, self.part))
         return [view.contiguous(memory_format=self.numerics.memory_format) for view in views]
 
+    def parts(self, views: list[Tensor]) -> list[list[Tensor]]:
+        """The views of a step in the parts that go through the network one after the other."""
+        count = self.recipe.optimiser.accumulate
+        if count == 1:
+            return [views]
+        kinds = [2, self.recipe.views.small_crops.count]
+        split = [
+            [part.flatten(0, 1) for part in each.unflatten(0, (kind, -1)).chunk(count, dim=1)]
+            for each, kind in zip(views, kinds, strict=False)
+        ]
+        return [list(part) for part in zip(*split, strict=True)]
+
     def judged(self, judge: OnlineJudge) -> dict[str, float]:
-        """Figures of the student."""
-        return judge.encoder(self.student, self.recipe.network)
+        """Figures of the student; of one that is adapted, how far it still has the neighbours that it began with."""
+        if self.start is not None and self.neighbours is None:
+            self.neighbours = judge.neighbours(self.start)
+        return judge.encoder(self.student, self.recipe.network, self.neighbours)
 
     def complaint(self, figures: dict[str, float]) -> str | None:
         """See `Phase.complaint`."""
         return collapsed(figures)
 
+    def warning(self, figures: dict[str, float]) -> str | None:
+        """See `Phase.warning`."""
+        return forgetting(figures)
+
+    def alarm(self, figures: dict[str, float]) -> str | None:
+        """See `Phase.alarm`."""
+        return forgotten(figures)
+
     def state(self) -> dict[str, Any]:
-        """See `Phase.state`."""
+        """See `Phase.state`. With changes of low rank, `student` has them merged, for others to read, and `changed` as
+        they are.
+        """
+        trained = self.trained
         return {
-            "student": self.student.state_dict(),
+            "student": trained.state_dict(),
+            **({} if trained is self.student else {"changed": self.student.state_dict()}),
             "predictor": self.predictor.state_dict(),
             "teacher": self.teacher.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -101,7 +188,7 @@ class EncoderTraining(Phase):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See `Phase.load_state`."""
-        self.student.load_state_dict(state["student"])
+        self.student.load_state_dict(state.get("changed", state["student"]))
         self.predictor.load_state_dict(state["predictor"])
         self.teacher.load_state_dict(state["teacher"])
         self.optimiser.load_state_dict(state["optimiser"])

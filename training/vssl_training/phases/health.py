@@ -14,6 +14,11 @@ LEAST_STD, LEAST_RANK = 0.05, 1.5
 LEAST_SPREAD, LEAST_CORRELATION = 0.01, 0.05
 """Spread of log σ² over images, and its rank correlation with the squared error, under which a head is dead."""
 
+FORGETTING, FORGOTTEN = 0.5, 0.25
+"""Part of the ten nearest neighbours of the pretrained encoder under which a run warns, and stops."""
+
+CURE = "lower optimiser.learning_rate, train fewer layers (adapt.train=last:2), or raise teacher.momentum"
+
 
 def not_finite(terms: dict[str, float]) -> str | None:
     """What to say where a term of the loss is infinite or not a number."""
@@ -40,6 +45,22 @@ def dead(figures: dict[str, float]) -> str | None:
         f"the variance head is dead (spread of log σ² {figures['spread']:.3f}, rank correlation with the error "
         f"{figures['rho']:.3f}). Raise variance.share or variance.learning_rate; or the encoder has too low a rank"
     )
+
+
+def forgetting(figures: dict[str, float]) -> str | None:
+    """What to say of figures of an adapted encoder that has lost more than half of its neighbours."""
+    overlap = figures.get("overlap", 1.0)
+    if overlap >= FORGETTING:
+        return None
+    return f"warning: {overlap:.0%} of the nearest neighbours are left that the pretrained encoder found ({CURE})"
+
+
+def forgotten(figures: dict[str, float]) -> str | None:
+    """What to say of figures of an adapted encoder that has little left of what it knew."""
+    overlap = figures.get("overlap", 1.0)
+    if overlap >= FORGOTTEN:
+        return None
+    return f"the pretrained encoder is forgotten: {overlap:.0%} of its nearest neighbours are left. {CURE.capitalize()}"
 
 
 class Patience:

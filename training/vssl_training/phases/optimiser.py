@@ -1,14 +1,27 @@
 """Optimisers by name, and one step of them."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
 import torch
 from torch import Tensor, nn
 
 from vssl_training.recipe.sections import OptimiserSettings
 
 
-def groups(module: nn.Module, weight_decay: float) -> tuple[dict[str, object], dict[str, object]]:
+@dataclass(frozen=True)
+class Pace:
+    """How fast a parameter learns: at `rate` times the optimiser's, and `late`, once the heads have learned, or not."""
+
+    rate: float = 1.0
+    late: bool = False
+
+
+def groups(module: nn.Module, weight_decay: float, paces: Mapping[str, Pace] | None = None) -> list[dict[str, object]]:
     """Parameters that decay, and those that do not: biases and norms, which have one dimension, and what a network of
-    timm names itself (`no_weight_decay`), such as a ViT's class token and table of positions.
+    timm names itself (`no_weight_decay`), such as a ViT's class token and table of positions. Frozen ones are in none.
+
+    With `paces`, by the names of all that learn, each of them has its groups; `set_rates` reads them.
     """
     exempt = {
         f"{prefix}.{name}" if prefix else name
@@ -16,11 +29,20 @@ def groups(module: nn.Module, weight_decay: float) -> tuple[dict[str, object], d
         if callable(named := getattr(part, "no_weight_decay", None))
         for name in named()
     }
-    parameters = list(module.named_parameters())
-    return (
-        {"params": [p for name, p in parameters if p.ndim > 1 and name not in exempt], "weight_decay": weight_decay},
-        {"params": [p for name, p in parameters if p.ndim <= 1 or name in exempt], "weight_decay": 0.0},
-    )
+    parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decays = {name: p.ndim > 1 and name not in exempt for name, p in parameters}
+    return [
+        {
+            "params": [
+                p for name, p in parameters if decays[name] is decayed and (paces is None or paces[name] == pace)
+            ],
+            "weight_decay": weight_decay if decayed else 0.0,
+            "always_adapt": decayed,  # of LARS: it adapts the rates of these alone
+            **asdict(pace),
+        }
+        for pace in ([Pace()] if paces is None else dict.fromkeys(paces.values()))
+        for decayed in (True, False)
+    ]
 
 
 def adamw(
@@ -30,22 +52,27 @@ def adamw(
     return torch.optim.AdamW(groups(module, weight_decay), lr=learning_rate, betas=betas, fused=fused or None)
 
 
-def build_optimiser(module: nn.Module, settings: OptimiserSettings, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimiser(
+    module: nn.Module, settings: OptimiserSettings, fused: bool = False, paces: Mapping[str, Pace] | None = None
+) -> torch.optim.Optimizer:
     """The optimiser that the settings name; `fused` is torch's single-kernel form, which LARS does not have."""
     rate, momentum = settings.learning_rate, settings.momentum
+    each = groups(module, settings.weight_decay, paces)
     if settings.name == "adamw":
-        return adamw(module, rate, settings.weight_decay, settings.betas, fused)
-    decayed, exempt = groups(module, settings.weight_decay)
+        return torch.optim.AdamW(each, lr=rate, betas=settings.betas, fused=fused or None)
     if settings.name == "sgd":
-        return torch.optim.SGD([decayed, exempt], lr=rate, momentum=momentum, fused=fused or None)
+        return torch.optim.SGD(each, lr=rate, momentum=momentum, fused=fused or None)
     from timm.optim.lars import Lars
 
-    # You et al. 2017, arXiv 1708.03888. Only the group that decays has its rates adapted.
-    adapted = {**decayed, "always_adapt": True}
-    lars: torch.optim.Optimizer = Lars(
-        [adapted, exempt], lr=rate, momentum=momentum, trust_coeff=settings.eta, trust_clip=True
-    )
+    # You et al. 2017, arXiv 1708.03888.
+    lars: torch.optim.Optimizer = Lars(each, lr=rate, momentum=momentum, trust_coeff=settings.eta, trust_clip=True)
     return lars
+
+
+def set_rates(optimiser: torch.optim.Optimizer, learning_rate: float, late: float) -> None:
+    """The rates of the next step: of what learns from the start, and of what learns late."""
+    for group in optimiser.param_groups:
+        group["lr"] = (late if group.get("late") else learning_rate) * group.get("rate", 1.0)
 
 
 def optimiser_step(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:

@@ -7,23 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vssl.images.degradations import DEGRADATIONS
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-
+from vssl_training.recipe.pretrained_sections import AdaptSettings, DistilSettings
+from vssl_training.recipe.section import Range, Section, Share
 
 Form = Literal["A", "B", "balanced"]
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Auto = Literal["auto"]
@@ -266,6 +257,9 @@ class OptimiserSettings(Section):
         momentum: of SGD and LARS.
         eta: trust coefficient of LARS, whose ratio is clipped so that no rate exceeds `learning_rate`.
         warm_up: part of the steps.
+        clip: most length of the gradient of all parameters together; longer ones are shortened.
+        accumulate: a step's images go through the network in so many parts, for the memory of one; each part has its
+            own loss, and the step follows their mean.
     """
 
     name: Literal["adamw", "sgd", "lars"] = "adamw"
@@ -276,6 +270,12 @@ class OptimiserSettings(Section):
     momentum: Share = 0.9
     eta: float = Field(default=0.02, gt=0)
     warm_up: Share = 0.1
+    clip: float | None = Field(default=None, gt=0)
+    accumulate: int = Field(default=1, ge=1)
+
+
+LEAST_MOMENTUM = 0.996
+"""Of the teacher of a pretrained encoder."""
 
 
 class TeacherSettings(Section):
@@ -363,6 +363,8 @@ class Recipe(Section):
     teacher: TeacherSettings = TeacherSettings()
     variance: VarianceSettings = VarianceSettings()
     attach: AttachSettings | None = None
+    adapt: AdaptSettings | None = None
+    distil: DistilSettings | None = None
     minutes: float | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, ge=1)
 
@@ -384,6 +386,14 @@ class Recipe(Section):
             raise ValueError(
                 "network.embedding needs the second phase: set it to {of: mean}, or variance.joint and share"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kept(self) -> "Recipe":
+        if self.adapt is not None and self.distil is not None:
+            raise ValueError("adapt and distil exclude each other: set one to null")
+        if self.adapt is not None and self.teacher.momentum < LEAST_MOMENTUM:
+            raise ValueError(f"teacher.momentum is at least {LEAST_MOMENTUM} with adapt: a faster teacher forgets")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vssl_training.recipe.sections import Section
+from vssl_training.recipe.section import Section
 
 
 class Numerics(Section):

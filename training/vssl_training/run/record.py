@@ -8,7 +8,8 @@ from vssl import __version__
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import ImageSet
-from vssl_training.recipe.sections import Recipe, Section
+from vssl_training.recipe.section import Section
+from vssl_training.recipe.sections import Recipe
 from vssl_training.run.numerics import Numerics
 
 

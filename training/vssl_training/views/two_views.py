@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from vssl_training.recipe.sections import Range, ViewSettings
+from vssl_training.recipe.section import Range
+from vssl_training.recipe.sections import ViewSettings
 from vssl_training.views.draws import Draws
 from vssl_training.views.resampling import apply, blur_matrix, crop_matrix
 
