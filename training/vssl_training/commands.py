@@ -39,7 +39,8 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
     init: Annotated[
-        Path | None, typer.Option(help="Start from the weights of a run, a .safetensors or a checkpoint.")
+        Path | None,
+        typer.Option(help="Start from weights: a run, a file of them, or `pretrained` to ask the backbone's hub."),
     ] = None,
     phase: Annotated[Phase, typer.Option(help="Both phases, or the variance head alone on the encoder of --from.")] = (
         Phase.BOTH

@@ -10,8 +10,8 @@ from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.pretrained import load_pretrained
 from vssl_training.objective.terms import Gaussian
-from vssl_training.recipe.pretrained_sections import DistilSettings
-from vssl_training.recipe.sections import Recipe
+from vssl_training.recipe.sections import ImageSettings, Recipe
+from vssl_training.run.record import BackboneRecord
 
 
 class Prior(nn.Module):
@@ -39,24 +39,38 @@ class Prior(nn.Module):
         self.centre.copy_(torch.cat([self.backbone(batch).final for batch in batches]).mean(0))
 
 
-def build_prior(recipe: Recipe, weights: bool) -> Prior:
-    """The prior of a recipe that distils, with its `weights` or freshly initialised.
+def load_prior(recipe: Recipe) -> tuple[Prior, BackboneRecord, list[str]]:
+    """The prior of a recipe that distils, with its weights; whose it is; and notes about how they were fitted.
 
     Raises:
         UsageError: there is no such backbone, no weights of it, or the student's mean has another dimension.
     """
-    settings = recipe.distil
-    assert isinstance(settings, DistilSettings)
-    network = recipe.network.model_copy(update={"backbone": settings.backbone, "cifar_stem": False})
-    theirs = recipe.model_copy(update={"network": network, "image": recipe.image.model_copy(update=AUTOMATIC)})
-    backbone = load_pretrained(theirs, settings.weights).backbone if weights else build_backbone(theirs)
+    assert recipe.distil is not None
+    found = load_pretrained(_as_prior(recipe), recipe.distil.weights)
+    return _checked(found.backbone, recipe), found.about, found.notes
+
+
+def build_prior(recipe: Recipe) -> Prior:
+    """The same at random: for measuring how long a step takes, or for the weights of a checkpoint.
+
+    Raises:
+        UsageError: there is no such backbone, or the student's mean has another dimension.
+    """
+    return _checked(build_backbone(_as_prior(recipe)), recipe)
+
+
+def _as_prior(recipe: Recipe) -> Recipe:
+    """The recipe with the prior's backbone, which normalises pixels as its own weights want them."""
+    assert recipe.distil is not None
+    network = recipe.network.model_copy(update={"backbone": recipe.distil.backbone, "cifar_stem": False})
+    image = ImageSettings.model_validate(recipe.image.model_dump() | {"mean": "auto", "std": "auto"})
+    return recipe.model_copy(update={"network": network, "image": image})
+
+
+def _checked(backbone: Backbone, recipe: Recipe) -> Prior:
     if backbone.features != recipe.network.dimension:
         raise UsageError(
-            f"distil: {settings.backbone} has {backbone.features} features, and the student's mean must have as many: "
+            f"distil: its backbone has {backbone.features} features, and the student's mean must have as many: "
             f"set network.dimension={backbone.features}"
         )
     return Prior(backbone)
-
-
-AUTOMATIC = {"mean": "auto", "std": "auto"}
-"""The prior normalises pixels as its own weights want them, whatever the student does."""

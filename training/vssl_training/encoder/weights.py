@@ -13,10 +13,8 @@ from vssl_training.encoder.embedder import Embedder, build_embedder, build_encod
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
 from vssl_training.encoder.sources import weights_file
 from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.weight_files import file_sha256
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
-from vssl_training.run.record import InitialWeights
 
 
 def load_embedder(run: Run) -> Embedder:
@@ -31,11 +29,6 @@ def load_embedder(run: Run) -> Embedder:
     embedder = build_embedder(record.recipe)
     embedder.load_state_dict(load_file(run.weights_path))
     return embedder.eval()
-
-
-def record_weights(path: Path) -> InitialWeights:
-    """Describe the weights that a run starts from."""
-    return InitialWeights(location=str(path), sha256=file_sha256(weights_file(path)))
 
 
 def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:

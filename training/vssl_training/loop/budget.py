@@ -65,7 +65,7 @@ def plan(
     first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
     if share > 0:
-        second_seconds = seconds_a_step(VarianceTraining(recipe, first.student, pixels, 0, TRIAL, numerics).prepare())
+        second_seconds = seconds_a_step(VarianceTraining(recipe, first.trained, pixels, 0, TRIAL, numerics).prepare())
     left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
     fitting = steps_of_each(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
     return processes.broadcast(fitting)

@@ -16,15 +16,13 @@ from vssl.errors import UsageError
 from vssl.files import locked
 from vssl_training.data.loading import TrainingData, load_data
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder, check_network, embeddings_of
-from vssl_training.encoder.embedding import EmbeddingLayer
-from vssl_training.encoder.student import Encoder
-from vssl_training.encoder.weights import initial_embedding, initial_encoder, record_weights
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.loop.autotune import autotune
 from vssl_training.loop.budget import plan
-from vssl_training.loop.job import StartingWeights, TrainingOptions
+from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.loggers import check_loggers, following
 from vssl_training.loop.progress import Progress
+from vssl_training.loop.start import Start, start_of
 from vssl_training.loop.steps import RunContext, interrupts, run_phase
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.variance import VarianceTraining
@@ -64,6 +62,8 @@ def train(
     """
     begun = time.monotonic()
     check_loggers(options.log)
+    begins = start_of(recipe, options.start, seed)
+    recipe = begins.recipe
     check_network(recipe)
     run = Run(path)
     with processes.joined() as device, ExitStack() as stack:
@@ -72,8 +72,8 @@ def train(
         preprocessing, classes = preprocessing_of(recipe), recipe.image.classes
         data = load_data(location, options.val, preprocessing, device, options.max_unreadable, progress.say, classes)
         judge = OnlineJudge.draw(data.sample, seed, device, data.val)
-        init = None if options.start.init is None else record_weights(options.start.init)
-        describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, init=init)
+        known = {"init": begins.init, "backbone": begins.backbone, "prior": begins.prior_backbone}
+        describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, **known)
         if processes.broadcast(run.record_path.exists()):
             record = run.record()
             check_same(run, record, describe(schedule=record.schedule, speed=record.speed))
@@ -91,8 +91,9 @@ def train(
             stack.enter_context(following(run, record, options.log, progress.say))
         progress.say(describe_optimiser(recipe))
         context = RunContext(run, judge, progress, stack.enter_context(interrupts()))
-        encoder, embedding = starting_networks(recipe, options.start, seed, progress)
-        train_phases(record, data, encoder, embedding, context)
+        for note in begins.notes:
+            progress.say(note)
+        train_phases(record, data, begins, context)
     return data.failures
 
 
@@ -135,53 +136,29 @@ def describe_optimiser(recipe: Recipe) -> str:
     )
 
 
-def starting_networks(
-    recipe: Recipe, start: StartingWeights, seed: int, progress: Progress
-) -> tuple[Encoder | None, EmbeddingLayer | None]:
-    """The encoder that the weights give, and the embedding that the second phase keeps; None for what starts anew.
-
-    Raises:
-        UsageError: the weights do not fit this recipe.
-    """
-    if start.init is None:
-        return None, None
-    encoder, fresh = initial_encoder(recipe, start.init, seed)
-    progress.say(f"starts from {start.init}" + (f"; new heads: {', '.join(fresh)}" if fresh else ""))
-    if not start.variance_only:
-        return encoder, None
-    if "mean" in fresh and not recipe.network.embedding.fitted:
-        raise UsageError(f"{start.init}: its mean head is not the one of this recipe")
-    return encoder, initial_embedding(recipe, start.init)
-
-
-def train_phases(
-    record: RunRecord,
-    data: TrainingData,
-    encoder: Encoder | None,
-    embedding: EmbeddingLayer | None,
-    context: RunContext,
-) -> None:
+def train_phases(record: RunRecord, data: TrainingData, begins: Start, context: RunContext) -> None:
     """Both phases, from the last checkpoint on; then the report and the weights.
 
     Args:
         record: what to do.
         data: what to train on.
-        encoder: where the first phase starts, if not at random.
-        embedding: what the second phase keeps, if it does not fit one.
+        begins: where the first phase starts, and what the second one keeps.
         context: the run around the steps.
     """
     run, recipe, seed, schedule = context.run, record.recipe, record.seed, record.schedule
-    checkpoint = run.load_checkpoint(data.images.device)
+    encoder, checkpoint = begins.encoder, run.load_checkpoint(data.images.device)
     processes.broadcast(None)  # all have read before anybody writes
     if schedule.encoder and (checkpoint is None or checkpoint["phase"] == EncoderTraining.name):
-        first = EncoderTraining(recipe, data.images, seed, schedule.encoder, record.speed, encoder)
+        first = EncoderTraining(recipe, data.images, seed, schedule.encoder, record.speed, encoder, begins.prior)
+        if checkpoint is None:
+            first.prepare()
         run_phase(first, checkpoint, context)
-        encoder, checkpoint = first.student, None
+        encoder, checkpoint = first.trained, None
     encoder = encoder or build_encoder(recipe)
     if schedule.variance:
         second = VarianceTraining(recipe, encoder, data.images, seed, schedule.variance, record.speed)
         if checkpoint is None:
-            second.prepare(embedding)
+            second.prepare(begins.embedding)
         run_phase(second, checkpoint, context)
         embedder = second.embedder
     else:

@@ -80,7 +80,7 @@ class EncoderTraining(Phase):
         if recipe.distil is None:
             self.teacher: Encoder | Prior = following(self.student)
         else:
-            self.teacher = (prior or build_prior(recipe, weights=False)).to(device).to(memory_format=layout)
+            self.teacher = (prior or build_prior(recipe)).to(device).to(memory_format=layout)
         trained = Student(self.student, self.predictor)
         pace = None if recipe.adapt is None else paces(trained, recipe.adapt, recipe.optimiser)
         self.optimiser = build_optimiser(trained, recipe.optimiser, self.numerics.fused, pace)
@@ -91,21 +91,22 @@ class EncoderTraining(Phase):
         """See `Phase.step`."""
         settings, adapt = self.recipe.optimiser, self.recipe.adapt
         self.optimiser.zero_grad()
-        parts = [self.learn(views) for views in self.parts(self.views(step))]
+        parts = self.parts(self.views(step))
+        terms = [self.learn(views, len(parts)) for views in parts]
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(
                 (p for group in self.optimiser.param_groups for p in group["params"]), settings.clip
             )
         rate = settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up)
-        late = adapt and settings.learning_rate * late_factor(step, self.steps, adapt, settings.warm_up)
-        set_rates(self.optimiser, rate, rate if late is None else late)
+        late = 1.0 if adapt is None else late_factor(step, self.steps, adapt, settings.warm_up)
+        set_rates(self.optimiser, rate, settings.learning_rate * late)
         self.optimiser.step()
         if isinstance(self.teacher, Encoder):
             update_teacher(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
-        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        return {name: torch.stack([part[name] for part in terms]).mean() for name in terms[0]}
 
-    def learn(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """Add the gradient of some views, see `views`, and give the terms of their loss."""
+    def learn(self, views: list[Tensor], parts: int) -> dict[str, Tensor]:
+        """Add the gradient of one of the `parts` of a step's views, and give the terms of its loss."""
         with self.numerics.autocast(self.pixels.device):
             outputs = self.forward_student(*views)
             with torch.no_grad():
@@ -118,7 +119,7 @@ class EncoderTraining(Phase):
         students = [Gaussian(predicted, log_variance), *(Gaussian(small[1], small[2]) for small in rows[1:])]
         teacher = Gaussian(*(processes.gather(v.float(), 2) for v in (prior.mean, prior.log_variance)))
         terms = objective_terms(means, students, teacher, self.recipe.objective)
-        (terms["loss"] / self.recipe.optimiser.accumulate).backward()
+        (terms["loss"] / parts).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in terms.items()}
 
     def prepare(self) -> Self:
@@ -150,7 +151,7 @@ class EncoderTraining(Phase):
             return [views]
         kinds = [2, self.recipe.views.small_crops.count]
         split = [
-            [part.flatten(0, 1) for part in each.unflatten(0, (kind, -1)).chunk(count, dim=1)]
+            [part.flatten(0, 1) for part in each.view(kind, -1, *each.shape[1:]).chunk(count, dim=1)]
             for each, kind in zip(views, kinds, strict=False)
         ]
         return [list(part) for part in zip(*split, strict=True)]

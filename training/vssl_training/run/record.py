@@ -95,6 +95,7 @@ class RunRecord(Section):
     speed: Numerics = Numerics()
     init: InitialWeights | None = None
     backbone: BackboneRecord | None = None
+    prior: BackboneRecord | None = None
 
     @field_validator("recipe")
     @classmethod
