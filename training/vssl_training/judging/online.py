@@ -55,13 +55,16 @@ class OnlineJudge:
         return cls(pixels, np.concatenate([source.labels[rows], bank.labels[bank_rows]]), queries, seed)
 
     def neighbours(self, backbone: Backbone) -> Int64s:
-        """Rows of the bank's ten nearest images to each query, by the backbone's features, [Q, ≤ 10]."""
+        """Rows of the bank's ten nearest images to each query, by the backbone's features, [Q, K]; of a small bank one
+        in twenty, so that chance finds few of them again.
+        """
         (features,) = embed(backbone, self.pixels, answer=lambda pixels: [backbone(to_float(pixels)).final])
         return self.nearest(features)
 
     def nearest(self, features: Float32s) -> Int64s:
         """The same of features of all its images."""
-        return nearest(features[: self.queries], features[self.queries :], NEAREST).rows
+        bank = features[self.queries :]
+        return nearest(features[: self.queries], bank, max(1, min(NEAREST, len(bank) // 20))).rows
 
     def encoder(
         self, encoder: Encoder, network: NetworkSettings | None = None, start: Int64s | None = None
