@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from vssl.errors import UsageError
 from vssl_training.encoder.adapters import merged
-from vssl_training.encoder.embedder import build_encoder, evaluating
+from vssl_training.encoder.embedder import build_encoder
 from vssl_training.encoder.layers import layers_of
+from vssl_training.encoder.modes import evaluating
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.health import forgetting, forgotten

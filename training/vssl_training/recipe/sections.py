@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vssl.images.degradations import DEGRADATIONS
-
 from vssl_training.recipe.pretrained_sections import AdaptSettings, DistilSettings
 from vssl_training.recipe.section import Range, Section, Share
 
