@@ -1,4 +1,4 @@
-"""Classification by a labelled gallery: a label, how likely it is right, and why there is no answer where there is none.
+"""Classification by a labelled gallery: a label, how likely it is right, and why there is no answer if there is none.
 
 The calibration is the gallery's own. It is fitted on the gallery's labelled rows, each a query to all others but its
 near-duplicates, and forgotten when over 5 % of them have changed: a number that may be wrong is worse than none.
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vssl.arrays import Float64s, Floats, Integers, Mask
+from vssl.arrays import Floats, Mask
 from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch
@@ -62,7 +62,7 @@ class Classified:
 
 
 class CalibrationRecord(BaseModel):
-    """A gallery's calibration as it keeps it: `version` of the gallery, `classes` in order, and what it was fitted on."""
+    """A gallery's calibration as it keeps it: `version` of the gallery, `classes` in order, what it was fitted on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,7 +156,9 @@ def classify(
         return [_unsaid(found, obstacle or "uncalibrated") for found in neighbours]
     can = np.array([len(found[0]) >= 2 for found in neighbours])
     answers = [_unsaid(found, "uncalibrated") for found in neighbours]
-    for q, answer in zip(np.flatnonzero(can), _said(queries, can, neighbours, record, gallery, alpha, risk), strict=True):
+    for q, answer in zip(
+        np.flatnonzero(can), _said(queries, can, neighbours, record, gallery, alpha, risk), strict=True
+    ):
         answers[q] = answer
     return answers
 
@@ -187,7 +189,8 @@ def _said(
     )
     answers = []
     for place, (ids, labels, similarity) in enumerate(mine):
-        action, reason = calibrated.actions[place], None
+        action: Action = calibrated.actions[place]
+        reason: Reason | None = None
         if flagged["ood"][place]:
             reason = "ood"
         elif flagged["unfamiliar"][place]:
@@ -206,7 +209,7 @@ def _matches(
     number = {name: place for place, name in enumerate(classes)}
     width = max((len(ids) for ids, _, _ in neighbours), default=1)
     labels: list[int] = []
-    rows: Integers = np.zeros((len(neighbours), width), np.int64)
+    rows = np.zeros((len(neighbours), width), np.int64)
     similarity = np.full((len(neighbours), width), -1, np.float32)
     for q, (ids, names, cosines) in enumerate(neighbours):
         rows[q, : len(ids)] = np.arange(len(labels), len(labels) + len(ids))
@@ -222,10 +225,3 @@ def _flags(queries: Queries, can: Mask) -> dict[str, Mask]:
         "ood": none if queries.ood is None else queries.ood[can],
         "unfamiliar": none if queries.unfamiliar is None else queries.unfamiliar[can],
     }
-
-
-def share(numbers: Floats) -> Float64s:
-    """The place of each number among all, 0 … 1, [N]."""
-    order = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
-    places: Float64s = (order + 1) / max(len(numbers), 1)
-    return places

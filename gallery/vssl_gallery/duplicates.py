@@ -1,6 +1,6 @@
 """Groups of rows that show the same thing: their cosine is over a threshold, directly or through others of the group.
 
-All pairs are compared, block by block. `search.py`'s index proposes no pairs here: a missed one is a duplicate kept.
+All pairs are compared, block by block.
 """
 
 from collections.abc import Iterator
@@ -55,9 +55,7 @@ def components(count: int, joined: Iterator[tuple[Int64s, Int64s]]) -> Int64s:
     return np.array([find(row) for row in range(count)], np.int64)
 
 
-def groups(
-    vectors: Float32s, ids: list[str], pixels: Floats, uncertainty: Floats, threshold: float
-) -> list[Group]:
+def groups(vectors: Float32s, ids: list[str], pixels: Floats, uncertainty: Floats, threshold: float) -> list[Group]:
     """The groups of two or more rows, the largest first, then by id.
 
     Args:
@@ -68,7 +66,7 @@ def groups(
         threshold: least cosine.
     """
     root = components(len(vectors), pairs(vectors, threshold))
-    order = np.lexsort((ids, np.nan_to_num(uncertainty, nan=np.inf), -np.nan_to_num(pixels, nan=-1.0), root))
+    order = np.lexsort((np.array(ids), np.nan_to_num(uncertainty, nan=np.inf), -np.nan_to_num(pixels, nan=-1.0), root))
     ends = np.append(np.flatnonzero(np.diff(root[order])) + 1, len(order))
     found = []
     for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):

@@ -1,14 +1,15 @@
 """A gallery: a store's rows, the encoder they belong to, and what may be said of a query to them.
 
-    with open_place("galleries") as place:
-        shoes = Gallery(place.open("shoes"))
-        shoes.search(queries, k=10, where={"year": {"$gte": 2020}})
-        shoes.classify(queries)
+with open_place("galleries") as place:
+    shoes = Gallery(place.open("shoes"))
+    shoes.search(queries, k=10, where={"year": {"$gte": 2020}})
+    shoes.classify(queries)
 """
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -79,8 +80,8 @@ class Gallery:
         """
         if encoder_id != self.spec.encoder_id:
             raise EncoderMismatch(
-                f"gallery {self.name} is of encoder {self.spec.encoder_id[:12]} ({self.spec.model or 'unnamed'}), not of "
-                f"{encoder_id[:12]}: embed with that model, or make a new gallery beside it and move its alias"
+                f"gallery {self.name} is of encoder {self.spec.encoder_id[:12]} ({self.spec.model or 'unnamed'}), not "
+                f"of {encoder_id[:12]}: embed with that model, or make a new gallery beside it and move its alias"
             )
 
     def info(self) -> StoreInfo:
@@ -140,7 +141,7 @@ class Gallery:
         batches: Iterator[pa.RecordBatch] = self.store.scan(ids(wanted), columns) if wanted else iter(())
         found = pa.Table.from_batches([batch.select(empty.names).cast(empty) for batch in batches], schema=empty)
         places = {name: place for place, name in enumerate(found["id"].to_pylist())}
-        return found.take([places[name] for name in wanted if name in places])
+        return found.take(pa.array([places[name] for name in wanted if name in places], pa.int64()))
 
     def queries(self, names: Sequence[str]) -> Queries:
         """Rows of the gallery as queries.
@@ -291,5 +292,5 @@ def _by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], li
     """Ids, labels and cosines of the rows of each query."""
     query = found.rows["query"].to_numpy()
     ends = np.searchsorted(query, np.arange(queries + 1))
-    parts = [found.rows.slice(start, end - start) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [found.rows.slice(start, end - start) for start, end in pairwise(ends)]
     return [(p["id"].to_pylist(), p["label"].to_pylist(), p["similarity"].to_pylist()) for p in parts]
