@@ -178,7 +178,7 @@ def test_the_same_answers_through_every_driver(create: Callable[..., Store], gal
     assert [answer.label for answer in found.answers] == best.rows["label"].to_pylist()[::3]
     uncertain = Queries(asked.embedding, asked.uncertainty, np.full(asked.embedding.shape, 0.01, np.float32))
     for score in ("csd", "mls"):
-        ranked = other.search(uncertain, 3, score=score)  # type: ignore[arg-type]
+        ranked = other.search(uncertain, 3, score=score)
         assert ranked.rows.column_names == ["query", "similarity", "score", "id"]
         assert np.all(np.diff(ranked.rows["score"].to_numpy().reshape(-1, 3), axis=1) <= 0)
 
@@ -209,7 +209,7 @@ def test_what_is_refused(local: Place, small: Gallery) -> None:
     asked, _ = queries(1)
     for wrong in ({"k": 0}, {"k": 1001}, {"score": "best"}, {"score": "csd"}):
         with pytest.raises(UsageError):
-            small.search(asked, **wrong)  # type: ignore[arg-type]
+            small.search(asked, **wrong)
     small.store.write_record(CALIBRATION, "{}")
     with pytest.raises(NotAGallery, match="calibrate it again"):
         small.classify(asked)
