@@ -38,6 +38,9 @@ FIXED: Mapping[str, Kind] = {
 UNFILTERED = ("embedding", "variance", "meta", "thumbnail")
 """Columns of every gallery that filters can't name."""
 
+RESERVED = ("key", "query", "similarity", "flags", "error")
+"""Columns of answers and of snapshots, which no field may be named as."""
+
 MAX_FIELDS = 64
 MAX_NAME_BYTES = 1024
 """Of an id, a path and a label, in UTF-8."""
@@ -76,7 +79,7 @@ def check_fields(fields: Mapping[str, FieldType]) -> None:
     """
     if len(fields) > MAX_FIELDS:
         raise TooLarge(f"{len(fields)} fields: a gallery has at most {MAX_FIELDS}; put the rest into the meta")
-    taken = {name.lower() for name in (*FIXED, *UNFILTERED)}
+    taken = {name.lower() for name in (*FIXED, *UNFILTERED, *RESERVED)}
     for name, kind in fields.items():
         if not FIELD_NAME.fullmatch(name):
             raise InvalidName(f"field {name[:80]!r}: take 1 to 60 of A-Z, a-z, 0-9 and _, and begin with a letter")

@@ -72,7 +72,16 @@ def test_names_that_no_gallery_can_have(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"Label": "text"}, {"a": "text", "A": "text"}, {"a b": "text"}, {"_a": "text"}, {"a": "json"}]
+    "fields",
+    [
+        {"Label": "text"},
+        {"Key": "text"},
+        {"flags": "text"},
+        {"a": "text", "A": "text"},
+        {"a b": "text"},
+        {"_a": "text"},
+        {"a": "json"},
+    ],
 )
 def test_names_that_no_field_can_have(fields: dict[str, FieldType]) -> None:
     with pytest.raises(InvalidName):

@@ -16,6 +16,12 @@ from vssl_gallery.store.filters import parse_filter
 Create = Callable[..., Store]
 
 
+@pytest.fixture(autouse=True)
+def _shared(address: str) -> None:
+    if address.startswith("qdrant"):
+        pytest.skip("the local mode of Qdrant serves one process")
+
+
 def started(address: str, name: str, *more: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tests.gallery.store.writer", address, name, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
