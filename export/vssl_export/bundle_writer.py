@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from torch import nn
 
 from vssl.arrays import Int64s, Pixels
 from vssl.bundle.manifest import Manifest, Parity, Plan, Precision
@@ -48,6 +49,7 @@ class ExportOptions:
         plans: build TensorRT plans of fp32 and fp16 too, for the GPU here.
         features: give the backbone's features as a fourth output.
         half_weights: store fp32's weights as float16; it still computes in float32, and is held to fp16's limits.
+        module: the network that the run was attached to, if that is a module of your own program.
         card: a text about the model for its users, kept in the bundle.
     """
 
@@ -57,6 +59,7 @@ class ExportOptions:
     features: bool = False
     half_weights: bool = False
     card: Path | None = None
+    module: nn.Module | None = None
 
 
 def export_run(
@@ -84,7 +87,7 @@ def export_run(
     replaceable(location)
     card = {} if options.card is None else {CARD: read_card(options.card)}
     gpu = tensorrt.this_gpu() if options.plans else None
-    trained = load(path)
+    trained = load(path, options.module)
     fits_one_file(trained.embedder)
     how = preprocessing_of(trained.record.recipe)
     images, labels = (trained.run.sample(), None) if options.data is None else judged_images(options.data, how)

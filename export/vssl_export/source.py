@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vssl.bundle.manifest import Checkpoint
 from vssl.errors import UsageError
@@ -25,12 +26,14 @@ class Trained:
     checkpoint: Checkpoint | None
 
 
-def load(source: Path) -> Trained:
+def load(source: Path, module: nn.Module | None = None) -> Trained:
     """The network of a finished run, or of `RUN/checkpoints/NAME.pt` of any run, one that is still training too.
 
     In the encoder phase there is no variance head yet, unless it is trained with the encoder (`variance.joint`): a
     fresh one takes its place, which gives every image the same variance. Nor is there a fitted embedding: the record
     then says that the mean, by which the encoder is trained, is the embedding.
+
+    A run that was attached to a `module` of another program needs it again.
 
     Raises:
         UsageError: there is no run at `source`, it is not finished, or it is a file but not this run's checkpoint.
@@ -44,7 +47,7 @@ def load(source: Path) -> Trained:
                 f"{source}: the run is not finished; run the same `vssl train` command again, "
                 f"or export what it has learned so far: {run.checkpoint_path}"
             )
-        return Trained(run, record, load_embedder(run), None)
+        return Trained(run, record, load_embedder(run, module), None)
     file = source.resolve()
     run = Run(file.parents[1])
     if file.parent != run.checkpoint_path.parent or not run.record_path.is_file():

@@ -99,12 +99,13 @@ def attach(
 ) -> None:
     """Put an embedding and a variance head on a pretrained encoder, by your photographs; no labels are needed."""
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from vssl_training.attaching.attach import attach_pretrained
+    from vssl_training.attaching.attach import AttachJob, attach_pretrained
     from vssl_training.recipe.reading import load_recipe, override
 
     named = {"network.backbone": json.dumps(backbone), "attach.images": images, "attach.copies": copies}
     flags = [f"{key}={value}" for key, value in named.items() if value is not None]
-    attach_pretrained(override(load_recipe(recipe), [*flags, *(set_ or [])]), weights, data, out, seed, cache)
+    job = AttachJob(tuple(data), out, seed, cache)
+    attach_pretrained(override(load_recipe(recipe), [*flags, *(set_ or [])]), weights, job)
     echo(f"vssl: {out} is attached; next: vssl export {out} --out BUNDLE", err=True)
 
 

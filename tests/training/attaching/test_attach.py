@@ -17,7 +17,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl_export.bundle_writer import export_run
-from vssl_training.attaching.attach import attach_pretrained
+from vssl_training.attaching.attach import AttachJob, attach_pretrained
 from vssl_training.attaching.photographs import part_held_back
 from vssl_training.encoder.embedder import embeddings_of
 from vssl_training.encoder.weights import load_embedder
@@ -33,7 +33,7 @@ def attached(
 ) -> Path:
     """A run of 120 pictures; the cache is kept beside it."""
     folder = tmp_path_factory.mktemp("attached")
-    attach_pretrained(attach_recipe, finished_run, [str(pictures)], folder / "run", cache=folder / "cache")
+    attach_pretrained(attach_recipe, finished_run, AttachJob((str(pictures),), folder / "run", cache=folder / "cache"))
     return folder / "run"
 
 
@@ -98,12 +98,14 @@ def test_a_finished_run_stays_and_another_is_refused(
     attached: Path, attach_recipe: Recipe, finished_run: Path, pictures: Path
 ) -> None:
     before = Run(attached).weights_path.stat().st_mtime_ns
-    attach_pretrained(attach_recipe, finished_run, [str(pictures)], attached)
+    attach_pretrained(attach_recipe, finished_run, AttachJob((str(pictures),), attached))
     assert Run(attached).weights_path.stat().st_mtime_ns == before
     with pytest.raises(UsageError, match=r"holds a run with recipe\.variance\.hidden"):
-        attach_pretrained(override(attach_recipe, ["variance.hidden=16"]), finished_run, [str(pictures)], attached)
+        attach_pretrained(
+            override(attach_recipe, ["variance.hidden=16"]), finished_run, AttachJob((str(pictures),), attached)
+        )
     with pytest.raises(UsageError, match="holds a run on"):
-        attach_pretrained(attach_recipe, finished_run, [str(pictures / "one")], attached)
+        attach_pretrained(attach_recipe, finished_run, AttachJob((str(pictures / "one"),), attached))
 
 
 def test_a_cache_serves_other_heads_and_refuses_other_copies(
@@ -112,16 +114,18 @@ def test_a_cache_serves_other_heads_and_refuses_other_copies(
     cache = attached.parent / "cache"
     before = {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
     other = override(attach_recipe, ["variance.hidden=16", "network.embedding.whiten=null"])
-    attach_pretrained(other, finished_run, [str(pictures)], tmp_path / "other", cache=cache)
+    attach_pretrained(other, finished_run, AttachJob((str(pictures),), tmp_path / "other", cache=cache))
     assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")} == before
     assert load_embedder(Run(tmp_path / "other")).dimension == 64
     for setting, said in (("attach.copies=2", "copies"), ("variance.sees=stages", "sees"), ("image.size=24", "prepro")):
         with pytest.raises(UsageError, match=f"the cache of another run, with other .*{said}"):
             attach_pretrained(
-                override(attach_recipe, [setting]), finished_run, [str(pictures)], tmp_path / "x", cache=cache
+                override(attach_recipe, [setting]),
+                finished_run,
+                AttachJob((str(pictures),), tmp_path / "x", cache=cache),
             )
     with pytest.raises(UsageError, match="holds something else than a cache"):
-        attach_pretrained(attach_recipe, finished_run, [str(pictures)], tmp_path / "y", cache=pictures)
+        attach_pretrained(attach_recipe, finished_run, AttachJob((str(pictures),), tmp_path / "y", cache=pictures))
 
 
 def test_a_full_disk_is_one_line_and_costs_no_work(finished_run: Path, pictures: Path, tmp_path: Path) -> None:
@@ -145,8 +149,10 @@ def test_a_full_disk_is_one_line_and_costs_no_work(finished_run: Path, pictures:
 def test_several_folders_are_drawn_from_together(
     attach_recipe: Recipe, finished_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [str(pictures / "one"), str(pictures / "two")]
-    attach_pretrained(override(attach_recipe, ["attach.images=100"]), finished_run, folders, tmp_path / "run")
+    folders = (str(pictures / "one"), str(pictures / "two"))
+    attach_pretrained(
+        override(attach_recipe, ["attach.images=100"]), finished_run, AttachJob(folders, tmp_path / "run")
+    )
     assert Run(tmp_path / "run").record().data.images == 100
     said = capsys.readouterr().err
     assert "100 of 120 images" in said
@@ -165,13 +171,13 @@ def test_too_few_images_and_equal_ones_are_refused(
             shutil.copy(paths[number], few / f"{number}.png")
         shutil.copy(paths[0], equal / f"{number}.png")
     with pytest.raises(UsageError, match=r"49 images are too few to attach by: at least 50"):
-        attach_pretrained(attach_recipe, finished_run, [str(few)], tmp_path / "run")
+        attach_pretrained(attach_recipe, finished_run, AttachJob((str(few),), tmp_path / "run"))
     with pytest.raises(UsageError, match="are the same picture"):
-        attach_pretrained(attach_recipe, finished_run, [str(equal)], tmp_path / "run")
+        attach_pretrained(attach_recipe, finished_run, AttachJob((str(equal),), tmp_path / "run"))
     for number in range(30):
         (few / f"bad{number}.png").write_bytes(b"no picture")
     with pytest.raises(VsslError, match=r"30 of 79|can't be read"):
-        attach_pretrained(attach_recipe, finished_run, [str(few)], tmp_path / "run")
+        attach_pretrained(attach_recipe, finished_run, AttachJob((str(few),), tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +194,7 @@ def test_recipes_of_another_kind_are_refused(
 ) -> None:
     recipe = override(attach_recipe, ["network.embedding.whiten=null", setting])
     with pytest.raises(UsageError, match=said):
-        attach_pretrained(recipe, finished_run, [str(pictures)], tmp_path / "run")
+        attach_pretrained(recipe, finished_run, AttachJob((str(pictures),), tmp_path / "run"))
 
 
 def test_a_tenth_is_held_back_and_at_least_a_hundred() -> None:

@@ -6,6 +6,7 @@ import torch
 from vssl.measures.uncertainty import rank_correlation
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.choosing import choose
+from vssl_training.attaching.correcting import correct
 from vssl_training.attaching.head import squared_errors, train_head
 from vssl_training.attaching.judging import deciles, judge
 from vssl_training.encoder.heads import StatisticsHead
@@ -74,3 +75,25 @@ def test_kinds_have_their_error_and_their_auroc() -> None:
     assert (found.kinds["blur"].error, found.kinds["blur"].auroc) == (6.5, 1.0)
     assert found.kinds["noise"].auroc == 0.75
     assert found.correlation == 1
+
+
+def test_predictions_are_corrected_by_images_that_were_held_back() -> None:
+    """A head that foretells the square root of the error, and everywhere half of it, foretells the error then."""
+    rng = RNG(0)
+    error = rng.uniform(0.01, 2, 2000)
+    wrong = np.log(0.5 * np.sqrt(error))[:, None] + rng.normal(0, 0.3, (2000, 1)) * [1, -1, 1, -1]
+    head = StatisticsHead(2, HeadSettings(hidden=8), 0.0, 4, (-6.0, 3.0))
+    before = head.corrected(torch.from_numpy(wrong[:5]).float())
+    torch.testing.assert_close(before, torch.from_numpy(wrong[:5]).float())
+    correct(head, wrong[:1000], error[:1000])
+    right = head.corrected(torch.from_numpy(wrong[1000:]).float()).numpy()
+    for predicted, real in deciles(np.exp(right).mean(1), error[1000:]):
+        assert abs(predicted - real) < 0.15 * real + 0.03
+    order = np.argsort(np.exp(wrong[1000:]).mean(1))
+    assert (np.diff(np.exp(right).mean(1)[order]) > -1e-4).all()
+
+
+def test_few_images_correct_by_one_number() -> None:
+    head = StatisticsHead(2, HeadSettings(hidden=8), 0.0, 4, (-6.0, 3.0))
+    correct(head, np.zeros((40, 4)), np.full(40, 3.0))
+    torch.testing.assert_close(head.corrected(torch.ones(1, 4)).exp(), torch.full((1, 4), 3 * float(np.e)))

@@ -2,59 +2,74 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vssl.errors import UsageError
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.choosing import choose, moments_of, vectors_of
 from vssl_training.attaching.copies import known_kinds
 from vssl_training.attaching.head import train_head
-from vssl_training.attaching.judging import Judgement, judge_cache, table
+from vssl_training.attaching.judging import correct_and_judge, table
 from vssl_training.attaching.looking import look, weights_sha256
 from vssl_training.attaching.photographs import CALIBRATED_FROM, LEAST_IMAGES, Photographs, draw
-from vssl_training.attaching.saving import sample_of, save_calibration
+from vssl_training.attaching.saving import save_calibration, save_record, sha256_of
 from vssl_training.data.loading import MAX_UNREADABLE
 from vssl_training.data.stream import SHOWN, too_many_unreadable
 from vssl_training.encoder.embedder import Embedder, build_embedder
 from vssl_training.encoder.embedding import EmbeddingLayer, check_embedding
 from vssl_training.encoder.features import Backbone
 from vssl_training.encoder.heads import StatisticsHead
+from vssl_training.encoder.module_net import ModuleBackbone
 from vssl_training.encoder.pretrained import load_pretrained
 from vssl_training.encoder.student import Encoder
 from vssl_training.loop.progress import Progress
-from vssl_training.recipe.sections import EmbeddingSettings, Recipe
+from vssl_training.recipe.sections import Channels, EmbeddingSettings, Recipe
 from vssl_training.run.folder import Run, check_same
-from vssl_training.run.record import BackboneRecord, Budget, DataRecord, RunRecord, Schedule, preprocessing_of
+from vssl_training.run.record import BackboneRecord, Budget, DataRecord, RunRecord, Schedule
 
 
-def attach_pretrained(
-    recipe: Recipe,
-    weights: str | Path | None,
-    locations: Sequence[str],
-    out: Path,
-    seed: int = 0,
-    cache: Path | None = None,
-) -> None:
+@dataclass(frozen=True)
+class AttachJob:
+    """By what and where to attach.
+
+    Attributes:
+        locations: of the photographs.
+        out: folder of the run; an interrupted one goes on.
+        seed: of every random choice.
+        cache: folder of what the backbone says; in the run, and removed at its end, by default.
+    """
+
+    locations: tuple[str, ...]
+    out: Path
+    seed: int = 0
+    cache: Path | None = None
+
+
+def attach_pretrained(recipe: Recipe, weights: str | Path | None, job: AttachJob) -> None:
     """`attach_to` the backbone that a recipe names, with weights as `load_pretrained` finds them."""
     progress = Progress()
     pretrained = load_pretrained(recipe, weights)
     for line in pretrained.notes:
         progress.say(line)
-    attach_to(pretrained.backbone, pretrained.recipe, pretrained.about, locations, out, seed, cache, progress)
+    attach_to(pretrained.backbone, pretrained.recipe, pretrained.about, job, progress)
+
+
+def attach_module(module: nn.Module, recipe: Recipe, job: AttachJob, size: int, mean: Channels, std: Channels) -> None:
+    """`attach_to` any network: see `vssl_training.attach`."""
+    image = recipe.image.settled().model_copy(update={"size": size, "mean": mean, "std": std})
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    network = recipe.network.model_copy(update={"backbone": f"module:{name}"})
+    backbone = ModuleBackbone(module, size, mean, std)
+    about = BackboneRecord(source="module", architecture=name, weights_sha256=weights_sha256(backbone))
+    attach_to(backbone, recipe.model_copy(update={"image": image, "network": network}), about, job)
 
 
 def attach_to(
-    backbone: Backbone,
-    recipe: Recipe,
-    about: BackboneRecord,
-    locations: Sequence[str],
-    out: Path,
-    seed: int = 0,
-    cache: Path | None = None,
-    progress: Progress | None = None,
+    backbone: Backbone, recipe: Recipe, about: BackboneRecord, job: AttachJob, progress: Progress | None = None
 ) -> None:
     """Attach embedding and variance to a frozen backbone, by photographs without labels.
 
@@ -64,10 +79,7 @@ def attach_to(
         backbone: with its weights.
         recipe: with `attach`, and no `auto` in its `image`.
         about: whose network it is.
-        locations: of the photographs.
-        out: folder of the run; an interrupted one goes on.
-        seed: of every random choice.
-        cache: folder of what the backbone said; in the run, and removed at its end, by default.
+        job: by what and where.
         progress: says what happens.
 
     Raises:
@@ -76,21 +88,30 @@ def attach_to(
     """
     progress = progress or Progress()
     check_attachable(recipe, backbone)
-    run, data = Run(out), " ".join(locations)
+    run = Run(job.out)
     if run.record_path.exists():
-        check_again(run, recipe, about, seed, data)
+        check_again(run, recipe, about, job)
         if run.finished:
-            progress.say(f"{out}: this run is finished")
+            progress.say(f"{run.path}: this run is finished")
             return
     assert recipe.attach is not None
-    photographs = draw(locations, recipe.attach.images, seed, progress.say)
-    folder = cache or run.cache_path
-    looked = look(backbone.eval(), recipe, weights_sha256(backbone), photographs, folder, seed, progress)
-    check_read(looked, photographs, data, progress)
+    photographs = draw(job.locations, recipe.attach.images, job.seed, progress.say)
+    folder = job.cache or run.cache_path
+    looked = look(backbone.eval(), recipe, photographs, folder, job.seed, progress)
+    check_read(looked, photographs, progress)
     recipe = settled(recipe, looked, photographs, progress)
-    embedder = trained(backbone, recipe, looked, photographs, seed, progress)
-    judgement = judge_cache(embedder, looked.part(photographs.held(looked.images)), known_kinds(recipe.variance.kinds))
-    record_run(run, recipe, about, photographs, looked, seed, data, judgement)
+    embedder = trained(backbone, recipe, looked, photographs, job.seed, progress)
+    held = looked.part(photographs.held(looked.images))
+    judgement = correct_and_judge(embedder, held, known_kinds(recipe.variance.kinds))
+    record = RunRecord(
+        recipe=recipe,
+        seed=job.seed,
+        data=DataRecord(location=" ".join(job.locations), images=len(looked), sha256=sha256_of(photographs, looked)),
+        budget=Budget(epochs=recipe.epochs),
+        schedule=Schedule(encoder=0, variance=0),
+        backbone=about,
+    )
+    save_record(run, record, photographs, looked, judgement)
     for line in table(judgement):
         progress.say(line)
     if len(looked) >= CALIBRATED_FROM:
@@ -102,7 +123,7 @@ def attach_to(
         )
     run.save_weights(embedder)
     photographs.close()
-    if cache is None:
+    if job.cache is None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,46 +146,19 @@ def check_attachable(recipe: Recipe, backbone: Backbone) -> None:
     check_embedding(backbone, recipe.network.model_copy(update={"embedding": plain}))
 
 
-def check_again(run: Run, recipe: Recipe, about: BackboneRecord, seed: int, data: str) -> None:
+def check_again(run: Run, recipe: Recipe, about: BackboneRecord, job: AttachJob) -> None:
     """See that a run is of this recipe, backbone, data and seed, whatever way was chosen for its embedding.
 
     Raises:
         UsageError: it is of others.
     """
-    found = run.record()
+    found, data = run.record(), " ".join(job.locations)
     if recipe.network.embedding.whiten == "auto":
         whiten = found.recipe.network.embedding.whiten
         recipe = with_embedding(recipe, recipe.network.embedding.model_copy(update={"whiten": whiten}))
-    update = {"recipe": recipe, "backbone": about, "seed": seed}
-    check_same(run, found, found.model_copy(update=update))
+    check_same(run, found, found.model_copy(update={"recipe": recipe, "backbone": about, "seed": job.seed}))
     if found.data.location != data:
         raise UsageError(f"{run.path}: holds a run on {found.data.location}, not on {data}; name a new folder")
-
-
-def record_run(
-    run: Run,
-    recipe: Recipe,
-    about: BackboneRecord,
-    photographs: Photographs,
-    looked: Cache,
-    seed: int,
-    data: str,
-    judgement: Judgement,
-) -> None:
-    """Write what makes a folder a run: what was done, some images, and what the head is worth."""
-    sample, digest = sample_of(photographs, looked, preprocessing_of(recipe))
-    record = RunRecord(
-        recipe=recipe,
-        seed=seed,
-        data=DataRecord(location=data, images=len(looked), sha256=digest),
-        budget=Budget(epochs=recipe.epochs),
-        schedule=Schedule(encoder=0, variance=0),
-        backbone=about,
-    )
-    if not run.record_path.exists():
-        run.start(record, sample)
-    run.metrics_path.unlink(missing_ok=True)
-    run.log(phase="variance", step=0, held_back_rho=round(judgement.correlation, 4))
 
 
 def settled(recipe: Recipe, cache: Cache, photographs: Photographs, progress: Progress) -> Recipe:
@@ -206,8 +200,8 @@ def trained(
     return embedder.requires_grad_(False).eval()
 
 
-def check_read(cache: Cache, photographs: Photographs, data: str, progress: Progress) -> None:
-    """Say what could not be read, and refuse what too little of could be read.
+def check_read(cache: Cache, photographs: Photographs, progress: Progress) -> None:
+    """Say what could not be read, and refuse what too little of could be.
 
     Raises:
         UsageError: fewer than `LEAST_IMAGES` are left.
@@ -218,4 +212,4 @@ def check_read(cache: Cache, photographs: Photographs, data: str, progress: Prog
     if len(cache.failures) > MAX_UNREADABLE * len(photographs):
         raise too_many_unreadable(len(cache.failures), len(photographs), *cache.failures[0])
     if len(cache) < LEAST_IMAGES:
-        raise UsageError(f"{data}: {len(cache)} images can be read, too few to attach by: at least {LEAST_IMAGES}")
+        raise UsageError(f"{len(cache)} images can be read, too few to attach by: at least {LEAST_IMAGES}")

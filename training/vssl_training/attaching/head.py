@@ -55,7 +55,7 @@ def train_head(
         if step % per_epoch == 0:
             order = torch.randperm(len(rows), generator=generator(seed, ORDER, step // per_epoch))
         chosen = order[step % per_epoch * batch :][:batch]
-        log_variance = head(rows[chosen].float())
+        log_variance = head.uncorrected(rows[chosen].float())
         nll = 0.5 * (errors[chosen] * (-log_variance).exp() + log_variance)
         loss = (nll * (settings.beta_nll * log_variance.detach()).exp()).mean()
         optimiser_step(optimiser, loss, settings.learning_rate * warm_up_cosine(step, steps, 0.05))

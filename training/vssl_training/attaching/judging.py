@@ -11,9 +11,11 @@ from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import rank_correlation
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.choosing import vectors_of
+from vssl_training.attaching.correcting import correct
 from vssl_training.attaching.head import squared_errors
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.encoder.embedding import EmbeddingLayer
+from vssl_training.encoder.heads import StatisticsHead
 
 DECILES = 10
 
@@ -90,32 +92,52 @@ def table(judgement: Judgement) -> list[str]:
 
 @torch.no_grad()
 def predicted(embedder: Embedder, cache: Cache) -> tuple[Float32s, Float64s]:
-    """ℓ of a cache's pictures [N, 1 + C, D], and the squared distance of each one's embedding, of unit length, to that
-    of its clean image [N, 1 + C].
+    """ℓ of a cache's pictures [N, 1 + C, D], before it is corrected, and the squared distance of each one's embedding,
+    of unit length, to that of its clean image [N, 1 + C].
     """
     layer = embedder.mean
     assert isinstance(layer, EmbeddingLayer)
     rows = torch.from_numpy(cache.inputs).flatten(0, 1)
-    parts = [embedder.log_variance(part.float()) for part in torch.split(rows, 4096)]
+    head = embedder.log_variance
+    assert isinstance(head, StatisticsHead)
+    parts = [head.uncorrected(part.float()) for part in torch.split(rows, 4096)]
     log_variance = torch.cat(parts).view(*cache.inputs.shape[:2], -1)
     errors = squared_errors(torch.from_numpy(vectors_of(layer, cache))).double().mean(-1)
     return log_variance.numpy(), errors.numpy()
 
 
-def judge_cache(embedder: Embedder, cache: Cache, names: tuple[str, ...]) -> Judgement:
-    """Judge a network on the pictures of a cache that it was not trained on."""
+@torch.no_grad()
+def correct_and_judge(embedder: Embedder, cache: Cache, names: tuple[str, ...]) -> Judgement:
+    """Correct a network's head by the pictures of a cache that it was not trained on, and judge it on them.
+
+    Each half of the images is judged with the head as the other half corrects it; at the end all have corrected it.
+    """
+    head = embedder.log_variance
+    assert isinstance(head, StatisticsHead)
     log_variance, error = predicted(embedder, cache)
-    foretold = np.exp(log_variance.astype(np.float64)).mean(-1)
-    return judge(log_variance.mean(-1).ravel(), foretold.ravel(), error.ravel(), cache.kinds.ravel(), names)
+    even = np.arange(len(cache)) % 2 == 0
+    corrected = np.empty_like(log_variance)
+    for half in (even, ~even):
+        correct(head, log_variance[~half].reshape(-1, embedder.dimension), error[~half].ravel())
+        rows = torch.from_numpy(log_variance[half]).flatten(0, 1)
+        corrected[half] = head.corrected(rows).view(*log_variance[half].shape).numpy()
+    correct(head, log_variance.reshape(-1, embedder.dimension), error.ravel())
+    foretold = np.exp(corrected.astype(np.float64)).mean(-1)
+    return judge(corrected.mean(-1).ravel(), foretold.ravel(), error.ravel(), cache.kinds.ravel(), names)
 
 
+@torch.no_grad()
 def kinds_of(embedder: Embedder, cache: Cache, names: tuple[str, ...]) -> dict[str, Kind]:
     """By how much each kind moves the log variances, and how often a degraded picture is told to be of its kind.
 
     A picture is of the kind whose shift is nearest to its own. That is measured on every second image, with shifts of
     the others; the shifts that are kept are of all.
     """
-    log_variance, _ = predicted(embedder, cache)
+    head = embedder.log_variance
+    assert isinstance(head, StatisticsHead)
+    uncorrected, _ = predicted(embedder, cache)
+    rows = head.corrected(torch.from_numpy(uncorrected).flatten(0, 1))
+    log_variance = rows.view(*uncorrected.shape).numpy()
     shifts = (log_variance[:, 1:] - log_variance[:, :1]).astype(np.float64)
     kinds, even = cache.kinds[:, 1:], np.arange(len(cache)) % 2 == 0
     known = {

@@ -66,7 +66,6 @@ class Sight:
 def look(
     backbone: Backbone,
     recipe: Recipe,
-    weights: str,
     photographs: Photographs,
     folder: Path,
     seed: int,
@@ -77,7 +76,6 @@ def look(
     Args:
         backbone: is frozen.
         recipe: says which copies, and what of the backbone is kept.
-        weights: hash of the backbone's.
         photographs: to look at.
         folder: of the cache.
         seed: of the copies.
@@ -93,7 +91,7 @@ def look(
     sight = Sight(backbone, recipe)
     check_different(photographs, preprocessing)
     announce(sight, photographs, copies, preprocessing, folder, progress)
-    key = key_of(weights, preprocessing, photographs, copies, sight.key)
+    key = key_of(weights_sha256(backbone), preprocessing, photographs, copies, sight.key)
     shards = -(-len(photographs) // SHARD)
     started = False
 

@@ -10,13 +10,13 @@ from vssl.sources.in_memory import ImageSet
 from vssl.uncertainty.calibrating import calibration_of
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.copies import known_kinds
-from vssl_training.attaching.judging import kinds_of
+from vssl_training.attaching.judging import Judgement, kinds_of
 from vssl_training.attaching.photographs import Photographs
 from vssl_training.encoder.embedder import Embedder, embeddings_of
 from vssl_training.loop.progress import Progress
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import SAMPLE, Run
-from vssl_training.run.record import preprocessing_of
+from vssl_training.run.record import RunRecord, preprocessing_of
 
 CORRUPTED = 100
 """Images held back that calibration degrades again, for each kind and severity."""
@@ -31,12 +31,18 @@ def images_of(photographs: Photographs, numbers: Int64s, preprocessing: Preproce
     return ImageSet(pixels, [photographs.names[number][1] for number in numbers], None, [], [])
 
 
-def sample_of(photographs: Photographs, looked: Cache, preprocessing: Preprocessing) -> tuple[ImageSet, str]:
-    """Some images that could be read, and a hash of which images the run is of and of these pixels."""
-    sample = images_of(photographs, looked.images[:SAMPLE], preprocessing)
+def sha256_of(photographs: Photographs, looked: Cache) -> str:
+    """Hash of which images a run is of, and of what the backbone said of them."""
     names = "\n".join(photographs.names[number][1] for number in looked.images)
-    digest = hashlib.sha256(names.encode(errors="surrogateescape") + sample.pixels.tobytes()).hexdigest()
-    return sample, digest
+    return hashlib.sha256(names.encode(errors="surrogateescape") + looked.inputs[:, 0].tobytes()).hexdigest()
+
+
+def save_record(run: Run, record: RunRecord, photographs: Photographs, looked: Cache, judgement: Judgement) -> None:
+    """Write what makes a folder a run: what was done, some images, and what the head is worth."""
+    if not run.record_path.exists():
+        run.start(record, images_of(photographs, looked.images[:SAMPLE], preprocessing_of(record.recipe)))
+    run.metrics_path.unlink(missing_ok=True)
+    run.log(phase="variance", step=0, held_back_rho=round(judgement.correlation, 4))
 
 
 def save_calibration(

@@ -41,6 +41,11 @@ def _build_network(recipe: Recipe) -> Backbone:
         return TorchvisionNet(name, recipe.size)
     if kind == "hf":
         return HfNet(settings.config or read_config(Path(name)), recipe.size, settings.stages)
+    if kind == "module":
+        raise UsageError(
+            f"network.backbone: {name} is a network of another program, which alone can build it: give it the module "
+            "(`ExportOptions.module`, `load_embedder`)"
+        )
     if kind != "timm":
         raise UsageError(f"network.backbone: {kind}: is none of {', '.join(KINDS)}")
     other_sizes = len(recipe.sizes) > 1

@@ -42,15 +42,23 @@ class VarianceHead(nn.Module):
         return soft_clamp(self.net(features), *self.clamp)
 
 
+KNOTS = 8
+"""Of the curve by which a `StatisticsHead` is corrected."""
+
+
 class StatisticsHead(VarianceHead):
     """ℓ [N, D] from statistics of a pretrained network's stages: standardised, then one small layer with dropout.
 
     Small and strongly regularised, because a larger one remembers its training images: it then takes every other
-    picture for a degraded one.
+    picture for a degraded one. What it foretells in all, mean_d σ², is corrected by a curve, so that it is right on the
+    average for images that it was not trained on.
     """
 
     mean: Tensor
     std: Tensor
+    knots: Tensor
+    slopes: Tensor
+    start: Tensor
 
     def __init__(
         self, inputs: int, settings: HeadSettings, dropout: float, dimension: int, clamp: tuple[float, float]
@@ -61,10 +69,32 @@ class StatisticsHead(VarianceHead):
         self.net = nn.Sequential(hidden, nn.ReLU(), nn.Dropout(dropout), *last)
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
+        self.register_buffer("knots", torch.zeros(KNOTS))
+        self.register_buffer("slopes", torch.zeros(KNOTS - 1))
+        self.register_buffer("start", torch.zeros(()))
+
+    def uncorrected(self, features: Tensor) -> Tensor:
+        """[N, F] → ℓ [N, D] as it was trained."""
+        return super().forward((features - self.mean) / self.std)
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, F] → ℓ [N, D]."""
-        return super().forward((features - self.mean) / self.std)
+        return self.corrected(self.uncorrected(features))
+
+    def correct(self, knots: Tensor, values: Tensor) -> None:
+        """Set the curve: `values` are added to ℓ where log mean_d σ² is at the `knots` [KNOTS], ascending; linear
+        between them, constant beyond.
+        """
+        widths = knots.diff()
+        self.knots.copy_(knots)
+        self.slopes.copy_(torch.where(widths > 0, values.diff() / widths.clamp(min=1e-9), 0.0))
+        self.start.copy_(values[0])
+
+    def corrected(self, log_variance: Tensor) -> Tensor:
+        """ℓ [N, D] with the curve's value added."""
+        total = log_variance.exp().mean(1, keepdim=True).log()
+        parts = (total - self.knots[:-1]).clamp(min=0).minimum(self.knots.diff())
+        return log_variance + self.start + (parts * self.slopes).sum(1, keepdim=True)
 
 
 class DetailHead(VarianceHead):

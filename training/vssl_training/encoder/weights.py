@@ -11,24 +11,36 @@ from torch import Tensor, nn
 from vssl.errors import UsageError
 from vssl_training.encoder.embedder import Embedder, build_embedder, build_encoder
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding
+from vssl_training.encoder.module_net import ModuleBackbone
 from vssl_training.encoder.sources import weights_file
 from vssl_training.encoder.student import Encoder
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
 
 
-def load_embedder(run: Run) -> Embedder:
-    """The network of a finished run, ready to embed.
+def load_embedder(run: Run, module: nn.Module | None = None) -> Embedder:
+    """The network of a finished run, ready to embed; around the `module` that it was attached to, if that is no
+    backbone that a recipe can name.
 
     Raises:
-        UsageError: there is no run, or it is not finished.
+        UsageError: there is no run, it is not finished, or it is of another module.
     """
     record = run.record()
     if not run.finished:
         raise UsageError(f"{run.path}: the run is not finished; run the same `vssl train` command again")
-    embedder = build_embedder(record.recipe)
-    embedder.load_state_dict(load_file(run.weights_path))
+    embedder = build_embedder(record.recipe, None if module is None else encoder_around(module, record.recipe))
+    try:
+        embedder.load_state_dict(load_file(run.weights_path))
+    except RuntimeError as error:
+        raise UsageError(f"{run.path}: its weights are of another network: {error}") from error
     return embedder.eval()
+
+
+def encoder_around(module: nn.Module, recipe: Recipe) -> Encoder:
+    """A recipe's encoder with a module in the place of the backbone."""
+    image, network = recipe.image.settled(), recipe.network
+    backbone = ModuleBackbone(module, image.size, image.mean, image.std)
+    return Encoder(backbone, network.dimension, network.projector, network.clamp)
 
 
 def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:
