@@ -41,7 +41,7 @@ its neighbours by cosine similarity, green where the class is the query's. Of al
 neighbour of their class; of those that are accepted, $accepted %.</p>
 $queries
 <h2>Degraded copies</h2>
-<p>A photograph, and copies of it that were spoilt here. Each says its percentile of uncertainty among the reference
+<p>A photograph, and copies of it that were degraded here. Each says its percentile of uncertainty among the reference
 photographs of the model. $caught % of all copies have a flag, and $false % of the photographs as they are.</p>
 $degraded
 <h2>No photographs at all</h2>

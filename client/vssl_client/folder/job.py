@@ -1,7 +1,7 @@
 """Embed every image of a source into a folder of parts; killed at any moment and run again, it goes on.
 
 Rows are collected in the order of the source and written part by part, each part whole or not at all. What the parts
-hold is done; everything else is done again. So nothing is lost and nothing is there twice, whenever the job ends.
+hold is done; everything else is done again. So nothing is lost and nothing appears twice, whenever the job ends.
 """
 
 from collections.abc import Iterator

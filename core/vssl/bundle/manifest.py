@@ -64,7 +64,7 @@ class Difference(Frozen):
 
     `cosine_min` and `cosine_mean` are between the two embeddings of an image, `centred_cosine` is the mean of those
     after the mean embedding of all images is taken off: photographs of one kind lie close together, so that a cosine of
-    .99 may hide other neighbours (None in bundles of before, and for a single image). `knn` and `recall_at_1` are this
+    .99 may hide other neighbours (None in older bundles, and for a single image). `knn` and `recall_at_1` are this
     precision's figure minus that of `fp32`, None where the images have no labels, and for `fp32` itself.
     """
 

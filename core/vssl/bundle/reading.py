@@ -84,9 +84,7 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
     bundle = Bundle(_parse(location, read_one_past(location, MANIFEST, MAX_MANIFEST_BYTES)), location)
     for name in unlisted(location, bundle.manifest.files):
         if not any(part.startswith(".") and part != ".." for part in name.split("/")):
-            raise BundleError(
-                f"{location}: {name} is there twice, or not listed in {MANIFEST}; export the bundle again"
-            )
+            raise BundleError(f"{location}: {name} appears twice, or not listed in {MANIFEST}; export the bundle again")
     total = sum(record.bytes for record in bundle.manifest.files.values())
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"{location}: its files are {total:,} bytes, over the limit of {MAX_BUNDLE_BYTES:,}")

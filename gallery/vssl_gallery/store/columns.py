@@ -84,7 +84,7 @@ def check_fields(fields: Mapping[str, FieldType]) -> None:
         if not FIELD_NAME.fullmatch(name):
             raise InvalidName(f"field {name[:80]!r}: take 1 to 60 of A-Z, a-z, 0-9 and _, and begin with a letter")
         if name.lower() in taken:
-            raise InvalidName(f"field {name!r}: every gallery has a column of that name, or it is there twice")
+            raise InvalidName(f"field {name!r}: every gallery has a column of that name, or it appears twice")
         if kind not in FIELD_TYPES:
             raise InvalidName(f"field {name!r}: type {kind!r} is not one of {', '.join(FIELD_TYPES)}")
         taken.add(name.lower())

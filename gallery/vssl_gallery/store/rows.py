@@ -59,7 +59,7 @@ def checked(rows: pa.Table, spec: Spec) -> pa.Table:
     if unknown:
         raise InvalidRows(f"column {unknown[0]!r} is none of this gallery's; put it into meta")
     if len(set(rows.column_names)) < rows.num_columns:
-        raise InvalidRows("a column is there twice")
+        raise InvalidRows("a column appears twice")
     given = {name: rows[name] for name in rows.column_names}
     if "id" in given:
         given.setdefault("path", given["id"])

@@ -146,7 +146,7 @@ def _parse(line: str, scopes: frozenset[str]) -> tuple[str, Key]:
     given: dict[str, str] = {}
     for word, value in _attributes(rest.strip()):
         if word in given:
-            raise ValueError(f"{word}= is there twice")
+            raise ValueError(f"{word}= appears twice")
         if word in _PATTERNS and not _PATTERNS[word].fullmatch(value):
             raise ValueError(f"{word}= is not valid; {_HELP[word]}")
         given[word] = value

@@ -73,7 +73,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
         models = [open_model(location) for location in locations]
         released = [(model.name, model.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
-            raise UsageError(f"{', '.join(double)} is there twice: export one under another --name or --model-version")
+            raise UsageError(f"{', '.join(double)} appears twice: export one under another --name or --model-version")
         stack.enter_context(_logging(settings))
         app = create_app(settings, models, open_model, locations)
         del models  # unloading a model must free its memory

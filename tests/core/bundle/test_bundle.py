@@ -186,7 +186,7 @@ def test_an_archive_with_names_that_lead_out(folder: Path, name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", [MANIFEST, "model.onnx"])
 def test_an_archive_that_holds_a_name_twice(folder: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=f"{name} is there twice"):
+    with pytest.raises(BundleError, match=f"{name} appears twice"):
         open_bundle(zipped(folder, [name, MANIFEST, *FILES]))
 
 

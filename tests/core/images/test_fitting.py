@@ -142,6 +142,15 @@ def test_a_small_image_is_decoded_as_ever() -> None:
     np.testing.assert_array_equal(decode(data, Preprocessing(32, decoder="scaled-1")), decode(data, Preprocessing(32)))
 
 
+def test_a_phones_jpeg_with_a_preview_is_drawn_smaller_as_one_without() -> None:
+    images = [Image.fromarray(noise(200, 200, seed)) for seed in range(2)]
+    file, how = io.BytesIO(), Preprocessing(16, decoder="scaled-1")
+    images[0].save(file, "MPO", save_all=True, append_images=images[1:], quality=95)
+    with open_guarded(file.getvalue()) as image:
+        assert (image.format, work(image, file.getvalue(), how)) == ("MPO", -(-200 * 200 // 3))
+    np.testing.assert_array_equal(decode(file.getvalue(), how), decode(jpeg(noise(200, 200)), how))
+
+
 def test_a_jpeg_cut_short_is_refused_and_one_without_its_end_marker_is_not() -> None:
     data, how = jpeg(noise(200, 200)), Preprocessing(16, decoder="scaled-1")
     with pytest.raises(ImageError, match="cut short"):
@@ -180,14 +189,15 @@ def test_a_lossless_jpeg_has_no_frequencies_to_leave_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "share"), [({}, 8), ({"progressive": True}, 1), ({"keep": True}, 1)], ids=["one scan", "many", "PNG"]
+    ("options", "share"), [({}, 3), ({"progressive": True}, 1), ({"keep": True}, 1)], ids=["one scan", "many", "PNG"]
 )
-def test_what_is_read_to_its_end_is_an_eighth_of_the_work(options: dict[str, bool], share: int) -> None:
+def test_what_is_read_but_not_drawn_is_less_work(options: dict[str, bool], share: int) -> None:
     pixels = ramp(400, 640)
     data = encoded(pixels, "PNG") if "keep" in options else jpeg(pixels, **options)
     with open_guarded(data) as image:
         assert work(image, data, Preprocessing(16)) == 400 * 640
-        assert work(image, data, Preprocessing(16, decoder="scaled-1")) == 400 * 640 // share
+        assert work(image, data, Preprocessing(16, decoder="scaled-1")) == -(-400 * 640 // share)
+        assert work(image, data, Preprocessing(80, decoder="scaled-1")) == 400 * 640 // min(share, 2)
 
 
 def test_a_jpeg_drawn_smaller_takes_no_memory_for_the_rest() -> None:

@@ -15,11 +15,13 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from google.protobuf import text_format
+from PIL import ExifTags, Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
-from tests.core.samples import encoded, fashion
+from tests.core.samples import encoded, fashion, noise
 from tests.export.triton_server import Triton, TritonFailedError, running
+from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle
 from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError
@@ -272,3 +274,20 @@ def test_our_client_takes_real_triton_for_a_server(
         assert [error.type for error in result.errors if error] == ["not_an_image"]
         good = result[result.ok]
         assert_same(Embeddings(good.embedding, good.variance, good.uncertainty), expected)
+
+
+@pytest.mark.triton
+def test_real_triton_pads_and_scales_as_the_manifest_says(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", crop=0.9, fit="pad", decoder="scaled-1")
+    how, root = bundle.manifest.preprocessing, tmp_path / "models"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    photo = encoded(noise(301, 203), "JPEG", exif=exif)
+    expected = Engine(bundle)(decode(photo, how)[None])
+    write_repository(bundle, root)
+    with running(root, tmp_path) as server:
+        for locally in (False, True):
+            with Client(server.http, transport="triton", model="tiny", resize_locally=locally) as client:
+                assert (client.model().preprocessing, client.model().encoder_id) == (how, bundle.encoder_id)
+                found = client.embed([photo])
+            assert_same(Embeddings(found.embedding, found.variance, found.uncertainty), expected)

@@ -99,7 +99,7 @@ def test_grpc_with_and_without_a_key(guarded: Served) -> None:
         ("é".encode(), "line 1: a key is not ASCII"),
         (b"a\nsecret word", "line 2: a key has no spaces"),
         (b"secret name=a/b", "line 1: name= is not valid"),
-        (b"secret name=a name=b", "name= is there twice"),
+        (b"secret name=a name=b", "name= appears twice"),
         (b"secret scopes=embed,", "scopes are embed, search:GALLERY"),
         (b"secret scopes=search", "scopes are embed"),
         (b"secret filter=[1]", "filter= is not a JSON object"),

@@ -11,7 +11,7 @@ _PASSES = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 
 READ_ONLY = "25006"
 _REFUSED = ("28", "3D000", "42501")
-"""States that only the operator can mend: password, no such database, no right to do that."""
+"""States that only the operator can fix: password, no such database, no right to do that."""
 
 
 def passes(error: Exception) -> bool:

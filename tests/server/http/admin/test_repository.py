@@ -150,7 +150,7 @@ def test_a_bundle_of_another_name_and_one_there_twice(server: Server, folder: Pa
     answer = httpx2.post(f"{server.url}/v2/repository/models/one/load", json=body, headers=ADMIN)
     assert (answer.status_code, "holds 'three', not 'one'" in answer.json()["error"]) == (400, True)
     status, written = failed(folder / "one", str(folder / "one"), "--port", "0")
-    assert (status, "one 1 is there twice" in written) == (2, True)
+    assert (status, "one 1 appears twice" in written) == (2, True)
 
 
 def test_two_versions_side_by_side_and_a_cache_that_keeps_them_apart(folder: Path) -> None:
