@@ -7,11 +7,13 @@ less detail than a real one of that size; grain is what its finest detail is mad
 Two tables. *Drift*: cosine of each embedding to that of `exact`, R@1 of `scaled` queries in a bank of `exact` ones, the
 change of the percentile in points and of the flags; the same for pixels that are loaded already, which are averaged
 over blocks; and how far the percentile of one photograph lies from that of its original. *Speed*: images/s that `vssl
-embed` reports, in-process and through a server, with its peak memory; the ways take turns.
+embed` reports, in-process and through a server, and images per second of processors' work, client and server together,
+which other processes disturb less; the start of a command does not count in either. The ways take turns.
 """
 
 import io
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -19,13 +21,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
+from shutil import copyfile
 from statistics import median
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from benchmarks.report import Row, parser, report
-from benchmarks.served import VSSL, served
+from benchmarks.served import VSSL, listening
 from vssl.arrays import Float32s, Pixels
 from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import Bundle, open_bundle
@@ -51,10 +54,10 @@ def main() -> None:
     flags.add_argument("--photos", required=True, help="photographs: folder, archive, or archive.zip::folder")
     flags.add_argument("--bundle", type=str, help="the model; without it the default one")
     flags.add_argument(
-        "--images", type=int, default=75, help="photographs for the drift, spread over all (12: --quick)"
+        "--images", type=int, default=40, help="photographs for the drift, spread over all (12: --quick)"
     )
     flags.add_argument("--grain", type=float, default=2.0, help="standard deviation in levels of 255")
-    flags.add_argument("--rounds", type=int, default=3, help="turns of each way (1 with --quick)")
+    flags.add_argument("--rounds", type=int, default=2, help="turns of each way (1 with --quick)")
     arguments = flags.parse_args()
     count = 12 if arguments.quick else arguments.images
     bundle = open_bundle(arguments.bundle or default_bundle())
@@ -63,7 +66,7 @@ def main() -> None:
     rows = list(drift(bundle, files))
     with tempfile.TemporaryDirectory() as name:
         rows += speed(
-            bundle, files, Path(name), 1 if arguments.quick else arguments.rounds, 24 if arguments.quick else 96
+            bundle, files, Path(name), 1 if arguments.quick else arguments.rounds, 12 if arguments.quick else 48
         )
     report("Large photographs", rows, settings, arguments.json)
 
@@ -174,32 +177,31 @@ def moved(found: Answers, original: Answers) -> Row:
 
 
 def speed(bundle: Bundle, files: dict[str, list[bytes]], folder: Path, rounds: int, count: int) -> Iterator[Row]:
-    """A row for each size and way: the median of images/s, and the largest memory."""
+    """A row for each size, decoder and way: medians of the rounds, and the largest memory."""
     bundles = {decoder: copy(bundle, folder / decoder, decoder) for decoder in ("exact", "scaled-1")}
     for size, images in files.items():
         data = folder / size
         data.mkdir()
         for number, content in enumerate(islice(cycle(images), REPEATED[size] * count)):
             (data / f"{number:04d}.jpg").write_bytes(content)
-        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        found: dict[tuple[str, str], list[Job]] = {}
         for _ in range(rounds):
             for decoder, location in bundles.items():
-                ways = found.setdefault(("in-process", decoder), []), found.setdefault(("server", decoder), [])
-                ways[0].append(embedded(data, ["--bundle", str(location)], folder))
-                with served(location) as url:
-                    ways[1].append(embedded(data, ["--url", url], folder))
-        for (way, decoder), runs in found.items():
-            rate = median(images_per_second for images_per_second, _ in runs)
-            before = median(images_per_second for images_per_second, _ in found[way, "exact"])
-            memory = {"peak_MiB": max(peak for _, peak in runs)} if way == "in-process" else {}
-            mean = sum(map(len, images)) / len(images) / 1e6
+                found.setdefault(("in-process", decoder), []).append(job(data, ["--bundle", str(location)], folder))
+                with listening([VSSL, "serve", str(location), "--port", "0"]) as server:
+                    done = job(data, ["--url", server.url], folder, server.pid)
+                    found.setdefault(("server", decoder), []).append(done)
+        for (way, decoder), jobs in found.items():
+            rates = {rate: median(getattr(one, rate) for one in jobs) for rate in RATES}
+            before = {rate: median(getattr(one, rate) for one in found[way, "exact"]) for rate in RATES}
             yield {
                 "photographs": size,
                 "way": f"{decoder}, {way}",
-                "MB": mean,
-                "images_per_second": rate,
-                "of exact": rate / before,
-            } | memory
+                "MB": sum(map(len, images)) / len(images) / 1e6,
+                **rates,
+                **{f"{rate} of exact": rates[rate] / before[rate] for rate in RATES},
+                "peak_MiB": max(one.peak for one in jobs),
+            }
 
 
 def copy(bundle: Bundle, location: Path, decoder: str) -> Path:
@@ -210,18 +212,62 @@ def copy(bundle: Bundle, location: Path, decoder: str) -> Path:
     return location
 
 
-def embedded(data: Path, by: list[str], folder: Path) -> tuple[float, float]:
-    """Images/s of a job, without the start of its process, and the process's peak memory in MiB."""
+RATES = ("per_second", "per_CPU_second")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: images per second of its own clock, per second of all processors' work beyond that for one image, and
+    the command's peak memory in MiB.
+    """
+
+    per_second: float
+    per_CPU_second: float  # noqa: N815
+    peak: float
+
+
+def job(data: Path, by: list[str], folder: Path, server: int | None = None) -> Job:
+    """`vssl embed` of a folder; the work of the process `server` counts too."""
+    first = folder / "first"
+    first.mkdir(exist_ok=True)
+    copyfile(next(data.iterdir()), first / "first.jpg")
+    alone = embedded(first, by, folder, server)
+    every = embedded(data, by, folder, server)
+    more = every.images - alone.images
+    return Job(every.images / every.seconds, more / (every.work - alone.work), every.peak)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did, took and said of itself: `work` in seconds of processors, `peak` in MiB."""
+
+    images: int
+    seconds: float
+    work: float
+    peak: float
+
+
+def embedded(data: Path, by: list[str], folder: Path, server: int | None) -> Done:
+    """Run `vssl embed`."""
     command = [VSSL, "embed", str(data), *by, "-o", tempfile.mkdtemp(dir=folder), "--json"]
-    process, peak = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), 0.0
-    while process.poll() is None:  # what `wait4` tells is not less than this process's own memory
+    before = 0.0 if server is None else worked(server)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    work = peak = 0.0
+    while process.poll() is None:  # what `wait4` tells of memory is never less than this process's own
         status = Path(f"/proc/{process.pid}/status").read_text()
         peak = next((float(line.split()[1]) / 1024 for line in status.splitlines() if "VmHWM" in line), peak)
+        work = worked(process.pid) or work
         time.sleep(0.01)
     if process.returncode:
         raise SystemExit(f"vssl embed ended with {process.returncode}")
-    told, _ = process.communicate()
-    return json.loads(told)["images_per_second"], peak
+    told = json.loads(process.communicate()[0])
+    return Done(told["embedded"], told["seconds"], work + (0.0 if server is None else worked(server) - before), peak)
+
+
+def worked(pid: int) -> float:
+    """Seconds of processors that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
