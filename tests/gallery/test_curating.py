@@ -19,7 +19,8 @@ from vssl_gallery.store.rows import vector_column
 
 def test_the_whole_of_a_gallery(create: Callable[..., Store]) -> None:
     gallery = Gallery(create(SPEC))
-    assert not (find_duplicates(gallery) or find_outliers(gallery) or pick_next(gallery, 3) or map_of(gallery).ids)
+    empty = [find_duplicates(gallery), find_outliers(gallery), pick_next(gallery, 3), map_of(gallery).ids]
+    assert not any(empty)
     near: Float32s = normalised(np.ones((20, DIMENSION)) + np.random.default_rng(0).normal(0, 0.3, (20, DIMENSION)))
     vectors = np.concatenate([near, near[:2], -near[:1]]).astype(np.float32)
     names = [f"{row:02}" for row in range(20)] + ["copy 0", "copy 1", "odd"]
