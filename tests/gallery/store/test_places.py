@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.gallery.samples import SPEC, some_rows
+from tests.gallery.samples import SPEC, some_rows, unit_vectors
 from vssl.errors import UsageError
 from vssl_gallery.errors import GalleryExists, InvalidName, UnknownGallery
+from vssl_gallery.exact import ExactSearch
 from vssl_gallery.store.columns import FieldType
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
@@ -40,6 +41,50 @@ def test_a_gallery_is_there_until_it_is_dropped(place: Place, name: str) -> None
     assert fresh.count() == 0
     assert fresh.read_record("calibration") is None
     place.drop(name)
+
+
+def test_a_gallery_that_is_dropped_while_it_is_open(place: Place, name: str) -> None:
+    store = place.create(name, SPEC)
+    store.upsert(some_rows(3))
+    assert store.count() == 3
+    place.drop(name)
+    for act in (
+        store.version,
+        store.count,
+        store.info,
+        store.keys,
+        lambda: store.upsert(some_rows(1)),
+        lambda: store.search(unit_vectors(1), 1),
+        lambda: list(store.scan()),
+    ):
+        with pytest.raises(UnknownGallery, match="is gone"):
+            act()
+    fresh = place.create(name, Spec("another", 3))
+    with pytest.raises(UnknownGallery):
+        store.search(unit_vectors(1), 1)
+    fresh.close()
+    place.drop(name)
+
+
+@pytest.mark.parametrize("rows", [1, 100, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_galleries_of_each_size(place: Place, address: str, create: Create, rows: int) -> None:
+    if rows > 100 and address.startswith("qdrant"):
+        pytest.skip("the local mode of Qdrant is Python, and compares with every row")
+    store = create()
+    for first in range(0, rows, 10_000):
+        store.upsert(some_rows(min(rows, 10_000), first=first))
+    assert store.maintain().info.rows == rows
+    queries = unit_vectors(20, seed=3)
+    true = ExactSearch(store).search(queries, 10)
+    found = store.search(queries, 10)
+    pairs = [
+        set(zip(answer.rows["query"].to_pylist(), answer.rows["id"].to_pylist(), strict=True))
+        for answer in (true, found)
+    ]
+    assert len(pairs[0]) == len(pairs[1]) == 20 * min(rows, 10)
+    assert len(pairs[0] & pairs[1]) >= 0.99 * len(pairs[0])
+    names = sorted(f"image-{number}" for number in range(rows))
+    assert store.page(names[0], 10)["id"].to_pylist() == names[1:11]
 
 
 def test_a_gallery_is_opened_with_what_it_was_created_with(address: str, create: Create, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vssl.errors import VsslError
-from vssl_gallery.errors import StoreFull, StoreUnavailable
+from vssl_gallery.errors import StoreFull, StoreUnavailable, UnknownGallery
 
 FULL = (
     "No space left on device",
@@ -22,6 +22,7 @@ def translated(where: str) -> Iterator[None]:
 
     Raises:
         StoreFull: the disk is full.
+        UnknownGallery: somebody has dropped it.
         StoreUnavailable: anything else: no answer, no permission, a file that is gone.
     """
     try:
@@ -30,6 +31,8 @@ def translated(where: str) -> Iterator[None]:
         raise
     except Exception as error:  # RuntimeError, ValueError and OSError alike
         text = str(error) or type(error).__name__
+        if "Not found" in text and "/_versions" in text:
+            raise UnknownGallery(f"{where} is gone; somebody dropped it") from error
         if any(sign in text for sign in FULL):
             raise StoreFull(f"{where}: the disk is full; free some space and do it again") from error
         raise StoreUnavailable(f"{where}: {_first_line(text)}") from error

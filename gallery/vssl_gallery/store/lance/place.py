@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from vssl_gallery.store.columns import check_fields, check_gallery_name
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.lance.failures import translated
 from vssl_gallery.store.lance.records import KEY, TABLE, Records
-from vssl_gallery.store.lance.store import INDEX_ROWS, SPEC_KEY, LanceStore
+from vssl_gallery.store.lance.store import INDEX_ROWS, MADE_KEY, SPEC_KEY, LanceStore
 from vssl_gallery.store.rows import schema
 
 S3_OPTIONS = {"client_max_retries": "3", "client_retry_timeout": "10", "connect_timeout": "5s", "timeout": "60s"}
@@ -190,6 +191,6 @@ def _s3_options() -> dict[str, str]:
 
 def _stored_schema(spec: Spec) -> Any:  # noqa: ANN401 — a pyarrow schema
     """The rows' schema, with the specification among its metadata, and `id` as the key: in place from the beginning."""
-    columns = schema(spec).with_metadata({SPEC_KEY: saved_spec.to_text(spec)})
+    columns = schema(spec).with_metadata({SPEC_KEY: saved_spec.to_text(spec), MADE_KEY: secrets.token_hex(8)})
     at = columns.get_field_index("id")
     return columns.set(at, columns.field(at).with_metadata(KEY))

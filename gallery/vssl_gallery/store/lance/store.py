@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vssl.arrays import Float32s
-from vssl_gallery.errors import VersionUnknown
+from vssl_gallery.errors import UnknownGallery, VersionUnknown
 from vssl_gallery.store.contract import Found, Keys, Report, Spec, StoreInfo, Version, Written
 from vssl_gallery.store.filters import And, Compare, Filter
 from vssl_gallery.store.lance.failures import translated
@@ -23,8 +23,8 @@ from vssl_gallery.store.rows import check_vectors, checked, found_schema, types_
 INDEX_ROWS = 100_000
 """An index is built from here on: below, comparing with every row is fast enough."""
 
-SPEC_KEY = "vssl.gallery"
-"""Of the table's metadata."""
+SPEC_KEY, MADE_KEY = "vssl.gallery", "vssl.made"
+"""Of the table's metadata: the specification, and a number of its own, which tells it from a later one of its name."""
 
 QUERIES = 100
 """Vectors in one call."""
@@ -53,6 +53,7 @@ class LanceStore:
         self.spec = spec
         self._connection, self._latest, self._records, self._index_rows = connection, table, records, index_rows
         self._where = f"gallery {self.name}"
+        self._made = (table.schema.metadata or {}).get(MADE_KEY.encode())
         self._lock = threading.Lock()
         self._pins: dict[int, Pin] = {}
 
@@ -215,6 +216,8 @@ class LanceStore:
             if version not in self._pins:
                 table = self._connection.open_table(self.name)
                 table.checkout(version)
+                if (table.schema.metadata or {}).get(MADE_KEY.encode()) != self._made:
+                    raise UnknownGallery(f"{self._where} is gone; somebody dropped it and made another one")
                 index = index_of(table)
                 measured = None if index is None else read_measured(self.read_record(INDEX))
                 self._pins = {**dict(list(self._pins.items())[-1:]), version: Pin(table, version, index, measured)}
