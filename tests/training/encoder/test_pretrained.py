@@ -181,3 +181,52 @@ def test_the_backbone_of_a_record_is_built_from_it_alone(tmp_path: Path) -> None
     again.load_state_dict(loaded.backbone.state_dict())
     images = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(again(images).final, loaded.backbone(images).final, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("resnet81", "neither small nor a model of timm: resnet81; the nearest are (resnet.*, ){4}"),
+        ("resnet18.bogus", "timm publishes no weights resnet18.bogus; there are .*resnet18.a1_in1k"),
+        ("torchvision:resnet81", "torchvision has no model resnet81; the nearest are (.*, ){4}"),
+        ("keras:resnet50", "write NAME .of timm., torchvision:NAME or hf:FOLDER"),
+        ("small", "a net of our own"),
+        ("efficientnet_lite1", "timm publishes no weights of efficientnet_lite1"),
+    ],
+)
+def test_a_backbone_that_nobody_knows_is_refused(backbone: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_pretrained(recipe_of(backbone), None)
+
+
+def test_torchvisions_weights_are_loaded_by_its_names(tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    torch.manual_seed(3)
+    net = get_model("resnet18").eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    loaded = load_pretrained(recipe_of("torchvision:resnet18", "image.size=64"), tmp_path / "w.pth")
+    image = loaded.recipe.image.settled()
+    assert (image.crop, image.fit, image.interpolation) == (224 / 256, "crop-round", "bilinear")
+    images = torch.rand(2, 3, 64, 64)
+    net.fc = torch.nn.Identity()
+    pixels = (images - torch.tensor(image.mean)[:, None, None]) / torch.tensor(image.std)[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.backbone(images).final, net(pixels))
+
+
+def test_weights_of_a_run_bring_its_preprocessing(finished_run: Path, tmp_path: Path) -> None:
+    from vssl_export.weights import write_weights
+    from vssl_training.encoder.weights import load_embedder
+    from vssl_training.run.folder import Run
+
+    record = Run(finished_run).record()
+    write_weights(finished_run, tmp_path / "backbone.safetensors")
+    small = [f"network.{key}={getattr(record.recipe.network, key)}" for key in ("width", "depth", "pool")]
+    images = torch.rand(2, 3, record.recipe.size, record.recipe.size)
+    expected = load_embedder(Run(finished_run)).backbone(images).final
+    for weights in (finished_run, Run(finished_run).weights_path, tmp_path / "backbone.safetensors"):
+        loaded = load_pretrained(recipe_of("small", *small), weights)
+        assert loaded.recipe.image.settled().std == (0.25,) * 3
+        assert loaded.recipe.size == record.recipe.size
+        torch.testing.assert_close(loaded.backbone(images).final, expected)

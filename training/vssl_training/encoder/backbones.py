@@ -10,16 +10,21 @@ from vssl_training.encoder.timm_net import TimmNet
 from vssl_training.encoder.torchvision_net import TorchvisionNet
 from vssl_training.recipe.sections import NetworkSettings, Recipe
 
-KINDS = ("torchvision:NAME", "hf:FOLDER")
-"""Backbones of other libraries than timm, whose names stand alone."""
+LIBRARIES = ("timm", "torchvision", "hf", "module")
 
 
 def split_name(backbone: str) -> tuple[str, str]:
-    """The library that a backbone's name means, and its name there: `vssl` for our own, `timm` where none is named."""
+    """The library that a backbone's name means, and its name there: `vssl` for our own, `timm` where none is named.
+
+    Raises:
+        UsageError: it names another one.
+    """
     kind, colon, name = backbone.partition(":")
-    if colon:
-        return kind, name
-    return "vssl" if backbone == "small" else "timm", backbone
+    if not colon:
+        return "vssl" if backbone == "small" else "timm", backbone
+    if kind not in LIBRARIES:
+        raise UsageError(f"network.backbone: {backbone}: write NAME (of timm), torchvision:NAME or hf:FOLDER")
+    return kind, name
 
 
 def build_backbone(recipe: Recipe) -> Backbone:
@@ -46,7 +51,5 @@ def _build_network(recipe: Recipe) -> Backbone:
             f"network.backbone: {name} is a network of another program, which alone can build it: give it the module "
             "(`ExportOptions.module`, `load_embedder`)"
         )
-    if kind != "timm":
-        raise UsageError(f"network.backbone: {kind}: is none of {', '.join(KINDS)}")
     other_sizes = len(recipe.sizes) > 1
-    return TimmNet(settings.backbone, recipe.size, settings.cifar_stem, other_sizes, settings.stages)
+    return TimmNet(name, recipe.size, settings.cifar_stem, other_sizes, settings.stages)

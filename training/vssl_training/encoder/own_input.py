@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vssl.errors import UsageError
+from vssl_training.encoder.timm_net import timm_config
 from vssl_training.recipe.sections import ImageSettings
 from vssl_training.run.folder import Run
 
@@ -25,9 +26,7 @@ def by_library(kind: str, name: str, image: ImageSettings) -> dict[str, Any]:
 
 def by_timm(name: str, image: ImageSettings) -> dict[str, Any]:
     """What timm's configuration of a model says; the crop for the size that is asked for."""
-    import timm
-
-    cfg = timm.get_pretrained_cfg(name)
+    cfg = timm_config(name)
     if cfg is None:
         return {}
     size = cfg.input_size[-1] if image.size == "auto" else image.size

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vssl.errors import UsageError
 from vssl_training.encoder.hf_net import read_config, read_weights_of, weight_files
+from vssl_training.encoder.timm_net import timm_config
+from vssl_training.encoder.torchvision_net import check_name
 from vssl_training.encoder.weight_files import file_sha256, read_tensors
 from vssl_training.run.folder import Run
 
@@ -80,7 +82,7 @@ def weights_file(path: Path) -> Path:
 def _of_timm(name: str, ask: bool) -> Found:
     import timm
 
-    cfg = timm.get_pretrained_cfg(name)
+    cfg = timm_config(name)
     if cfg is None or not cfg.has_weights:
         raise UsageError(f"network.backbone: timm publishes no weights of {name}: name a file of them (--weights FILE)")
     file = published(name, partial(cached_by_timm, cfg), partial(timm.create_model, name, pretrained=True), ask)
@@ -90,6 +92,7 @@ def _of_timm(name: str, ask: bool) -> Found:
 def _of_torchvision(name: str, ask: bool) -> Found:
     from torchvision.models import get_model_weights
 
+    check_name(name)
     best = get_model_weights(name).DEFAULT
     return read_found(
         published(name, partial(downloaded, best.url), partial(best.get_state_dict, check_hash=True), ask)

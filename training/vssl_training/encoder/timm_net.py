@@ -40,11 +40,8 @@ class TimmNet(Backbone):
         import timm
 
         super().__init__()
-        if not timm.is_model(name):
-            near = ", ".join(get_close_matches(name, ["small", *timm.list_models()], n=5, cutoff=0))
-            raise UsageError(f"network.backbone: neither small nor a model of timm: {name}; the nearest are {near}")
+        config = timm_config(name)
         create: Any = timm.create_model  # what it returns has no common type
-        config = timm.get_pretrained_cfg(name)
         arguments: dict[str, Any] = {}
         if config is not None and config.fixed_input_size:
             arguments = {"img_size": size} | ({"dynamic_img_size": True} if other_sizes else {})
@@ -88,3 +85,21 @@ class TimmNet(Backbone):
         # With their norm: without it a ViT's maps have a scale of their own, block by block.
         last, maps = self.net.forward_intermediates(self.normalised(images), indices=self.indices, norm=True)
         return Features(images, self.net.forward_head(last, pre_logits=True), tuple(maps))
+
+
+def timm_config(name: str) -> Any:  # noqa: ANN401 — timm's PretrainedCfg, or None
+    """What timm knows of a model's published weights.
+
+    Raises:
+        UsageError: timm has no such model, or no such weights of it.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        near = ", ".join(get_close_matches(name, ["small", *timm.list_models()], n=5, cutoff=0))
+        raise UsageError(f"network.backbone: neither small nor a model of timm: {name}; the nearest are {near}")
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        there = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
+        raise UsageError(f"network.backbone: timm publishes no weights {name}; there are {there}") from error

@@ -50,11 +50,22 @@ def build(name: str, size: int) -> Any:  # noqa: ANN401 — what torchvision ret
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        near = ", ".join(get_close_matches(name, known, n=5, cutoff=0))
-        raise UsageError(f"network.backbone: torchvision has no model {name}; the nearest are {near}")
+    check_name(name)
     try:
         return models.get_model(name, weights=None, **({"image_size": size} if name.startswith("vit_") else {}))
     except Exception as error:  # a model's constructor refuses in any way it likes
         raise UsageError(f"network.backbone: torchvision can't build {name} for {size} px: {error}") from error
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that torchvision does not know.
+
+    Raises:
+        UsageError: it is one.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known, n=5, cutoff=0))
+        raise UsageError(f"network.backbone: torchvision has no model {name}; the nearest are {near}")
