@@ -38,8 +38,12 @@ _DEFAULTS = {
 }
 """A host that vanishes without a word is noticed within 20 seconds, where the address does not say otherwise."""
 
-_SETTINGS = "-c statement_timeout=60s -c jit=off -c timezone=UTC"
-"""`jit` takes longer to compile a search than the search takes."""
+_SETTINGS = (
+    "-c statement_timeout=60s -c jit=off -c timezone=UTC "
+    "-c hnsw.iterative_scan=relaxed_order -c hnsw.max_scan_tuples=40000 -c hnsw.scan_mem_multiplier=4"
+)
+"""`jit` takes longer to compile a search than the search takes. The index goes on until a filter has enough rows, or it
+has looked at 40,000 for one query; `nearest` says what then."""
 
 # psycopg's pool reports failed connections to its log. Who keeps a log reads them; without one Python would print them.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())

@@ -29,9 +29,6 @@ EFFORTS = (100, 200, 400, 800)
 _MOST_EFFORT = 1000
 """Of pgvector."""
 
-_SCANNED = 40_000
-"""Rows that the index looks at for one query before it gives up."""
-
 Nearest = list[tuple[Any, ...]]
 """Rows of `place of the query, similarity, id, columns …`, by query, the most similar first."""
 
@@ -48,6 +45,7 @@ class Search:
             "table": rows_table(number),
             "condition": self._condition.text,
             "columns": sql.SQL("").join(sql.SQL(", rows.{}").format(column_name(name)) for name in columns),
+            "join": sql.SQL("JOIN {} AS rows USING (key)" if columns else "").format(rows_table(number)),
         }
 
     def exact(self, vectors: Float32s, few: bool = False) -> Nearest:
@@ -78,9 +76,8 @@ class Search:
         return bool(count <= most)
 
     def _by_index(self, vectors: Float32s, effort: int) -> Nearest:
-        candidates = CANDIDATES * self._k
-        effort = min(max(candidates, effort), _MOST_EFFORT)
-        self._cursor.execute(_SETTINGS, {"effort": str(effort), "scanned": str(max(_SCANNED, candidates))})
+        wanted = min(max(CANDIDATES * self._k, effort), _MOST_EFFORT)
+        self._cursor.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(wanted),))
         return self._asked(_INDEXED, vectors, half=half(vectors.shape[1]))
 
     def _asked(self, statement: sql.SQL, vectors: Float32s, **parts: sql.Composable) -> Nearest:
@@ -94,35 +91,30 @@ SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more
        set_config('work_mem', '64MB', true)
 """)
 
-_SETTINGS = sql.SQL("""
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', %(effort)s, true),
-       set_config('hnsw.max_scan_tuples', %(scanned)s, true), set_config('hnsw.scan_mem_multiplier', '4', true)
-""")
-
-# `rows` is joined last, so that large columns are read of the k nearest alone.
+# `rows` is joined last, if at all, so that other columns are read of the k nearest alone.
 _EXACT = sql.SQL("""
-WITH matching AS {materialized} (SELECT key, embedding FROM {table} WHERE {condition})
-SELECT (query.place - 1)::int, nearest.similarity, rows.id{columns}
+WITH matching AS {materialized} (SELECT key, id, embedding FROM {table} WHERE {condition})
+SELECT (query.place - 1)::int, nearest.similarity, nearest.id{columns}
 FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
 CROSS JOIN LATERAL (
-    SELECT key, -(embedding <#> query.vector) AS similarity FROM matching
+    SELECT key, id, -(embedding <#> query.vector) AS similarity FROM matching
     ORDER BY embedding <#> query.vector LIMIT %(k)s
 ) AS nearest
-JOIN {table} AS rows USING (key)
+{join}
 ORDER BY query.place, nearest.similarity DESC, nearest.key
 """)
 
 _INDEXED = sql.SQL("""
-SELECT (query.place - 1)::int, nearest.similarity, rows.id{columns}
+SELECT (query.place - 1)::int, nearest.similarity, nearest.id{columns}
 FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
 CROSS JOIN LATERAL (
-    SELECT key, -(embedding <#> query.vector) AS similarity
+    SELECT key, id, -(embedding <#> query.vector) AS similarity
     FROM (
-        SELECT key, embedding FROM {table} WHERE {condition}
+        SELECT key, id, embedding FROM {table} WHERE {condition}
         ORDER BY embedding::{half} <#> query.vector::{half} LIMIT %(candidates)s
     ) AS candidates
     ORDER BY embedding <#> query.vector LIMIT %(k)s
 ) AS nearest
-JOIN {table} AS rows USING (key)
+{join}
 ORDER BY query.place, nearest.similarity DESC, nearest.key
 """)

@@ -206,16 +206,21 @@ class PostgresStore:
 
     def _state(self, cursor: Cursor) -> tuple[int, int, int | None]:
         """Version, rows, and with how much effort to search the index; None without one that has been measured."""
-        found = cursor.execute(_STATE, {"number": self._number, "index": f"vssl.{index_name(self._number)}"}).fetchone()
+        found = cursor.execute(_STATE, {"number": self._number}).fetchone()
         if found is None:
             raise UnknownGallery(f"gallery {self.name!r} is gone; somebody dropped it")
         return int(found[0]), int(found[1]), found[2]
 
     def _info(self, cursor: Cursor) -> StoreInfo:
         version, rows, effort = self._state(cursor)
-        bound = {"number": self._number, "table": f"vssl.rows_{self._number}"}
-        recall, size = cursor.execute(_INFO, bound).fetchone() or (None, None)
-        return StoreInfo(self.spec, rows, Version(version), rows if effort else 0, recall if effort else None, size)
+        bound = {
+            "number": self._number,
+            "table": f"vssl.rows_{self._number}",
+            "index": f"vssl.{index_name(self._number)}",
+        }
+        recall, size, whole = cursor.execute(_INFO, bound).fetchone() or (None, None, False)
+        indexed = effort is not None and whole
+        return StoreInfo(self.spec, rows, Version(version), rows if indexed else 0, recall if indexed else None, size)
 
     def _selection(
         self, where: Filter | None, columns: Sequence[str]
@@ -242,11 +247,12 @@ _LOCK = "SELECT 1 FROM vssl.galleries WHERE number = %(number)s FOR UPDATE"
 _NEXT = """
 UPDATE vssl.galleries SET version = version + 1, rows = rows + %(change)s WHERE number = %(number)s RETURNING version
 """
-_STATE = """
-SELECT version, rows, (SELECT effort FROM pg_index WHERE indexrelid = to_regclass(%(index)s) AND indisvalid)
+_STATE = "SELECT version, rows, effort FROM vssl.galleries WHERE number = %(number)s"
+_INFO = """
+SELECT recall, pg_total_relation_size(%(table)s::regclass),
+       EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%(index)s) AND indisvalid)
 FROM vssl.galleries WHERE number = %(number)s
 """
-_INFO = "SELECT recall, pg_total_relation_size(%(table)s::regclass) FROM vssl.galleries WHERE number = %(number)s"
 _RECORDS = "SELECT key, text FROM vssl.records WHERE number = %(number)s"
 _READ_RECORD = "SELECT text FROM vssl.records WHERE number = %(number)s AND key = %(key)s"
 _WRITE_RECORD = """
