@@ -1,5 +1,6 @@
 """Exact search finds what comparing with every row finds, whatever is put, deleted and compacted in between."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -75,6 +76,35 @@ def test_more_rows_than_memory_are_found_by_the_index_and_ranked_exactly(create:
     store.delete(ids(["image-7"]))
     assert few.search(QUERIES, 5).exact
 
+
+def test_searches_beside_writes_find_whole_states(create: Create) -> None:
+    store = create()
+    store.upsert(some_rows(60, year=[0] * 60))
+    search, where = ExactSearch(store), parse_filter({"year": {"$gte": 0}}, FIELDS)
+    failed: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for year in range(1, 6):
+                store.upsert(some_rows(60, year=[year] * 60))
+        except BaseException as error:
+            failed.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while True:
+        last = not writer.is_alive()
+        found = search.search(QUERIES, 5, where, ["year"]).rows
+        assert found.num_rows == 5 * len(QUERIES)
+        assert found["id"].to_pylist() == truth(dict(zip(NAMES, VECTORS, strict=True)), QUERIES, 5)
+        assert len(set(found["year"].to_pylist())) == 1
+        if last:
+            break
+    assert failed == []
+    assert set(found["year"].to_pylist()) == {5}
+
+
+NAMES, VECTORS = some_rows(60)["id"].to_pylist(), vectors(some_rows(60)["embedding"])
 
 step = st.one_of(
     st.tuples(st.just("put"), st.integers(0, 40), st.integers(1, 20), st.integers(0, 5)),
