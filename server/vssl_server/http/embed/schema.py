@@ -155,7 +155,7 @@ _ANSWER = {
             "name": "notes.jpg",
             "error": {
                 "type": "not_an_image",
-                "message": "the data are none of JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF that can be read",
+                "message": "the data are none of JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF, HEIC that can be read",
             },
         },
     ],
