@@ -101,7 +101,7 @@ def test_a_plain_image_stays_plain_whatever_its_shape(
     assert (~grey).sum() == drawn[0] * drawn[1]
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", [*FITS, "crop-round", "crop-floor"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_a_turned_jpeg_is_drawn_smaller_and_nothing_moves(fit: str, orientation: int) -> None:
     """Its sides are no multiples of 8: the last blocks are partly empty, and a turn brings them to the front."""
