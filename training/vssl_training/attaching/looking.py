@@ -13,7 +13,7 @@ from vssl.arrays import Pixels
 from vssl.engine import batch_images
 from vssl.errors import UsageError
 from vssl.images.decoding import ImageError, Preprocessing
-from vssl_training.attaching.cache import SHARD, Cache, fill, key_of
+from vssl_training.attaching.cache import SHARD, Cache, fill, key_of, shard_path
 from vssl_training.attaching.copies import Copies, known_kinds
 from vssl_training.attaching.photographs import Photographs
 from vssl_training.encoder.embedding import EmbeddingLayer
@@ -135,7 +135,7 @@ def announce(
     folder: Path,
     progress: Progress,
 ) -> None:
-    """Say how long it takes and how much disk, by a few images.
+    """Say how long it takes and how much disk, by a few images; of what is in the cache already neither is needed.
 
     Raises:
         UsageError: the disk has too little space.
@@ -153,9 +153,10 @@ def announce(
             break
     if pictures is None:
         return  # the cache tells why none can be read
-    rows = len(photographs) * (1 + copies.count)
-    needed = rows * 2 * (seen.shape[1] + pooled.shape[1])
-    seconds = (time.monotonic() - begun) / tried * len(photographs)
+    missing = SHARD * sum(not shard_path(folder, number).exists() for number in range(-(-len(photographs) // SHARD)))
+    left = min(missing, len(photographs))
+    needed = left * (1 + copies.count) * 2 * (seen.shape[1] + pooled.shape[1])
+    seconds = (time.monotonic() - begun) / tried * left
     progress.say(
         f"{len(photographs):,} of {photographs.found:,} images, each with {copies.count} degraded copies; about "
         f"{clock(seconds)} and {needed / 2**20:,.0f} MiB in {folder}; {photographs.held_back:,} of them are held back "
@@ -163,5 +164,5 @@ def announce(
     )
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(existing).free
-    if needed > free and not folder.exists():
+    if needed > free:
         raise UsageError(f"{folder}: needs {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free; take fewer images")
