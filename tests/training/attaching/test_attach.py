@@ -128,6 +128,7 @@ def test_a_cache_serves_other_heads_and_refuses_other_copies(
         attach_pretrained(attach_recipe, finished_run, AttachJob((str(pictures),), tmp_path / "y", cache=pictures))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_costs_no_work(finished_run: Path, pictures: Path, tmp_path: Path) -> None:
     """A limit on file size stands in for a full disk."""
     command = [
