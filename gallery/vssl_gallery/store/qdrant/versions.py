@@ -74,12 +74,16 @@ def records(connection: Connection, **values: str) -> list[dict[str, Any]]:
                 return found
 
 
+_turns: dict[tuple[str, str], threading.Lock] = {}
+"""Writers to one gallery in this process take turns, however often it is open."""
+
+
 class Record:
     """One gallery's record."""
 
     def __init__(self, connection: Connection, point: str, name: str) -> None:
         self._connection, self._point, self._name = connection, point, name
-        self._turn = threading.Lock()
+        self._turn = _turns.setdefault((connection.address, point), threading.Lock())
 
     def state(self) -> State:
         """What it says now.

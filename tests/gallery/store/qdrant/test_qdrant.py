@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import cast
 
 import pytest
@@ -47,6 +49,7 @@ def test_who_is_too_slow_has_written_nothing(store: QdrantStore, qdrant_address:
     connection = Connection(qdrant_address)
     (point,) = [p.id for p in _all_records(connection) if (p.payload or {}).get("name") == store.name]
     slow = QdrantStore(connection, store.name, Record(connection, str(point), store.name), store.collection, SPEC)
+    slow._record._turn = Lock()  # as in another process
     late = slow._record.writing()
     state, _ = late.__enter__()
     slow._end(state, slow._visible(None, state))  # the first step of deleting all rows
@@ -65,6 +68,19 @@ def test_who_is_too_slow_has_written_nothing(store: QdrantStore, qdrant_address:
 def _all_records(connection: Connection) -> list[models.Record]:
     with connection.asking() as client:
         return client.scroll(versions.RECORDS, limit=1000)[0]
+
+
+def test_three_threads_put_the_same_rows(store: QdrantStore, place: Place) -> None:
+    def put(year: int) -> None:
+        own = place.open(store.name)
+        for first in (0, 10, 20):
+            own.upsert(some_rows(10, first=first, year=[year] * 10))
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(put, range(3)))
+    names = [name for part in store.scan() for name in part["id"].to_pylist()]
+    assert sorted(names) == sorted(f"image-{number}" for number in range(30))
+    assert set(store.count_by("year").values()) <= {10, 20, 30}  # of each batch all rows, or none
 
 
 def test_maintenance_deletes_what_does_not_count(
