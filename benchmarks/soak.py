@@ -48,7 +48,7 @@ from benchmarks.soak_attacks import (
 from benchmarks.soak_health import Asked, Health, asking, summary
 from benchmarks.soak_load import CONNECTIONS, Soak
 from benchmarks.wire import Connections, request
-from vssl.bundle.default import default_bundle
+from vssl.bundle.default import TINY
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.images.decoding import decode
@@ -210,7 +210,7 @@ def main() -> None:
     flags.add_argument("--seconds", type=float, help="600; 60 with --quick")
     arguments = flags.parse_args()
     seconds = arguments.seconds or (60.0 if arguments.quick else 600.0)
-    bundle = arguments.bundle or default_bundle()
+    bundle = arguments.bundle or TINY
     site = images(bundle)
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder, "keys")

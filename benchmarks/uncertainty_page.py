@@ -1,4 +1,4 @@
-"""The pictures and figures of docs/uncertainty.md, from the default model or another bundle.
+"""The pictures and figures of docs/uncertainty.md, from `builtin:tiny` or another bundle.
 
 The gallery's labels calibrate, the queries only judge. Pictures are shown: name images that may be.
 """
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.plot import plot
-from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
@@ -35,12 +34,12 @@ Mask = npt.NDArray[np.bool_]
 def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, help="instead of the default model")
+    parser.add_argument("--bundle", type=Path, help="instead of builtin:tiny")
     parser.add_argument("--gallery", default=f"{DEMO}::train")
     parser.add_argument("--queries", default=f"{DEMO}::test")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    bundle = open_bundle(arguments.bundle or default_bundle())
+    bundle = open_bundle(arguments.bundle or "builtin:tiny")
     engine = Engine(bundle)
     gallery, queries = (
         load_images(open_source(location), bundle.manifest.preprocessing)

@@ -1,7 +1,7 @@
 """Makes the photographs of the demo, `demo/clothes.zip`, from the Clothing dataset (CC0).
 
 `python -m demo.make_clothes CLOTHING.zip`: its `test` folder has class folders of files `SENDER-ID.jpg`. Some of each
-class go into `gallery`, and some into `queries`, by other senders, each with a shorter side of 192 pixels.
+class go into `gallery`, and some into `queries`, by other senders, each with a shorter side of 224 pixels.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from PIL import Image
 from demo.make_archive import add
 
 CLASSES = ("Dress", "Hat", "Longsleeve", "Outwear", "Pants", "Shirt", "Shoes", "Shorts", "Skirt", "T-Shirt")
-PER_CLASS = {"gallery": 20, "queries": 8}
-SIDE, QUALITY = 192, 80
+PER_CLASS = {"gallery": 16, "queries": 6}
+SIDE, QUALITY = 224, 75
 NOTICE = """Photographs of clothes, taken by their senders: a part of the Clothing dataset of Alexey Grigorev and its
 senders, https://github.com/alexeygrigorev/clothing-dataset, shrunk. They are in the public domain by CC0 1.0
 (https://creativecommons.org/publicdomain/zero/1.0/), whose text is in the file LICENSE.

@@ -10,7 +10,7 @@ from vssl.arrays import Pixels
 from vssl.images.degradations import degrade
 
 COPIES = ("blur", "motion_blur", "noise", "darkness", "jpeg", "low_resolution")
-SEVERITY, SIDE, SEED = 4, 192, 0
+SEVERITY, SIDE, SEED = 4, 224, 0
 
 
 def write_pictures(archive: Path, folder: Path) -> None:

@@ -66,7 +66,9 @@ def test_it_is_served_and_described(in_the_box: str, tiny_bundle: Bundle) -> Non
     with serving(None, before=in_the_box) as url, Client(url) as client:
         assert client.model().id == tiny_bundle.manifest.id
     fields = json.loads(vssl("info", "--json", before=in_the_box).stdout)
-    assert fields == {"path": str(tiny_bundle.location), **tiny_bundle.manifest.model_dump(mode="json")}
+    manifest = tiny_bundle.manifest
+    about = {"path": str(tiny_bundle.location), "encoder_id": manifest.encoder_id}
+    assert fields == {**about, **manifest.model_dump(mode="json")}
 
 
 def test_an_installation_without_one_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_the_wheel_holds_the_five_packages_the_recipes_and_the_default_model(tmp
     tops = {name.split("/")[0] for name in names}
     assert {"vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export"} <= tops
     assert "vssl_training/recipe/recipes/quick.yaml" in names
-    assert {f"vssl/bundle/tiny_model/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
+    for model in ("default_model", "tiny_model"):
+        assert {f"vssl/bundle/{model}/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
     assert sum(name.endswith("py.typed") for name in names) == 5
     assert not any(name.endswith((".zip", ".jpg", ".png")) for name in names)

@@ -9,10 +9,10 @@ from vssl.bundle.manifest import MANIFEST
 from vssl.errors import UsageError
 
 PREFIX = "builtin:"
+LOCATION = Path(__file__).parent / "default_model"
+"""For photographs: the one that is used if no bundle is named."""
 TINY = Path(__file__).parent / "tiny_model"
 """For pictures of 32 × 32 pixels."""
-LOCATION = TINY
-"""The one that is used if no bundle is named."""
 
 
 def default_bundle() -> Path:

@@ -1,6 +1,6 @@
-"""Makes the archive of the default model: CIFAR-10's training images and part of Fashion-MNIST's.
+"""Makes the archive that `builtin:tiny` was trained on: CIFAR-10's training images and part of Fashion-MNIST's.
 
-`python -m demo.default_data CIFAR.zip FASHION.zip OUT.zip`. Both archives have a folder `train` of class folders; the
+`python -m demo.tiny_data CIFAR.zip FASHION.zip OUT.zip`. Both archives have a folder `train` of class folders; the
 second is that of `demo/make_archive.py --out`. All images of the first are taken and every sixth of the second, so
 that five of six images are of the first. Every 25th of those goes to the folder `calibration`, the others to `train`.
 The names of the classes only judge.
