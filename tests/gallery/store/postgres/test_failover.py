@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,14 +16,15 @@ from vssl_gallery.store.opening import open_place
 @pytest.fixture
 def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
     """A primary, and a standby without which it acknowledges nothing."""
-    primary = PostgresServer.create("-c fsync=off")
-    standby = primary.standby()
-    primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    primary.run("SELECT pg_reload_conf()")
-    until(lambda: primary.run("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"))
-    yield primary, standby
-    standby.remove()
-    primary.remove()
+    with ExitStack() as servers:
+        primary = PostgresServer.create("-c fsync=off")
+        servers.callback(primary.remove)
+        standby = primary.standby()
+        servers.callback(standby.remove)
+        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.run("SELECT pg_reload_conf()")
+        until(lambda: primary.run("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"))
+        yield primary, standby
 
 
 def test_the_standby_is_read_and_takes_over(pair: tuple[PostgresServer, PostgresServer]) -> None:
