@@ -17,6 +17,8 @@ from demo.pictures import write_pictures
 HERE = Path(__file__).parent
 OUT = HERE / "out"
 ARCHIVE = HERE / "clothes.zip"
+RISK = "0.2"
+"""Part of the accepted matches that may be wrong: so small a gallery can't promise less."""
 VSSL = str(Path(sys.executable).parent / "vssl")
 
 
@@ -55,7 +57,8 @@ def main() -> None:
     with served(bundle) as url:
         vssl("embed", f"{ARCHIVE}::gallery", "--url", url, "-o", str(gallery))
         vssl("embed", str(pictures), "--url", url, "-o", str(queries))
-    matches = vssl("neighbours", str(queries), "--gallery", str(gallery), "--labels", "-k", "8", "--json", capture=True)
+    words = ["neighbours", str(queries), "--gallery", str(gallery), "--labels", "--risk", RISK, "-k", "8", "--json"]
+    matches = vssl(*words, capture=True)
     page = HERE / "gallery.html"
     write_gallery(pictures, f"{ARCHIVE}::gallery", queries, matches, page)
     print(f"\nLook at {page}")

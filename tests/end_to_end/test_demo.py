@@ -1,0 +1,22 @@
+"""`make demo`: photographs in, a page out that says what is degraded, what is foreign, and what a match is worth."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+
+@pytest.mark.slow
+def test_the_demo_flags_what_is_degraded_or_drawn() -> None:
+    done = subprocess.run([sys.executable, "-m", "demo.demo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = re.sub(r'src="[^"]*"', "", (ROOT / "demo" / "gallery.html").read_text(encoding="utf-8"))
+    copies, clean = map(int, re.findall(r"(\d+) %", page[page.index("of all copies have a flag") - 6 :])[:2])
+    assert copies >= 80
+    assert clean <= 20
+    drawn = page[page.index("No photographs at all") : page.index("Most certain")]
+    assert drawn.count("ood") == 2
+    assert page.count("accept<br>") > 5
