@@ -1,0 +1,263 @@
+"""What `benchmarks.photographs` asks: heads attached as `vssl attach` does it, and pictures that the judge degraded.
+
+The backbone's answers are kept in a folder, so that a table costs seconds once they are there.
+"""
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.photographs_judge import JUDGES, judged_pictures
+from vssl.arrays import Float32s, Float64s, Int64s, Pixels
+from vssl.files import atomic_write
+from vssl.images.decoding import decode
+from vssl.images.names import numbered
+from vssl.sources.opening import open_source
+from vssl_training.attaching.attach import settled, trained
+from vssl_training.attaching.cache import Cache
+from vssl_training.attaching.choosing import vectors_of
+from vssl_training.attaching.head import squared_errors
+from vssl_training.attaching.judging import judge_cache
+from vssl_training.attaching.looking import Sight, look, weights_sha256
+from vssl_training.attaching.photographs import Photographs, draw
+from vssl_training.encoder.embedder import Embedder
+from vssl_training.encoder.embedding import EmbeddingLayer
+from vssl_training.encoder.features import Backbone
+from vssl_training.loop.progress import Progress
+from vssl_training.recipe.sections import Recipe
+from vssl_training.run.record import preprocessing_of
+
+LIMIT = 100_000_000
+JUDGED_TOGETHER = 8
+"""Images whose copies are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A backbone with its weights and its recipe, and where its answers are kept."""
+
+    backbone: Backbone
+    recipe: Recipe
+    folder: Path
+    progress: Progress
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What heads are trained on: photographs, and what the backbone said of them and their copies."""
+
+    photographs: Photographs
+    cache: Cache
+
+    @property
+    def held(self) -> Cache:
+        """The part that nothing was fitted to."""
+        return self.cache.part(self.photographs.held(self.cache.images))
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes of the cache's images."""
+        sources = self.photographs.sources
+        named = [self.photographs.names[image] for image in self.cache.images]
+        return [sources[source].label(path) or "" for source, path in named]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of N images with C copies each.
+
+    Attributes:
+        vectors: embeddings [N, 1 + C, D].
+        uncertainty: u [N, 1 + C].
+        predicted: squared error as foretold [N, 1 + C].
+        error: as it was [N, 1 + C], 0 for the images themselves.
+        kinds: numbers of the kinds [N, 1 + C], −1 for the images themselves.
+        strengths: [N, 1 + C].
+    """
+
+    vectors: Float32s
+    uncertainty: Float64s
+    predicted: Float64s
+    error: Float64s
+    kinds: Int64s
+    strengths: Float32s
+
+
+@dataclass(frozen=True)
+class Study:
+    """A backbone, the photographs, and all that was found out about them so far.
+
+    Attributes:
+        on: the backbone.
+        data: clothes, in `train`, `val` and `test`.
+        photos: of many kinds, only asked about.
+        free: of other kinds, to attach on.
+        degraded: test images that the judge degrades.
+        clean: test images without copies; None for all.
+    """
+
+    on: Bench
+    data: str
+    photos: str | None
+    free: str | None
+    degraded: int
+    clean: int | None
+
+    @cached_property
+    def clothes(self) -> Fitted:
+        """The clothes that heads are attached on; of them come the banks of neighbours."""
+        return fitted(self.on, "clothes", f"{self.data}::train")
+
+    @cached_property
+    def others(self) -> Fitted:
+        """The free photographs that heads are attached on."""
+        if self.free is None:
+            raise SystemExit("--free: needed for this table")
+        return fitted(self.on, "free", self.free)
+
+    @cached_property
+    def network(self) -> Embedder:
+        """Attached on clothes."""
+        return attached(self.on, self.clothes)
+
+    @cached_property
+    def network_of_others(self) -> Embedder:
+        """Attached on the free photographs."""
+        return attached(self.on, self.others)
+
+    def split(self, name: str, images: int | None = None) -> tuple[Cache, list[str]]:
+        """Clothes of a split without copies, and the names of their classes."""
+        return asked(self.on, f"{name}-clean", f"{self.data}::{name}", images, judged=False)
+
+    @cached_property
+    def judged(self) -> Cache:
+        """Test clothes with the judge's copies."""
+        return asked(self.on, "test-judged", f"{self.data}::test", self.degraded, judged=True)[0]
+
+    @cached_property
+    def judged_photos(self) -> Cache:
+        """Photographs of many kinds with the judge's copies."""
+        if self.photos is None:
+            raise SystemExit("--photos: needed for this table")
+        return asked(self.on, "photos-judged", self.photos, self.degraded, judged=True)[0]
+
+
+def bench(backbone: str, weights: str, changes: list[str], folder: Path, seed: int = 0) -> Bench:
+    """Read a backbone; its answers are kept under its name and size."""
+    recipe = override(load_recipe("attach"), [f"network.backbone={backbone}", *changes])
+    pretrained = load_pretrained(recipe, weights)
+    place = folder / f"{pretrained.recipe.network.backbone.replace(':', '-')}-{pretrained.recipe.size}"
+    place.mkdir(parents=True, exist_ok=True)
+    return Bench(pretrained.backbone, pretrained.recipe, place, Progress(), seed)
+
+
+def fitted(on: Bench, name: str, location: str) -> Fitted:
+    """Fill the cache of a location as `vssl attach` does, and read it."""
+    assert on.recipe.attach is not None
+    photographs = draw([location], on.recipe.attach.images, on.seed, on.progress.say)
+    weights = weights_sha256(on.backbone)
+    cache = look(on.backbone, on.recipe, weights, photographs, on.folder / name, on.seed, on.progress)
+    return Fitted(photographs, cache)
+
+
+def attached(on: Bench, data: Fitted, cache: Cache | None = None) -> Embedder:
+    """A network as `vssl attach` makes it, by another cache of the same images where one is given."""
+    cache = data.cache if cache is None else cache
+    recipe = settled(on.recipe, cache, data.photographs, on.progress)
+    embedder = trained(on.backbone, recipe, cache, data.photographs, on.seed, on.progress)
+    judge_cache(embedder, cache.part(data.photographs.held(cache.images)), tuple(JUDGES))
+    return embedder
+
+
+def without(cache: Cache, left_out: set[int]) -> Cache:
+    """A cache whose copies of some kinds are replaced by others of the same image."""
+    allowed = ~np.isin(cache.kinds, list(left_out))
+    allowed[:, 0] = False
+    rows = np.empty(cache.kinds.shape, np.int64)
+    for image, row in enumerate(allowed):
+        rows[image] = np.concatenate([[0], np.resize(np.flatnonzero(row), len(row) - 1)])
+    every = np.arange(len(cache))[:, None]
+    columns = (cache.inputs, cache.pooled, cache.kinds, cache.strengths)
+    inputs, pooled, kinds, strengths = (column[every, rows] for column in columns)
+    return Cache(inputs, pooled, kinds, strengths, cache.images, [])
+
+
+def asked(on: Bench, name: str, location: str, images: int | None, judged: bool) -> tuple[Cache, list[str]]:
+    """What the backbone says of some images of a location, drawn at random, and the names of their classes.
+
+    Args:
+        on: the backbone.
+        name: under which its answers are kept.
+        location: of the images.
+        images: how many at most.
+        judged: whether each is followed by the judge's copies.
+    """
+    source = open_source(location)
+    paths = list(source.paths())
+    order = np.random.default_rng(on.seed).permutation(len(paths))[:images]
+    file = on.folder / f"{name}.npz"
+    if not file.exists():
+        preprocessing = preprocessing_of(on.recipe)
+
+        def pictures(number: int) -> tuple[Pixels, list[float]]:
+            image = decode(source.read(paths[number], LIMIT), preprocessing)
+            return judged_pictures(image, number, on.seed) if judged else (image[None], [])
+
+        write(file, Sight(on.backbone, on.recipe), order.tolist(), pictures, on.progress)
+    with np.load(file) as kept:
+        kinds = np.tile(np.arange(-1, len(JUDGES) if judged else 0), (len(order), 1))
+        cache = Cache(kept["inputs"], kept["pooled"], kinds, kept["strengths"], order, [])
+    source.close()
+    return cache, [source.label(paths[number]) or "" for number in order]
+
+
+def write(
+    file: Path,
+    sight: Sight,
+    numbers: list[int],
+    pictures: Callable[[int], tuple[Pixels, list[float]]],
+    progress: Progress,
+) -> None:
+    """Ask the backbone about pictures, and keep what it says."""
+    begun = time.monotonic()
+    parts, strengths = [], []
+    together = JUDGED_TOGETHER if len(pictures(numbers[0])[0]) > 1 else 16 * JUDGED_TOGETHER
+    for first in range(0, len(numbers), together):
+        made = [pictures(number) for number in numbers[first : first + together]]
+        seen = sight(np.concatenate([each for each, _ in made]))
+        parts.append([part.half().view(len(made), -1, part.shape[1]).numpy() for part in seen])
+        strengths += [[0.0, *strength] for _, strength in made]
+    inputs, pooled = (np.concatenate(column) for column in zip(*parts, strict=True))
+    buffer = io.BytesIO()
+    np.savez(buffer, inputs=inputs, pooled=pooled, strengths=np.array(strengths, np.float32))
+    with atomic_write(file) as target:
+        target.write(buffer.getbuffer())
+    progress.say(f"{file.name}: {len(numbers):,} images in {time.monotonic() - begun:.0f} s")
+
+
+@torch.no_grad()
+def answers(embedder: Embedder, cache: Cache) -> Answers:
+    """Ask a network."""
+    layer = embedder.mean
+    assert isinstance(layer, EmbeddingLayer)
+    vectors = vectors_of(layer, cache)
+    rows = torch.from_numpy(cache.inputs).flatten(0, 1)
+    parts = [embedder.log_variance(part.float()) for part in torch.split(rows, 1024)]
+    uncertainty = torch.cat([part.double().mean(1) for part in parts]).view(cache.kinds.shape)
+    predicted = torch.cat([part.double().exp().mean(1) for part in parts]).view(cache.kinds.shape)
+    error = squared_errors(torch.from_numpy(vectors)).double().mean(-1)
+    return Answers(vectors, uncertainty.numpy(), predicted.numpy(), error.numpy(), cache.kinds, cache.strengths)
+
+
+def class_numbers(*named: list[str]) -> list[Int64s]:
+    """Class names of several sets of images → numbers that mean the same in all of them."""
+    found = numbered([name for names in named for name in names])
+    assert found is not None
+    return list(np.split(np.array(found[0]), np.cumsum([len(names) for names in named])[:-1]))
