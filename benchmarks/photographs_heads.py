@@ -29,7 +29,9 @@ from vssl_training.attaching.photographs import Photographs, draw
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.encoder.embedding import EmbeddingLayer
 from vssl_training.encoder.features import Backbone
+from vssl_training.encoder.pretrained import load_pretrained
 from vssl_training.loop.progress import Progress
+from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import preprocessing_of
 
