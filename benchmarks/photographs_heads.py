@@ -4,8 +4,6 @@ The backbone's answers are kept in a folder, so that a table costs seconds once 
 """
 
 import io
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +21,8 @@ from vssl_training.attaching.attach import settled, trained
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.choosing import vectors_of
 from vssl_training.attaching.head import squared_errors
-from vssl_training.attaching.judging import judge_cache
-from vssl_training.attaching.looking import Sight, look, weights_sha256
+from vssl_training.attaching.judging import correct_and_judge
+from vssl_training.attaching.looking import Sight, look
 from vssl_training.attaching.photographs import Photographs, draw
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.encoder.embedding import EmbeddingLayer
@@ -36,8 +34,8 @@ from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import preprocessing_of
 
 LIMIT = 100_000_000
-JUDGED_TOGETHER = 8
-"""Images whose copies are in memory at once."""
+PART = 16
+"""Images, with their copies, of a file of answers."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +162,7 @@ def fitted(on: Bench, name: str, location: str) -> Fitted:
     """Fill the cache of a location as `vssl attach` does, and read it."""
     assert on.recipe.attach is not None
     photographs = draw([location], on.recipe.attach.images, on.seed, on.progress.say)
-    weights = weights_sha256(on.backbone)
-    cache = look(on.backbone, on.recipe, weights, photographs, on.folder / name, on.seed, on.progress)
+    cache = look(on.backbone, on.recipe, photographs, on.folder / name, on.seed, on.progress)
     return Fitted(photographs, cache)
 
 
@@ -174,7 +171,7 @@ def attached(on: Bench, data: Fitted, cache: Cache | None = None) -> Embedder:
     cache = data.cache if cache is None else cache
     recipe = settled(on.recipe, cache, data.photographs, on.progress)
     embedder = trained(on.backbone, recipe, cache, data.photographs, on.seed, on.progress)
-    judge_cache(embedder, cache.part(data.photographs.held(cache.images)), tuple(JUDGES))
+    correct_and_judge(embedder, cache.part(data.photographs.held(cache.images)), tuple(JUDGES))
     return embedder
 
 
@@ -186,9 +183,9 @@ def without(cache: Cache, left_out: set[int]) -> Cache:
     for image, row in enumerate(allowed):
         rows[image] = np.concatenate([[0], np.resize(np.flatnonzero(row), len(row) - 1)])
     every = np.arange(len(cache))[:, None]
-    columns = (cache.inputs, cache.pooled, cache.kinds, cache.strengths)
-    inputs, pooled, kinds, strengths = (column[every, rows] for column in columns)
-    return Cache(inputs, pooled, kinds, strengths, cache.images, [])
+    at = every, rows
+    kinds, strengths = cache.kinds[at], cache.strengths[at]
+    return Cache(cache.inputs[at], cache.pooled[at], kinds, strengths, cache.images, [])
 
 
 def asked(on: Bench, name: str, location: str, images: int | None, judged: bool) -> tuple[Cache, list[str]]:
@@ -204,44 +201,36 @@ def asked(on: Bench, name: str, location: str, images: int | None, judged: bool)
     source = open_source(location)
     paths = list(source.paths())
     order = np.random.default_rng(on.seed).permutation(len(paths))[:images]
-    file = on.folder / f"{name}.npz"
-    if not file.exists():
-        preprocessing = preprocessing_of(on.recipe)
+    preprocessing, sight = preprocessing_of(on.recipe), Sight(on.backbone, on.recipe)
 
-        def pictures(number: int) -> tuple[Pixels, list[float]]:
-            image = decode(source.read(paths[number], LIMIT), preprocessing)
-            return judged_pictures(image, number, on.seed) if judged else (image[None], [])
+    def pictures(number: int) -> tuple[Pixels, list[float]]:
+        image = decode(source.read(paths[number], LIMIT), preprocessing)
+        return judged_pictures(image, number, on.seed) if judged else (image[None], [])
 
-        write(file, Sight(on.backbone, on.recipe), order.tolist(), pictures, on.progress)
-    with np.load(file) as kept:
-        kinds = np.tile(np.arange(-1, len(JUDGES) if judged else 0), (len(order), 1))
-        cache = Cache(kept["inputs"], kept["pooled"], kinds, kept["strengths"], order, [])
+    parts = []
+    for first in range(0, len(order), PART):
+        file = on.folder / name / f"{first:06}.npz"
+        if not file.exists():
+            write(file, sight, [pictures(int(number)) for number in order[first : first + PART]])
+        with np.load(file) as kept:
+            parts.append((kept["inputs"], kept["pooled"], kept["strengths"]))
+    inputs, pooled, strengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    kinds = np.tile(np.arange(-1, len(JUDGES) if judged else 0), (len(order), 1))
     source.close()
+    cache = Cache(inputs, pooled, kinds, strengths, order, [])
     return cache, [source.label(paths[number]) or "" for number in order]
 
 
-def write(
-    file: Path,
-    sight: Sight,
-    numbers: list[int],
-    pictures: Callable[[int], tuple[Pixels, list[float]]],
-    progress: Progress,
-) -> None:
+def write(file: Path, sight: Sight, made: list[tuple[Pixels, list[float]]]) -> None:
     """Ask the backbone about pictures, and keep what it says."""
-    begun = time.monotonic()
-    parts, strengths = [], []
-    together = JUDGED_TOGETHER if len(pictures(numbers[0])[0]) > 1 else 16 * JUDGED_TOGETHER
-    for first in range(0, len(numbers), together):
-        made = [pictures(number) for number in numbers[first : first + together]]
-        seen = sight(np.concatenate([each for each, _ in made]))
-        parts.append([part.half().view(len(made), -1, part.shape[1]).numpy() for part in seen])
-        strengths += [[0.0, *strength] for _, strength in made]
-    inputs, pooled = (np.concatenate(column) for column in zip(*parts, strict=True))
+    seen = sight(np.concatenate([each for each, _ in made]))
+    inputs, pooled = (part.half().view(len(made), -1, part.shape[1]).numpy() for part in seen)
+    strengths = np.array([[0.0, *strength] for _, strength in made], np.float32)
     buffer = io.BytesIO()
-    np.savez(buffer, inputs=inputs, pooled=pooled, strengths=np.array(strengths, np.float32))
+    np.savez(buffer, inputs=inputs, pooled=pooled, strengths=strengths)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as target:
         target.write(buffer.getbuffer())
-    progress.say(f"{file.name}: {len(numbers):,} images in {time.monotonic() - begun:.0f} s")
 
 
 @torch.no_grad()
