@@ -43,19 +43,25 @@ def main() -> None:
     arguments = flags.parse_args()
     torch.set_num_threads(1)
     images = 300 if arguments.quick else arguments.images
-    recipe = [f"attach.images={images}", *arguments.set]
     study = Study(
-        bench(arguments.backbone, arguments.weights, recipe, arguments.work / ("quick" if arguments.quick else "all")),
+        bench(
+            arguments.backbone,
+            arguments.weights,
+            arguments.set,
+            arguments.work / ("quick" if arguments.quick else "all"),
+        ),
         arguments.data,
         arguments.photos,
         arguments.free,
-        *((40, 300) if arguments.quick else (250, None)),
+        images,
+        *((32, 300) if arguments.quick else (256, 1_200)),
     )
     settings = {
         "backbone": arguments.backbone,
         "size": study.on.recipe.size,
         "attached on": len(study.clothes.cache),
         "degraded test images": study.degraded,
+        "clean test images": study.clean,
         "seed": study.on.seed,
     }
     for name in arguments.tables or TABLES:

@@ -34,6 +34,9 @@ from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import preprocessing_of
 
 LIMIT = 100_000_000
+FREE = 500
+"""Free photographs to attach by."""
+
 PART = 16
 """Images, with their copies, of a file of answers."""
 
@@ -99,6 +102,7 @@ class Study:
         data: clothes, in `train`, `val` and `test`.
         photos: of many kinds, only asked about.
         free: of other kinds, to attach on.
+        images: clothes to attach by.
         degraded: test images that the judge degrades.
         clean: test images without copies; None for all.
     """
@@ -107,20 +111,21 @@ class Study:
     data: str
     photos: str | None
     free: str | None
+    images: int
     degraded: int
     clean: int | None
 
     @cached_property
     def clothes(self) -> Fitted:
         """The clothes that heads are attached on; of them come the banks of neighbours."""
-        return fitted(self.on, "clothes", f"{self.data}::train")
+        return fitted(self.on, "clothes", f"{self.data}::train", self.images)
 
     @cached_property
     def others(self) -> Fitted:
         """The free photographs that heads are attached on."""
         if self.free is None:
             raise SystemExit("--free: needed for this table")
-        return fitted(self.on, "free", self.free)
+        return fitted(self.on, "free", self.free, FREE)
 
     @cached_property
     def network(self) -> Embedder:
@@ -158,10 +163,9 @@ def bench(backbone: str, weights: str, changes: list[str], folder: Path, seed: i
     return Bench(pretrained.backbone, pretrained.recipe, place, Progress(), seed)
 
 
-def fitted(on: Bench, name: str, location: str) -> Fitted:
+def fitted(on: Bench, name: str, location: str, images: int) -> Fitted:
     """Fill the cache of a location as `vssl attach` does, and read it."""
-    assert on.recipe.attach is not None
-    photographs = draw([location], on.recipe.attach.images, on.seed, on.progress.say)
+    photographs = draw([location], images, on.seed, on.progress.say)
     cache = look(on.backbone, on.recipe, photographs, on.folder / name, on.seed, on.progress)
     return Fitted(photographs, cache)
 
