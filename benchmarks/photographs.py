@@ -38,7 +38,7 @@ def main() -> None:
     flags.add_argument("--photos", help="photographs of many kinds, only asked about")
     flags.add_argument("--free", help="photographs of other kinds, to attach on")
     flags.add_argument("--work", type=Path, required=True, help="folder of the backbone's answers")
-    flags.add_argument("--images", type=int, default=2_000, help="to attach by")
+    flags.add_argument("--images", type=int, default=1_536, help="to attach by")
     flags.add_argument("--set", action="append", default=[], help="of the recipe `attach`")
     arguments = flags.parse_args()
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def main() -> None:
         arguments.photos,
         arguments.free,
         images,
-        *((32, 300) if arguments.quick else (256, 1_200)),
+        *((32, 300) if arguments.quick else (256, 700)),
     )
     settings = {
         "backbone": arguments.backbone,

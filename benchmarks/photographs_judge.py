@@ -43,7 +43,8 @@ def noise(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     fine = gaussian(rng, image.shape)
     coarse = gaussian(rng, (1, *(-(-side // 2) for side in image.shape[1:])))
     wide = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : image.shape[1], : image.shape[2]]
-    return image + 0.25 * strength * (0.5**0.5) * (fine + wide)
+    both: Tensor = fine + wide
+    return image + 0.25 * strength * 0.5**0.5 * both
 
 
 def occlusion(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
@@ -85,8 +86,10 @@ def motion_blur(image: Tensor, strength: float, rng: np.random.Generator) -> Ten
     path = np.stack([np.cumsum(np.sin(turned)), np.cumsum(np.cos(turned))], 1) * length / 64
     path -= path.mean(0)
     reach = max(1, int(np.ceil(np.abs(path).max())))
-    kernel, _, _ = np.histogram2d(*path.T, bins=2 * reach + 1, range=[[-reach - 0.5, reach + 0.5]] * 2)
-    return filtered(image, torch.from_numpy(kernel).float())
+    kernel = torch.zeros(2 * reach + 1, 2 * reach + 1)
+    rows, columns = torch.from_numpy(np.rint(path).astype(np.int64) + reach).T
+    kernel.index_put_((rows, columns), torch.ones(len(path)), accumulate=True)
+    return filtered(image, kernel)
 
 
 def overexposure(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

@@ -99,21 +99,22 @@ def predicted(study: Study) -> list[Row]:
 
 
 def left_out(study: Study) -> list[Row]:
-    """Each kind, by a head that was trained without it, and without two at once, which may hold it."""
+    """Each kind, by a head that was trained without it."""
     full = answers(study.network, study.judged)
-    rows: list[Row] = []
-    for number, name in enumerate(JUDGES):
-        cache = without(study.clothes.cache, {number, TWO})
-        said = answers(attached(study.on, study.clothes, cache), study.judged)
-        strong = full.strengths[:, number + 1] >= STRONG
-        row: Row = {"kind left out": name, "strong: error": float(full.error[strong, number + 1].mean())}
-        for title, each in (("trained", full), ("left out", said)):
-            clean, u = each.uncertainty[:, 0], each.uncertainty[:, number + 1]
-            row |= {f"{title}: AUROC": auroc(clean, u), f"{title}: strong": auroc(clean, u[strong])}
-            row |= {f"{title}: rank correlation": correlation(each, [number + 1])}
-        rows.append(row | {"left out: over all kinds": correlation(said)})
-        print(name, flush=True)
-    return rows
+    return [one_left_out(study, number, full) for number in range(len(JUDGES))]
+
+
+def one_left_out(study: Study, number: int, full: Answers) -> Row:
+    """One kind, by a head that was trained without it, and without two at once, which may hold it; `full` had all."""
+    cache = without(study.clothes.cache, {number, TWO})
+    said = answers(attached(study.on, study.clothes, cache), study.judged)
+    strong = full.strengths[:, number + 1] >= STRONG
+    row: Row = {"kind": list(JUDGES)[number], "strong: error": float(full.error[strong, number + 1].mean())}
+    for title, each in (("trained", full), ("left out", said)):
+        clean, u = each.uncertainty[:, 0], each.uncertainty[:, number + 1]
+        row |= {f"{title}: AUROC": auroc(clean, u), f"{title}: strong": auroc(clean, u[strong])}
+        row |= {f"{title}: rank correlation": correlation(each, [number + 1])}
+    return row | {"left out: over all kinds": correlation(said)}
 
 
 def elsewhere(study: Study) -> list[Row]:
