@@ -54,7 +54,7 @@ def main() -> None:
         arguments.photos,
         arguments.free,
         images,
-        *((32, 300) if arguments.quick else (256, 700)),
+        *((32, 300) if arguments.quick else (256, 704)),
     )
     settings = {
         "backbone": arguments.backbone,

@@ -217,7 +217,8 @@ def asked(on: Bench, name: str, location: str, images: int | None, judged: bool)
         if not file.exists():
             write(file, sight, [pictures(int(number)) for number in order[first : first + PART]])
         with np.load(file) as kept:
-            parts.append((kept["inputs"], kept["pooled"], kept["strengths"]))
+            some = slice(len(order) - first)  # a table of more images may have left more here
+            parts.append((kept["inputs"][some], kept["pooled"][some], kept["strengths"][some]))
     inputs, pooled, strengths = (np.concatenate(column) for column in zip(*parts, strict=True))
     kinds = np.tile(np.arange(-1, len(JUDGES) if judged else 0), (len(order), 1))
     source.close()

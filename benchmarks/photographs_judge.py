@@ -39,12 +39,12 @@ def blur(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
 
 
 def noise(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Gaussian noise, a half of it grey and coarse: two pixels wide."""
+    """Gaussian noise of a σ up to .25 of the range, a half of it grey and coarse: two pixels wide."""
     fine = gaussian(rng, image.shape)
     coarse = gaussian(rng, (1, *(-(-side // 2) for side in image.shape[1:])))
     wide = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : image.shape[1], : image.shape[2]]
     both: Tensor = fine + wide
-    return image + 0.25 * strength * 0.5**0.5 * both
+    return image + 0.1768 * strength * both
 
 
 def occlusion(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
