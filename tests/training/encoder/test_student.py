@@ -21,6 +21,11 @@ def test_features_have_the_declared_sizes(size: int) -> None:
     assert features.detail().shape == (3, DETAIL)
 
 
+def test_from_scratch_pixels_are_normalised_as_ever() -> None:
+    images = torch.rand(2, 3, 9, 9)
+    torch.testing.assert_close(SmallNet(4).normalised(images), (images - 0.5) * 4, rtol=0, atol=0)
+
+
 def test_statistics_are_mean_and_standard_deviation_of_each_map() -> None:
     features = SmallNet(4)(torch.rand(2, 3, 32, 32))
     first = features.maps[0]
