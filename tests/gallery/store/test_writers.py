@@ -38,7 +38,7 @@ def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
     assert store.count_by("year") == {4: 60}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_a_writer_that_is_killed(address: str, place: Place, create: Create, kills: int) -> None:
     store = create()
     draw = random.Random(kills)
