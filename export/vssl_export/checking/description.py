@@ -114,7 +114,19 @@ def _table(manifest: Manifest) -> Iterator[str]:
     if not batches and not judged:
         return
     rows = [
-        ["", "", "|Δ| embedding", "", "|Δ| variance", "", "mean cosine", "", "change", "", "images/s at batch"],
+        [
+            "",
+            "",
+            "|Δ| embedding",
+            "",
+            "|Δ| variance",
+            "",
+            "mean cosine",
+            "",
+            "change",
+            "",
+            *["images/s at batch"][: len(batches)],
+        ],
         ["precision", "MiB", "max", "mean", "max", "mean", "raw", "centred", "kNN", "R@1", *batches],
     ]
     for precision, model in models:
@@ -130,7 +142,7 @@ def _table(manifest: Manifest) -> Iterator[str]:
         f"{precision} against {'torch' if precision == 'fp32' else 'fp32'} on {images:,} images"
         for precision, images in judged.items()
     )
-    yield f"{against}; images/s on the machine that exported"
+    yield f"{against}; images/s on the machine that exported" if batches else against
     for precision, model in models:
         told = None if model.difference is None else worth_telling(precision, model.difference)
         if told is not None:
