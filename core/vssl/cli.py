@@ -99,7 +99,14 @@ def build_app() -> typer.Typer:
             raise typer.Exit
 
     for entry in distribution("vssl").entry_points.select(group="vssl.commands"):
-        app.command(entry.name)(guarded(entry.load(), entry))
+        command = entry.load()
+        if isinstance(command, typer.Typer):  # a command with subcommands
+            for one in command.registered_commands:
+                assert one.callback is not None
+                one.callback = guarded(one.callback, entry)
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(guarded(command, entry))
     return app
 
 

@@ -1,0 +1,31 @@
+"""A folder of embeddings into a gallery, without embedding again."""
+
+from pathlib import Path
+
+from vssl.errors import UsageError
+from vssl_client.parts.finding import find_parts
+from vssl_gallery.gallery import Gallery
+from vssl_gallery.store.part_rows import rows_of_part
+
+
+def import_parts(out: Path, gallery: Gallery) -> int:
+    """Put the rows of a folder's Parquet parts; how many there were. A row's id is its path.
+
+    Raises:
+        UsageError: the folder has no Parquet parts, or does not say of which encoder they are.
+        EncoderMismatch: they are of another one.
+    """
+    import pyarrow.parquet as pq
+
+    parts = [part for part in find_parts(out) if part.suffix == ".parquet"]
+    if not parts:
+        raise UsageError(f"{out}: no Parquet files of `vssl embed`")
+    rows = 0
+    for part in parts:
+        table = pq.read_table(part)
+        encoder = (table.schema.metadata or {}).get(b"vssl.encoder_id")
+        if encoder is None:
+            raise UsageError(f"{part}: does not say of which encoder it is; embed these images again")
+        gallery.check_encoder(encoder.decode())
+        rows += gallery.add(rows_of_part(table, gallery.spec)).rows
+    return rows
