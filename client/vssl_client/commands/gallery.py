@@ -186,10 +186,10 @@ def search(
     from vssl_client.galleries.asking import asked
     from vssl_client.galleries.shown import as_json, found_as_lines, parsed
 
-    columns = column or []
+    columns, filtered = column or [], parsed(where)
     with _opened(name, at) as opened:
         query = asked(opened, image or [], id or [], bundle)
-        found = opened.search(query.queries, k, parsed(where), columns, score=score)  # type: ignore[arg-type]
+        found = opened.search(query.queries, k, filtered, columns, score=score)  # type: ignore[arg-type]
     for line in found_as_lines(found, query.names, columns, as_json if json else None):
         echo(line)
 
@@ -210,9 +210,10 @@ def classify(
     from vssl_client.galleries.asking import asked
     from vssl_client.galleries.shown import as_json, classified_as_lines, parsed
 
+    filtered = parsed(where)
     with _opened(name, at) as opened:
         query = asked(opened, image or [], id or [], bundle)
-        found = opened.classify(query.queries, alpha, risk, parsed(where))
+        found = opened.classify(query.queries, alpha, risk, filtered)
     for line in classified_as_lines(found, query.names, as_json if json else None):
         echo(line)
 

@@ -53,7 +53,7 @@ def add_images(
 
     Raises:
         EncoderMismatch: the gallery is of another encoder.
-        UsageError: the source has no images; the metadata names none of them.
+        UsageError: the source has no images.
         ClientError, GalleryError: the embedder or the store failed; what was written stays.
     """
     encoder = embedder.model().encoder_id
@@ -64,7 +64,6 @@ def add_images(
     reader = Reader(source, embedder.max_image_bytes())
     todo = _missing(source, gallery, overwrite, summary, reporter)
     waiting: list[pa.Table] = []
-    named = set(known)
 
     def work(paths: list[str]) -> Added:
         return _embedded(reader, embedder, gallery, paths, [known.get(path, {}) for path in paths])
@@ -79,8 +78,6 @@ def add_images(
                 summary.embedded += _put(gallery, waiting)
             reporter.advance(added.images, len(added.failures))
     summary.embedded += _put(gallery, waiting)
-    if named and not (summary.embedded or summary.failed):
-        raise UsageError("the source has no images")
     summary.passed_over = dict(source.passed_over.counts.most_common())
     summary.unreadable = dict(source.passed_over.unreadable)
     return summary

@@ -17,9 +17,9 @@ def import_parts(out: Path, gallery: Gallery) -> int:
     """
     import pyarrow.parquet as pq
 
-    parts = [part for part in find_parts(out) if part.suffix == ".parquet"]
-    if not parts:
-        raise UsageError(f"{out}: no Parquet files of `vssl embed`")
+    format, parts = find_parts(out)
+    if format.SUFFIX != ".parquet":
+        raise UsageError(f"{out}: holds {format.SUFFIX} files; galleries are filled from Parquet")
     rows = 0
     for part in parts:
         table = pq.read_table(part)

@@ -33,8 +33,9 @@ def picture(data: bytes, thumbnail: bool) -> Picture:
     """The size of an image, and a small JPEG that is drawn anew: nothing of the file itself, so no place or camera."""
     try:
         image = open_guarded(data)
-        image.draft("RGB", (2 * SIDE, 2 * SIDE)) if thumbnail else None
-        width, height = Image.open(io.BytesIO(data)).size
+        width, height = image.size
+        if thumbnail:
+            image.draft("RGB", (2 * SIDE, 2 * SIDE))
         turned = image.getexif().get(0x0112, 1) >= 5
         size = (height, width) if turned else (width, height)
         if not thumbnail:
