@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from vssl.arrays import Floats
 from vssl.images.decoding import ImageError, open_guarded

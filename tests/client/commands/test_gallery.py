@@ -152,7 +152,17 @@ def test_a_folder_of_embeddings_is_imported(place: Path, images: Path, tiny_bund
 
 def test_a_killed_job_goes_on(images: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
     run("create", "killed", "--bundle", tiny_bundle.location, "--at", tmp_path)
-    words = ["gallery", "add", "killed", images, "--bundle", tiny_bundle.location, "--json", "--at", tmp_path]
+    words: list[str | Path] = [
+        "gallery",
+        "add",
+        "killed",
+        images,
+        "--bundle",
+        tiny_bundle.location,
+        "--json",
+        "--at",
+        tmp_path,
+    ]
     # It ends itself, as a kill does, when the first rows are written.
     before = (
         "import os, signal, vssl_client.galleries.adding as adding; adding.TOGETHER = 64; put = adding._put\n"
