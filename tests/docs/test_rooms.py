@@ -21,6 +21,8 @@ COMMANDS = {
     place.split(" ")[0].replace(":", ".") for place in PROJECT["project"]["entry-points"]["vssl.commands"].values()
 }
 """A command has an argument for each of its flags."""
+SUBCOMMANDS = "vssl_client.commands.gallery"
+"""Every public function of this module is a command."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -106,11 +108,15 @@ def functions() -> Iterator[tuple[str, Function]]:
                 yield f"{dotted(file)}.{node.name}", node
 
 
+def is_command(name: str) -> bool:
+    return name in COMMANDS or name.rpartition(".")[0] == SUBCOMMANDS
+
+
 def test_a_long_function_says_why() -> None:
     """Of a command its flags do not count."""
     long = {}
     for name, node in functions():
-        first = node.body[0].lineno if name in COMMANDS else node.lineno
+        first = node.body[0].lineno if is_command(name) else node.lineno
         if (node.end_lineno or 0) - first + 1 > FUNCTION_LINES and not reasoned(node):
             long[name] = (node.end_lineno or 0) - first + 1
     assert long == {}
@@ -124,4 +130,4 @@ def test_no_argument_list_is_long() -> None:
         public = not node.name.startswith("_") or node.name == "__init__"
         if len(set(given) - {"self", "cls"}) + (0 if public else len(node.args.kwonlyargs)) > ARGUMENTS:
             many[name] = len(given)
-    assert {name: count for name, count in many.items() if name not in COMMANDS} == {}
+    assert {name: count for name, count in many.items() if not is_command(name)} == {}
