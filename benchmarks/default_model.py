@@ -87,10 +87,11 @@ def knn(asked: Embeddings, bank: Embeddings, queries: ImageSet, banked: ImageSet
 
 
 def by_name(queries: ImageSet, banked: ImageSet) -> tuple[Integers, Integers]:
-    """Labels of both sets as places in the bank's list of classes."""
+    """Labels of both sets as places in one list of classes, the bank's first."""
     assert queries.labels is not None
     assert banked.labels is not None
-    place = np.array([banked.classes.index(name) for name in queries.classes])
+    classes = list(dict.fromkeys([*banked.classes, *queries.classes]))
+    place = np.array([classes.index(name) for name in queries.classes])
     return place[queries.labels], banked.labels
 
 
