@@ -17,4 +17,4 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
