@@ -185,7 +185,7 @@ assert list(JUDGES) == list(DEGRADATIONS)
 
 def judged_pictures(image: Pixels, number: int, seed: int) -> tuple[Pixels, list[float]]:
     """An image, and a copy of each kind: uint8 [1 + K, S, S, 3], and the strengths U(0, 1) of the copies."""
-    clean = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    clean = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     pictures, strengths = [image], []
     for place, judge in enumerate(JUDGES.values()):
         rng = np.random.default_rng([seed, number, place])
