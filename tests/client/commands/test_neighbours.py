@@ -63,7 +63,7 @@ def test_search_is_exact(folders: tuple[Path, Path]) -> None:
         best = np.argsort(-of_query, kind="stable")[:7]
         assert [one["path"] for one in row["neighbours"]] == [gallery.paths[i] for i in best]
         np.testing.assert_allclose([one["similarity"] for one in row["neighbours"]], of_query[best], atol=1e-5)
-        assert row["flags"].keys() == {"degraded", "ood"}
+        assert row["flags"].keys() == {"degraded", "ood", "unfamiliar"}
         assert [row[name] for name in ("label", *JUDGED)] == [None] * 6
 
 

@@ -61,7 +61,7 @@ def test_what_is_no_row_is_refused(columns: dict[str, Any], says: str) -> None:
 def test_a_column_is_missing_or_there_twice() -> None:
     with pytest.raises(InvalidRows, match="'embedding' is missing"):
         checked(some_rows(2).drop_columns("embedding"), SPEC)
-    with pytest.raises(InvalidRows, match="there twice"):
+    with pytest.raises(InvalidRows, match="appears twice"):
         checked(some_rows(2).append_column("label", pa.array(["a", "b"])), SPEC)
 
 

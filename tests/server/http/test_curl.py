@@ -28,7 +28,7 @@ def test_every_page_has_some() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_answer_200(tmp_path: Path) -> None:
-    for name in ("one.png", "cat.jpg", "dog.png"):
+    for name in ("one.png", "one.jpg", "cat.jpg", "dog.png"):
         (tmp_path / name).write_bytes(png(9))
     for name in ("quick", "NAME", "a", "b", "c"):
         write_tiny_bundle(tmp_path / name, name)
