@@ -55,7 +55,8 @@ def failed(checks: list[Check]) -> list[str]:
 def test_info_is_the_manifest(exported: Bundle) -> None:
     done = run("info", exported.location, "--json")
     path = str(exported.location.resolve())
-    assert json.loads(done.stdout) == {"path": path, **exported.manifest.model_dump(mode="json")}
+    about = {"path": path, "encoder_id": exported.encoder_id}
+    assert json.loads(done.stdout) == {**about, **exported.manifest.model_dump(mode="json")}
     text = run("info", exported.location).stdout
     for fact in ("fashion 1", exported.manifest.id, "32 × 32", "model.onnx", "opset 20", "16 numbers", "seed 0"):
         assert fact in text
