@@ -115,16 +115,16 @@ def test_bad_files_cost_nothing_but_themselves_on_every_road(bundle: Path, tmp_p
             assert read_embeddings(out).paths == ["good.png"]
 
 
-def test_the_wheel_holds_the_five_packages_the_recipes_and_the_default_model(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_six_packages_the_recipes_and_the_default_model(tmp_path: Path) -> None:
     import zipfile
 
     hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(hatchling, cwd=ROOT, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert {"vssl", "vssl_client", "vssl_server", "vssl_training", "vssl_export"} <= tops
+    assert {"vssl", "vssl_gallery", "vssl_client", "vssl_server", "vssl_training", "vssl_export"} <= tops
     assert "vssl_training/recipe/recipes/quick.yaml" in names
     for model in ("default_model", "tiny_model"):
         assert {f"vssl/bundle/{model}/{name}" for name in ("manifest.json", "model.onnx", "README.md")} <= set(names)
-    assert sum(name.endswith("py.typed") for name in names) == 5
+    assert sum(name.endswith("py.typed") for name in names) == 6
     assert not any(name.endswith((".zip", ".jpg", ".png")) for name in names)
