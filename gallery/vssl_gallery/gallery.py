@@ -96,7 +96,8 @@ class Gallery:
         """Delete the rows that match, or count them; `{}` is refused, since it would mean all.
 
         Raises:
-            InvalidFilter: the filter is empty or not valid.
+            UsageError: the filter is empty.
+            InvalidFilter: it is not valid.
         """
         parsed = self.parse(where)
         if parsed is None:

@@ -114,7 +114,7 @@ def add(
     name: Name,
     source: Annotated[list[str], typer.Argument(help="Images, as for `vssl embed`.")],
     metadata: Annotated[
-        Path | None, typer.Option(help="A .csv, .jsonl or .parquet with a column path, and fields of each image.")
+        Path | None, typer.Option(help="A .csv, .jsonl or .parquet with a column path, and fields of each new image.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Embed images that are there already, too.")] = False,
     url: Annotated[list[str] | None, typer.Option(help="A server that embeds, in place of this process.")] = None,
@@ -126,6 +126,7 @@ def add(
 ) -> None:
     """Embed the images of SOURCE that GALLERY does not have yet. Stopped at any moment and run again, it goes on."""
     from contextlib import ExitStack, closing
+    from dataclasses import asdict
 
     from vssl.errors import VsslError
     from vssl_client.commands.embed_opening import open_embedder, open_images
@@ -133,7 +134,7 @@ def add(
     from vssl_client.folder.progress import ProgressBar
     from vssl_client.galleries.adding import add_images
     from vssl_client.galleries.metadata import read_metadata
-    from vssl_client.galleries.shown import as_json
+    from vssl_client.galleries.shown import as_json, problems
     from vssl_client.options import Options
 
     known = None if metadata is None else read_metadata(metadata)
@@ -143,16 +144,16 @@ def add(
         embedder = stack.enter_context(open_embedder(url, bundle, Options(api_key=api_key)))
         reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
         found = add_images(images, opened, embedder, metadata=known, overwrite=overwrite, reporter=reporter)
+    passed = images.passed_over.as_text()
     if json:
-        echo(as_json({"embedded": found.embedded, "failed": found.failed, "new": found.new}))
+        echo(as_json(asdict(found)))
     elif not quiet:
         echo(f"{name}: {found.embedded:,} images of the source, {found.failed:,} failed ({found.new:,} in this run)")
-        if passed := images.passed_over.as_text():
+        if passed:
             echo(passed)
-    wrong = [f"  {path}: {reason}" for path, reason in found.failures]
-    wrong += [line] if (line := images.passed_over.unreadable_as_text()) else []
+    wrong = problems(found, images.passed_over.unreadable_as_text())
     if wrong:
-        raise VsslError("\n".join([f"{found.failed:,} images could not be embedded:", *wrong]))
+        raise VsslError("\n".join(wrong))
 
 
 @gallery.command("import")
@@ -162,11 +163,14 @@ def import_(
     at: At = None,
 ) -> None:
     """Put the embeddings of a folder into GALLERY, without embedding again."""
+    from vssl.errors import VsslError
     from vssl_client.galleries.importing import import_parts
 
     with _opened(name, at) as opened:
-        rows = import_parts(out, opened)
+        rows, failed = import_parts(out, opened)
     echo(f"{name}: {rows:,} rows of {out}")
+    if failed:
+        raise VsslError(f"{out}: {failed:,} rows have no embedding, and were left out; `vssl embed` says why")
 
 
 @gallery.command()
@@ -335,7 +339,7 @@ def delete(
         return
     with _opened(name, at) as opened:
         rows = opened.info().rows if all else opened.delete(parsed(where) or {}, dry_run).rows
-    echo(f"{name}: {rows:,} rows {'would be' if dry_run else ''} deleted".replace("  ", " "))
+    echo(f"{name}: {rows:,} rows {'would be deleted' if dry_run else 'deleted'}")
 
 
 @gallery.command()

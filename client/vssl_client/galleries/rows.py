@@ -7,20 +7,31 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import ImageOps
+from PIL import Image
 
 from vssl.arrays import Floats
-from vssl.images.decoding import ImageError, open_guarded
+from vssl.images.decoding import ImageError, load, open_guarded, turn_of, turned
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.folder.reading import ImageFile
 from vssl_client.results.result import EmbeddingResult
 from vssl_gallery.errors import InvalidRows
+from vssl_gallery.store.columns import MAX_META_BYTES, MAX_NAME_BYTES
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.filters import as_value
 from vssl_gallery.store.rows import TYPES, vector_column
 
 SIDE, QUALITY = 256, 80
 """Of a thumbnail: its longer side in pixels, and its JPEG quality."""
+
+SIDEWAYS = frozenset(
+    {
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+    }
+)
+"""Turns that swap width and height."""
 
 Picture = tuple[int | None, int | None, bytes | None]
 """Width and height of an image as it is shown, and its thumbnail; None where it can't be drawn."""
@@ -34,19 +45,17 @@ def picture(data: bytes, thumbnail: bool) -> Picture:
     try:
         image = open_guarded(data)
         width, height = image.size
-        if thumbnail:
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
-        turned = image.getexif().get(0x0112, 1) >= 5
-        size = (height, width) if turned else (width, height)
         if not thumbnail:
-            return *size, None
-        drawn = ImageOps.exif_transpose(image).convert("RGB")
-        drawn.thumbnail((SIDE, SIDE))
-        file = io.BytesIO()
-        drawn.save(file, "JPEG", quality=QUALITY)
-        return *size, file.getvalue()
-    except (ImageError, OSError, ValueError, SyntaxError):  # what pillow raises for an image that it can't draw
+            return (width, height, None) if turn_of(image) not in SIDEWAYS else (height, width, None)
+        # A JPEG's own decoder draws it smaller; twice the thumbnail's side is left to be averaged.
+        rgb, turn = load(image, next((scale for scale in (8, 4, 2) if 2 * SIDE * scale <= max(image.size)), 1))
+    except ImageError:
         return None, None, None
+    drawn = turned(rgb, turn)
+    drawn.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    drawn.save(file, "JPEG", quality=QUALITY)
+    return (width, height, file.getvalue()) if turn not in SIDEWAYS else (height, width, file.getvalue())
 
 
 def gallery_rows(
@@ -55,37 +64,73 @@ def gallery_rows(
     result: EmbeddingResult,
     fields: Sequence[Fields],
     spec: Spec,
-    precision: str | None = None,
 ) -> pa.Table:
-    """The rows of those images that were embedded; an image's id is its path.
+    """The rows of N embedded images, none of which failed; an image's id is its path.
 
     Raises:
         InvalidRows: a field holds a value of another type than the gallery declares.
     """
-    rows = [row for row, error in enumerate(result.errors) if error is None]
-    given = [fields[row] for row in rows]
+    count = len(files)
     columns: dict[str, Any] = {
-        "id": [files[row].path for row in rows],
-        "sha256": [files[row].sha256 for row in rows],
-        "size": pa.array([files[row].size for row in rows], pa.int64()),
-        "embedding": vector_column(result.embedding[rows]),
-        "variance": vector_column(result.variance[rows]),
-        "uncertainty": _singles(result.uncertainty, rows),
-        "percentile": _singles(result.percentile, rows),
-        "confidence": _singles(result.confidence, rows),
-        "familiarity": _singles(result.familiarity, rows),
-        "precision": pa.array([precision] * len(rows), pa.string()),
-        "label": pa.array([_label(files[row], fields[row]) for row in rows], pa.string()),
-        "width": pa.array([pictures[row][0] for row in rows], pa.int64()),
-        "height": pa.array([pictures[row][1] for row in rows], pa.int64()),
-        "thumbnail": pa.array([pictures[row][2] for row in rows], pa.binary()),
-        "meta": pa.array([_meta(one, spec) for one in given], pa.string()),
+        "id": [file.path for file in files],
+        "sha256": [file.sha256 for file in files],
+        "size": pa.array([file.size for file in files], pa.int64()),
+        "embedding": vector_column(result.embedding.reshape(count, spec.dimension)),
+        "variance": vector_column(result.variance.reshape(count, spec.dimension)),
+        "uncertainty": _singles(result.uncertainty, count),
+        "percentile": _singles(result.percentile, count),
+        "confidence": _singles(result.confidence, count),
+        "familiarity": _singles(result.familiarity, count),
+        "label": pa.array([label_of(file, one) for file, one in zip(files, fields, strict=True)], pa.string()),
+        "width": pa.array([width for width, _, _ in pictures], pa.int64()),
+        "height": pa.array([height for _, height, _ in pictures], pa.int64()),
+        "thumbnail": pa.array([thumbnail for _, _, thumbnail in pictures], pa.binary()),
+        "meta": pa.array([meta_of(one, spec) for one in fields], pa.string()),
     }
     for flag in FLAGS:
-        columns[flag] = pa.nulls(len(rows), pa.bool_()) if result.flags is None else pa.array(result.flags[flag][rows])
+        columns[flag] = pa.nulls(count, pa.bool_()) if result.flags is None else pa.array(result.flags[flag])
     for name, kind in spec.fields.items():
-        columns[name] = pa.array([typed(name, kind, one.get(name)) for one in given], TYPES[kind])
+        columns[name] = pa.array([typed(name, kind, one.get(name)) for one in fields], TYPES[kind])
     return pa.table(columns)
+
+
+def check_fields_of(known: Mapping[str, Fields], spec: Spec) -> None:
+    """Refuse fields that the gallery can't take, before anything is embedded.
+
+    Args:
+        known: of each image by its path.
+        spec: of the gallery.
+
+    Raises:
+        InvalidRows: a value of another type than declared, or a text that is too long; names the image and the field.
+    """
+    for path, fields in known.items():
+        try:
+            for name, kind in spec.fields.items():
+                typed(name, kind, fields.get(name))
+        except InvalidRows as error:
+            raise InvalidRows(f"{path}: {error}") from None
+        label, meta = label_of(ImageFile(path), fields), meta_of(fields, spec)
+        for name, text, most in (("label", label, MAX_NAME_BYTES), ("meta", meta, MAX_META_BYTES)):
+            if (reason := _too_long(text, most)) is not None:
+                raise InvalidRows(f"{path}: {name}: {reason}")
+
+
+def unfit(file: ImageFile, fields: Fields) -> str | None:
+    """Why a gallery can't hold an image under its path or with its label, or None."""
+    for name, text in (("path", file.path), ("label", label_of(file, fields))):
+        if (reason := _too_long(text, MAX_NAME_BYTES)) is not None:
+            return f"{name}: {reason}"
+    return None
+
+
+def _too_long(text: str | None, most: int) -> str | None:
+    if text is None:
+        return None
+    if "\0" in text:
+        return "holds a NUL character"
+    size = len(text.encode(errors="replace"))
+    return None if size <= most else f"{size:,} bytes; a gallery takes at most {most:,}"
 
 
 def typed(name: str, kind: Any, value: object) -> object:  # noqa: ANN401 — a kind of column
@@ -111,18 +156,19 @@ def _read(text: str) -> object:
         return text
 
 
-def _label(file: ImageFile, fields: Fields) -> str | None:
+def label_of(file: ImageFile, fields: Fields) -> str | None:
+    """The label in the fields, else the one in the source; "" is none."""
     label = fields.get("label", file.label)
     return None if label in (None, "") else str(label)
 
 
-def _meta(fields: Fields, spec: Spec) -> str | None:
+def meta_of(fields: Fields, spec: Spec) -> str | None:
+    """What no column holds, as JSON."""
     rest = {name: value for name, value in fields.items() if name not in spec.fields and name != "label"}
     return json.dumps(rest, ensure_ascii=False, default=str) if rest else None
 
 
-def _singles(values: Floats | None, rows: Sequence[int]) -> pa.Array:
+def _singles(values: Floats | None, count: int) -> pa.Array:
     if values is None:
-        return pa.nulls(len(rows), pa.float32())
-    chosen = values[np.array(rows, np.int64)]
-    return pa.array(chosen, pa.float32(), mask=~np.isfinite(chosen))
+        return pa.nulls(count, pa.float32())
+    return pa.array(values, pa.float32(), mask=~np.isfinite(values))

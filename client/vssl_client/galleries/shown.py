@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from vssl.errors import UsageError
 from vssl.files import atomic_write
+from vssl_client.galleries.adding import Filled
 from vssl_gallery.curating import Places
 from vssl_gallery.errors import InvalidFilter
 from vssl_gallery.gallery import Classification, Gallery
@@ -79,6 +80,19 @@ def about(gallery: Gallery) -> dict[str, object]:
         "calibration": reason or "fitted",
         "classes": None if record is None else len(record.classes),
     }
+
+
+def problems(found: Filled, unreadable: str | None) -> list[str]:
+    """Lines about what is not in the gallery as its user meant it; none where all is."""
+    lines: list[str] = []
+    if found.failed:
+        lines = [f"{found.failed:,} images could not be added:", *(f"  {path}: {why}" for path, why in found.failures)]
+        if more := found.failed - len(found.failures):
+            lines.append(f"  … and {more:,} more")
+    if found.unmatched:
+        some = ", ".join(found.unmatched[:3]) + (", …" if len(found.unmatched) > 3 else "")
+        lines.append(f"{len(found.unmatched):,} rows of the metadata name no image of the source: {some}")
+    return [*lines, unreadable] if unreadable else lines
 
 
 def found_as_lines(found: Found, names: Sequence[str], columns: Sequence[str], dump: AsJson | None) -> Iterator[str]:

@@ -116,7 +116,7 @@ def apply_gallery_calibration(
     p_correct = interpolate(calibration.p_correct, logits)
     for name, level, known in (("risk", risk, calibration.risk), ("alpha", alpha, calibration.conformal)):
         if level not in known:
-            raise UsageError(f"the bundle is not calibrated for {name} {level}; there are: {', '.join(sorted(known))}")
+            raise UsageError(f"{name} {level}: nothing is calibrated for it; there are: {', '.join(sorted(known))}")
     threshold = calibration.risk[risk]
     refused = p_correct < 0.5 if ood is None else (p_correct < 0.5) | ood
     reached = np.zeros(len(logits), np.bool_) if threshold is None else p_correct >= threshold

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -19,8 +20,10 @@ from tests.conftest import FASHION
 from vssl import cli
 from vssl.bundle.reading import Bundle
 from vssl_client.galleries.places import open_gallery
+from vssl_client.galleries.rows import picture
 
 app = cli.build_app()
+COUNTED = ("embedded", "failed", "new")
 
 
 def run(*words: object, status: int = 0) -> str:
@@ -82,7 +85,7 @@ def test_what_was_added_is_there(place: Path, images: Path, tiny_bundle: Bundle)
     with Image.open(io.BytesIO(rows[0]["thumbnail"])) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (28, 28))
     again = run("add", "clothes", images, "--bundle", tiny_bundle.location, "--json", "--at", place)
-    assert json.loads(again) == {"embedded": count, "failed": 0, "new": 0}
+    assert {name: json.loads(again)[name] for name in COUNTED} == {"embedded": count, "failed": 0, "new": 0}
 
 
 def test_images_and_rows_find_their_neighbours(place: Path, images: Path, tiny_bundle: Bundle) -> None:
@@ -145,8 +148,12 @@ def test_a_folder_of_embeddings_is_imported(place: Path, images: Path, tiny_bund
     run("create", "imported", "--bundle", tiny_bundle.location, "--at", place)
     said = run("import", "imported", tmp_path / "out", "--at", place)
     count = sum(1 for _ in images.rglob("*.png"))
-    assert said.startswith(f"imported: {count:,} rows")
+    assert said == f"imported: {count:,} rows of {tmp_path / 'out'}\n"
     assert json.loads(run("info", "imported", "--json", "--at", place))["rows"] == count
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    vssl("embed", tmp_path / "bad.png", "-o", tmp_path / "failed", "--bundle", tiny_bundle.location, "-q", status=1)
+    said = run("import", "imported", tmp_path / "failed", "--at", place, status=1)
+    assert "1 rows have no embedding" in said
     run("delete", "imported", "--all", "--at", place)
 
 
@@ -174,7 +181,8 @@ def test_a_killed_job_goes_on(images: Path, tiny_bundle: Bundle, tmp_path: Path)
     count = sum(1 for _ in images.rglob("*.png"))
     there = json.loads(run("info", "killed", "--json", "--at", tmp_path))["rows"]
     assert 0 < there < count
-    assert json.loads(vssl(*words).stdout) == {"embedded": count, "failed": 0, "new": count - there}
+    found = json.loads(vssl(*words).stdout)
+    assert {name: found[name] for name in COUNTED} == {"embedded": count, "failed": 0, "new": count - there}
     assert json.loads(run("info", "killed", "--json", "--at", tmp_path))["rows"] == count
 
 
@@ -231,3 +239,44 @@ def test_what_is_refused(place: Path, words: list[str], status: int, says: str) 
 def test_metadata_that_is_none(place: Path, images: Path, tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     assert says in run("add", "clothes", images, "--metadata", tmp_path / name, "--at", place, status=2)
+
+
+def test_what_a_gallery_cannot_hold_is_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    long = source / "/".join(["x" * 200] * 6)
+    long.mkdir(parents=True)
+    (long / "a.png").write_bytes(pictures(1)[0])
+    (source / "good.png").write_bytes(pictures(1)[0])
+    (tmp_path / "late.csv").write_text("path,year\ngood.png,late\n")
+    (tmp_path / "other.csv").write_text("path,year\ngood.png,2001\ngone.png,2002\n")
+    place = tmp_path / "g"
+    run("create", "some", "--field", "year=integer", "--bundle", tiny_bundle.location, "--at", place)
+    add = ["add", "some", source, "--bundle", tiny_bundle.location, "--at", place]
+    said = run(*add, "--metadata", tmp_path / "late.csv", status=1)
+    assert "good.png: field 'year': takes an integer, not 'late'" in said
+    assert json.loads(run("info", "some", "--json", "--at", place))["rows"] == 0
+    said = run(*add, "--metadata", tmp_path / "other.csv", status=1)
+    assert "1 images of the source, 1 failed" in said
+    assert "path: 1,211 bytes; a gallery takes at most 1,024" in said
+    assert "1 rows of the metadata name no image of the source: gone.png" in said
+
+
+def test_a_thumbnail_is_drawn_as_the_model_sees_the_picture() -> None:
+    deep = np.linspace(0, 65535, 400 * 600).reshape(400, 600).astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(deep).save(file, "PNG")
+    width, height, thumbnail = picture(file.getvalue(), True)
+    assert (width, height) == (600, 400)
+    with Image.open(io.BytesIO(thumbnail or b"")) as drawn:
+        assert drawn.size == (256, 171)
+        assert abs(np.asarray(drawn).mean() - 127) < 2  # 16 bits are scaled, not clipped
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph = io.BytesIO()
+    Image.new("RGB", (3000, 2000), "red").save(photograph, "JPEG", exif=exif)
+    width, height, thumbnail = picture(photograph.getvalue(), True)
+    assert (width, height) == (2000, 3000)
+    with Image.open(io.BytesIO(thumbnail or b"")) as drawn:
+        assert drawn.size == (171, 256)
+        assert not drawn.getexif()
+    assert picture(b"no image", True) == (None, None, None)
