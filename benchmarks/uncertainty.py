@@ -2,7 +2,7 @@
 
 `python -m benchmarks.uncertainty --data CIFAR`: an encoder on five classes of CIFAR-10 for each of three splits and
 their reverse, and each seed; five heads on each; judged on the test images of the other five classes. The variant, and
-what tier 2 is, are best_of on their training images, which also are tier 3's labelled gallery. Encoders are kept in
+what tier 2 is, are chosen on their training images, which also are tier 3's labelled gallery. Encoders are kept in
 `--work`: a second call goes on with them.
 """
 
@@ -75,7 +75,7 @@ class Trial:
 
 
 def main() -> None:
-    """Print what was best_of between, and the goals."""
+    """Print what was chosen between, and the goals."""
     flags = parser(__doc__)
     flags.add_argument("--data", required=True, help="archive with `train` and `test` folders of ten classes")
     flags.add_argument("--work", type=Path, help="where runs are kept; by default they are not")
@@ -107,8 +107,8 @@ def main() -> None:
         "seeds": arguments.seeds,
         "threads": threads_each(arguments.jobs),
         "heads that see degraded images": able,
-        "best_of head": variant,
-        "best_of tier 2": pairing,
+        "chosen head": variant,
+        "chosen tier 2": pairing,
     }
     rows = [*methods(trials), *goals(trials, variant, pairing)]
     report("Uncertainty on unseen classes", rows, settings, arguments.json)
