@@ -68,15 +68,12 @@ def resident(pid: int) -> float:
 
 
 async def settled(url: str, pid: int) -> float:
-    """MiB that the server holds when no picture is being decoded any more."""
+    """MiB that the server holds once the last body has come or timed out, and unused memory was given back."""
     async with asyncio.timeout(60), httpx2.AsyncClient() as client:
         while not re.search(r"^vssl_pending_pixels 0\.0$", (await client.get(f"{url}/metrics")).text, re.M):
             await asyncio.sleep(0.2)
-    sizes = []
-    for _ in range(10):
-        sizes.append(resident(pid))
-        await asyncio.sleep(0.2)
-    return min(sizes)
+    await asyncio.sleep(RECEIVE_SECONDS + 5)
+    return resident(pid)
 
 
 async def small_beside(load: Soak, seconds: float) -> Row:

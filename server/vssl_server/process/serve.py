@@ -33,6 +33,7 @@ from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.repository import Repository
 from vssl_server.observed.request_log import LogThread
+from vssl_server.process import memory
 from vssl_server.process.listening import bind, bind_unix, duplicates, url
 from vssl_server.settings import Settings
 from vssl_server.wire.tls import check_tls, renew
@@ -165,6 +166,9 @@ class Server(uvicorn.Server):
                 server = await listen(self._connection, sock=sock, ssl=config.ssl, backlog=config.backlog)
                 self.servers.append(server)
         self._tasks.append(asyncio.create_task(self._announce()))
+        idle, apart, pending = memory.IDLE_SECONDS, memory.APART_SECONDS, self.registry.pending
+        freeing = memory.give_back_when_idle(pending, memory.give_back_memory, idle, apart)
+        self._tasks.append(asyncio.create_task(freeing))
         if self.config.ssl is not None:
             self._tasks.append(asyncio.create_task(renew(self.config.ssl, settings)))
 

@@ -76,10 +76,12 @@ class Capacity:
 
 
 class Pending:
-    """The bytes of all bodies that have arrived or are announced, and are not answered yet."""
+    """The bytes of all bodies that have arrived or are announced, and are not answered yet; and how many requests with
+    a body have been answered.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.bytes = limit, 0
+        self.limit, self.bytes, self.answered = limit, 0, 0
         self.stay = Stay()
         self._lock = threading.Lock()
 
@@ -91,6 +93,7 @@ class Pending:
             yield held
         finally:
             self.change(-held.bytes)
+            self.answered += held.bytes > 0
         if held.bytes:
             self.stay.note(time.monotonic() - started)
 
