@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     may.
     """
 
+    allowed_hosts: str | None = None
+    """Names, separated by commas, under which galleries and their page may be asked for (`Host`), beside those of this
+    machine itself; `*` is every name.
+    """
+
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for gRPC; 0 picks a free one. Without it there is none."""
 
@@ -177,6 +182,9 @@ class Settings(BaseSettings):
 
     model_root: Path | None = None
     """Folder of the bundles that may be loaded while the server runs; without it only those named at the start."""
+
+    snapshot_root: Path | None = None
+    """Folder under which snapshots of galleries may be written and read; without it none may."""
 
     log_requests: bool = False
     """Write one line of JSON to standard error for each request."""

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import orjson
 from vssl.errors import UsageError
 from vssl_server.wire.errors import ApiError
 
-NAME_OF_KEY = "vssl.key_name"
-"""The ASGI scope's key for the name of the key that a request came with."""
+KEY = "vssl.key"
+"""The ASGI scope's key for the `Key` that a request came with."""
 
 ADMIN, EMBED = "admin", "embed"
 USER_SCOPES = frozenset((EMBED, "search:*", "write:*"))
@@ -36,11 +37,21 @@ logger = logging.getLogger("vssl.server")
 
 @dataclass(frozen=True)
 class Key:
-    """What is known about a key. Galleries apply its `filter` to every search and write."""
+    """What is known about a key: `vssl_server.access.galleries` says what its scopes and its `filter` mean there."""
 
     name: str | None
     scopes: frozenset[str]
     filter: Mapping[str, Any] | None = None
+
+    def joined(self, other: "Key") -> "Key":
+        """What a key may do that stands in two files: the scopes of both, and only rows that pass both filters."""
+        filters = [one for one in (self.filter, other.filter) if one]
+        both = {"$and": filters} if len(filters) > 1 else next(iter(filters), None)
+        return Key(self.name if self.name is not None else other.name, self.scopes | other.scopes, both)
+
+
+ANYBODY = Key(None, USER_SCOPES)
+"""Whoever comes to a server without API keys."""
 
 
 class Keys:
@@ -62,8 +73,8 @@ class Keys:
             if file is not None
         ]
 
-    def check(self, authorization: str | None, scope: str | None = None) -> str | None:
-        """Check the key in a header or in gRPC's metadata, `Bearer KEY`, and return its name.
+    def check(self, authorization: str | None, scope: str | None = None) -> Key:
+        """Check the key in a header or in gRPC's metadata, `Bearer KEY`, and return what it may do.
 
         Args:
             authorization: the header's value.
@@ -73,22 +84,22 @@ class Keys:
             ApiError: 401, no key or an unknown one; 403, the key does not allow that, or nobody may do it.
         """
         if not self._files and scope != ADMIN:
-            return None
+            return ANYBODY
         tables = [file.keys() for file in self._files]
         if scope == ADMIN and not any(ADMIN in key.scopes for table in tables for key in table.values()):
             raise ApiError(403, "administration_off", "start the server with --admin-keys-file to do this")
         scheme, _, text = (authorization or "").partition(" ")
         digest = _digest(text.strip())
         found = [table[digest] for table in tables if digest in table] if scheme.lower() == "bearer" else []
-        name = next((key.name for key in found if key.name is not None), None)
-        if scope != ADMIN and self.open:
-            return name
+        if self.open and (found or scope != ADMIN):
+            found.append(ANYBODY)
         if not found:
             message = "this server needs an API key: send the header Authorization: Bearer KEY"
             raise ApiError(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
-        if scope is not None and not any(scope in key.scopes for key in found):
+        key = reduce(Key.joined, found)
+        if scope is not None and scope not in key.scopes:
             raise ApiError(403, "missing_scope", f"this API key may not do that: it lacks the scope {scope}")
-        return name
+        return key
 
 
 class _KeyFile:

@@ -1,6 +1,7 @@
 """What surrounds every request, by HTTP or gRPC: API keys, request ids, metrics, and a line in the log."""
 
 import itertools
+import re
 import secrets
 import time
 from functools import cache
@@ -10,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vssl_server.access.keys import ADMIN, EMBED, NAME_OF_KEY, Keys
+from vssl_server.access.keys import ADMIN, EMBED, KEY, Key, Keys
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import FACTS, Entry, Facts
 from vssl_server.settings import Settings
@@ -22,8 +23,8 @@ OPEN_PATHS = frozenset(("/healthz", "/readyz", "/health", "/ping", "/metrics", "
 ROUTE = "vssl.route"
 """The ASGI scope's key for the path of a route, where another than the router found it."""
 
-ADMIN_PATHS = "/v2/repository/"
-"""Under this a key needs the scope `admin`."""
+ADMIN_PATHS = re.compile(r"/v2/repository/.*|/v1/galleries/[^/]*/(snapshots|restore|import)", re.DOTALL)
+"""For these a key needs the scope `admin`."""
 
 # Random once: a system call for each request would cost the loop its turn.
 _PROCESS, _NUMBERS = secrets.token_hex(12), itertools.count(1)
@@ -31,7 +32,7 @@ _PROCESS, _NUMBERS = secrets.token_hex(12), itertools.count(1)
 
 def scope_of(path: str) -> str | None:
     """The scope that a key needs for a path; None: any key will do."""
-    if path.startswith(ADMIN_PATHS):
+    if ADMIN_PATHS.fullmatch(path):
         return ADMIN
     infers = path.startswith("/v2/models/") and path.endswith("/infer")
     return EMBED if infers or path in ("/v1/embed", "/v1/embeddings") else None
@@ -67,7 +68,7 @@ class AccessMiddleware:
         try:
             inside = path.removeprefix(scope.get("root_path", ""))  # as the router sees it
             if inside not in OPEN_PATHS:
-                scope[NAME_OF_KEY] = self.keys.check(headers.get("authorization"), scope_of(inside))
+                scope[KEY] = self.keys.check(headers.get("authorization"), scope_of(inside))
             await self.app(scope, receive, watch)
         except ApiError as error:  # that of the key; others have become answers inside
             await error.response(path)(scope, receive, watch)
@@ -76,9 +77,10 @@ class AccessMiddleware:
             record(route, status, started, answered=status != CLIENT_CLOSED_REQUEST)
             if logged:
                 client = scope["client"][0] if scope["client"] else None
-                key, parent = scope.get(NAME_OF_KEY), headers.get("traceparent")
+                key: Key | None = scope.get(KEY)
+                name, parent = key.name if key else None, headers.get("traceparent")
                 method, size = scope["method"], counted.bytes
-                Entry(request_id, method, path, route, status, started, size, client, key, facts, parent).write()
+                Entry(request_id, method, path, route, status, started, size, client, name, facts, parent).write()
 
 
 class CountedBody:

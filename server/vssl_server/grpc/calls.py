@@ -56,7 +56,7 @@ def check_key(keys: Keys, path: str, metadata: Mapping[str, str]) -> str | None:
     _, service, method = path.split("/")
     if service != SERVICE or method in OPEN_METHODS:
         return None
-    return keys.check(metadata.get("authorization"), SCOPES.get(method))
+    return keys.check(metadata.get("authorization"), SCOPES.get(method)).name
 
 
 def rpc(handler: Handler) -> Handler:

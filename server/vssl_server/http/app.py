@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import vssl
 from vssl_server.access.admission import AdmissionMiddleware
+from vssl_server.access.hosts import HostsMiddleware
 from vssl_server.access.keys import Keys
 from vssl_server.access.middleware import OPEN_PATHS, AccessMiddleware
 from vssl_server.access.turns import TurnsMiddleware
@@ -106,6 +107,7 @@ def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
     app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
     app.add_middleware(AdmissionMiddleware, pending=registry.pending, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(TurnsMiddleware, at_once=OPEN_PATHS)
+    app.add_middleware(HostsMiddleware, settings=settings)
     keys = Keys(settings.api_keys_file, settings.admin_keys_file)
     app.add_middleware(AccessMiddleware, keys=keys, settings=settings)
     if settings.metrics_port is not None:
@@ -114,7 +116,7 @@ def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After", "Inference-Header-Content-Length"],
         )

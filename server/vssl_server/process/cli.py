@@ -19,6 +19,7 @@ def serve(
     root_path: Annotated[str | None, typer.Option(help="Path under which a proxy publishes the server (none).")] = None,
     trusted_proxies: Annotated[str | None, typer.Option(help="Whose X-Forwarded-For is believed (none).")] = None,
     cors_origins: Annotated[str | None, typer.Option(help="Origins whose pages may ask (none).")] = None,
+    allowed_hosts: Annotated[str | None, typer.Option(help="Names of this server for galleries (none).")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC, 0 for a free one (off).")] = None,
     grpc_idle_seconds: Annotated[
         float | None, typer.Option(help="Longest time of a gRPC connection without a request (300).")
@@ -64,6 +65,7 @@ def serve(
     api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
     admin_keys_file: Annotated[Path | None, typer.Option(help="Keys that may load models, one a line (none).")] = None,
     model_root: Annotated[Path | None, typer.Option(help="Folder of bundles that may be loaded (none).")] = None,
+    snapshot_root: Annotated[Path | None, typer.Option(help="Folder of the snapshots of galleries (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
     log_health: Annotated[bool | None, typer.Option(help="Of health and metrics too (on).")] = None,
 ) -> None:

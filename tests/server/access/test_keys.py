@@ -76,16 +76,21 @@ def test_a_refusal_is_counted_under_its_route(guarded: Served) -> None:
 
 def test_the_name_and_the_union_of_two_files(folder: Path) -> None:
     keys = Keys(folder / "keys", folder / "admins")
-    assert [keys.check(f"Bearer {key}") for key in ("bare", "named", "search", "admin")] == [None, "anna", "s", "boss"]
-    assert keys.check("Bearer both", "admin") == "root"
+    assert [keys.check(f"Bearer {key}").name for key in ("bare", "named", "search", "admin")] == [
+        None,
+        "anna",
+        "s",
+        "boss",
+    ]
+    assert keys.check("Bearer both", "admin").name == "root"
     (folder / "too").write_text("bare name=too\n")
     both = Keys(folder / "keys", folder / "too")
-    assert [both.check("Bearer bare", scope) for scope in ("embed", "admin")] == ["too", "too"]
+    assert [both.check("Bearer bare", scope).name for scope in ("embed", "admin")] == ["too", "too"]
 
 
 def test_without_a_file_all_may_embed_and_none_administer(folder: Path) -> None:
     for key in (None, "Bearer any"):
-        assert Keys(None).check(key, "embed") is None
+        assert Keys(None).check(key, "embed").name is None
         with pytest.raises(ApiError, match="--admin-keys-file"):
             Keys(None).check(key, "admin")
     with pytest.raises(ApiError) as raised:
@@ -130,12 +135,12 @@ def test_a_line_is_a_key_or_one_error(tmp_path_factory: pytest.TempPathFactory, 
     file = tmp_path_factory.getbasetemp() / "any keys"
     file.write_bytes(f"sure\n{line}".encode())
     with suppress(UsageError):
-        assert Keys(file).check("Bearer sure", "embed") is None
+        assert Keys(file).check("Bearer sure", "embed").name is None
 
 
 def test_a_filter_is_the_rest_of_its_line(folder: Path) -> None:
     (folder / "filtered").write_text('k name=n scopes=embed filter={"name=x": " scopes=admin "}\n')
     keys = Keys(folder / "filtered")
-    assert keys.check("Bearer k", "embed") == "n"
+    assert keys.check("Bearer k", "embed").name == "n"
     with pytest.raises(ApiError, match="--admin-keys-file"):
         keys.check("Bearer k", "admin")
