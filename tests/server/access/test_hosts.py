@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ FREE = ("/healthz", "/metrics", "/v1/models", "/v1/galleriesque")
 
 @pytest.fixture(scope="module")
 def address(tiny_bundle: Bundle) -> Iterator[tuple[str, int]]:
-    names = {"allowed_hosts": "vssl.example, other.example:81", "cors_origins": "https://app.example"}
+    names: dict[str, Any] = {"allowed_hosts": "vssl.example, other.example:81", "cors_origins": "https://app.example"}
     with serving(tiny_bundle, name="hosts", **names) as served, over_tcp(served.client.app) as here:
         yield here
 
