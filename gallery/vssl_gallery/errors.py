@@ -35,6 +35,13 @@ class InvalidRows(GalleryError):
     status = 400
 
 
+class OutsideFilter(GalleryError):
+    """Rows that are written, or replaced, lie outside the filter to which somebody is limited."""
+
+    code = "outside_filter"
+    status = 403
+
+
 class TooLarge(GalleryError):
     """More at once than one request may hold."""
 

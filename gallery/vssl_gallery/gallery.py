@@ -62,6 +62,8 @@ class Gallery:
     def __init__(self, store: Store, encoder_id: str | None = None) -> None:
         self.store, self.name, self.spec = store, store.name, store.spec
         self.exact = ExactSearch(store)
+        self.writing = threading.RLock()
+        """Held by who reads rows to write them again."""
         self._lock = threading.Lock()
         self._fingerprint: tuple[Version, Fingerprint] | None = None
         if encoder_id is not None:
@@ -92,7 +94,7 @@ class Gallery:
         """Put embedded images, each in place of the one that has its id. See `Store.upsert`."""
         return self.store.upsert(rows)
 
-    def delete(self, where: Mapping[str, object], dry_run: bool = False) -> Written:
+    def delete(self, where: Mapping[str, object] | Filter | None, dry_run: bool = False) -> Written:
         """Delete the rows that match, or count them; `{}` is refused, since it would mean all.
 
         Raises:
@@ -113,11 +115,16 @@ class Gallery:
         Raises:
             InvalidRows: a column that can't be changed so, or a value of another type.
         """
+        with self.writing:
+            return self.store.upsert(self.changed(names, values))
+
+    def changed(self, names: Sequence[str], values: Mapping[str, object], where: Filter | None = None) -> pa.Table:
+        """The rows as `change` would write them, of those that match `where`. Errors as `change`."""
         fixed = {"id", "path", "embedding", "variance", "added_at"}
         for column in values:
             if column in fixed or column not in schema(self.spec).names:
                 raise InvalidRows(f"column {column!r} can't be changed; it is fixed, or none of this gallery's")
-        rows = self.rows(names, [name for name in schema(self.spec).names if name != "id"])
+        rows = self.rows(names, [name for name in schema(self.spec).names if name != "id"], where)
         for column, value in values.items():
             place, field = rows.column_names.index(column), schema(self.spec).field(column)
             try:
@@ -125,10 +132,10 @@ class Gallery:
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 raise InvalidRows(f"column {column!r} holds {field.type}, not {value!r}") from None
             rows = rows.set_column(place, column, filled)
-        return self.store.upsert(rows)
+        return rows
 
-    def rows(self, names: Sequence[str], columns: Sequence[str] = ()) -> pa.Table:
-        """Rows by id, in the order of `names`; without those that are not there.
+    def rows(self, names: Sequence[str], columns: Sequence[str] = (), where: Filter | None = None) -> pa.Table:
+        """Rows by id, in the order of `names`; without those that are not there, or don't match `where`.
 
         Raises:
             TooLarge: too many ids.
@@ -136,22 +143,23 @@ class Gallery:
         if len(names) > MAX_IDS:
             raise TooLarge(f"{len(names):,} ids: at most {MAX_IDS:,} in one call")
         wanted = [name for name in names if len(name.encode()) <= MAX_NAME_BYTES]
+        meant: Filter = ids(wanted) if where is None else And((where, ids(wanted)))
         columns = [name for name in columns if name != "id"]
         stored = schema(self.spec)
         empty = pa.schema([stored.field(name) for name in ("id", *columns)])
-        batches: Iterator[pa.RecordBatch] = self.store.scan(ids(wanted), columns) if wanted else iter(())
+        batches: Iterator[pa.RecordBatch] = self.store.scan(meant, columns) if wanted else iter(())
         found = pa.Table.from_batches([batch.select(empty.names).cast(empty) for batch in batches], schema=empty)
         places = {name: place for place, name in enumerate(found["id"].to_pylist())}
         return found.take(pa.array([places[name] for name in wanted if name in places], pa.int64()))
 
-    def queries(self, names: Sequence[str]) -> Queries:
-        """Rows of the gallery as queries.
+    def queries(self, names: Sequence[str], where: Filter | None = None) -> Queries:
+        """Rows of the gallery as queries, of those that match `where`.
 
         Raises:
             InvalidRows: an id that is not there.
         """
         known = ["embedding", "variance", "uncertainty", "ood", "unfamiliar", "sha256"]
-        rows = self.rows(names, known)
+        rows = self.rows(names, known, where)
         missing = set(names) - set(rows["id"].to_pylist())
         if missing:
             raise InvalidRows(f"id {min(missing)!r}: no such row in gallery {self.name}")

@@ -3,14 +3,20 @@
 A gallery for which a key has neither does not exist for it. An alias counts as the gallery that it means.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from vssl_gallery.errors import GalleryError
+from vssl_gallery.store.columns import FieldType
+from vssl_gallery.store.filters import Filter, parse_filter
 from vssl_server.access.keys import ADMIN, Key
 from vssl_server.wire.errors import ApiError
 
 Need = Literal["search", "write"]
 NEEDS: tuple[Need, ...] = ("search", "write")
+
+logger = logging.getLogger("vssl.server")
 
 
 def may(key: Key, gallery: str) -> list[Need]:
@@ -45,6 +51,19 @@ def unknown(gallery: str) -> ApiError:
 def outside_filter(what: str) -> ApiError:
     """403: it would reach rows outside the key's filter."""
     return ApiError(403, "outside_filter", f"this API key has a filter, and {what}")
+
+
+def own_filter(key: Key, gallery: str, fields: Mapping[str, FieldType]) -> Filter | None:
+    """The key's filter as a gallery with those fields understands it.
+
+    Raises:
+        ApiError: 404, the gallery lacks a field of the filter: then no row of it is known to be the key's.
+    """
+    try:
+        return parse_filter(key.filter, fields)
+    except GalleryError as error:
+        logger.warning("gallery %s does not exist for key %s: its filter does not fit: %s", gallery, key.name, error)
+        raise unknown(gallery) from None
 
 
 def refuse_filtered(key: Key, what: str) -> None:

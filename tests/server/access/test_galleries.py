@@ -2,7 +2,8 @@
 
 import pytest
 
-from vssl_server.access.galleries import Need, administers, may, require, visible
+from vssl_gallery.store.filters import Equal
+from vssl_server.access.galleries import Need, administers, may, own_filter, require, visible
 from vssl_server.access.keys import ANYBODY, Key
 from vssl_server.wire.errors import ApiError
 
@@ -44,3 +45,13 @@ def test_a_key_of_two_files_has_both_scopes_and_both_filters() -> None:
     assert one.joined(two) == Key("a", frozenset(("embed", "admin")), {"$and": [{"x": 1}, {"y": 2}]})
     assert Key(None, frozenset()).joined(two).filter == {"y": 2}
     assert one.joined(ANYBODY).filter == {"x": 1}
+
+
+def test_a_gallery_without_the_fields_of_a_filter_does_not_exist() -> None:
+    key = Key("north", frozenset(("search:*",)), {"tenant": "north"})
+    assert own_filter(key, "shoes", {"tenant": "text"}) == Equal("tenant", "text", "north")
+    for fields in ({}, {"tenant": "integer"}):
+        with pytest.raises(ApiError) as raised:
+            own_filter(key, "shoes", fields)  # type: ignore[arg-type]
+        assert raised.value.status == 404
+    assert own_filter(ANYBODY, "shoes", {}) is None
