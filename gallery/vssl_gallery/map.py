@@ -11,6 +11,7 @@ import numpy as np
 from vssl.arrays import Float32s, Float64s, Mask
 from vssl.errors import UsageError
 from vssl.search.nearest import nearest
+from vssl_gallery.store.contract import Progress, no_progress
 
 MOST = 200_000
 PERPLEXITY = 30
@@ -36,7 +37,9 @@ def main_directions(vectors: Float32s) -> Map:
     return Map((centred @ directions).astype(np.float32), np.ones(len(vectors), np.bool_), "pca")
 
 
-def tsne(vectors: Float32s, seed: int = SEED, most: int = MOST, threads: int = 1) -> Map:
+def tsne(
+    vectors: Float32s, seed: int = SEED, most: int = MOST, threads: int = 1, progress: Progress = no_progress
+) -> Map:
     """A map of [N, D] that keeps neighbours together; minutes for 100,000 rows.
 
     Raises:
@@ -66,8 +69,14 @@ def tsne(vectors: Float32s, seed: int = SEED, most: int = MOST, threads: int = 1
     start: Float64s = main_directions(sample).places.astype(np.float64)
     start *= 1e-4 / max(float(start[:, 0].std()), 1e-12)
     embedding = TSNEEmbedding(start, affinities, n_jobs=threads, random_state=seed, negative_gradient_method="auto")
-    embedding = embedding.optimize(n_iter=250, exaggeration=12, momentum=0.5)
-    embedding = embedding.optimize(n_iter=500, momentum=0.8)
+    done = 0
+    for iterations, how in ((250, {"exaggeration": 12, "momentum": 0.5}), (500, {"momentum": 0.8})):
+
+        def tell(iteration: int, _error: float, _embedding: object, before: int = done) -> None:
+            progress((before + iteration) / 750)
+
+        embedding = embedding.optimize(n_iter=iterations, callbacks=tell, callbacks_every_iters=25, **how)
+        done += iterations
     places = np.zeros((len(vectors), 2), np.float32)
     places[chosen] = np.asarray(embedding, np.float32)
     if not chosen.all():

@@ -93,12 +93,25 @@ def test_a_pick_reaches_every_cluster_before_it_repeats_one() -> None:
 
 def test_maps_keep_neighbours() -> None:
     vectors = normalised(np.repeat(np.eye(12, 16), 15, axis=0) + 0.1 * unit(180, 16)).astype(np.float32)
-    flat, curved = main_directions(vectors), tsne(vectors, most=120)
+    told: list[float] = []
+    flat, curved = main_directions(vectors), tsne(vectors, most=120, progress=told.append)
+    assert told == sorted(told)
+    assert told[0] < 0.1
+    assert told[-1] == 1
     assert (flat.method, curved.method) == ("pca", "tsne")
     assert curved.mapped.sum() == 120
     assert trustworthiness(vectors, curved.places, metric="cosine") > max(0.9, trustworthiness(vectors, flat.places))
     np.testing.assert_array_equal(curved.places, tsne(vectors, most=120).places)
     assert main_directions(vectors[:0]).places.shape == (0, 2)
+
+
+def test_a_map_may_be_stopped() -> None:
+    def stop(share: float) -> None:
+        if share > 0.1:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        tsne(unit(60, 16), progress=stop)
 
 
 def test_a_query_of_several_images() -> None:

@@ -13,7 +13,7 @@ All drivers pass the tests in tests/gallery/store. What these promise:
 - No text from outside becomes part of a query's code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Version = NewType("Version", int)
 """A state of a gallery; it rises with every write."""
+
+Progress = Callable[[float], None]
+"""Is told from time to time which share of long work is done, and may raise an error of its own to stop it."""
+
+
+def no_progress(_: float) -> None:
+    """Nobody asks."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from vssl.files import atomic_write
 from vssl_gallery.errors import GalleryError, GalleryExists, SnapshotDamaged, StoreFull
 from vssl_gallery.store import saved_spec
-from vssl_gallery.store.contract import Place, Spec, Store
+from vssl_gallery.store.contract import Place, Progress, Spec, Store, no_progress
 from vssl_gallery.store.part_rows import as_part, part_schema, rows_of_part
 from vssl_gallery.store.rows import schema
 
@@ -70,8 +70,9 @@ class Manifest(BaseModel):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_snapshot(store: Store, folder: Path) -> Manifest:
-    """Write a gallery as it is now into a new or an empty folder. Others may write to the gallery meanwhile.
+def write_snapshot(store: Store, folder: Path, progress: Progress = no_progress) -> Manifest:
+    """Write a gallery as it is now into a new or an empty folder. Others may write to the gallery meanwhile. Stopped by
+    `progress`, it leaves a folder without a manifest.
 
     Raises:
         GalleryExists: the folder is not empty.
@@ -84,7 +85,7 @@ def write_snapshot(store: Store, folder: Path) -> Manifest:
             raise GalleryExists(f"{folder}: is not empty; name a new folder for the snapshot")
         begun = {"version": store.version(), "created_at": datetime.now(UTC)}
         records = {key: text for key, text in store.records().items() if not key.startswith("_")}
-        files = dict(_parts(store, folder))
+        files = dict(_parts(store, folder, progress))
         manifest = Manifest(
             gallery=store.name,
             spec=json.loads(saved_spec.to_text(store.spec)),
@@ -120,19 +121,21 @@ def verified(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(place: Place, name: str, folder: Path) -> Store:
-    """A new gallery with what a snapshot holds. Killed in the middle, it goes on when it is called again.
+def restore(place: Place, name: str, folder: Path, progress: Progress = no_progress) -> Store:
+    """A new gallery with what a snapshot holds. Killed or stopped in the middle, it goes on when it is called again.
 
     Raises:
         SnapshotDamaged: the snapshot is not whole, or a byte has changed. No gallery is created then.
         GalleryExists: there is a gallery of that name, which this snapshot did not begin.
     """
     manifest = verified(folder)
-    store = _begun(place, name, manifest, folder)
+    store, put = _begun(place, name, manifest, folder), 0
     for part in sorted(manifest.files):
         with pq.ParquetFile(folder / part) as file:
             for batch in file.iter_batches(BATCH_ROWS):
+                progress(put / manifest.rows)
                 store.upsert(rows_of_part(pa.Table.from_batches([batch]), store.spec))
+                put += batch.num_rows
     for key, text in manifest.records.items():
         store.write_record(key, text)
     store.write_record(RESTORING, None)
@@ -152,9 +155,9 @@ def _begun(place: Place, name: str, manifest: Manifest, folder: Path) -> Store:
     return store
 
 
-def _parts(store: Store, folder: Path) -> Iterator[tuple[str, FileRecord]]:
+def _parts(store: Store, folder: Path, progress: Progress) -> Iterator[tuple[str, FileRecord]]:
     """Write parts until the scan ends, at least one."""
-    rows = store.scan(None, schema(store.spec).names)
+    rows, total, written = store.scan(None, schema(store.spec).names), max(store.count(), 1), 0
     number, batch = 0, next(rows, None)
     while batch is not None or number == 0:
         part = folder / f"part-{number:06}.parquet"
@@ -164,8 +167,9 @@ def _parts(store: Store, folder: Path) -> Iterator[tuple[str, FileRecord]]:
             pq.ParquetWriter(sink, columns, compression="zstd", use_dictionary=["label"]) as writer,
         ):
             while batch is not None and count < PART_ROWS:
+                progress(written / total)
                 writer.write_table(as_part(pa.Table.from_batches([batch]), store.spec))
-                count += batch.num_rows
+                count, written = count + batch.num_rows, written + batch.num_rows
                 batch = next(rows, None)
         yield part.name, _record(part, count)
         number += 1

@@ -127,3 +127,29 @@ def test_a_snapshot_wants_a_folder_of_its_own(create: Create, tmp_path: Path) ->
     with pytest.raises(GalleryExists, match="is not empty"):
         write_snapshot(create(), tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_restore_that_is_stopped_goes_on(
+    place: Place, create: Create, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "BATCH_ROWS", 7)
+    store, told = filled(create), list[float]()
+    write_snapshot(store, tmp_path / "snapshot", told.append)
+    assert told[0] == 0
+    told.clear()
+
+    def stop(share: float) -> None:
+        told.append(share)
+        if share > 0.4:
+            raise Stop
+
+    name = f"{store.name}-stopped"
+    with pytest.raises(Stop):
+        restore(place, name, tmp_path / "snapshot", stop)
+    assert told == [0, 7 / 30, 14 / 30]
+    assert rows_of(restore(place, name, tmp_path / "snapshot")) == rows_of(store)
+    place.drop(name)

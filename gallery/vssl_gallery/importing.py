@@ -1,0 +1,41 @@
+"""Parquet files that `vssl embed` wrote into a gallery, without embedding again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vssl.errors import UsageError
+from vssl_gallery.errors import InvalidRows
+from vssl_gallery.gallery import Gallery
+from vssl_gallery.store.contract import Progress, no_progress
+from vssl_gallery.store.part_rows import rows_of_part
+
+
+def import_parts(parts: Sequence[Path], gallery: Gallery, progress: Progress = no_progress) -> tuple[int, int]:
+    """Put the rows of these files: how many, and how many have no embedding. A row's id is its path.
+
+    Raises:
+        InvalidRows: a row is none that a gallery takes; the files before it are in.
+        UsageError: a file is no Parquet, or does not say of which encoder it is.
+        EncoderMismatch: it is of another one.
+    """
+    rows = failed = 0
+    for number, part in enumerate(parts):
+        progress(number / len(parts))
+        try:
+            table = pq.read_table(part)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UsageError(f"{part}: can't be read: {str(error).splitlines()[0]}") from error
+        encoder = (table.schema.metadata or {}).get(b"vssl.encoder_id")
+        if encoder is None:
+            raise UsageError(f"{part}: does not say of which encoder it is; embed these images again")
+        gallery.check_encoder(encoder.decode())
+        put = rows_of_part(table, gallery.spec)
+        failed += table.num_rows - put.num_rows
+        try:
+            rows += gallery.add(put).rows
+        except InvalidRows as error:
+            raise InvalidRows(f"{part}: {error}") from error
+    return rows, failed
