@@ -183,6 +183,9 @@ class Settings(BaseSettings):
     model_root: Path | None = None
     """Folder of the bundles that may be loaded while the server runs; without it only those named at the start."""
 
+    galleries: str | None = None
+    """Where galleries lie: a folder, `s3://…`, `postgresql://…` or `qdrant://…`. Without it there are none."""
+
     snapshot_root: Path | None = None
     """Folder under which snapshots of galleries may be written and read; without it none may."""
 
@@ -202,6 +205,15 @@ class Settings(BaseSettings):
     def _workers_serve_the_same(self) -> Self:
         if self.workers > 1 and self.admin_keys_file is not None:
             raise ValueError("--workers and --admin-keys-file don't go together: a load would reach one worker only")
+        return self
+
+    @model_validator(mode="after")
+    def _one_process_writes_galleries(self) -> Self:
+        if self.workers > 1 and self.galleries is not None:
+            raise ValueError(
+                "--workers and --galleries don't go together: each worker would keep the vectors in memory, and their "
+                "writes would be in each other's way; run several servers with a PostgreSQL of galleries instead"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Which driver an address means."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from vssl.errors import UsageError
@@ -8,6 +9,9 @@ from vssl_gallery.store.contract import Place
 
 DRIVERS = {"postgresql": "postgres", "postgres": "postgres", "qdrant": "qdrant", "s3": "gallery"}
 """The extra that an address's scheme needs; an address without a scheme is a folder."""
+
+PACKAGES = {"gallery": ("lancedb",), "postgres": ("psycopg", "pgvector"), "qdrant": ("qdrant_client",)}
+"""What each extra brings, beside pyarrow."""
 
 
 def open_place(address: str) -> Place:
@@ -21,12 +25,22 @@ def open_place(address: str) -> Place:
         NotAGallery: something else is there.
         StoreUnavailable: nothing answers there.
     """
+    extra = check_driver(address)
+    module = import_module(f"vssl_gallery.store.{'lance' if extra == 'gallery' else extra}.place")
+    return cast(Place, module.open_place(address))
+
+
+def check_driver(address: str) -> str:
+    """The extra whose driver the address needs; nothing is imported or opened.
+
+    Raises:
+        UsageError: an address of another kind, or the driver's packages are not installed.
+    """
     scheme = address.partition("://")[0] if "://" in address else ""
     if scheme and scheme not in DRIVERS:
         raise UsageError(f"{scheme}://: galleries lie in a folder, or at s3://, postgresql:// or qdrant://")
     extra = DRIVERS.get(scheme, "gallery")
-    try:
-        module = import_module(f"vssl_gallery.store.{'lance' if extra == 'gallery' else extra}.place")
-    except ModuleNotFoundError as error:
-        raise UsageError(f"galleries need {error.name}, which is not installed: pip install 'vssl[{extra}]'") from error
-    return cast(Place, module.open_place(address))
+    missing = [name for name in ("pyarrow", *PACKAGES[extra]) if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"galleries need {missing[0]}, which is not installed: pip install 'vssl[{extra}]'")
+    return extra

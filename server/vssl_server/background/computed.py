@@ -8,7 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from itertools import count
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from vssl_server.background.worker import Worker
 from vssl_server.wire.errors import busy
@@ -36,6 +38,13 @@ class Computed:
         self._lock = threading.RLock()
         self._kept: OrderedDict[Hashable, tuple[int, Future[Any]]] = OrderedDict()
         self._sizes: dict[Hashable, int] = {}
+        self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._counter = count()
+
+    def number(self, of: object) -> int:
+        """A number of its own for each object, for keys: one that comes later under the same name is another."""
+        with self._lock:
+            return self._numbers.setdefault(of, next(self._counter))
 
     async def get(self, key: Hashable, version: int, compute: Callable[[], T], size: Callable[[T], int]) -> T:
         """The answer at that version.

@@ -58,9 +58,14 @@ def create_app(
             while not registry.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
                 pass
             tasks.append(asyncio.create_task(_publish(registry)))
+        galleries = app.state.galleries
+        if galleries is not None:
+            tasks.append(asyncio.create_task(galleries.watch()))
         yield
         for task in tasks:
             task.cancel()
+        if galleries is not None:
+            await asyncio.to_thread(galleries.close)
         await registry.close()
 
     app = FastAPI(
@@ -94,6 +99,11 @@ def create_app(
     if open_model is not None:
         app.state.repository = Repository(registry, open_model, locations)
         administration.add_routes(app, app.state.repository)
+    app.state.galleries = None
+    if settings.galleries is not None:
+        from vssl_server.http.galleries.setting_up import add_galleries  # its extra may not be installed
+
+        app.state.galleries = add_galleries(app, settings.galleries)
     for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
         app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
     _add_layers(app, registry)

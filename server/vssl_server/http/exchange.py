@@ -46,11 +46,11 @@ class Exchange:
         """Of the server."""
         return self.registry.settings
 
-    def receiving(self) -> Receiving:
-        """Around the reading of the body."""
-        return Receiving(self.registry)
+    def receiving(self, administration: bool = False) -> Receiving:
+        """Around the reading of the body; see `Receiving`."""
+        return Receiving(self.registry, administration)
 
-    def answering(self, field: str, names: Sequence[str | None] = (), timeout: float | None = None) -> "_Answering":
+    def answering(self, field: str, names: Sequence[str | None] = (), timeout: float | None = None) -> "Answering":
         """Around the embedding. It ends at the deadline, and soon after the client has gone away.
 
         Args:
@@ -63,7 +63,7 @@ class Exchange:
             ClientDisconnect: nobody waits for the answer any more.
         """
         limit = shortest(self._timeout, timeout)
-        return _Answering(self.request, WithinDeadline(self.settings.deadline_seconds, limit, field, names))
+        return Answering(self.request, WithinDeadline(self.settings.deadline_seconds, limit, field, names))
 
     async def written(self, model: Model, images: int, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `write` makes of so many images' results; the time counts as the model's. A large answer is written in a
@@ -79,7 +79,7 @@ class Exchange:
         return server_timing(self.started, result.queue_seconds, result.inference_seconds)
 
 
-class _Answering:
+class Answering:
     """A deadline, and a look whether the client is still there.
 
     A task to watch it costs more than most answers, which come before anybody could have gone away: it begins late. The

@@ -28,10 +28,15 @@ async def healthz() -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Some model can answer; 503 while loading, while draining, and when all fail. Names those that fail."""
+    """Some model can answer; 503 while loading, while draining, and when all fail. Names those that fail, and says why
+    galleries are away if they are: that stops no embedding.
+    """
     registry: ModelRegistry = request.app.state.registry
     failed = [f"{model.name} {model.version}" for model in registry.failed]
-    answer = {"status": registry.state} | ({"failed": failed} if failed else {})
+    answer: dict[str, object] = {"status": registry.state} | ({"failed": failed} if failed else {})
+    galleries = request.app.state.galleries
+    if galleries is not None and galleries.away is not None:
+        answer["galleries"] = galleries.away
     return json_response(answer, 200 if registry.state == "ready" else 503)
 
 

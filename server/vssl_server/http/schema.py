@@ -39,10 +39,11 @@ class Flags(BaseModel):
 
 
 class State(BaseModel):
-    """One word, and the models that fail, if any do."""
+    """One word, the models that fail, if any do, and why galleries are away, if they are."""
 
     status: str
     failed: list[str] | None = None
+    galleries: str | None = None
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -54,6 +54,7 @@ BATCH_IMAGES = _histogram(
 UNCERTAINTY = _histogram(
     "uncertainty", "Uncertainty of the images embedded; where it moves, the images have changed.", "model", _UNCERTAINTY
 )
+STORE_SECONDS = _histogram("store_duration_seconds", "Time of one call of the store of galleries.", "op")
 IMAGES = Counter(
     "vssl_images", "Images by outcome: embedded, cached, or why refused.", ["model", "outcome"],
     registry=REGISTRY,
@@ -64,6 +65,10 @@ QUEUE_IMAGES = Gauge(
 )  # fmt: skip
 READY = Gauge(
     "vssl_ready", "1 if the model can answer, else 0.", ["model", "version"], registry=REGISTRY,
+    multiprocess_mode="livemin",
+)  # fmt: skip
+GALLERY_READY = Gauge(
+    "vssl_gallery_ready", "1 if the store of galleries answers, else 0.", registry=REGISTRY,
     multiprocess_mode="livemin",
 )  # fmt: skip
 MODEL = Gauge(

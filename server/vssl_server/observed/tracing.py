@@ -32,3 +32,8 @@ def name_route(method: str, path: str) -> None:
     if span.is_recording():
         span.update_name(f"{method} {path}")
         span.set_attribute("http.route", path)
+
+
+def store_call(op: str) -> AbstractContextManager[object]:
+    """The span of one call of the store of galleries, a child of the request's."""
+    return _tracer.start_as_current_span(f"store {op}")

@@ -65,6 +65,9 @@ def serve(
     api_keys_file: Annotated[Path | None, typer.Option(help="API keys, one a line (none).")] = None,
     admin_keys_file: Annotated[Path | None, typer.Option(help="Keys that may load models, one a line (none).")] = None,
     model_root: Annotated[Path | None, typer.Option(help="Folder of bundles that may be loaded (none).")] = None,
+    galleries: Annotated[
+        str | None, typer.Option(help="Where galleries lie: folder, s3://, postgresql:// (none).")
+    ] = None,
     snapshot_root: Annotated[Path | None, typer.Option(help="Folder of the snapshots of galleries (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
     log_health: Annotated[bool | None, typer.Option(help="Of health and metrics too (on).")] = None,

@@ -21,6 +21,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.cli import INTERRUPTED, echo
 from vssl.errors import UsageError, VsslError
 from vssl.uncertainty.familiarity import references_of
+from vssl_gallery.store.opening import check_driver
 from vssl_server.access.keys import Keys
 from vssl_server.decoding.pool import Pool
 from vssl_server.engine import health
@@ -71,6 +72,8 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str],
             return Model(bundle.manifest, engine, settings, pool, references_of(bundle))
 
         check_tls(settings)
+        if settings.galleries is not None:
+            check_driver(settings.galleries)
         models = [open_model(location) for location in locations]
         released = [(model.name, model.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
