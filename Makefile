@@ -22,8 +22,12 @@ demo: .venv-demo/.ready  ## serve the default model, embed photographs, then wri
 demo-train: setup  ## the same with a model of its own: attach, export, judge, serve, embed
 	$(BIN)/python -m demo.demo --train
 
+# Two processes, and one thread in each of them for what computes: more would wait for each other.
+test test-light: export OMP_NUM_THREADS := 1
+IN_TWO := -n 2 --dist worksteal
+
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(IN_TWO)
 
 test-all: setup .venv-triton/.ready
 	$(BIN)/pytest -m ''
@@ -66,7 +70,7 @@ bench: setup  ## the figures of docs/figures.md, shortened; without --quick each
 
 test-light: .venv-light/.ready  ## core, gallery, client and server without torch
 	.venv-light/bin/python -c "import importlib.util, sys; sys.exit('torch is in .venv-light' if importlib.util.find_spec('torch') else 0)"
-	.venv-light/bin/pytest tests/core tests/gallery tests/client tests/server
+	.venv-light/bin/pytest $(IN_TWO) tests/core tests/gallery tests/client tests/server
 
 .venv-light/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-light

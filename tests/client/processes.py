@@ -2,7 +2,6 @@
 
 import http.client
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -30,12 +29,6 @@ def command(*arguments: str | Path, before: str = "") -> list[str]:
     if not before:
         return [*VSSL, *words]
     return [sys.executable, "-c", f"{before}\nfrom vssl.cli import main\nmain()", *words]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

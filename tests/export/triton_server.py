@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.paths import ROOT
+from tests.ports import free_port
 
 VENV = ROOT / ".venv-triton"
 STAND_IN = Path(__file__).parent / "triton" / "stand_in"
@@ -36,7 +36,7 @@ def running(repository: Path, scratch: Path) -> Iterator[Triton]:
     Raises:
         TritonFailedError: a model did not load, or the server did not start.
     """
-    ports = free_ports(3)
+    ports = [free_port() for _ in range(3)]
     python = next((VENV / "lib").glob("python3.*"))
     packages = python / "site-packages"
     server = packages / "pytriton" / "tritonserver"
@@ -104,12 +104,3 @@ def prepare_backends(server: Path, version: str, backends: Path) -> None:
     shutil.copytree(STAND_IN / "onnxruntime", backends / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("libtriton_python.so", "triton_python_backend_utils.py", stub.name):
         shutil.copy(python / name, backends / "onnxruntime" / name)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

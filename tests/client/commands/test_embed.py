@@ -17,8 +17,9 @@ import pytest
 from benchmarks.kill_resume import killed_and_resumed
 from tests.bad_files import bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import command, free_port, proxied, serving, vssl
+from tests.client.processes import command, proxied, serving, vssl
 from tests.conftest import FASHION
+from tests.ports import free_port
 from vssl.bundle.reading import Bundle
 from vssl.sources.opening import open_source
 from vssl_client.parts.finding import parts_of

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import Proxy, free_port, proxied, serving
+from tests.client.processes import Proxy, proxied, serving
+from tests.ports import free_port
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError

@@ -17,7 +17,8 @@ from PIL import Image
 
 from tests.bad_files import REASONS, bad_files
 from tests.client.conftest import assert_same, oracle, pictures
-from tests.client.processes import free_port, proxied, serving
+from tests.client.processes import proxied, serving
+from tests.ports import free_port
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
 from vssl_client import AsyncClient, BadAnswer, Client, ClientError, ConnectionFailed, Overloaded, RequestRejected

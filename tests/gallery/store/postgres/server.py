@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.ports import free_port
 
 # PostgreSQL refuses to run as root.
 SOMEBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -29,13 +30,13 @@ class PostgresServer:
         parent = Path(tempfile.mkdtemp(prefix="vssl-postgres-"))
         parent.chmod(0o777)
         _run("initdb", "-D", parent / "data", "-U", "vssl", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync")
-        server = cls(parent / "data", _free_port(), settings)
+        server = cls(parent / "data", free_port(), settings)
         server.start()
         return server
 
     def standby(self) -> "PostgresServer":
         """A server that follows this one and can be read from."""
-        folder, port = self._folder.with_name("standby"), _free_port()
+        folder, port = self._folder.with_name("standby"), free_port()
         at = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "vssl")
         _run("pg_basebackup", "-D", folder, "-R", "-c", "fast", "--no-sync", *at)
         server = PostgresServer(folder, port, self._settings)
@@ -90,10 +91,3 @@ def _run(program: str, *arguments: str | Path) -> None:
     command = [Path(found.origin).parent / "pginstall" / "bin" / program, *arguments]
     # The log is the server's, which outlives the program: no pipe, or we would wait for the server.
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **SOMEBODY)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
