@@ -1,5 +1,6 @@
 """A finished small run, exported."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,17 @@ import pytest
 from tests.training.conftest import finished_run, small_recipe
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl_export.bundle_writer import ExportOptions, export_run
+from vssl_export.checking import speed
 
 __all__ = ["finished_run", "small_recipe"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hurry() -> Iterator[None]:
+    """Exports in this process measure the speed of a model only as long as it takes to have a figure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "SPEED_SECONDS", 0.001)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,13 @@ import onnx
 import pytest
 import torch
 
+from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import BundleError, UsageError, VsslError
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
+from vssl_export import command
 from vssl_export.bundle_writer import export_run
 from vssl_export.checking.limits import LIMITS, compare, difference
 from vssl_training.encoder.weights import load_embedder
@@ -105,24 +107,35 @@ def test_a_difference_over_the_limit_is_not_exported(exported: Bundle, pixels: P
         compare(broken, answer)
 
 
-def test_a_zip_is_the_same_bundle(exported: Bundle, finished_run: Path, tmp_path: Path, pixels: Pixels) -> None:
-    export_run(finished_run, tmp_path / "fashion.zip", "fashion", "1")
+def test_the_checkpoint_of_a_finished_run_is_the_run_and_a_zip_the_same_bundle(
+    exported: Bundle, finished_run: Path, tmp_path: Path, pixels: Pixels
+) -> None:
+    export_run(Run(finished_run).checkpoint_path, tmp_path / "fashion.zip", "fashion", "1")
     zipped = open_bundle(tmp_path / "fashion.zip")
     assert zipped.manifest.files == exported.manifest.files
+    assert zipped.manifest.provenance.checkpoint is None
     np.testing.assert_array_equal(Engine(zipped)(pixels).embedding, Engine(exported)(pixels).embedding)
 
 
-def test_exporting_again_replaces_a_bundle_but_never_anything_else(finished_run: Path, tmp_path: Path) -> None:
-    location = tmp_path / "bundle"
-    export_run(finished_run, location, "one", "1")
-    export_run(finished_run, location, "two", "2")
-    assert open_bundle(location).manifest.name == "two"
+def test_exporting_again_replaces_a_bundle_but_never_anything_else(
+    exported: Bundle, finished_run: Path, tmp_path: Path
+) -> None:
+    """A checkpoint of another name is one of a run in training."""
+    run, location = Run(tmp_path / "run"), tmp_path / "bundle"
+    shutil.copytree(finished_run, run.path)
+    mine = run.checkpoint_path.rename(run.checkpoint_path.with_name("step 6.pt"))
+    write_tiny_bundle(location)
+    export_run(mine, location, "two", "2")
+    manifest = open_bundle(location).manifest
+    assert (manifest.name, manifest.files) == ("two", exported.manifest.files)
+    assert manifest.provenance.checkpoint is not None
+    assert manifest.provenance.checkpoint.phase == "variance"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
     with pytest.raises(UsageError, match="not a bundle"):
         export_run(finished_run, tmp_path / "mine", "three", "1")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mine", "run"]
 
 
 def test_an_unfinished_run_is_not_exported(finished_run: Path, tmp_path: Path) -> None:
@@ -135,13 +148,9 @@ def test_an_unfinished_run_is_not_exported(finished_run: Path, tmp_path: Path) -
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_checkpoint_of_a_finished_run_is_the_run(exported: Bundle, finished_run: Path, tmp_path: Path) -> None:
-    manifest = export_run(Run(finished_run).checkpoint_path, tmp_path / "bundle", "fashion", "1")
-    assert manifest.files == exported.manifest.files
-    assert manifest.provenance.checkpoint is None
-
-
-def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, tmp_path: Path, pixels: Pixels) -> None:
+def test_a_run_in_training_is_exported_from_its_checkpoint(
+    finished_run: Path, tmp_path: Path, pixels: Pixels, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = Run(tmp_path / "run")
     shutil.copytree(finished_run, run.path)
     run.weights_path.unlink()
@@ -151,14 +160,11 @@ def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, t
         phase.step(step)
     run.save_checkpoint(phase.state(), phase.name, 3)
     before = run.metrics_path.read_bytes()
-    arguments = ["export", str(run.checkpoint_path), "--out", str(tmp_path / "bundle")]
-    done = subprocess.run([VSSL, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command.export(run.checkpoint_path, out=tmp_path / "bundle")
     said = f"of the encoder phase, step 3 of {steps}; no variance head yet: every image has the same uncertainty"
-    assert said in done.stderr
-    assert (
-        said in subprocess.run([VSSL, "info", tmp_path / "bundle"], capture_output=True, text=True, check=True).stdout
-    )
+    assert said in capsys.readouterr().err
+    command.info(tmp_path / "bundle")
+    assert said in capsys.readouterr().out
     bundle = open_bundle(tmp_path / "bundle")
     with torch.no_grad():
         mean = phase.student.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).mean
@@ -166,17 +172,6 @@ def test_a_run_in_training_is_exported_from_its_checkpoint(finished_run: Path, t
     np.testing.assert_allclose(answer.embedding, torch.nn.functional.normalize(mean).numpy(), atol=1e-5)
     np.testing.assert_allclose(answer.variance, 1 / 16, rtol=1e-5)
     assert run.metrics_path.read_bytes() == before
-
-
-def test_a_checkpoint_of_any_name(exported: Bundle, finished_run: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    shutil.copytree(finished_run, run.path)
-    mine = run.checkpoint_path.with_name("step 6.pt")
-    run.checkpoint_path.rename(mine)
-    manifest = export_run(mine, tmp_path / "bundle", "fashion", "1")
-    assert manifest.files == exported.manifest.files
-    assert manifest.provenance.checkpoint is not None
-    assert manifest.provenance.checkpoint.phase == "variance"
 
 
 @pytest.mark.parametrize("state", [[1], {"phase": "encoder"}, {"phase": "encoder", "step": 1, "student": {}}])
@@ -219,9 +214,9 @@ def test_features_are_the_backbones(precise: Bundle, exported: Bundle, finished_
         Engine(exported).features(pixels)
 
 
-@pytest.mark.parametrize("command", ["serve", "evaluate", "embed"])
+@pytest.mark.parametrize("name", ["serve", "evaluate", "embed"])
 def test_every_command_refuses_a_changed_byte_and_names_the_file(
-    exported: Bundle, fashion_folder: Path, tmp_path: Path, command: str
+    exported: Bundle, fashion_folder: Path, tmp_path: Path, name: str
 ) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(exported.location, bundle)
@@ -234,24 +229,8 @@ def test_every_command_refuses_a_changed_byte_and_names_the_file(
         "serve": [str(bundle), "--port", "0"],
         "evaluate": [str(bundle), "--data", str(fashion_folder)],
         "embed": [str(fashion_folder), "--bundle", str(bundle), "-o", str(tmp_path / "out")],
-    }[command]
-    done = subprocess.run([VSSL, command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    }[name]
+    done = subprocess.run([VSSL, name, *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "model.onnx does not match its hash" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_card_travels_with_the_bundle(finished_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "card.md").write_text("# Clothes\nNot good for cats — nor for dogs.\n", encoding="utf-8")
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
-    bundle = tmp_path / "bundle"
-    arguments = [str(VSSL), "export", str(finished_run), "--out", str(bundle), "--card"]
-    for wrong in ("nowhere", "picture.png"):
-        done = subprocess.run([*arguments, tmp_path / wrong], capture_output=True, text=True, check=False)
-        assert (done.returncode, bundle.exists()) == (2, False)
-        assert f"{wrong}: can't be read as text" in done.stderr
-    subprocess.run([*arguments, tmp_path / "card.md"], check=True, capture_output=True)
-    assert open_bundle(bundle).read("README.md") == (tmp_path / "card.md").read_bytes()
-    shown = subprocess.run([VSSL, "info", bundle], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith(f"path            {bundle}\n")
-    assert "Not good for cats — nor for dogs." in shown

@@ -1,8 +1,6 @@
 """`--torch`: the backbone's weights, loaded by timm and by our own network, give the backbone's features."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl_export.bundle_writer import ExportOptions, export_run
+from vssl_export.command import export
 from vssl_export.weights import write_weights
 from vssl_training.encoder.embedder import build_encoder
 from vssl_training.encoder.weights import load_embedder
@@ -27,9 +26,6 @@ from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import NetworkSettings
 from vssl_training.run.folder import Run
 from vssl_training.run.record import Budget
-
-VSSL = Path(sys.executable).parent / "vssl"
-
 
 TINY = [
     "views.size=32",
@@ -72,11 +68,12 @@ def test_timm_loads_the_weights_and_every_precision_is_exported(timm_run: Path, 
 
 
 @torch.no_grad()
-def test_our_own_network_from_its_metadata(finished_run: Path, tmp_path: Path) -> None:
+def test_our_own_network_from_its_metadata(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "new" / "backbone.safetensors"
-    done = subprocess.run([VSSL, "export", finished_run, "--torch", file], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "backbone.safetensors holds the weights of vssl_training." in done.stderr
+    export(finished_run, torch=file)
+    assert "backbone.safetensors holds the weights of vssl_training." in capsys.readouterr().err
     with safe_open(file, "pt") as opened:
         about = opened.metadata()
     recipe = Run(finished_run).record().recipe

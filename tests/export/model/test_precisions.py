@@ -23,6 +23,7 @@ from vssl_export.bundle_writer import ExportOptions, export_run
 from vssl_export.checking import limits
 from vssl_export.checking.limits import Limits, difference, over_limit
 from vssl_export.checking.verification import verify
+from vssl_export.command import export, info
 
 VSSL = Path(sys.executable).parent / "vssl"
 LOWER: tuple[Precision, ...] = ("fp16", "int8")
@@ -140,15 +141,36 @@ def test_the_engine_runs_the_precision_that_it_is_asked_for(precise: Bundle, exp
         Engine(exported, precision="int8")
 
 
-def test_the_command(finished_run: Path, tmp_path: Path) -> None:
-    arguments = [str(VSSL), "export", str(finished_run), "--out", str(tmp_path / "bundle")]
-    wrong = subprocess.run([*arguments, "--precision", "fp32,fp8"], capture_output=True, text=True, check=False)
-    assert (wrong.returncode, list(tmp_path.iterdir())) == (2, [])
-    assert "'fp8' is not one of fp32, fp16, int8" in wrong.stderr
-    subprocess.run([*arguments, "--precision", "fp16"], check=True, capture_output=True)
-    manifest = open_bundle(tmp_path / "bundle").manifest
+@pytest.fixture(scope="module")
+def commanded(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle by the command, with half weights, half precision and a card; wrong flags beforehand write nothing."""
+    folder = tmp_path_factory.mktemp("commanded")
+    (folder / "card.md").write_text("# Clothes\nNot good for cats — nor for dogs.\n", encoding="utf-8")
+    (folder / "picture.png").write_bytes(b"\x89PNG\xff")
+    out = folder / "bundle"
+    with pytest.raises(UsageError, match="'fp8' is not one of fp32, fp16, int8"):
+        export(finished_run, out=out, precision="fp32,fp8")
+    for wrong in ("nowhere", "picture.png"):
+        with pytest.raises(UsageError, match=f"{wrong}: can't be read as text"):
+            export(finished_run, out=out, card=folder / wrong)
+    assert not out.exists()
+    flags = ["--precision", "fp16", "--half-weights", "--card", str(folder / "card.md")]
+    subprocess.run([VSSL, "export", finished_run, "--out", out, *flags], check=True, capture_output=True)
+    return out
+
+
+def test_a_card_travels_with_the_bundle(commanded: Path) -> None:
+    assert open_bundle(commanded).read("README.md") == commanded.with_name("card.md").read_bytes()
+    shown = subprocess.run([VSSL, "info", commanded], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"path            {commanded}\n")
+    assert "Not good for cats — nor for dogs." in shown
+
+
+def test_info_has_a_row_for_each_precision(commanded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = open_bundle(commanded).manifest
     assert list(manifest.models) == ["fp32", "fp16"]
-    shown = subprocess.run([VSSL, "info", tmp_path / "bundle"], check=True, capture_output=True, text=True).stdout
+    info(commanded)
+    shown = capsys.readouterr().out.partition("\n\n# Clothes")[0]
     headings, fp32, fp16, note = shown.splitlines()[-4:]
     assert " ".join(headings.split()) == "precision MiB max mean max mean raw centred kNN R@1 1 8 32 128"
     off = manifest.models["fp16"].difference
@@ -167,13 +189,9 @@ def test_the_command(finished_run: Path, tmp_path: Path) -> None:
     assert json.loads(manifest.model_dump_json())["models"]["fp16"]["difference"]["knn"] is None
 
 
-def test_weights_stored_as_float16_are_said_checked_and_half_the_file(
-    finished_run: Path, exported: Bundle, tmp_path: Path
-) -> None:
-    bundle = tmp_path / "bundle"
-    subprocess.run([VSSL, "export", finished_run, "--out", bundle, "--half-weights"], check=True, capture_output=True)
-    manifest = open_bundle(bundle).manifest
+def test_weights_stored_as_float16_are_checked_and_half_the_file(commanded: Path, exported: Bundle) -> None:
+    manifest = open_bundle(commanded).manifest
     assert manifest.files["model.onnx"].bytes < 0.6 * exported.manifest.files["model.onnx"].bytes
     assert manifest.models["fp32"].parity.limit == limits.LIMITS["fp16"].largest
     assert manifest.models["fp32"].parity.embedding > exported.manifest.models["fp32"].parity.embedding
-    assert [check.name for check in verify(bundle, None) if not check.passed] == []
+    assert [check.name for check in verify(commanded, None) if not check.passed] == []

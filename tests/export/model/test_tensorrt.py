@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.errors import VsslError
+from vssl.errors import UsageError, VsslError
 from vssl_export.bundle_writer import add_plans
+from vssl_export.command import export
 from vssl_export.model.tensorrt import BATCHES, build
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -79,8 +80,6 @@ def test_plans_go_into_the_manifest_by_version_and_capability(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_written(finished_run: Path, tmp_path: Path) -> None:
-    arguments = ["--out", str(tmp_path / "bundle"), "--tensorrt"]
-    done = subprocess.run([VSSL, "export", finished_run, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "needs a GPU" in done.stderr
+    with pytest.raises(UsageError, match="needs a GPU"):
+        export(finished_run, out=tmp_path / "bundle", tensorrt=True)
     assert list(tmp_path.iterdir()) == []

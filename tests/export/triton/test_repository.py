@@ -27,6 +27,7 @@ from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.decoding import decode
 from vssl_client.client import Client
+from vssl_export.command import export
 from vssl_export.triton.repository import write_repository
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -112,9 +113,7 @@ def test_a_version_that_triton_has_not(tiny_bundle: Bundle, tmp_path: Path, vers
 
 
 def test_a_run_goes_to_triton_without_a_bundle_on_the_way(finished_run: Path, tmp_path: Path) -> None:
-    arguments = ["--triton", str(tmp_path / "models"), "--name", "m", "--model-version", "3"]
-    done = subprocess.run([VSSL, "export", finished_run, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    export(finished_run, triton=tmp_path / "models", name="m", model_version="3")
     assert (tmp_path / "models" / "m" / "3" / "model.onnx").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
