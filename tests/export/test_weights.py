@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tests.command_line import vssl_here
 from tests.core.samples import fashion
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
 from vssl_export.bundle_writer import ExportOptions, export_run
-from vssl_export.command import export
 from vssl_export.weights import write_weights
 from vssl_training.encoder.embedder import build_encoder
 from vssl_training.encoder.weights import load_embedder
@@ -68,12 +68,10 @@ def test_timm_loads_the_weights_and_every_precision_is_exported(timm_run: Path, 
 
 
 @torch.no_grad()
-def test_our_own_network_from_its_metadata(
-    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_our_own_network_from_its_metadata(finished_run: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "backbone.safetensors"
-    export(finished_run, torch=file)
-    assert "backbone.safetensors holds the weights of vssl_training." in capsys.readouterr().err
+    done = vssl_here("export", finished_run, "--torch", file)
+    assert "backbone.safetensors holds the weights of vssl_training." in done.stderr
     with safe_open(file, "pt") as opened:
         about = opened.metadata()
     recipe = Run(finished_run).record().recipe

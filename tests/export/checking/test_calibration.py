@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.command_line import vssl_here
 from tests.conftest import FASHION
 from tests.tiny_model import write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
@@ -100,17 +101,16 @@ def test_command_without_labels_on_an_archive(tmp_path: Path, tiny_bundle: Bundl
         names = [name for name in archive.namelist() if name.startswith("test/") and Path(name).stem < "0010"]
         archive.extractall(tmp_path, names)
     data = tmp_path / "test"
-    done = subprocess.run([VSSL, "calibrate", location, "--data", data], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    vssl_here("calibrate", location, "--data", data)
     after = open_bundle(location).manifest
     assert after.id != before.id
     assert after.calibration is not None
     assert (after.calibration.confidence, after.calibration.gallery) == (None, None)
     assert after.model_copy(update={"calibration": None, "id": before.id}) == before
-    info = subprocess.run([VSSL, "info", location], capture_output=True, text=True, check=False).stdout
+    info = vssl_here("info", location).stdout
     assert "on 100 images" in info
     assert "AUROC of jpeg" in info
-    again = json.loads(subprocess.run([VSSL, "info", location, "--json"], capture_output=True, check=False).stdout)
+    again = json.loads(vssl_here("info", location, "--json").stdout)
     assert again["calibration"]["reference"]["images"] == 100
 
 
@@ -133,7 +133,7 @@ def test_what_is_not_among_its_images_is_said(tmp_path: Path, fashion_folder: Pa
         shutil.copy(next(fashion_folder.rglob("*.png")), tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "cut\x1b[2J.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "data" / "phone.cr3").touch()
-    command = [str(VSSL), "calibrate", str(tmp_path / "tiny"), "--data", str(tmp_path / "data")]
+    command = [VSSL, "calibrate", tmp_path / "tiny", "--data", tmp_path / "data"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "passed over: 1 .cr3" in done.stderr

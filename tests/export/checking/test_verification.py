@@ -12,17 +12,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tests.command_line import vssl_here
 from tests.tiny_model import tiny_onnx
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl_export.checking.cards import REFERENCE
 from vssl_export.checking.verification import Check, verify
-
-VSSL = Path(sys.executable).parent / "vssl"
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([VSSL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60)
 
 
 def changed(bundle: Bundle, location: Path, model: bytes | None = None, **fields: Any) -> Path:
@@ -53,11 +48,11 @@ def failed(checks: list[Check]) -> list[str]:
 
 
 def test_info_is_the_manifest(exported: Bundle) -> None:
-    done = run("info", exported.location, "--json")
+    done = vssl_here("info", exported.location, "--json")
     path = str(exported.location.resolve())
     about = {"path": path, "encoder_id": exported.encoder_id}
     assert json.loads(done.stdout) == {**about, **exported.manifest.model_dump(mode="json")}
-    text = run("info", exported.location).stdout
+    text = vssl_here("info", exported.location).stdout
     for fact in ("fashion 1", exported.manifest.id, "32 × 32", "model.onnx", "opset 20", "16 numbers", "seed 0"):
         assert fact in text
 
@@ -78,8 +73,7 @@ def test_info_needs_the_base_install_only(tiny_bundle: Bundle) -> None:
 
 
 def test_a_good_bundle_passes_every_check(exported: Bundle, fashion_folder: Path) -> None:
-    done = run("verify", exported.location, "--data", fashion_folder)
-    assert done.returncode == 0, done.stderr
+    done = vssl_here("verify", exported.location, "--data", fashion_folder)
     assert [line.split(":")[0].split("  ")[-1] for line in done.stdout.splitlines()] == [
         "files",
         "preprocessing",
@@ -106,8 +100,7 @@ def test_a_changed_byte_fails_the_files_and_nothing_else_is_looked_at(exported: 
     model = bytearray((tmp_path / "bundle" / "model.onnx").read_bytes())
     model[1000] ^= 1
     (tmp_path / "bundle" / "model.onnx").write_bytes(model)
-    done = run("verify", tmp_path / "bundle")
-    assert done.returncode == 1
+    done = vssl_here("verify", tmp_path / "bundle", status=1)
     assert done.stdout.startswith("FAILED  files: ")
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr.endswith("failed files\n")
@@ -115,8 +108,7 @@ def test_a_changed_byte_fails_the_files_and_nothing_else_is_looked_at(exported: 
 
 def test_other_preprocessing_than_at_export_is_found(exported: Bundle, tmp_path: Path) -> None:
     other = {"size": 32, "crop": 1.0, "interpolation": "bilinear"}
-    done = run("verify", changed(exported, tmp_path / "bundle", preprocessing=other))
-    assert done.returncode == 1
+    done = vssl_here("verify", changed(exported, tmp_path / "bundle", preprocessing=other), status=1)
     assert "FAILED  preprocessing: a test card becomes other pixels" in done.stdout
     assert "failed preprocessing\n" in done.stderr
 
@@ -158,10 +150,9 @@ def test_another_signature_than_promised_is_found(tiny_bundle: Bundle, tmp_path:
 
 
 def test_no_bundle_and_no_images_are_usage_errors(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    assert run("verify", tmp_path / "none").returncode == 2
-    assert run("info", tmp_path / "none").returncode == 2
-    done = run("verify", tiny_bundle.location, "--data", tmp_path)
-    assert done.returncode == 2
+    for command in ("verify", "info"):
+        vssl_here(command, tmp_path / "none", status=2)
+    done = vssl_here("verify", tiny_bundle.location, "--data", tmp_path, status=2)
     assert "no images in it" in done.stderr
 
 

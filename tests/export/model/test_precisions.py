@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tests.command_line import vssl_here
 from tests.core.samples import fashion
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle, open_bundle
@@ -23,7 +24,6 @@ from vssl_export.bundle_writer import ExportOptions, export_run
 from vssl_export.checking import limits
 from vssl_export.checking.limits import Limits, difference, over_limit
 from vssl_export.checking.verification import verify
-from vssl_export.command import export, info
 
 VSSL = Path(sys.executable).parent / "vssl"
 LOWER: tuple[Precision, ...] = ("fp16", "int8")
@@ -125,10 +125,7 @@ def test_verify_compares_precisions_and_names_the_one_that_is_off(
     fields = precise.manifest.model_dump(mode="json", exclude={"id", "files"})
     files = {name: precise.read(name) for name in precise.manifest.files}
     write_bundle(tmp_path / "bundle", fields, {**files, "model.int8.onnx": model.SerializeToString()})
-    done = subprocess.run(
-        [VSSL, "verify", tmp_path / "bundle", "--data", fashion_folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
+    done = vssl_here("verify", tmp_path / "bundle", "--data", fashion_folder, status=1)
     assert "FAILED  parity int8: the mean cosine of int8 to fp32 is" in done.stdout
     assert done.stderr.endswith("failed parity int8\n")
 
@@ -148,11 +145,12 @@ def commanded(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "card.md").write_text("# Clothes\nNot good for cats — nor for dogs.\n", encoding="utf-8")
     (folder / "picture.png").write_bytes(b"\x89PNG\xff")
     out = folder / "bundle"
-    with pytest.raises(UsageError, match="'fp8' is not one of fp32, fp16, int8"):
-        export(finished_run, out=out, precision="fp32,fp8")
-    for wrong in ("nowhere", "picture.png"):
-        with pytest.raises(UsageError, match=f"{wrong}: can't be read as text"):
-            export(finished_run, out=out, card=folder / wrong)
+    for flag, value, said in (
+        ("--precision", "fp32,fp8", "'fp8' is not one of fp32, fp16, int8"),
+        ("--card", folder / "nowhere", "nowhere: can't be read as text"),
+        ("--card", folder / "picture.png", "picture.png: can't be read as text"),
+    ):
+        assert said in vssl_here("export", finished_run, "--out", out, flag, value, status=2).stderr
     assert not out.exists()
     flags = ["--precision", "fp16", "--half-weights", "--card", str(folder / "card.md")]
     subprocess.run([VSSL, "export", finished_run, "--out", out, *flags], check=True, capture_output=True)
@@ -161,16 +159,15 @@ def commanded(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_card_travels_with_the_bundle(commanded: Path) -> None:
     assert open_bundle(commanded).read("README.md") == commanded.with_name("card.md").read_bytes()
-    shown = subprocess.run([VSSL, "info", commanded], capture_output=True, text=True, check=True).stdout
+    shown = vssl_here("info", commanded).stdout
     assert shown.startswith(f"path            {commanded}\n")
     assert "Not good for cats — nor for dogs." in shown
 
 
-def test_info_has_a_row_for_each_precision(commanded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_has_a_row_for_each_precision(commanded: Path) -> None:
     manifest = open_bundle(commanded).manifest
     assert list(manifest.models) == ["fp32", "fp16"]
-    info(commanded)
-    shown = capsys.readouterr().out.partition("\n\n# Clothes")[0]
+    shown = vssl_here("info", commanded).stdout.partition("\n\n# Clothes")[0]
     headings, fp32, fp16, note = shown.splitlines()[-4:]
     assert " ".join(headings.split()) == "precision MiB max mean max mean raw centred kNN R@1 1 8 32 128"
     off = manifest.models["fp16"].difference

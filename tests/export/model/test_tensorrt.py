@@ -1,7 +1,5 @@
 """TensorRT: parsing, profile and building with `tensorrt_rtx`, which needs no GPU; running a plan would need one."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +9,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from tests.command_line import vssl_here
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.errors import UsageError, VsslError
+from vssl.errors import VsslError
 from vssl_export.bundle_writer import add_plans
-from vssl_export.command import export
 from vssl_export.model.tensorrt import BATCHES, build
 
-VSSL = Path(sys.executable).parent / "vssl"
 trt: Any = pytest.importorskip("tensorrt_rtx")
 ADA = "SM89"
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
@@ -74,12 +71,12 @@ def test_plans_go_into_the_manifest_by_version_and_capability(
     ]
     assert engines[0].compute_capability == "8.9"
     assert engines[0].batches == BATCHES
-    shown = subprocess.run([VSSL, "info", tmp_path / "bundle"], capture_output=True, text=True, check=True).stdout
+    shown = vssl_here("info", tmp_path / "bundle").stdout
     assert f"TensorRT {trt.__version__} and compute capability 8.9, batches 1 to 32" in shown
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_written(finished_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needs a GPU"):
-        export(finished_run, out=tmp_path / "bundle", tensorrt=True)
+    done = vssl_here("export", finished_run, "--out", tmp_path / "bundle", "--tensorrt", status=2)
+    assert "needs a GPU" in done.stderr
     assert list(tmp_path.iterdir()) == []

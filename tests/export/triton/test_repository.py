@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
+from tests.command_line import vssl_here
 from tests.core.samples import encoded, fashion, noise
 from tests.export.triton_server import Triton, TritonFailedError, running
 from tests.tiny_model import write_tiny_bundle
@@ -27,7 +28,6 @@ from vssl.engine import OUTPUTS, Embeddings, Engine
 from vssl.errors import UsageError
 from vssl.images.decoding import decode
 from vssl_client.client import Client
-from vssl_export.command import export
 from vssl_export.triton.repository import write_repository
 
 VSSL = Path(sys.executable).parent / "vssl"
@@ -37,8 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def repository(exported: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("triton") / "models"
-    done = subprocess.run([VSSL, "export", exported.location, "--triton", root], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    vssl_here("export", exported.location, "--triton", root)
     return root
 
 
@@ -113,7 +112,7 @@ def test_a_version_that_triton_has_not(tiny_bundle: Bundle, tmp_path: Path, vers
 
 
 def test_a_run_goes_to_triton_without_a_bundle_on_the_way(finished_run: Path, tmp_path: Path) -> None:
-    export(finished_run, triton=tmp_path / "models", name="m", model_version="3")
+    vssl_here("export", finished_run, "--triton", tmp_path / "models", "--name", "m", "--model-version", "3")
     assert (tmp_path / "models" / "m" / "3" / "model.onnx").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
@@ -122,8 +121,7 @@ def test_flags_that_do_not_go_together(tiny_bundle: Bundle, tmp_path: Path) -> N
     out = ["--out", str(tmp_path / "bundle")]
     cases: list[list[str]] = [[], ["--gpu", *out], ["--triton", str(tmp_path / "models"), *out]]
     for arguments in cases:
-        done = subprocess.run([VSSL, "export", tiny_bundle.location, *arguments], capture_output=True, text=True)
-        assert done.returncode == 2, arguments
+        done = vssl_here("export", tiny_bundle.location, *arguments, status=2)
         assert "--out" in done.stderr or "--triton" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

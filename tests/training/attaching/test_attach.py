@@ -5,18 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.command_line import vssl_here
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError, VsslError
 from vssl_export.bundle_writer import export_run
+from vssl_training.attaching import cache
 from vssl_training.attaching.attach import AttachJob, attach_pretrained
 from vssl_training.attaching.photographs import part_held_back
 from vssl_training.encoder.embedder import embeddings_of
@@ -68,26 +70,40 @@ def test_it_can_be_evaluated(attached: Path, pictures: Path) -> None:
     assert evaluate(attached, str(pictures), None)["images"] == 120
 
 
+KILLED = """
+import os, signal
+import vssl.cli
+from vssl_training.attaching import cache
+write_shard = cache.write_shard
+def write_and_die(*shard):
+    write_shard(*shard)
+    os.kill(os.getpid(), signal.SIGKILL)
+cache.write_shard = write_and_die
+vssl.cli.main()
+"""
+
+
 def test_killed_while_it_looks_it_goes_on_to_the_same_result(
-    attached: Path, finished_run: Path, pictures: Path, tmp_path: Path
+    attached: Path, finished_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Run(attached).record().recipe
     out = tmp_path / "run"
     flags = {"network.width": 4, "image.size": 32, "variance.hidden": 8, "epochs": 10}
-    command = [sys.executable, "-m", "vssl_training", "attach", "--backbone", "small", "--weights", str(finished_run)]
+    command = ["attach", "--backbone", "small", "--weights", str(finished_run)]
     command += ["--data", str(pictures), "--out", str(out), "--copies", "3"]
     command += [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (out / "cache" / "000000.npz").exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not Run(out).finished
-    first = (out / "cache" / "000000.npz").stat().st_mtime_ns
-    shutil.copytree(out / "cache", tmp_path / "copy", copy_function=shutil.copy2)
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert (tmp_path / "copy" / "000000.npz").stat().st_mtime_ns == first
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], stderr=subprocess.DEVNULL, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in (out / "cache").glob("*.npz")] == ["000000.npz"]
+    written, write_shard = [], cache.write_shard
+
+    def write(path: Path, *shard: Any) -> None:
+        written.append(path.name)
+        write_shard(path, *shard)
+
+    monkeypatch.setattr(cache, "write_shard", write)
+    vssl_here(*command)
+    assert written == ["000001.npz", "000002.npz", "000003.npz"]
     assert Run(out).record().recipe == recipe
     for name, values in load_file(Run(attached).weights_path).items():
         assert torch.equal(values, load_file(Run(out).weights_path)[name]), name

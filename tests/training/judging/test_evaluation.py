@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from tests.command_line import vssl_here
 from tests.tiny_model import write_tiny_bundle
 from vssl.engine import Engine
 from vssl.errors import UsageError
@@ -78,9 +78,7 @@ def test_uncertainty_is_judged_by_the_definitions(fashion_folder: Path, tmp_path
 
 def test_run_and_json_and_a_bank(finished_run: Path, fashion_folder: Path) -> None:
     arguments = [str(finished_run), "--data", str(fashion_folder), "--bank", str(fashion_folder), "--json"]
-    done = subprocess.run([VSSL, "evaluate", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
+    figures = json.loads(vssl_here("evaluate", *arguments).stdout)
     assert {
         "knn",
         "knn_backbone",

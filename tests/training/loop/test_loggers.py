@@ -1,7 +1,6 @@
 """TensorBoard, W&B and MLflow are each told what `metrics.jsonl` is told, read back by their own readers."""
 
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.command_line import vssl_here
 from vssl.errors import UsageError
 from vssl_training.loop import loggers
 from vssl_training.loop.job import TrainingOptions
@@ -188,8 +188,6 @@ def test_a_service_that_is_not_installed(
 
 def test_a_service_that_there_is_none_of(fashion_folder: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", str(fashion_folder), "--out", str(tmp_path / "run"), "--log", "paper"]
-    vssl = Path(sys.executable).parent / "vssl"
-    done = subprocess.run([vssl, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    done = vssl_here(*arguments, status=2)
     assert "--log paper: there are tensorboard, wandb, mlflow" in done.stderr
     assert not (tmp_path / "run").exists()

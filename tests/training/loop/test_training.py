@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.bad_files import bad_files
+from tests.command_line import vssl_here
+from tests.training.killed import killed_after
 from vssl.errors import UsageError, VsslError
 from vssl.files import locked
 from vssl.images.decoding import Preprocessing
@@ -119,30 +121,15 @@ def test_a_head_by_neighbours_that_was_killed_goes_on_with_its_own_bank(
     assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
-KILLED = """
-import os, signal
-import vssl.cli
-from vssl_training.run.folder import Run
-log = Run.log
-def log_and_die(run, **fields):
-    log(run, **fields)
-    if len(run.metrics()) == KILL_AFTER:
-        os.kill(os.getpid(), signal.SIGKILL)
-Run.log = log_and_die
-vssl.cli.main()
-"""
-
-
 def kill_and_go_on(data: Path, recipe: Recipe, out: Path, kill_after: int) -> None:
     flags = [part for key, value in leaves(recipe) for part in ("--set", f"{key}={value}")]
     arguments = command(data, out, [*flags, *STEPS])
-    program = KILLED.replace("KILL_AFTER", str(kill_after))
-    killed = subprocess.run([sys.executable, "-c", program, *arguments[1:]], stderr=subprocess.DEVNULL, check=False)
+    line = [sys.executable, "-c", killed_after(kill_after), *arguments[1:]]
+    killed = subprocess.run(line, stderr=subprocess.DEVNULL, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(Run(out).metrics()) == kill_after
     assert not Run(out).finished
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    vssl_here(*arguments[1:])
 
 
 def leaves(recipe: Recipe) -> list[tuple[str, str]]:
@@ -277,10 +264,8 @@ def test_bad_files_are_named_and_the_rest_is_trained_on(
 def test_bad_flags_are_one_line_and_status_2(
     fashion_folder: Path, tmp_path: Path, flags: list[str], message: str
 ) -> None:
-    done = subprocess.run(command(fashion_folder, tmp_path / "run", flags), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    done = vssl_here(*command(fashion_folder, tmp_path / "run", flags)[1:], status=2)
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -295,8 +280,8 @@ def test_data_that_holds_nothing_to_train_on(tmp_path: Path, small_recipe: Recip
         train(small_recipe, str(tmp_path / "empty"), tmp_path / "run", Budget(steps=4), seed=0)
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(
-    fashion_folder: Path, tmp_path: Path, small_flags: list[str]
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on_behind_it(
+    finished_run: Path, fashion_folder: Path, tmp_path: Path, small_flags: list[str]
 ) -> None:
     """A limit on file size stands in for a full disk: the same error from the same write."""
     out = tmp_path / "run"
@@ -312,7 +297,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(
     assert "Traceback" not in limited.stderr
     assert "File too large" in limited.stderr
     assert not list(out.rglob("*.tmp"))
-    assert subprocess.run(arguments, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    vssl_here(*arguments[1:])
+    assert same_weights(finished_run, out)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_remedy(
