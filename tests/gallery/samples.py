@@ -34,11 +34,14 @@ def unit_vectors(count: int, dimension: int = DIMENSION, seed: int = 0) -> Float
 
 
 def some_rows(count: int, first: int = 0, dimension: int = DIMENSION, seed: int = 0, **columns: Any) -> pa.Table:
-    """Rows with the ids image-FIRST …, labels a, b, c in turn, and whatever columns are given."""
+    """Rows with the ids image-FIRST …, labels a, b, c in turn, and whatever columns are given.
+
+    No two are alike, of whatever seed and place.
+    """
     numbers = range(first, first + count)
     table = {
         "id": [f"image-{number}" for number in numbers],
-        "embedding": vector_column(unit_vectors(count, dimension, seed + first)),
+        "embedding": vector_column(unit_vectors(count, dimension, 1000 * seed + first)),
         "label": [None if number % 7 == 0 else "abc"[number % 3] for number in numbers],
         "uncertainty": pa.array([number / 10 for number in numbers], pa.float32()),
         "added_at": pa.array([EPOCH + timedelta(seconds=number) for number in numbers], TYPES["time"]),

@@ -133,7 +133,7 @@ def test_what_is_not_among_its_images_is_said(tmp_path: Path, fashion_folder: Pa
         shutil.copy(next(fashion_folder.rglob("*.png")), tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "cut\x1b[2J.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "data" / "phone.cr3").touch()
-    command = [VSSL, "calibrate", tmp_path / "tiny", "--data", tmp_path / "data"]
+    command: list[str | Path] = [VSSL, "calibrate", tmp_path / "tiny", "--data", tmp_path / "data"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "passed over: 1 .cr3" in done.stderr

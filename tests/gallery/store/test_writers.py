@@ -23,7 +23,7 @@ def _shared(address: str) -> None:
 
 
 def started(address: str, name: str, *more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.gallery.store.writer", address, name, *more]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.gallery.store.writer", address, name, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -32,7 +32,8 @@ def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
     writers = [started(address, store.name, "60") for _ in range(2)]
     assert [writer.stdout.readline() for writer in writers] == ["ready 0\n"] * 2  # type: ignore[union-attr]
     put_again(store, 60)
-    assert [writer.communicate(timeout=240)[0] for writer in writers] == ["done 60\n"] * 2
+    ended = [(writer.communicate(timeout=240)[0], writer.returncode) for writer in writers]
+    assert ended == [("done 60\n", 0)] * 2
     ids = [name for batch in store.scan() for name in batch["id"].to_pylist()]
     assert sorted(ids) == sorted(f"image-{number}" for number in range(60))
     assert store.count_by("year") == {4: 60}
