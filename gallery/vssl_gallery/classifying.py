@@ -6,6 +6,7 @@ near-duplicates, and forgotten when over 5 % of them have changed: a number that
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from vssl.uncertainty.fitting import calibration_rows, fit_matches
 from vssl.uncertainty.matches import Action, Matches, apply_gallery_calibration, matches_of
 from vssl_gallery.errors import NotAGallery
 from vssl_gallery.queries import Queries
+from vssl_gallery.store.contract import Found
 
 Reason = Literal["ood", "unfamiliar", "unlikely", "uncalibrated", "stale", "filtered", "no_uncertainty"]
 
@@ -125,6 +127,14 @@ def without_duplicates(found: Neighbours) -> tuple[Neighbours, Mask]:
     similarity = np.where(np.take_along_axis(fresh, order, axis=1), similarity, np.float32(-1))
     kept = fresh.sum(axis=1) >= 2
     return Neighbours(rows[kept], similarity[kept]), kept
+
+
+def by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], list[float]]]:
+    """Ids, labels and cosines of the rows of each query."""
+    query = found.rows["query"].to_numpy()
+    ends = np.searchsorted(query, np.arange(queries + 1))
+    parts = [found.rows.slice(start, end - start) for start, end in pairwise(ends)]
+    return [(p["id"].to_pylist(), p["label"].to_pylist(), p["similarity"].to_pylist()) for p in parts]
 
 
 def classify(

@@ -9,7 +9,6 @@ with open_place("galleries") as place:
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,16 @@ import pyarrow as pa
 from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS
-from vssl_gallery.classifying import STALE, CalibrationRecord, Classified, Reason, classify, fit, read_calibration
+from vssl_gallery.classifying import (
+    STALE,
+    CalibrationRecord,
+    Classified,
+    Reason,
+    by_query,
+    classify,
+    fit,
+    read_calibration,
+)
 from vssl_gallery.errors import EncoderMismatch, InvalidRows, TooLarge
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.fingerprint import Fingerprint
@@ -224,7 +232,7 @@ class Gallery:
         )
         record, state = self.calibration()
         obstacle: Reason | None = "filtered" if given is not None and record is not None else state
-        answers = classify(queries, _by_query(found, len(queries)), record, obstacle, self.name, alpha, risk)
+        answers = classify(queries, by_query(found, len(queries)), record, obstacle, self.name, alpha, risk)
         return Classification(answers, found.version, found.exact, obstacle or "fitted")
 
     def calibrate(self) -> CalibrationRecord:
@@ -295,11 +303,3 @@ class Gallery:
                 )
                 self._fingerprint = version, Fingerprint.of(pairs)
             return self._fingerprint[1]
-
-
-def _by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], list[float]]]:
-    """Ids, labels and cosines of the rows of each query."""
-    query = found.rows["query"].to_numpy()
-    ends = np.searchsorted(query, np.arange(queries + 1))
-    parts = [found.rows.slice(start, end - start) for start, end in pairwise(ends)]
-    return [(p["id"].to_pylist(), p["label"].to_pylist(), p["similarity"].to_pylist()) for p in parts]
