@@ -13,7 +13,7 @@ COPY export export
 # Serving on an NVIDIA GPU: docker build --target gpu -t vssl:gpu . && docker run --gpus all -p 8000:8000 -v "$PWD/bundle:/bundle:ro" vssl:gpu
 # CUDA, cuDNN and TensorRT come as wheels; the driver is the host's.
 FROM build-base AS build-gpu
-RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[gpu]' \
+RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[gpu,objects]' \
     'onnxruntime-gpu[cuda,cudnn]~=1.31.0' 'tensorrt-cu13-libs~=10.13'
 
 FROM python:3.11-slim-bookworm AS gpu
@@ -31,7 +31,7 @@ ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]
 
 FROM build-base AS build-cpu
-RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server]'
+RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server,objects]'
 
 FROM python:3.11-slim-bookworm AS cpu
 COPY --from=build-cpu /opt/vssl /opt/vssl

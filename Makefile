@@ -8,7 +8,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,postgres,qdrant,map,triton,ray,train,export,dev,dev-train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,objects,postgres,qdrant,map,triton,ray,train,export,dev,dev-train]'
 	touch $@
 
 demo: .venv-demo/.ready  ## serve the default model, embed photographs, then write demo/gallery.html; no torch
@@ -74,5 +74,5 @@ test-light: .venv-light/.ready  ## core, gallery, client and server without torc
 
 .venv-light/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-light
-	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,postgres,qdrant,map,triton,dev]'
+	.venv-light/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,objects,postgres,qdrant,map,triton,dev]'
 	touch $@

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.errors import UsageError
+from vssl.objects.address import address_of
 from vssl.sources.folder import Folder
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
@@ -177,5 +178,7 @@ def reader(source: Source, location: str) -> Source | str:
         return Files(Path.cwd())
     if isinstance(source, Folder):
         return Folder(source.root.resolve())
+    if address_of(location) is not None:
+        return location
     # Not resolved: a link may lead elsewhere on another node, and shards-{000..009}.tar is not a file.
     return str(Path.cwd() / location)

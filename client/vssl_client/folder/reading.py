@@ -19,6 +19,10 @@ READERS = 32
 AHEAD_BYTES = 16 * 2**20
 """Read ahead for a batch, about: with large images fewer reads are under way."""
 
+REMOTE_READERS = 64
+REMOTE_BYTES = 128 * 2**20
+"""The same where each read waits for a network, for all batches together."""
+
 SLOW_SECONDS = 0.003
 RECENT_READS = 15
 """A source is slow if the median of so many recent reads is over so many seconds."""
@@ -51,22 +55,24 @@ def read_file(source: Source, path: str, max_bytes: int) -> ImageFile:
 class Reader:
     """Reads files of one source: one after the other while that is fast, many at once if each takes long.
 
-    For fast files, many threads would only slow down those that decode. May be used from many threads. A file over
-    `max_bytes` is refused.
+    For fast files, many threads would only slow down those that decode. Of a remote source many are read at once from
+    the first on. May be used from many threads. A file over `max_bytes` is refused.
     """
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         self._source, self._max_bytes = source, max_bytes
+        self._readers, self._ahead = (REMOTE_READERS, REMOTE_BYTES) if source.remote else (READERS, AHEAD_BYTES)
         self._seconds: deque[float] = deque([0.0] * RECENT_READS, RECENT_READS)
 
     def read(self, paths: Iterable[str]) -> Generator[ImageFile, None, None]:
         """The files of `paths`, in order, read as they are taken, or up to about `AHEAD_BYTES` ahead."""
         rest = iter(paths)
-        for path in rest:
-            yield self._timed(path)
-            if statistics.median(self._seconds) > SLOW_SECONDS:
-                break
-        with ordered(self._timed, rest, READERS, _full) as files:
+        if not self._source.remote:
+            for path in rest:
+                yield self._timed(path)
+                if statistics.median(self._seconds) > SLOW_SECONDS:
+                    break
+        with ordered(self._timed, rest, self._readers, self._full) as files:
             yield from files
 
     def _timed(self, path: str) -> ImageFile:
@@ -75,9 +81,8 @@ class Reader:
         self._seconds.append(time.perf_counter() - begun)
         return file
 
-
-def _full(pending: Sequence["Future[ImageFile]"]) -> bool:
-    """Whether enough is read ahead; a read under way counts as a file of the usual size."""
-    sizes = [len(one.result().data) for one in pending if one.done() and one.exception() is None]
-    usual = sum(sizes) / len(sizes) if sizes else AHEAD_BYTES / READERS
-    return sum(sizes) + (len(pending) - len(sizes)) * usual >= AHEAD_BYTES
+    def _full(self, pending: Sequence["Future[ImageFile]"]) -> bool:
+        """Whether enough is read ahead; a read under way counts as a file of the usual size."""
+        sizes = [len(one.result().data) for one in pending if one.done() and one.exception() is None]
+        usual = sum(sizes) / len(sizes) if sizes else self._ahead / self._readers
+        return sum(sizes) + (len(pending) - len(sizes)) * usual >= self._ahead

@@ -13,10 +13,11 @@ class Source(ABC):
     """A set of image files, named by paths relative to it with forward slashes, in a fixed order.
 
     A folder and a zip archive of it have the same paths in the same order; `encode_name` makes them valid text.
-    Where `lists_sizes` is true, `size` touches no disk.
+    Where `lists_sizes` is true, `size` touches no disk. Where `remote` is true, each `read` waits for a network.
     """
 
     lists_sizes = False
+    remote = False
 
     def __init__(self, name: str) -> None:
         self.name = encode_name(name)

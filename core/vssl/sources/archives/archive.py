@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from vssl.errors import UsageError
 from vssl.images.names import encode_name
+from vssl.objects.path import ObjectPath
+from vssl.sources.archives.archive_file import Stamp, archive_file
 from vssl.sources.archives.draft import Draft, clean
-from vssl.sources.archives.indexes import HELD, Index, Stamp, stamp_of
+from vssl.sources.archives.indexes import HELD, Index
 from vssl.sources.passed_over import PassedOver
 from vssl.sources.patience import patiently
 from vssl.sources.source import Source, limited
@@ -21,10 +23,11 @@ class Archive(Source):
 
     lists_sizes = True
 
-    def __init__(self, archive: Path, folder: str = "") -> None:
+    def __init__(self, archive: Path | ObjectPath, folder: str = "") -> None:
         inside = folder.strip("/")
         super().__init__(f"{archive.name}::{inside}" if inside else archive.name)
-        self._file, self._folder = archive, encode_name(clean(inside)) if inside else ""
+        self.remote = isinstance(archive, ObjectPath)
+        self._file, self._folder = archive_file(archive), encode_name(clean(inside)) if inside else ""
         self._stamp: Stamp | None = None
 
     def index(self) -> Index:
@@ -35,7 +38,7 @@ class Archive(Source):
             OSError: it can't be read, or has changed since it was opened.
         """
         if self._stamp is None:
-            self._stamp = patiently(lambda: stamp_of(self._file))
+            self._stamp = patiently(self._file.stamp)
         stamp = self._stamp
         return patiently(lambda: HELD.get(self._file, stamp, self.members))
 

@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import IO, overload
 from vssl.caches import cache_folder
 from vssl.files import atomic_write
 from vssl.images.names import is_image
+from vssl.sources.archives.archive_file import ArchiveFile, Stamp
 from vssl.sources.archives.draft import CODES, Draft, key_of, name_of
 from vssl.sources.passed_over import NOTHING, REPLACED, kind_of
 
@@ -39,21 +39,6 @@ SETTLED_NS = 2_000_000_000
 
 HELD_BYTES = 2**28
 """Bytes of all indexes held: about four million files. Those in the cache are mapped: they deprive nobody of memory."""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """Changes whenever the archive does."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-def stamp_of(archive: Path) -> Stamp:
-    """The archive's stamp now."""
-    found = archive.stat()
-    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class Index(Sequence[bytes]):
@@ -135,21 +120,21 @@ class Indexes:
     """The indexes that this process holds; the least recently used goes first. One thread indexes each archive."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[tuple[Path, Stamp], Index] = OrderedDict()
+        self._held: OrderedDict[tuple[bytes, Stamp], Index] = OrderedDict()
         self.after_fork()
 
     def after_fork(self) -> None:
         """Make new locks: a forked process lacks the threads that held the old ones."""
         self._guard = threading.Lock()
-        self._making: dict[tuple[Path, Stamp], threading.Lock] = {}
+        self._making: dict[tuple[bytes, Stamp], threading.Lock] = {}
 
-    def get(self, archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
+    def get(self, archive: ArchiveFile, stamp: Stamp, read: Callable[[], Draft]) -> Index:
         """The index of an archive with this stamp; `read` makes it where none is known.
 
         Raises:
             UsageError, OSError: what `read` raises.
         """
-        wanted = archive.absolute(), stamp
+        wanted = archive.key, stamp
         with self._guard:
             if wanted in self._held:
                 self._held.move_to_end(wanted)
@@ -173,8 +158,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=HELD.after_fork)
 
 
-def _new(archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
-    if stamp_of(archive) != stamp:
+def _new(archive: ArchiveFile, stamp: Stamp, read: Callable[[], Draft]) -> Index:
+    if archive.stamp() != stamp:
         raise OSError(f"{archive} was changed while it was read")
     draft = read()
     if len(draft.records) >= SMALL and time.time_ns() - stamp.mtime_ns > SETTLED_NS:
@@ -188,7 +173,7 @@ def _new(archive: Path, stamp: Stamp, read: Callable[[], Draft]) -> Index:
     return Index(file.getvalue(), head, len(draft.records), draft.damage)
 
 
-def _write(file: IO[bytes], archive: Path, stamp: Stamp, draft: Draft) -> int:
+def _write(file: IO[bytes], archive: ArchiveFile, stamp: Stamp, draft: Draft) -> int:
     """Write a line of JSON, the start of each record, and the records; return the length of the line."""
     starts = array("Q", accumulate(map(len, draft.records), initial=0)).tobytes()
     checksum = zlib.crc32(starts)
@@ -202,7 +187,7 @@ def _write(file: IO[bytes], archive: Path, stamp: Stamp, draft: Draft) -> int:
     return len(head)
 
 
-def _kept(archive: Path, stamp: Stamp) -> Index | None:
+def _kept(archive: ArchiveFile, stamp: Stamp) -> Index | None:
     """The cached index of an archive, mapped into memory; None unless one fits and is whole."""
     try:
         with _place(archive).open("rb") as file:
@@ -219,10 +204,10 @@ def _kept(archive: Path, stamp: Stamp) -> Index | None:
         return None
 
 
-def _about(archive: Path, stamp: Stamp) -> list[str | int]:
-    return [FORMAT, sys.byteorder, os.fsencode(archive.absolute()).hex(), stamp.size, stamp.mtime_ns, stamp.ctime_ns]
+def _about(archive: ArchiveFile, stamp: Stamp) -> list[str | int]:
+    return [FORMAT, sys.byteorder, archive.key.hex(), stamp.size, stamp.mtime_ns, stamp.ctime_ns]
 
 
-def _place(archive: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(archive.absolute())).hexdigest()[:32]
+def _place(archive: ArchiveFile) -> Path:
+    name = hashlib.sha256(archive.key).hexdigest()[:32]
     return cache_folder() / f"archive-{name}.index"

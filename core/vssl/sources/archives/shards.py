@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vssl.errors import UsageError
 from vssl.images.names import encode_name, hidden, is_image
+from vssl.objects.path import ObjectPath
 from vssl.sources.archives.archive import is_archive
 from vssl.sources.archives.tars import TarFolder
 from vssl.sources.folder_walk import is_folder
@@ -25,16 +26,17 @@ class Shards(Source):
 
     Args:
         name: of the set.
-        archives: name → path of each shard, in order. All names are of one depth.
+        archives: name → path or address of each shard, in order. All names are of one depth.
         beside: other files, which are passed over.
     """
 
     lists_sizes = True
 
-    def __init__(self, name: str, archives: Mapping[str, Path], beside: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, archives: Mapping[str, Path | ObjectPath], beside: Sequence[str] = ()) -> None:
         super().__init__(name)
         self._beside = beside
         self._shards = {encode_name(shard): TarFolder(path) for shard, path in archives.items()}
+        self.remote = any(shard.remote for shard in self._shards.values())
         self._depth = next(iter(archives)).count("/") + 1
 
     def paths(self) -> Iterator[str]:
@@ -85,15 +87,22 @@ def shards_of(location: str) -> dict[str, Path]:
     Raises:
         UsageError: one of them is missing.
     """
-    match = RANGE.search(location)
-    if match is None:
+    if RANGE.search(location) is None:
         return {}
-    folder = location[: location.rfind("/", 0, match.start()) + 1]
-    paths = {name.removeprefix(folder): Path(name) for name in _expanded(location)}
+    paths = {name: Path(place) for name, place in names_of(location).items()}
     missing = next((path for path in paths.values() if not path.is_file()), None)
     if missing is not None or not paths:
         raise UsageError(f"{location}: {missing or 'an empty range'}: no such shard")
     return paths
+
+
+def names_of(location: str) -> dict[str, str]:
+    """What each name of a location with a range stands for, without a look whether it is there."""
+    match = RANGE.search(location)
+    if match is None:
+        return {}
+    folder = location[: location.rfind("/", 0, match.start()) + 1]
+    return {name.removeprefix(folder): name for name in _expanded(location)}
 
 
 def _expanded(location: str) -> Iterator[str]:

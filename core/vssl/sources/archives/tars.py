@@ -3,13 +3,12 @@
 import posixpath
 import struct
 import tarfile
-from pathlib import Path
 from typing import IO
 
 from vssl.errors import UsageError
 from vssl.sources.archives.archive import Archive, explained
+from vssl.sources.archives.archive_file import ArchiveFile
 from vssl.sources.archives.draft import Draft, clean
-from vssl.sources.patience import read_at
 
 TAR = struct.Struct(">QQ")
 """A tar's entry: offset and size in bytes."""
@@ -44,12 +43,12 @@ class TarFolder(Archive):
             raise OSError("can't be read from the archive: a link to nothing, or a sparse file")
         offset, size = TAR.unpack(entry)
         try:
-            return read_at(self._file, offset, min(size, most))
+            return self._file.read_at(offset, min(size, most))
         except OSError as error:
             raise explained(error) from error
 
 
-def read_tar(archive: Path) -> Draft:
+def read_tar(archive: ArchiveFile) -> Draft:
     """The members of an uncompressed tar, or of several in a row in one file.
 
     Of files with one name the last counts, as when a tar is unpacked.
@@ -59,7 +58,7 @@ def read_tar(archive: Path) -> Draft:
         OSError: it can't be read.
     """
     draft, begin = Draft(), 0
-    with archive.open("rb") as file:
+    with archive.open() as file:
         while True:
             file.seek(begin)
             try:

@@ -7,10 +7,10 @@ import re
 import stat
 import struct
 import zipfile
-from pathlib import Path
 
 from vssl.errors import UsageError
 from vssl.sources.archives.archive import Archive, explained
+from vssl.sources.archives.archive_file import ArchiveFile
 from vssl.sources.archives.draft import Draft, clean
 from vssl.sources.patience import exactly, patiently
 
@@ -19,6 +19,9 @@ ZIP = struct.Struct(">QQQIHH")
 
 LOCAL_HEADER = 30
 """Bytes of the fixed part of what precedes a zip's member."""
+
+NAME_BYTES = 512
+"""Bytes of the rest of it, about: the name and a few extra fields."""
 
 
 class ZipFolder(Archive):
@@ -49,8 +52,7 @@ class ZipFolder(Archive):
             raise OSError("it is encrypted")
         member = zipfile.ZipInfo()
         member.compress_type, member.compress_size, member.file_size, member.CRC = method, packed, size, crc
-        with self._file.open("rb") as file:
-            file.seek(offset)
+        with self._file.open(offset, LOCAL_HEADER + NAME_BYTES + packed) as file:
             head = exactly(file, LOCAL_HEADER, LOCAL_HEADER)
             if not head.startswith(b"PK\x03\x04"):
                 raise OSError("damaged: no file begins where its directory says")
@@ -62,7 +64,7 @@ class ZipFolder(Archive):
                 raise OSError(errno.EIO, "it ends too early") from error
 
 
-def read_zip(archive: Path) -> Draft:
+def read_zip(archive: ArchiveFile) -> Draft:
     """The members of a zip; the last of each name.
 
     Raises:
@@ -71,7 +73,7 @@ def read_zip(archive: Path) -> Draft:
     """
     draft = Draft()
     try:
-        with zipfile.ZipFile(archive) as file:
+        with archive.open() as opened, zipfile.ZipFile(opened) as file:
             for member in file.infolist():
                 name, dos = member.filename, member.create_system in (0, 10, 11, 14)  # FAT, NTFS, VFAT
                 if dos and "/" not in name:

@@ -20,6 +20,7 @@ from vssl.errors import UsageError
 from vssl.images.names import encode_name
 from vssl.sources import patience
 from vssl.sources.archives import indexes, tars
+from vssl.sources.archives.archive_file import ArchiveFile, Stamp, archive_file
 from vssl.sources.archives.draft import Draft, key_of, name_of
 from vssl.sources.archives.indexes import Indexes
 from vssl.sources.folder import Folder
@@ -188,8 +189,8 @@ def test_an_index_finds_what_a_dictionary_does_and_sorts_as_names_do(names: list
     for number, each in enumerate(names):
         draft.add(each, tars.TAR.pack(number, 7))
     data = io.BytesIO()
-    stamp = indexes.Stamp(0, 0, 0)
-    head = indexes._write(data, Path("x"), stamp, draft.finish())
+    stamp = Stamp(0, 0, 0)
+    head = indexes._write(data, archive_file(Path("x")), stamp, draft.finish())
     index = indexes.Index(data.getvalue(), head, len(draft.records), None)
     last = {encode_name(each): number for number, each in enumerate(names)}
     for each, number in last.items():
@@ -210,8 +211,8 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     really_read = tars.read_tar
 
-    def read_tar(archive: Path) -> Draft:
-        read.append(archive.name)
+    def read_tar(archive: ArchiveFile) -> Draft:
+        read.append(Path(str(archive)).name)
         return really_read(archive)
 
     monkeypatch.setattr("vssl.sources.archives.tars.read_tar", read_tar)
