@@ -129,7 +129,7 @@ def without_duplicates(found: Neighbours) -> tuple[Neighbours, Mask]:
     return Neighbours(rows[kept], similarity[kept]), kept
 
 
-def by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], list[float]]]:
+def _by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], list[float]]]:
     """Ids, labels and cosines of the rows of each query."""
     query = found.rows["query"].to_numpy()
     ends = np.searchsorted(query, np.arange(queries + 1))
@@ -139,7 +139,7 @@ def by_query(found: Found, queries: int) -> list[tuple[list[str], list[str], lis
 
 def classify(
     queries: Queries,
-    neighbours: Sequence[tuple[list[str], list[str], list[float]]],
+    found: Found,
     record: CalibrationRecord | None,
     obstacle: Reason | None,
     gallery: str,
@@ -150,7 +150,7 @@ def classify(
 
     Args:
         queries: Q of them.
-        neighbours: of each, the nearest labelled rows, the nearest first: their ids, labels and cosines.
+        found: the nearest labelled rows of each, with their `label`.
         record: the gallery's calibration, where it holds.
         obstacle: why nothing can be said, where that is so for all queries.
         gallery: its name.
@@ -160,12 +160,13 @@ def classify(
     Raises:
         UsageError: the calibration has no such alpha or risk.
     """
+    neighbours = _by_query(found, len(queries))
     if obstacle is None and queries.uncertainty is None:
         obstacle = "no_uncertainty"
     if obstacle is not None or record is None or queries.uncertainty is None:
-        return [_unsaid(found, obstacle or "uncalibrated") for found in neighbours]
-    can = np.array([len(found[0]) >= 2 for found in neighbours])
-    answers = [_unsaid(found, "uncalibrated") for found in neighbours]
+        return [_unsaid(one, obstacle or "uncalibrated") for one in neighbours]
+    can = np.array([len(one[0]) >= 2 for one in neighbours])
+    answers = [_unsaid(one, "uncalibrated") for one in neighbours]
     for q, answer in zip(
         np.flatnonzero(can), _said(queries, can, neighbours, record, gallery, alpha, risk), strict=True
     ):

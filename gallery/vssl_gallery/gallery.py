@@ -16,16 +16,7 @@ import pyarrow as pa
 from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS
-from vssl_gallery.classifying import (
-    STALE,
-    CalibrationRecord,
-    Classified,
-    Reason,
-    by_query,
-    classify,
-    fit,
-    read_calibration,
-)
+from vssl_gallery.classifying import STALE, CalibrationRecord, Classified, Reason, classify, fit, read_calibration
 from vssl_gallery.errors import EncoderMismatch, InvalidRows, TooLarge
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.fingerprint import Fingerprint
@@ -232,7 +223,7 @@ class Gallery:
         )
         record, state = self.calibration()
         obstacle: Reason | None = "filtered" if given is not None and record is not None else state
-        answers = classify(queries, by_query(found, len(queries)), record, obstacle, self.name, alpha, risk)
+        answers = classify(queries, found, record, obstacle, self.name, alpha, risk)
         return Classification(answers, found.version, found.exact, obstacle or "fitted")
 
     def calibrate(self) -> CalibrationRecord:

@@ -89,6 +89,13 @@ def create_app(
         },
     )
     app.state.registry = registry
+    _add_routes(app, registry, open_model, locations)
+    _add_layers(app, registry)
+    return app
+
+
+def _add_routes(app: FastAPI, registry: ModelRegistry, open_model: OpenModel | None, locations: Sequence[Path]) -> None:
+    """What the server answers."""
     app.post("/v1/embed", **embed_schema.EMBED)(embed)
     app.post("/v1/embeddings", **openai_schema.EMBEDDINGS)(create_embeddings)
     app.get("/v1/models", **openai_schema.MODELS)(list_models)
@@ -100,14 +107,12 @@ def create_app(
         app.state.repository = Repository(registry, open_model, locations)
         administration.add_routes(app, app.state.repository)
     app.state.galleries = None
-    if settings.galleries is not None:
+    if registry.settings.galleries is not None:
         from vssl_server.http.galleries.setting_up import add_galleries  # its extra may not be installed
 
-        app.state.galleries = add_galleries(app, settings.galleries)
+        app.state.galleries = add_galleries(app, registry.settings.galleries)
     for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
         app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    _add_layers(app, registry)
-    return app
 
 
 def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
