@@ -1,0 +1,242 @@
+"""The page's own arithmetic, run in Chromium and compared with what Python says."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+import vssl_server
+
+sync_api = pytest.importorskip("playwright.sync_api")
+STATIC = Path(vssl_server.__file__).parent / "page" / "static"
+CHROMIUM = Path("/usr/bin/chromium")
+HERE = "http://page.test/"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium")
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[Any]:
+    """A page that can import the modules, from the folder and nowhere else."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.route(f"{HERE}**", lambda route: route.fulfill(path=STATIC / route.request.url.removeprefix(HERE)))
+        page.route(HERE, lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+        page.goto(HERE)
+        yield page
+        browser.close()
+
+
+def call(page: Any, module: str, code: str, *given: Any) -> Any:
+    """What `code`, a function of (module, ...given), says."""
+    return page.evaluate(f"async given => ({code})(await import('/{module}.js'), ...given)", list(given))
+
+
+def crossings(outline: list[tuple[float, float]], x: float, y: float) -> bool:
+    """Even-odd rule, in exact fractions."""
+    odd = False
+    for (x0, y0), (x1, y1) in zip(outline[-1:] + outline[:-1], outline, strict=True):
+        if (y0 > y) != (y1 > y):
+            at = Fraction(x0) + (Fraction(y) - Fraction(y0)) / (Fraction(y1) - Fraction(y0)) * (
+                Fraction(x1) - Fraction(x0)
+            )
+            odd ^= Fraction(x) < at
+    return odd
+
+
+def test_lasso_finds_the_rows_inside_of_an_outline_that_crosses_itself(modules: Any) -> None:
+    random = np.random.default_rng(0)
+    places = random.uniform(-1, 1, (600, 2)).astype(np.float32)
+    for corners in (3, 9, 40):
+        outline = random.uniform(-1, 1, (corners, 2)).tolist()
+        found = call(
+            modules, "lasso", "(m, o, x, y) => [...m.rowsInside(o, new Float32Array(x), new Float32Array(y))]",
+            [part for corner in outline for part in corner], places[:, 0].tolist(), places[:, 1].tolist(),
+        )  # fmt: skip
+        wanted = [row for row, (x, y) in enumerate(places.tolist()) if crossings(list(map(tuple, outline)), x, y)]
+        assert found == wanted
+        assert wanted
+
+
+def test_grid_finds_the_nearest_point(modules: Any) -> None:
+    random = np.random.default_rng(1)
+    places = np.clip(random.normal(0, 0.4, (900, 2)), -1, 1).astype(np.float32)
+    asked = random.uniform(-1.1, 1.1, (200, 3)) * [1, 1, 0.15]
+    asked[:, 2] = abs(asked[:, 2])
+    found = call(
+        modules, "grid",
+        "(m, x, y, asked) => { const grid = new m.Grid(new Float32Array(x), new Float32Array(y));"
+        " return asked.map((one) => grid.nearest(...one)); }",
+        places[:, 0].tolist(), places[:, 1].tolist(), asked.tolist(),
+    )  # fmt: skip
+    apart = np.hypot(*(places.astype(np.float64)[:, None] - asked[None, :, :2]).transpose(2, 0, 1))
+    wanted = np.where(apart.min(axis=0) <= asked[:, 2], apart.argmin(axis=0), -1)
+    assert found == wanted.tolist()
+    assert 20 < (wanted >= 0).sum() < 180
+
+
+def test_map_is_read_from_bytes_wherever_its_header_ends(modules: Any) -> None:
+    random = np.random.default_rng(2)
+    x, y, number = random.uniform(-1, 1, (3, 5)).astype("<f4")
+    codes = np.array([0, 1, -1, 1, 0], "<i4")
+    ids = ["a/b.jpg", '"<img onerror>"', "é\n", "d", "e"]
+    text = json.dumps(ids).encode()
+    columns = [
+        {"name": "label", "kind": "category", "values": ["cöat", "bag"]},
+        {"name": "uncertainty", "kind": "number"},
+    ]
+    for padding in range(4):
+        header = {
+            "rows": 5,
+            "method": "pca",
+            "version": 3,
+            "columns": columns,
+            "ids_bytes": len(text),
+            "p": "x" * padding,
+        }
+        body = json.dumps(header).encode() + b"\n" + b"".join(a.tobytes() for a in (x, y, codes, number)) + text
+        read = (
+            "(m, body) => { const map = m.readMap(new Uint8Array(body).buffer); return ["
+            "[...map.x], [...map.y], [...map.columns[0].data], [...map.columns[1].data],"
+            "[0, 1, 2, 3, 4].map(map.idOf), map.columns[0].values, map.stale]; }"
+        )
+        found = call(modules, "points", read, list(body))
+        assert found == [x.tolist(), y.tolist(), codes.tolist(), number.tolist(), ids, ["cöat", "bag"], False]
+        with pytest.raises(sync_api.Error, match="in part"):
+            call(modules, "points", read, list(body[:-1]))
+
+
+def test_a_pixel_stays_where_it_is_while_one_zooms(modules: Any) -> None:
+    found = call(
+        modules, "camera",
+        "(m) => { let c = { x: .2, y: -.1, zoom: 3 }; const before = m.toMap(c, 800, 500, 123, 456);"
+        " const near = m.zoomed(c, 800, 500, 123, 456, 2.5);"
+        " return [before, m.toMap(near, 800, 500, 123, 456), m.toPixels(near, 800, 500, ...before), near.zoom]; }",
+    )  # fmt: skip
+    assert found[1] == pytest.approx(found[0])
+    assert found[2] == pytest.approx([123, 456])
+    assert found[3] == 7.5
+
+
+def test_bounds_of_a_scale_are_percentiles(modules: Any) -> None:
+    values = np.random.default_rng(3).normal(size=2001).astype(np.float32)
+    values[0] = 1e6
+    code = "(m, values) => m.bounds(new Float32Array(values.map((one) => one ?? NaN)))"
+    found = call(modules, "colours", code, values.tolist())
+    assert found == pytest.approx(np.quantile(values, [0.02, 0.98], method="nearest"))
+    assert call(modules, "colours", code, [None, 2, 2]) == [1.5, 2.5]
+    assert call(modules, "colours", code, [None, None]) is None
+    assert call(modules, "colours", code, []) is None
+
+
+def test_legend_counts_categories_and_those_without(modules: Any) -> None:
+    codes = [2, 0, 0, -1, 1, 0, 2, -1]
+    found = call(
+        modules, "colours",
+        "(m, data) => { const column = { kind: 'category', data: new Int32Array(data), values: ['a', 'b', 'c'] };"
+        " const scale = m.scaleOf(column, false, '#000000');"
+        " return [scale.entries.map((one) => [one.text, one.rows]), [...m.paint(8, column, scale, null)].length]; }",
+        codes,
+    )  # fmt: skip
+    assert found == [[["a", 3], ["c", 2], ["b", 1], [None, 2]], 32]
+
+
+def exposition() -> str:
+    registry = CollectorRegistry()
+    requests = Counter("vssl_requests", 'Requests: "all"\nof them', ["path", "status"], registry=registry)
+    requests.labels('/v1/"e"\\x\n', "200").inc(3)
+    requests.labels("/v1/embed,{}", "429").inc()
+    Gauge("vssl_queue_images", "Queue", ["model"], registry=registry).labels("clothes").set(float("nan"))
+    Gauge("tiny", "Small", registry=registry).set(-1.5e-9)
+    Gauge("infinite", "Large", registry=registry).set(float("-inf"))
+    seconds = Histogram("vssl_request_duration_seconds", "T", ["path"], buckets=(0.1, 0.5, 2), registry=registry)
+    for value in (0.05, 0.2, 0.3, 0.4, 1, 1.5, 7):
+        seconds.labels("/a" if value < 1 else "/b").observe(value)
+    return generate_latest(registry).decode()
+
+
+def test_metrics_are_read_as_prometheus_clients_parser_reads_them(modules: Any) -> None:
+    text = exposition() + "with_time 5 1700000000000\n"
+    plain = "value: Number.isFinite(s.value) ? s.value : String(s.value)"
+    found = call(modules, "prometheus", f"(m, text) => m.parse(text).map((s) => ({{ ...s, {plain} }}))", text)
+    wanted = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert [(one["name"], one["labels"]) for one in found] == [(sample.name, sample.labels) for sample in wanted]
+    for one, sample in zip(found, wanted, strict=True):
+        number = float(str(one["value"]).replace("Infinity", "inf"))
+        assert number == sample.value or (math.isnan(number) and math.isnan(sample.value))
+
+
+def test_a_histogram_is_summed_and_its_quantiles_are_those_of_promql(modules: Any) -> None:
+    code = (
+        "(m, text, shares) => { const h = m.histogram(m.parse(text), 'vssl_request_duration_seconds');"
+        " return [h.counts, h.sum, shares.map((share) => m.quantile(share, h.bounds, h.counts))]; }"
+    )
+    counts, total, quantiles = call(modules, "prometheus", code, exposition(), [0.1, 0.5, 0.7, 0.99])
+    assert counts == [1, 3, 2, 1]
+    assert total == pytest.approx(10.45)
+    # By hand: rank .7 of the first 1 in 0 … .1; 3.5 − 1 of 3 in .1 … .5; 4.9 − 4 of 2 in .5 … 2; above all: its bound.
+    assert quantiles == pytest.approx([0.07, 0.1 + 0.4 * 2.5 / 3, 0.5 + 1.5 * 0.9 / 2, 2])
+    nothing = call(modules, "prometheus", "(m) => String(m.quantile(0.5, [1, Infinity], [0, 0]))")
+    assert nothing == "NaN"
+
+
+def test_an_hour_is_kept_and_a_restart_is_no_negative_rate(modules: Any) -> None:
+    text = 'vssl_requests_total{path="/a"} %d\nvssl_refusals_total{cause="queue_full"} %d\nvssl_queue_images 4\n'
+    code = (
+        "(m, texts) => { const hour = new m.Hour();"
+        " texts.forEach((text, at) => hour.add(m.reading(text, at * 600000)));"
+        " const { refusals, queue } = hour.whole;"
+        " return [hour.readings.length, hour.steps().map((step) => step.rate * 600), refusals, queue]; }"
+    )
+    texts = [text % (count, 1) for count in (0, 10, 30, 60, 5, 5, 6, 7, 8, 9)]
+    found = call(modules, "hour", code, texts)
+    assert found == [7, pytest.approx([5, 0, 1, 1, 1, 1]), {"queue_full": 0}, 4]
+
+
+def test_drift_needs_enough_images_and_three_standard_errors(modules: Any) -> None:
+    code = "(m, rows) => { const found = m.drift(rows); return [found.state, found.share, m.inWords(found)]; }"
+    even = [50] * 20
+    assert call(modules, "drift", code, [4] * 20)[0] == "few"
+    assert call(modules, "drift", code, even)[:2] == ["as expected", pytest.approx(0.05)]
+    state, share, words = call(modules, "drift", code, [*even[:-1], 200])
+    assert (state, share) == ("more uncertain", pytest.approx(200 / 1150))
+    assert "17 % of 1,150 images" in words
+    assert call(modules, "drift", code, [*([100] * 19), 10])[0] == "less uncertain"
+    limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+    over = math.ceil(limit * 1000)
+    for count, wanted in ((over, "more uncertain"), (over - 1, "as expected")):
+        assert call(modules, "drift", code, [1000 - count, *([0] * 18), count])[0] == wanted
+
+
+def test_undo_goes_back_step_by_step_and_changes_are_what_differs(modules: Any) -> None:
+    code = """async (m) => {
+      const undo = new m.Undo(), changes = new m.Changes(), labels = { a: null, 'b,"c"': "x" };
+      const set = (id, label) => {
+        const before = labels[id];
+        labels[id] = label; changes.note(id, before, label);
+        undo.add(`label ${id}`, async () => { labels[id] = before; changes.note(id, label, before); });
+      };
+      set("a", "one"); set("a", "two"); set('b,"c"', ""); set('b,"c"', "y, z");
+      const all = changes.csv();
+      const said = [await undo.undo(), undo.next, undo.size];
+      undo.add("fails", async () => { throw new Error("away"); });
+      const failed = await undo.undo().catch((error) => error.message);
+      const kept = undo.size;
+      return [all, said, failed, kept, changes.size, m.suggestions(["coat", "bag", "overcoat", "Cap"], "c")];
+    }"""
+    text, said, failed, kept, size, suggested = call(modules, "undo", code)
+    rows = [["id", "label", "label_before"], ["a", "two", ""], ['b,"c"', "y, z", "x"]]
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+    assert said == ['label b,"c"', 'label b,"c"', 3]
+    assert (failed, kept, size) == ("away", 4, 2)
+    assert suggested == ["coat", "Cap", "overcoat"]
