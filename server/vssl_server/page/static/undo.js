@@ -74,7 +74,10 @@ export function toCsv(names, rows) {
 /** Ids by the label that each has: what a request of one label each can set. */
 export function byLabel(labels) {
   const groups = new Map();
-  for (const [id, label] of labels) groups.set(label, [...(groups.get(label) ?? []), id]);
+  for (const [id, label] of labels) {
+    if (!groups.has(label)) groups.set(label, []);
+    groups.get(label).push(id);
+  }
   return groups;
 }
 
