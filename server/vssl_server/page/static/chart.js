@@ -6,6 +6,7 @@ import { rowsInside, thinned } from "./lasso.js";
 import { Plot } from "./plot.js";
 
 const NEAR = 12;
+const STILL = 4; // pixels that a click may tremble
 const STEP = 60;
 const FLIGHT = 180;
 
@@ -14,6 +15,7 @@ export class Chart {
   lassoing = false;
   #pointers = new Map();
   #outline = null;
+  #began = [0, 0];
   #moved = false;
   #frame = 0;
   #shown = null;
@@ -132,7 +134,8 @@ export class Chart {
     if (event.button) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    this.#moved = false;
+    this.#began = [event.offsetX, event.offsetY];
+    this.#moved = this.#pointers.size > 1;
     const lasso = (this.lassoing || event.shiftKey) && this.#pointers.size === 1;
     this.#outline = lasso ? [event.offsetX, event.offsetY] : null;
   }
@@ -143,7 +146,7 @@ export class Chart {
     if (!before) return void this.#hover(this.#nearest(...place));
     const others = [...this.#pointers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
     this.#pointers.set(event.pointerId, place);
-    this.#moved ||= Math.hypot(place[0] - before[0], place[1] - before[1]) > 0;
+    this.#moved ||= Math.hypot(place[0] - this.#began[0], place[1] - this.#began[1]) > STILL;
     if (this.#outline) {
       this.#outline.push(...place);
       this.events.onOutline(this.#outline);

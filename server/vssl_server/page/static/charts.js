@@ -1,4 +1,4 @@
-/** Small charts in SVG: bars with what was expected, and lines over time. What they show stands in words beside them. */
+/** Small charts in SVG: bars with what was expected, and lines over time. Words beside them say the same. */
 
 import { html } from "./vendor/preact.js";
 

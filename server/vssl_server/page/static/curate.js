@@ -21,8 +21,9 @@ export function Curate({ info, tab, onTab, picked, ...parts }) {
   return html`<div class="curate">
     <div class="tabs" role="tablist" aria-label="Curate" onKeyDown=${onKey}>
       ${names.map(
-        (name) => html`<button type="button" role="tab" id=${`tab-${name}`} aria-selected=${name === tab}
-          aria-controls="curated" tabindex=${name === tab ? 0 : -1} onClick=${() => onTab(name)}>${TABS[name]}</button>`,
+        (name) => html`<button type="button" role="tab" id=${`tab-${name}`} aria-controls="curated"
+          aria-selected=${name === tab} tabindex=${name === tab ? 0 : -1} onClick=${() => onTab(name)}>
+          ${TABS[name]}</button>`,
       )}
     </div>
     <div role="tabpanel" id="curated" aria-labelledby=${`tab-${tab}`}>

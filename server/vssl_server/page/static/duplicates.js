@@ -8,6 +8,7 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 
 const PAGE = 20;
 const NEAR = 0.98;
+const MOST_IDS = 10_000;
 
 export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem, Loading, Empty }) {
   const [threshold, setThreshold] = useState(NEAR);
@@ -68,10 +69,8 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
 }
 
 function groupOf({ kept, others, similarity }, known) {
-  const alike = (at) => (Array.isArray(similarity) ? similarity[at] : null);
   const rows = [kept, ...others].filter((id) => known.has(id)).map((id) => known.get(id));
-  const lowest = Array.isArray(similarity) ? Math.min(...similarity) : similarity;
-  return { kept, best: kept, lowest, rows, similarity: Object.fromEntries(others.map((id, at) => [id, alike(at)])) };
+  return { kept, best: kept, lowest: similarity, rows };
 }
 
 const othersOf = (group) => group.rows.map((row) => row.id).filter((id) => id !== group.kept);
@@ -85,8 +84,7 @@ function Group({ info, group, writable, onKeep, onDelete, onOpen, Thumbnail }) {
           <button type="button" class="plain" onClick=${() => onOpen(row.id)} aria-label=${`Open ${row.id}`}>
             <${Thumbnail} gallery=${info.name} id=${row.id} alt="" /></button>
           <span class="pick-id">${row.id}</span>
-          <span class="quiet">${size(row)}, uncertainty ${short(row.uncertainty)}
-            ${group.similarity[row.id] ? `, similarity ${short(group.similarity[row.id])}` : ""}</span>
+          <span class="quiet">${size(row)}, uncertainty ${short(row.uncertainty)}</span>
           ${writable && html`<label><input type="radio" name=${`kept-${group.best}`} checked=${row.id === group.kept}
             onChange=${() => onKeep(row.id)} /> keep${row.id === group.best ? " (proposed)" : ""}</label>`}
         </div>`,
@@ -103,10 +101,17 @@ function Deleting({ info, ids, onDone, onLeave }) {
   const dialog = useRef(null);
   const [rows, setRows] = useState(null);
   const [problem, setProblem] = useState(null);
-  const remove = (dry) => send("POST", `/v1/galleries/${info.name}/delete`, { ids, dry_run: dry });
+  const remove = async (dry) => {
+    let gone = 0;
+    for (let at = 0; at < ids.length; at += MOST_IDS) {
+      const part = { ids: ids.slice(at, at + MOST_IDS), dry_run: dry };
+      gone += (await send("POST", `/v1/galleries/${info.name}/delete`, part)).rows;
+    }
+    return gone;
+  };
   useEffect(() => {
     dialog.current.showModal();
-    remove(true).then((answer) => setRows(answer.rows), setProblem);
+    remove(true).then(setRows, setProblem);
   }, []);
   const go = () => {
     setRows(null);
@@ -114,10 +119,10 @@ function Deleting({ info, ids, onDone, onLeave }) {
   };
   return html`<dialog ref=${dialog} aria-labelledby="deleting" onClose=${onLeave}>
     <h2 id="deleting">Delete from ${info.name}?</h2>
-    <p role="status">${problem?.message ?? (rows === null ? "Counting…" : `${count(rows)} will be deleted, with thumbnails and labels.`)}</p>
-    <p>This can't be undone.</p>
+    <p role="status">${problem?.message ?? (rows === null ? "One moment…" : `${count(rows)} will be deleted.`)}</p>
+    <p>Thumbnails and labels go with them. This can't be undone.</p>
     <div class="buttons">
-      <button type="button" class="danger" disabled=${!rows} onClick=${go}>Delete ${rows === null ? "" : count(rows)}</button>
+      <button type="button" class="danger" disabled=${!rows} onClick=${go}>Delete ${rows ? count(rows) : ""}</button>
       <button type="button" onClick=${() => dialog.current.close()}>Keep all</button>
     </div>
   </dialog>`;

@@ -43,8 +43,11 @@ export class Labelling {
   }
 
   #remember(label) {
-    const full = this.digits.length === RECENT;
-    if (!this.digits.includes(label)) this.digits[full ? this.digits.indexOf(this.#used.shift()) : this.digits.length] = label;
+    const { length } = this.digits;
+    if (!this.digits.includes(label)) {
+      this.digits[length < RECENT ? length : this.digits.indexOf(this.#used[0])] = label;
+      if (length === RECENT) this.#used.shift();
+    }
     this.#used = [...this.#used.filter((one) => one !== label), label];
   }
 

@@ -126,7 +126,8 @@ function Bar({ info, labelling, typing, typed, acts, what }) {
     <${Typing} labels=${labels} start=${typing} what=${`Label ${what}`} onDone=${typed} />
     <div class="digits" role="group" aria-label=${`Label ${what}`}>
       ${digits.map(
-        (label, at) => html`<button type="button" onClick=${() => acts.digit(at + 1)}><kbd>${at + 1}</kbd> ${label}</button>`,
+        (label, at) => html`<button type="button" onClick=${() => acts.digit(at + 1)}>
+          <kbd>${at + 1}</kbd> ${label}</button>`,
       )}
     </div>
     <div class="buttons">

@@ -7,7 +7,8 @@ import { Chosen, Legend, Making, Places } from "./map_parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
 const KEYS =
-  "Arrow keys move, + and - zoom, 0 shows the whole map, Enter opens the image nearest to the middle, v chooses all in view.";
+  "Arrow keys move, + and - zoom, 0 shows the whole map, Enter opens the image nearest to the middle, " +
+  "v chooses all in view.";
 
 /** Whether the page is dark now. */
 function useDark() {
@@ -51,7 +52,7 @@ export function MapView({ info, onLook, onLabel, onOpen, Thumbnail, Problem, Loa
       ${rows &&
       html`<${Chosen} ...${{ map, rows, onLook }} onLabel=${info.scopes.includes("write") ? onLabel : null}
         onClear=${() => setRows(null)} />`}
-      <${Making} map=${map} work=${work} writable=${info.scopes.includes("write")} />
+      <${Making} map=${map} work=${work} />
     </aside>
   </div>`;
 }
@@ -105,9 +106,11 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
       ${shown && html`<circle cx=${hover.at[0]} cy=${hover.at[1]} r="8" />`}
     </svg>
     ${shown !== null &&
-    html`<div class="map-card" style=${{ left: `${hover.at[0]}px`, top: `${hover.at[1]}px` }}>
+    html`<div class=${cardClass(canvas.current, hover.at)}
+      style=${{ left: `${hover.at[0]}px`, top: `${hover.at[1]}px` }}>
       <${Thumbnail} key=${shown} gallery=${info.name} id=${shown} alt="" />
-      <span class="map-card-id">${shown}</span> ${column && html`<span class="quiet">${inWords(column, hover.row)}</span>`}
+      <span class="map-card-id">${shown}</span>
+      ${column && html`<span class="quiet">${inWords(column, hover.row)}</span>`}
     </div>`}
     <p class="hidden" role="status">${shown ?? ""}</p>
     <p id="map-keys" class="hidden">${KEYS}</p>
@@ -119,6 +122,11 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
       <button type="button" onClick=${() => onChoose(chart.current.inView())}>All in view</button>
     </div>
   </div>`;
+}
+
+/** On the side of the point where there is room. */
+function cardClass({ clientWidth, clientHeight }, [x, y]) {
+  return `map-card ${x > clientWidth / 2 ? "leftwards" : ""} ${y > clientHeight / 2 ? "upwards" : ""}`;
 }
 
 function inWords(column, row) {

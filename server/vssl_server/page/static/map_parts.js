@@ -23,7 +23,8 @@ export function Legend({ name, scale, onChoose }) {
     ${shown.map(
       (entry) => html`<li><button type="button" class="legend-entry" onClick=${() => onChoose(entry)}>
         <span class="swatch" style=${{ background: entry.colour }}></span>
-        <span class="legend-text">${entry.text ?? "none"}</span><span class="quiet">${entry.rows.toLocaleString("en")}</span>
+        <span class="legend-text">${entry.text ?? "none"}</span>
+        <span class="quiet">${entry.rows.toLocaleString("en")}</span>
       </button></li>`,
     )}
     ${rest > 0 && html`<li class="quiet">${count(rest)} of ${scale.entries.length - ENTRIES} more</li>`}
@@ -31,18 +32,19 @@ export function Legend({ name, scale, onChoose }) {
 }
 
 /** How the map was made, and the job that makes it by neighbours. */
-export function Making({ map, work, writable }) {
+export function Making({ map, work }) {
   const { job, problem, running, start, stop } = work;
   const by = map.method === "pca" ? "the two main directions (PCA)" : "neighbours (t-SNE)";
   const old = map.stale ? ", of an earlier version" : "";
+  const hint = map.method === "pca" ? "Far means different." : "Near means alike; far says little.";
+  const missing = map.missing ? ` ${count(map.missing)} came later and can't be seen here.` : "";
   return html`<div class="making">
-    <p class="quiet">Placed by ${by}${old}. Near means alike; a distance across the map means nothing.</p>
+    <p class="quiet">Placed by ${by}${old}. ${hint}${missing}</p>
     ${running
       ? html`<label>Placing by neighbours…
             <progress value=${job.progress ?? undefined} max="1"></progress></label>
           <button type="button" onClick=${stop}>Stop</button>`
       : (map.method === "pca" || map.stale) &&
-        writable &&
         html`<button type="button" onClick=${start}>Place by neighbours (t-SNE)</button>`}
     <p role="status" class="quiet">${said(job, problem)}</p>
   </div>`;
@@ -105,7 +107,8 @@ export function Places({ map, column }) {
       <thead><tr><th scope="col">image</th><th scope="col">across</th><th scope="col">up</th>
         ${column && html`<th scope="col">${column.name}</th>`}</tr></thead>
       <tbody>${rows.map(
-        (row) => html`<tr><th scope="row">${map.idOf(row)}</th><td>${short(map.x[row])}</td><td>${short(map.y[row])}</td>
+        (row) => html`<tr><th scope="row">${map.idOf(row)}</th>
+          <td>${short(map.x[row])}</td><td>${short(map.y[row])}</td>
           ${column && html`<td>${value(row)}</td>`}</tr>`,
       )}</tbody>
     </table>

@@ -109,6 +109,6 @@ export class Plot {
 
 /** Pixels across of a point: small where there are many, larger as one comes near. */
 export function pointSize(rows, zoom) {
-  const base = Math.min(7, Math.max(1.5, 60 / Math.sqrt(Math.max(1, rows)) + 1));
+  const base = Math.min(9, Math.max(1.5, 90 / Math.sqrt(Math.max(1, rows)) + 1));
   return Math.min(14, base * zoom ** 0.35);
 }

@@ -29,7 +29,7 @@ async function read() {
   if (answer.status === 404) {
     return "This server shows its metrics on a port of their own (--metrics-port), so nothing live can be shown here.";
   }
-  if (answer.status === 401 || answer.status === 403) return "The metrics of this server need a key that this page hasn't.";
+  if ([401, 403].includes(answer.status)) return "The metrics of this server need a key that this page hasn't.";
   if (!answer.ok) return `The metrics can't be read: the server answers with status ${answer.status}.`;
   hour.add(reading(await answer.text(), Date.now()));
   return null;

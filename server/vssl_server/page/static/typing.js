@@ -4,8 +4,9 @@ import { suggestions } from "./undo.js";
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 
 /**
- * @param {{labels: string[], start: string|null, what: string, onDone: function(string|null): void}} props `start`: what
- *   was typed already, null while the field is not asked for; `onDone` has the label, null where one leaves it
+ * @param {{labels: string[], start: string|null, what: string, onDone: function(string|null): void}} props
+ *   `start`: what was typed already, null while the field is not asked for; `onDone` has the label, null where one
+ *   leaves it
  */
 export function Typing({ labels, start, what, onDone }) {
   const field = useRef(null);

@@ -77,7 +77,8 @@ function Uncertainty({ name, all, hour }) {
     ${!calibrated && html`<p>The model has no calibration, so there is no reference to compare with. This is how
       uncertain the images are, as the model puts it.</p>`}
     ${calibrated && html`<p role="status"><strong>All images.</strong> ${inWords(drift(all.known, all.over))}</p>
-      <p role="status"><strong>Added in the last hour.</strong> ${recent ? inWords(drift(hour.known, hour.over)) : "None."}</p>`}
+      <p role="status"><strong>Added in the last hour.</strong>
+        ${recent ? inWords(drift(hour.known, hour.over)) : "None."}</p>`}
     ${rows.length > 0 && html`<${Bars} ...${{ edges, rows, expected }}
       label=${calibrated ? "Images by percentile of uncertainty among the reference" : "Images by uncertainty"} />`}
     ${calibrated && html`<p class="quiet">Bars: how many per cent of the reference are at most as uncertain, from 0 to
@@ -93,7 +94,7 @@ function Flags({ all, hour }) {
         ([flag, words]) => html`<tr><th scope="row">${flag} <span class="quiet">${words}</span></th>
           <td>${share(all, flag)}</td><td>${share(hour, flag)}</td></tr>`,
       )}</tbody></table>
-    <p class="quiet">Of ${count(all.known)}, ${count(hour.known)} of them added in the last hour.</p>
+    <p class="quiet">Of ${count(all.known)}, ${hour.known.toLocaleString("en")} of them added in the last hour.</p>
   </section>`;
 }
 
@@ -101,7 +102,10 @@ function Server() {
   const steps = polling.hour.steps();
   const whole = polling.hour.whole;
   const now = steps.at(-1);
-  if (!now) return html`<section class="card"><h2>The server</h2><p role="status">${polling.problem ?? "Reading…"}</p></section>`;
+  if (!now) {
+    const words = polling.problem ?? "Reading…";
+    return html`<section class="card"><h2>The server</h2><p role="status">${words}</p></section>`;
+  }
   const minutes = Math.max(1, Math.round((now.at - polling.hour.readings[0].at) / 60_000));
   const tiles = [
     ["Requests a second", [steps.map((step) => step.rate)], short(now.rate)],
@@ -119,8 +123,11 @@ function Server() {
         <${Lines} series=${series} label=${`${name}: now ${value}`} /></div>`,
     )}</div>
     <${Embedded} ...${whole} />
-    ${causes.length > 0 && html`<table><thead><tr><th scope="col">refused because</th><th scope="col">times</th></tr></thead>
-      <tbody>${causes.map(([cause, times]) => html`<tr><th scope="row">${cause}</th><td>${times}</td></tr>`)}</tbody></table>`}
+    ${causes.length > 0 && html`<table>
+      <thead><tr><th scope="col">refused because</th><th scope="col">times</th></tr></thead>
+      <tbody>${causes.map(
+        ([cause, times]) => html`<tr><th scope="row">${cause}</th><td>${times}</td></tr>`,
+      )}</tbody></table>`}
   </section>`;
 }
 
