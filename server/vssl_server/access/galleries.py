@@ -5,6 +5,7 @@ A gallery for which a key has neither does not exist for it. An alias counts as 
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Literal
 
 from vssl_gallery.errors import GalleryError
@@ -62,8 +63,13 @@ def own_filter(key: Key, gallery: str, fields: Mapping[str, FieldType]) -> Filte
     try:
         return parse_filter(key.filter, fields)
     except GalleryError as error:
-        logger.warning("gallery %s does not exist for key %s: its filter does not fit: %s", gallery, key.name, error)
+        _warn(gallery, key.name, str(error))
         raise unknown(gallery) from None
+
+
+@cache  # it comes with each request
+def _warn(gallery: str, name: str | None, why: str) -> None:
+    logger.warning("gallery %s does not exist for key %s, whose filter does not fit it: %s", gallery, name, why)
 
 
 def refuse_filtered(key: Key, what: str) -> None:

@@ -60,7 +60,7 @@ def create_app(
             tasks.append(asyncio.create_task(_publish(registry)))
         galleries = app.state.galleries
         if galleries is not None:
-            tasks.append(asyncio.create_task(galleries.watch()))
+            tasks += [asyncio.create_task(one) for one in galleries.tended()]
         yield
         for task in tasks:
             task.cancel()

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
@@ -91,6 +91,12 @@ class Galleries:
         with self._lock:
             self._named.clear()
             self._opened.pop(name, None)
+
+    def tended(self) -> list[Coroutine[None, None, None]]:
+        """What must run for as long as they are served."""
+        from vssl_server.http.galleries.upkeep import keep_up  # which works on this class
+
+        return [self.watch(), keep_up(self)]
 
     async def watch(self) -> None:
         """Look again and again whether the store answers."""

@@ -26,6 +26,7 @@ from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import schema
 from vssl_server.http.galleries.curating import size_of_map, tsne_key
 from vssl_server.http.galleries.galleries import Galleries
+from vssl_server.http.galleries.upkeep import work_of
 from vssl_server.http.galleries.viewed import answering, body_of, galleries_of, key_of, open_gallery, view_of
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import ApiError
@@ -61,7 +62,7 @@ async def calibrate(request: Request, name: str) -> Response:
 async def maintain(request: Request, name: str) -> Response:
     """Compact the gallery, bring its index up to date, erase what was deleted an hour ago or earlier."""
     view = await _whole(request, name, "maintenance is of the whole gallery")
-    return _begun(request, "maintain", view.gallery.name, "write", lambda _: maintained(view.gallery))
+    return _begun(request, "maintain", view.gallery.name, "write", work_of(view.gallery))
 
 
 async def draw_map(request: Request, name: str) -> Response:
@@ -117,14 +118,6 @@ def calibrated(gallery: Gallery) -> Mapping[str, Any]:
     """The work of a calibration."""
     record = gallery.calibrate()
     return {"version": record.version, "classes": len(record.classes)}
-
-
-def maintained(gallery: Gallery) -> Mapping[str, Any]:
-    """The work of maintenance."""
-    report = gallery.store.maintain()
-    info = report.info
-    found = {"rows": info.rows, "version": info.version, "indexed_rows": info.indexed_rows, "recall": info.recall}
-    return {"actions": list(report.actions), **found}
 
 
 def drawn(galleries: Galleries, view: View, report: Report) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """The galleries themselves, and their aliases: list, create, drop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from vssl_gallery.gallery import Gallery
 from vssl_gallery.store.columns import check_gallery_name
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.view import View
-from vssl_server.access.galleries import may, own_filter, refuse_filtered, require, visible
+from vssl_server.access.galleries import may, outside_filter, own_filter, refuse_filtered, require, visible
 from vssl_server.engine.model import Model
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import schema
@@ -29,17 +29,13 @@ async def list_galleries(request: Request) -> Response:
     """Those that the key may see, by name."""
     key, galleries = key_of(request), galleries_of(request)
     async with answering(request):
-        names = visible(key, await galleries.run("list", lambda: galleries.place().galleries()))
+        names = await galleries.run("list", lambda: galleries.place().galleries())
+        views = await _seen(request, names)
         aliases = await galleries.run("aliases", lambda: galleries.place().aliases())
-        data = []
-        for name in names:
-            try:
-                view = await view_of(request, name, may(key, name)[0])
-            except ApiError as error:
-                if error.status == 404:
-                    continue  # dropped meanwhile, or without the fields of the key's filter
-                raise
-            data.append(await galleries.run("info", partial(gallery_info, view, key, aliases, _served(request))))
+        served = _served(request)
+        data = [
+            await galleries.run("info", partial(gallery_info, view, key, aliases, served)) for view in views.values()
+        ]
     return json_response({"data": data, "next": None})
 
 
@@ -57,7 +53,10 @@ async def create_gallery(request: Request, name: str) -> Response:
     require(key, name, "write")
     registry: ModelRegistry = request.app.state.registry
     spec = _spec(registry.model(wanted.model), wanted)
-    own_filter(key, name, spec.fields)
+    try:
+        own_filter(key, name, spec.fields)
+    except ApiError:
+        raise outside_filter("it names fields that this gallery would not have; declare them") from None
     async with answering(request):
         try:
             made, status = await galleries.run("create", partial(galleries.create, name, spec)), 201
@@ -83,10 +82,11 @@ async def drop_gallery(request: Request, name: str) -> Response:
 
 async def list_aliases(request: Request) -> Response:
     """The aliases of galleries that the key may see."""
-    key, galleries = key_of(request), galleries_of(request)
+    galleries = galleries_of(request)
     async with answering(request):
         known = await galleries.run("aliases", lambda: galleries.place().aliases())
-    data = [{"alias": alias, "gallery": name} for alias, name in sorted(known.items()) if may(key, name)]
+        seen = await _seen(request, set(known.values()))
+    data = [{"alias": alias, "gallery": name} for alias, name in sorted(known.items()) if name in seen]
     return json_response({"data": data, "next": None})
 
 
@@ -109,6 +109,18 @@ async def remove_alias(request: Request, name: str) -> Response:
         require(key, known[name], "write")
         await _move_alias(request, name, None)
     return json_response({"alias": name})
+
+
+async def _seen(request: Request, names: Iterable[str]) -> dict[str, View]:
+    """What the key may see of these galleries, without those of which it sees nothing, or that are gone by now."""
+    views = {}
+    for name in visible(key_of(request), names):
+        try:
+            views[name] = await view_of(request, name, may(key_of(request), name)[0])
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    return views
 
 
 async def _move_alias(request: Request, alias: str, target: str | None) -> None:
