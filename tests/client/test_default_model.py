@@ -9,6 +9,7 @@ import pytest
 
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import serving, vssl
+from tests.command_line import vssl_here
 from vssl.bundle import default
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.errors import UsageError
@@ -94,20 +95,20 @@ def test_the_model_for_tiny_pictures_has_a_name(tiny_bundle: Bundle, tmp_path: P
     for number, data in enumerate(images):
         (tmp_path / "data" / f"{number}.png").write_bytes(data)
     embed: list[str | Path] = ["embed", tmp_path / "data", "-o", tmp_path / "out", "--bundle"]
-    vssl(*embed, "builtin:tiny")
+    vssl_here(*embed, "builtin:tiny")
     assert_same(read_embeddings(tmp_path / "out"), expected)
     # What an earlier default model has embedded is not gone on with by another, but by its name.
-    said = vssl(*embed, tiny_bundle.location, status=2).stderr
+    said = vssl_here(*embed, tiny_bundle.location, status=2).stderr
     assert f"holds embeddings of model default version 1 (id {bundle.manifest.id[:12]}, builtin:tiny)" in said
     assert "--bundle builtin:tiny goes on with them" in said
     (tmp_path / "data" / "more.png").write_bytes(pictures(6)[5])
-    assert "6 images embedded" in vssl(*embed, "builtin:tiny").stdout
+    assert "6 images embedded" in vssl_here(*embed, "builtin:tiny").stdout
 
 
 def test_commands_that_only_read_take_the_name_and_those_that_write_refuse_it(tmp_path: Path) -> None:
-    vssl("verify", "builtin:tiny")
-    assert json.loads(vssl("info", "builtin:tiny", "--json").stdout)["path"] == str(default.TINY)
-    vssl("export", "builtin:tiny", "--triton", tmp_path / "models")
+    vssl_here("verify", "builtin:tiny")
+    assert json.loads(vssl_here("info", "builtin:tiny", "--json").stdout)["path"] == str(default.TINY)
+    vssl_here("export", "builtin:tiny", "--triton", tmp_path / "models")
     assert {path.name for path in (tmp_path / "models").iterdir()} >= {"default", "default_image"}
-    said = vssl("calibrate", "builtin:tiny", "--data", tmp_path, status=2).stderr
+    said = vssl_here("calibrate", "builtin:tiny", "--data", tmp_path, status=2).stderr
     assert said.startswith("vssl: builtin:tiny: comes with vssl and stays as it is")

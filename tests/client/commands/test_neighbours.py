@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.client.processes import command, vssl
+from tests.command_line import vssl_here
 from tests.conftest import FASHION
 from tests.tiny_model import tiny_calibration, write_tiny_bundle
 from vssl.bundle.reading import Bundle
@@ -45,12 +46,12 @@ def folders(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """400 queries, all bags, and a gallery of 500 images in ten classes."""
     folder = tmp_path_factory.mktemp("embedded")
     for name, source in (("queries", "train/bag"), ("gallery", "test")):
-        vssl("embed", f"{FASHION}::{source}", "-o", folder / name, "--bundle", bundle.location, "-q")
+        vssl_here("embed", f"{FASHION}::{source}", "-o", folder / name, "--bundle", bundle.location, "-q")
     return folder / "queries", folder / "gallery"
 
 
 def neighbours(queries: Path, gallery: Path, *flags: str | Path) -> list[dict[str, Any]]:
-    done = vssl("neighbours", queries, "--gallery", gallery, "--json", *flags)
+    done = vssl_here("neighbours", queries, "--gallery", gallery, "--json", *flags)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -101,11 +102,11 @@ def test_a_bundles_own_calibration_takes_no_fitting(folders: tuple[Path, Path], 
     calibration = tiny_calibration() | {"gallery": fitted.model_dump(mode="json")}
     bundle = write_tiny_bundle(tmp_path / "labelled", calibration=calibration)
     for name, source in (("queries", "train/bag"), ("gallery", "test")):
-        vssl("embed", f"{FASHION}::{source}", "-o", tmp_path / name, "--bundle", bundle.location, "-q")
+        vssl_here("embed", f"{FASHION}::{source}", "-o", tmp_path / name, "--bundle", bundle.location, "-q")
     arguments = ("neighbours", tmp_path / "queries", "--gallery", tmp_path / "gallery", "--json", "--labels", "-k", "1")
     without_scikit_learn = "import sys; sys.modules['sklearn'] = None"
     done = vssl(*arguments, "--bundle", bundle.location, before=without_scikit_learn)
-    assert done.stdout == vssl(*arguments).stdout
+    assert done.stdout == vssl_here(*arguments).stdout
     refused = vssl(*arguments, before=without_scikit_learn, status=2)
     assert "pip install 'vssl[calibrate]'" in refused.stderr
 
@@ -196,7 +197,7 @@ def test_a_reader_who_has_had_enough_is_no_error(folders: tuple[Path, Path]) -> 
 
 def test_for_a_person(folders: tuple[Path, Path]) -> None:
     queries, gallery = folders
-    lines = vssl("neighbours", queries, "--gallery", gallery, "--labels", "-k", "3").stdout.splitlines()
+    lines = vssl_here("neighbours", queries, "--gallery", gallery, "--labels", "-k", "3").stdout.splitlines()
     assert len(lines) == 4 * 400
     assert lines[0].startswith("0000.png  uncertainty ")
     assert " bag, p " in lines[0]
@@ -205,8 +206,8 @@ def test_for_a_person(folders: tuple[Path, Path]) -> None:
 def test_a_gallery_that_can_not_be_calibrated_on_gives_null_and_says_why(
     folders: tuple[Path, Path], bundle: Bundle, fashion_folder: Path, tmp_path: Path
 ) -> None:
-    vssl("embed", fashion_folder, "-o", tmp_path / "few", "--bundle", bundle.location, "-q")
-    done = vssl("neighbours", folders[0], "--gallery", tmp_path / "few", "--labels", "--json")
+    vssl_here("embed", fashion_folder, "-o", tmp_path / "few", "--bundle", bundle.location, "-q")
+    done = vssl_here("neighbours", folders[0], "--gallery", tmp_path / "few", "--labels", "--json")
     assert "p_correct is null: 40 labelled images are too few" in done.stderr
     row = json.loads(done.stdout.splitlines()[0])
     assert row["label"] in ("bag", "coat")
@@ -219,7 +220,7 @@ def test_what_makes_no_sense_is_refused(
     queries, gallery = folders
 
     def complaint(*flags: str | Path, queries: Path = queries, gallery: Path = gallery) -> str:
-        return vssl("neighbours", queries, "--gallery", gallery, *flags, status=2).stderr
+        return vssl_here("neighbours", queries, "--gallery", gallery, *flags, status=2).stderr
 
     assert "--alpha 0.3: choose one of" in complaint("--alpha", "0.3")
     assert "that needs --labels" in complaint("--bundle", bundle.location)
@@ -227,5 +228,5 @@ def test_what_makes_no_sense_is_refused(
     assert "not calibrated with labels" in complaint("--labels", "--bundle", bundle.location)
     assert "calibrate first" in complaint("--labels", "--bundle", tiny_bundle.location)
     assert "holds no embeddings" in complaint(queries=tmp_path)
-    vssl("embed", fashion_folder, "-o", tmp_path / "other", "--bundle", tiny_bundle.location, "-q")
+    vssl_here("embed", fashion_folder, "-o", tmp_path / "other", "--bundle", tiny_bundle.location, "-q")
     assert "embed both with one bundle" in complaint(queries=tmp_path / "other")
