@@ -33,7 +33,7 @@ test-all: setup .venv-triton/.ready
 	$(BIN)/pytest -m ''
 
 test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and JPEGs; perf_analyzer against our server
-	$(BIN)/pytest -m triton tests
+	$(BIN)/pytest -m triton $$(grep -rl --include='*.py' mark.triton tests)
 
 # Triton wants numpy 1 and gets a venv of its own; most of what the wheel asks for is for another use of it.
 .venv-triton/.ready: Makefile
