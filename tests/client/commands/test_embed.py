@@ -18,6 +18,7 @@ from benchmarks.kill_resume import killed_and_resumed
 from tests.bad_files import bad_files
 from tests.client.conftest import assert_same, oracle, pictures
 from tests.client.processes import command, proxied, serving, vssl
+from tests.command_line import vssl_here
 from tests.conftest import FASHION
 from tests.ports import free_port
 from vssl.bundle.reading import Bundle
@@ -87,31 +88,31 @@ def test_what_failed_and_what_changed_is_embedded_again_if_asked(folder: Path, t
     line: list[str | Path] = ["embed", folder, "--bundle", bundle, "-o", tmp_path / "out"]
     images = pictures(20)
     (folder / "03.png").write_bytes(b"")
-    assert "--retry-failed tries them again" in vssl(*line, status=1).stderr
+    assert "--retry-failed tries them again" in vssl_here(*line, status=1).stderr
     (folder / "03.png").write_bytes(images[3])
     (folder / "04.png").write_bytes(images[4] + b"\0")
-    told = vssl(*line, "--retry-failed", status=1)
+    told = vssl_here(*line, "--retry-failed", status=1)
     assert "20 images embedded, 0 failed (1 in this run)" in told.stdout
     assert told.stderr == (
         "vssl: 1 images have changed since they were embedded (--changed embeds them again):\n  04.png\n"
     )
-    counted = json.loads(vssl(*line, "--json", status=1).stdout)
+    counted = json.loads(vssl_here(*line, "--json", status=1).stdout)
     assert (counted["changed"], counted["changes"], counted["new"]) == (1, ["04.png"], 0)
-    assert "20 images embedded, 0 failed (1 in this run)" in vssl(*line, "--changed").stdout
-    assert vssl(*line).stderr == ""
+    assert "20 images embedded, 0 failed (1 in this run)" in vssl_here(*line, "--changed").stdout
+    assert vssl_here(*line).stderr == ""
 
 
 def test_a_dry_run_and_a_limit(folder: Path, tmp_path: Path, bundle: Path, server: str) -> None:
     out = tmp_path / "out"
     line: list[str | Path] = ["embed", folder, "-o", out, "--bundle", bundle]
-    told = vssl(*line, "--dry-run").stdout
+    told = vssl_here(*line, "--dry-run").stdout
     assert told.endswith("20 images in the source, 0 rows, 0 of them failed; 20 to embed; nothing was done\n")
     assert not out.exists()
     flags = ["--connections", "2", "--timeout", "30", "--limit", "7", "--no-variance"]
-    assert "(7 in this run)" in vssl("embed", folder, "-o", out, "--url", server, *flags).stdout
-    plan = json.loads(vssl(*line, "--dry-run", "--json").stdout)
+    assert "(7 in this run)" in vssl_here("embed", folder, "-o", out, "--url", server, *flags).stdout
+    plan = json.loads(vssl_here(*line, "--dry-run", "--json").stdout)
     assert plan == {"out": str(out), "images": 20, "done": 7, "failed": 0, "to_embed": 13}
-    assert "(13 in this run)" in vssl(*line).stdout
+    assert "(13 in this run)" in vssl_here(*line).stdout
     assert read_embeddings(out).paths == [f"{number:02d}.png" for number in range(20)]
 
 
@@ -147,7 +148,7 @@ def test_every_file_that_find_sees_is_accounted_for(folder: Path, tmp_path: Path
     seen = subprocess.run(["find", "-L", folder, "!", "-type", "d"], capture_output=True, text=True, check=False)
     arguments = ["embed", str(folder), "--bundle", str(bundle), "-o", str(tmp_path / "out")]
 
-    told = json.loads(vssl(*arguments, "--json", status=1).stdout)
+    told = json.loads(vssl_here(*arguments, "--json", status=1).stdout)
     assert told["passed_over"] == {".cr3": 3, "links in a loop": 2, ".txt": 1}
     assert (told["embedded"], told["failed"], told["unreadable"]) == (26, 1, {})
     # One line names a file, or on the other channel a link that leads back.
@@ -156,9 +157,9 @@ def test_every_file_that_find_sees_is_accounted_for(folder: Path, tmp_path: Path
     (folder / "broken.jpg").unlink()
     arguments[-1] = str(tmp_path / "other")
     line = "passed over: 3 .cr3, 2 links in a loop, 1 .txt\n"
-    assert vssl(*arguments).stdout.endswith(line)
-    assert vssl(*arguments, "--strict", status=1).stderr == f"vssl: {line}"
-    assert vssl(*arguments, "--quiet").stdout == ""
+    assert vssl_here(*arguments).stdout.endswith(line)
+    assert vssl_here(*arguments, "--strict", status=1).stderr == f"vssl: {line}"
+    assert vssl_here(*arguments, "--quiet").stdout == ""
 
 
 def test_a_folder_that_cant_be_read_ends_with_status_1_and_hides_nothing(
@@ -192,7 +193,7 @@ def test_usage_errors_say_what_to_do(folder: Path, tmp_path: Path, bundle: Path,
         "not the address": ["embed", folder, "-o", out, "--url", "localhost"],
     }
     for message, arguments in wrong.items():
-        assert message in vssl(*arguments, status=2).stderr
+        assert message in vssl_here(*arguments, status=2).stderr
     assert not out.exists()
 
 
@@ -206,8 +207,8 @@ def test_a_server_that_is_not_there_is_told_at_once(folder: Path, tmp_path: Path
 def test_a_server_with_keys_wants_one(folder: Path, tmp_path: Path, bundle: Path) -> None:
     (tmp_path / "keys").write_text("secret\n")
     with serving(bundle, "--api-keys-file", str(tmp_path / "keys")) as url:
-        assert "key" in vssl("embed", folder, "-o", tmp_path / "out", "--url", url, status=1).stderr
-        vssl("embed", folder, "-o", tmp_path / "out", "--url", url, "--api-key", "secret")
+        assert "key" in vssl_here("embed", folder, "-o", tmp_path / "out", "--url", url, status=1).stderr
+        vssl_here("embed", folder, "-o", tmp_path / "out", "--url", url, "--api-key", "secret")
     assert len(read_embeddings(tmp_path / "out").paths) == 20
 
 
@@ -228,7 +229,7 @@ def test_a_server_that_goes_away_leaves_what_is_finished(tmp_path: Path, server:
         assert "Traceback" not in message
         assert 0 < len(parts_of(out)) < 20
         proxy.always = None
-        vssl("embed", TRAIN, "-o", out, "--url", url)
+        vssl_here("embed", TRAIN, "-o", out, "--url", url)
     assert read_embeddings(out).paths == train
 
 
@@ -264,7 +265,7 @@ def test_one_of_two_servers_dies_in_the_middle(tmp_path: Path, bundle: Path, ser
     assert process.returncode == 0
     assert "4,000 images embedded, 0 failed" in told
     assert read_embeddings(out).paths == train
-    again = vssl("embed", TRAIN, "-o", out, "--url", mortal, "--url", server)  # the dead one is no obstacle
+    again = vssl_here("embed", TRAIN, "-o", out, "--url", mortal, "--url", server)  # the dead one is no obstacle
     assert "(0 in this run)" in again.stdout
 
 
@@ -285,21 +286,21 @@ def test_a_list_of_paths_comes_on_standard_input(
 
 
 def test_patterns_and_files_are_sources(folder: Path, tmp_path: Path, bundle: Path) -> None:
-    vssl("embed", f"{tmp_path}/**/0?.png", "--bundle", bundle, "-o", tmp_path / "pattern")
+    vssl_here("embed", f"{tmp_path}/**/0?.png", "--bundle", bundle, "-o", tmp_path / "pattern")
     assert read_embeddings(tmp_path / "pattern").paths == [f"data/{number:02d}.png" for number in range(10)]
     files = [folder / "03.png", folder / "01.png"]
-    vssl("embed", *files, "--bundle", bundle, "-o", tmp_path / "files")
+    vssl_here("embed", *files, "--bundle", bundle, "-o", tmp_path / "files")
     assert read_embeddings(tmp_path / "files").paths == list(map(str, files))
-    vssl("embed", files[0], "--bundle", bundle, "-o", tmp_path / "file")
+    vssl_here("embed", files[0], "--bundle", bundle, "-o", tmp_path / "file")
     assert len(read_embeddings(tmp_path / "file")) == 1
-    wrong = vssl("embed", *files, folder, "--bundle", bundle, "-o", tmp_path / "none", status=2)
+    wrong = vssl_here("embed", *files, folder, "--bundle", bundle, "-o", tmp_path / "none", status=2)
     assert "one folder or archive, or one or more image files" in wrong.stderr
 
 
 def test_a_script_gets_json(folder: Path, tmp_path: Path, bundle: Path) -> None:
     (folder / "bad.jpg").touch()
     flags: list[str | Path] = ["--bundle", bundle, "-o", tmp_path / "out", "--json", "--format", "jsonl"]
-    told = json.loads(vssl("embed", folder, *flags, status=1).stdout)
+    told = json.loads(vssl_here("embed", folder, *flags, status=1).stdout)
     assert (told["embedded"], told["failed"], told["new"], told["out"]) == (20, 1, 21, str(tmp_path / "out"))
     assert told["failures"] == [["bad.jpg", "empty: the file is empty (0 bytes)"]]
     assert told["seconds"] > 0 < told["images_per_second"]
@@ -312,8 +313,10 @@ WITHOUT_RAY = "import sys; sys.modules['ray'] = None"
 
 def test_ray_needs_a_bundle_and_its_extra(folder: Path, tmp_path: Path, bundle: Path, server: str) -> None:
     ray: list[str | Path] = ["embed", folder, "-o", tmp_path / "out", "--engine", "ray"]
-    assert "--bundle too" in vssl(*ray, "--url", server, status=2).stderr
-    assert "--ray-address goes with" in vssl(*ray[:4], "--bundle", bundle, "--ray-address", "auto", status=2).stderr
+    assert "--bundle too" in vssl_here(*ray, "--url", server, status=2).stderr
+    assert (
+        "--ray-address goes with" in vssl_here(*ray[:4], "--bundle", bundle, "--ray-address", "auto", status=2).stderr
+    )
     assert "pip install 'vssl[ray]'" in vssl(*ray, "--bundle", bundle, status=2, before=WITHOUT_RAY).stderr
 
 
@@ -325,7 +328,7 @@ def test_over_the_inference_protocol(way: str, folder: Path, tmp_path: Path, tin
     with serving(tiny_bundle.location, "--grpc-port", str(port)) as url:
         address = f"127.0.0.1:{port}" if way == "grpc" else url.split(" and ")[0]
         flags = ["--url", address, "--transport", way, "--model", "tiny"]
-        assert "bad.jpg: empty" in vssl("embed", folder, *flags, "-o", tmp_path / "out", status=1).stderr
+        assert "bad.jpg: empty" in vssl_here("embed", folder, *flags, "-o", tmp_path / "out", status=1).stderr
     assert_same(read_embeddings(tmp_path / "out"), oracle(tiny_bundle, pictures(20)))
 
 
@@ -389,7 +392,7 @@ def test_a_job_killed_at_random_moments_loses_nothing_and_does_nothing_twice(
         now = {part.name: part.read_bytes() for part in parts_of(out)}
         assert finished.items() < now.items()
         finished = now
-    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    vssl_here("embed", TRAIN, "-o", out, "--bundle", bundle)
     assert finished.items() < {part.name: part.read_bytes() for part in parts_of(out)}.items()
     stored = read_embeddings(out)
     assert stored.paths == train
@@ -430,7 +433,7 @@ def test_a_job_killed_while_it_writes_a_part_leaves_no_half_part(
     assert len(parts_of(out)) == 2
     assert [path.name.endswith(".tmp") for path in out.glob(".*")] == [True]
     assert read_embeddings(out).paths == train[:128]
-    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    vssl_here("embed", TRAIN, "-o", out, "--bundle", bundle)
     assert read_embeddings(out).paths == train
     assert list(out.glob(".*")) == []
 
@@ -441,13 +444,13 @@ def test_a_job_killed_while_it_writes_a_part_again_leaves_the_old_one(
     out = tmp_path / "out"
     line: list[str | Path] = ["embed", folder, "--bundle", bundle, "-o", out]
     (folder / "03.png").write_bytes(b"")
-    vssl(*line, status=1)
+    vssl_here(*line, status=1)
     before = {part.name: part.read_bytes() for part in parts_of(out)}
     (folder / "03.png").write_bytes(pictures(20)[3])
     at_once = KILLED_WHILE_WRITING.replace("== 3", "== 1")
     vssl(*line, "--retry-failed", status=-signal.SIGKILL, before=at_once)
     assert {part.name: part.read_bytes() for part in parts_of(out)} == before
-    vssl(*line, "--retry-failed")
+    vssl_here(*line, "--retry-failed")
     assert_same(read_embeddings(out), oracle(tiny_bundle, pictures(20)))
     assert list(out.glob(".*")) == []
 
@@ -475,7 +478,7 @@ def test_ctrl_c_ends_it_at_once_while_a_server_keeps_it_waiting(
         assert "run the same command again to go on" in interrupted(process)
         proxy.always = None
         proxy.released.set()
-        vssl("embed", folder, "-o", tmp_path / "out", "--url", url)
+        vssl_here("embed", folder, "-o", tmp_path / "out", "--url", url)
     assert len(read_embeddings(tmp_path / "out")) == 20
 
 
@@ -491,7 +494,7 @@ def test_ctrl_c_ends_it_at_once_while_it_works(tmp_path: Path, bundle: Path, tra
     assert process.stdout.readline() == "part-000000.parquet\n"
     assert "run the same command again to go on" in interrupted(process)
     assert 0 < len(read_embeddings(out)) < len(train)
-    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    vssl_here("embed", TRAIN, "-o", out, "--bundle", bundle)
     assert read_embeddings(out).paths == train
 
 
@@ -501,7 +504,7 @@ def test_a_file_that_can_not_grow_ends_in_a_clear_error(tmp_path: Path, bundle: 
     done = vssl("embed", TRAIN, "-o", out, "--bundle", bundle, status=1, before=limit)
     assert "part-000000.parquet: can't be written (File too large)" in done.stderr
     assert [path.name for path in out.iterdir()] == ["_lock"]
-    vssl("embed", TRAIN, "-o", out, "--bundle", bundle)
+    vssl_here("embed", TRAIN, "-o", out, "--bundle", bundle)
     assert read_embeddings(out).paths == train
 
 
@@ -535,10 +538,10 @@ def test_a_killed_job_does_not_block_the_next_one_but_a_running_one_does(
             proxy.seen.get(timeout=60)
         proxy.always = "hang"
         proxy.seen.get(timeout=60)
-        assert "another vssl process" in vssl("embed", folder, "-o", out, "--bundle", bundle, status=2).stderr
+        assert "another vssl process" in vssl_here("embed", folder, "-o", out, "--bundle", bundle, status=2).stderr
         process.kill()
         process.wait()
-    vssl("embed", folder, "-o", out, "--bundle", bundle)
+    vssl_here("embed", folder, "-o", out, "--bundle", bundle)
 
 
 LOADED = """
