@@ -310,7 +310,7 @@ def test_what_is_under_way_when_a_client_is_closed_gets_its_answer(server: str, 
         closed = threading.Event()
 
         def edit(_: str, body: bytes) -> bytes:
-            closed.wait(10)
+            closed.wait(60)
             return body
 
         proxy.edit = edit

@@ -68,7 +68,7 @@ def server(bundle: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.stderr.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.fixture(scope="module")

@@ -284,7 +284,10 @@ SMALL_SHARED_MEMORY = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size
     subprocess.run([*SMALL_SHARED_MEMORY, "true"], check=False, capture_output=True).returncode != 0,
     reason="a small /dev/shm needs root's mounts",
 )
-@pytest.mark.parametrize("known", [True, False], ids=["seen to be small", "full when it is too late"])
+@pytest.mark.parametrize(
+    "known",
+    [pytest.param(True, marks=pytest.mark.slow, id="seen to be small"), pytest.param(False, id="full when it is late")],
+)
 def test_a_run_in_dockers_shared_memory_ends(
     fashion_folder: Path, tmp_path: Path, small_flags: list[str], known: bool
 ) -> None:

@@ -76,7 +76,7 @@ class PostgresServer:
             shutil.rmtree(self._folder.parent)
 
 
-def until(condition: Any, seconds: float = 10.0) -> None:
+def until(condition: Any, seconds: float = 60.0) -> None:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not condition():
