@@ -1,7 +1,7 @@
 """The client: SDK and folder jobs; no torch.
 
-Imports core. Its rooms, each may import those after it: commands, neighbours, folder, client and async_client,
-transports, embedding, exchange and parts, inputs and options, results, formats, errors.
+Imports core and gallery. Its rooms, each may import those after it: commands, filling and neighbours, folder, client
+and async_client, transports, galleries, embedding, exchange and parts, inputs and options, results, formats, errors.
 """
 
 from importlib import import_module

@@ -1,10 +1,11 @@
 """The SDK for event loops: images in, arrays out, and the loop stays free."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import httpx2
 
@@ -15,7 +16,8 @@ from vssl_client.embedding.pipeline import ordered_async
 from vssl_client.embedding.stream import no_rows, placed
 from vssl_client.exchange.course import Course
 from vssl_client.exchange.splitting import split
-from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Here, Pause, Send, Split, Step, Steps
+from vssl_client.galleries.looping import AsyncGallery, each
 from vssl_client.inputs import ImageInput, Snapshot, check_list, decode_all, is_light, snapshot, weight
 from vssl_client.results.assembly import joined
 from vssl_client.results.model_info import ModelInfo
@@ -74,9 +76,15 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
         """As `Client.max_image_bytes`."""
         return await self._run(self._max_bytes_steps())
 
+    def gallery(self, name: str, *, at: str | os.PathLike[str] | None = None) -> AsyncGallery:
+        """As `Client.gallery`; its methods are awaited."""
+        return AsyncGallery(self._gallery_steps(name, at), self._run, self.in_flight)
+
     async def close(self) -> None:
         """Close the connections. Later requests are a UsageError."""
         self._closed = True
+        for gallery in self._galleries:
+            await asyncio.to_thread(gallery.close)
         for transport in self._transports:
             await transport.close()
 
@@ -143,12 +151,16 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
                 return await asyncio.to_thread(decode_all, images, preprocessing, max_bytes)
             case Split(images, model):
                 return await asyncio.to_thread(split, images, model)
+            case Send(server, call):
+                return await cast(AsyncHttpTransport, self._transports[server]).send(call)
+            case Here(work):
+                return await asyncio.to_thread(work)
 
 
 async def _chunks(images: AnyIterable) -> AsyncGenerator[list[Snapshot], None]:
     chunks: Chunks[Snapshot] = Chunks(MAX_IMAGES, MAX_BYTES)
     index = 0
-    async for image in _each(images):
+    async for image in each(images):
         # Copying an opened picture decodes it.
         now = snapshot(image, index) if is_light(image) else await asyncio.to_thread(snapshot, image, index)
         index += 1
@@ -156,12 +168,3 @@ async def _chunks(images: AnyIterable) -> AsyncGenerator[list[Snapshot], None]:
             yield full
     if chunks.rest:
         yield chunks.rest
-
-
-async def _each(images: AnyIterable) -> AsyncGenerator[ImageInput, None]:
-    if isinstance(images, AsyncIterable):
-        async for image in images:
-            yield image
-    else:
-        for image in images:
-            yield image

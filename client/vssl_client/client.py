@@ -1,11 +1,12 @@
 """The SDK for threads: images in, arrays out."""
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import httpx2
 
@@ -14,7 +15,8 @@ from vssl_client.embedding.contract import OnError
 from vssl_client.embedding.stream import embed_images, stream_images
 from vssl_client.exchange.course import Course
 from vssl_client.exchange.splitting import split
-from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Pause, Split, Step, Steps
+from vssl_client.exchange.steps import AskEmbeddings, AskModel, Decode, Here, Pause, Send, Split, Step, Steps
+from vssl_client.galleries.blocking import Gallery
 from vssl_client.inputs import ImageInput, decode_all
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
@@ -106,9 +108,33 @@ class Client(ClientBase[Transport, httpx2.Client]):
         """
         return self._run(self._max_bytes_steps())
 
+    def gallery(self, name: str, *, at: str | os.PathLike[str] | None = None) -> Gallery:
+        """A gallery by its name or an alias; nothing is opened or asked yet.
+
+        >>> with Client(bundle=bundle) as client, client.gallery("shoes", at=folder) as shoes:
+        ...     made = shoes.create()
+        ...     added = shoes.add(["cat.png", "dog.png"], labels=["cat", "dog"])
+        ...     found = shoes.search(image="cat.png", k=1, columns=["label"])
+        >>> found.results[0].neighbours[0].id, found.results[0].neighbours[0].row.label
+        ('cat.png', 'cat')
+
+        Args:
+            name: of the gallery.
+            at: where galleries lie that this process opens: a folder, `s3://…`, `postgresql://…` or `qdrant://…`; the
+                client embeds, and the extra `gallery` is needed. By default they are the server's, or without one they
+                lie where the variable VSSL_GALLERIES says, else in a folder among the user's data.
+
+        Raises:
+            UsageError: the client has several servers, or one that is no VSSL server: a gallery is at one address. The
+                extra is not installed.
+        """
+        return Gallery(self._gallery_steps(name, at), self._run, self.in_flight)
+
     def close(self) -> None:
         """Close the connections. Requests under way get their answers; later ones are a UsageError."""
         self._closed = True
+        for gallery in self._galleries:
+            gallery.close()
         for transport in self._transports:
             transport.close()
 
@@ -155,3 +181,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
                 return decode_all(images, preprocessing, max(self._max_bytes_here, *map(len, images)))
             case Split(images, model):
                 return split(images, model)
+            case Send(server, call):
+                return cast(HttpTransport, self._transports[server]).send(call)
+            case Here(work):
+                return work()

@@ -13,6 +13,9 @@ from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
 from vssl_client.exchange import steps
 from vssl_client.exchange.servers import Servers
+from vssl_client.galleries.contract import GallerySteps, Means
+from vssl_client.galleries.places import default_address, is_server
+from vssl_client.galleries.remote.steps import RemoteSteps
 from vssl_client.inputs import Pixmap
 from vssl_client.options import Compression, Options, TransportName
 from vssl_client.results.model_info import ModelInfo
@@ -107,6 +110,7 @@ class ClientBase(ABC, Generic[T, H]):
         alone = len(self._transports) == 1
         self._places = [nullcontext() if alone else self._place() for _ in self._transports]
         self._known: ModelInfo | None = None
+        self._galleries: list[GallerySteps] = []
         self._closed = False
 
     def __repr__(self) -> str:
@@ -140,6 +144,28 @@ class ClientBase(ABC, Generic[T, H]):
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError("this client is closed: make a new one")
+
+    def _gallery_steps(self, name: str, at: str | os.PathLike[str] | None) -> GallerySteps:
+        self._check_open()
+        if at is None and self.urls:
+            if len(self.urls) > 1 or self._options.transport != "http":
+                raise UsageError("galleries are at one address of a VSSL server: make a client of that one, over http")
+            address = without_secrets(self.urls[0])
+            return RemoteSteps(name, address, self._servers, self._options.retries, self._max_bytes_here)
+        # pyarrow takes long to import, and is an extra.
+        try:
+            from vssl_client.galleries.embedded.steps import EmbeddedSteps
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"galleries need {error.name}, which is not installed: pip install 'vssl[gallery]'"
+            ) from error
+        address = default_address() if at is None else os.fspath(at)
+        if is_server(address):
+            raise UsageError(f"galleries at {without_secrets(address)} are a server's: make a client of that address")
+        means = Means(self._known_steps, self._embed_steps, self._max_bytes_here)
+        found = EmbeddedSteps(name, address, means)
+        self._galleries.append(found)
+        return found
 
     @property
     def _max_bytes_here(self) -> int:

@@ -19,20 +19,22 @@ class ConnectionFailed(ClientError):
 class Overloaded(ClientError):
     """The server takes no work now (429, 503), after all retries.
 
-    `status` is its HTTP status, `retry_after` the seconds that it asks to wait, or None.
+    `status` is its HTTP status, `retry_after` the seconds that it asks to wait, or None; `code` its word for the cause.
     """
 
-    def __init__(self, message: str, status: int, retry_after: float | None) -> None:
+    def __init__(self, message: str, status: int, retry_after: float | None, code: str | None = None) -> None:
         super().__init__(message)
+        self.code = code
         self.status = status
         self.retry_after = retry_after
 
 
 class ServerFailed(ClientError):
-    """The server failed (another 5xx `status`), after all retries."""
+    """The server failed (another 5xx `status`), after all retries; `code` is its word for the cause."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, code: str | None = None) -> None:
         super().__init__(message)
+        self.code = code
         self.status = status
 
 

@@ -17,7 +17,7 @@ from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS
 from vssl_gallery.classifying import STALE, CalibrationRecord, Classified, Reason, classify, fit, read_calibration
-from vssl_gallery.errors import EncoderMismatch, InvalidRows, TooLarge
+from vssl_gallery.errors import InvalidRows, TooLarge
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.fingerprint import Fingerprint
 from vssl_gallery.queries import Queries
@@ -74,16 +74,8 @@ class Gallery:
         return cls(place.create(name, spec))
 
     def check_encoder(self, encoder_id: str) -> None:
-        """Return if its rows are of that encoder.
-
-        Raises:
-            EncoderMismatch: they are not.
-        """
-        if encoder_id != self.spec.encoder_id:
-            raise EncoderMismatch(
-                f"gallery {self.name} is of encoder {self.spec.encoder_id[:12]} ({self.spec.model or 'unnamed'}), not "
-                f"of {encoder_id[:12]}: embed with that model, or make a new gallery beside it and move its alias"
-            )
+        """See `Spec.check_encoder`."""
+        self.spec.check_encoder(encoder_id, self.name)
 
     def info(self) -> StoreInfo:
         """Its state now."""

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from vssl.errors import UsageError
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.gallery import Gallery
-from vssl_gallery.store.contract import Progress, no_progress
+from vssl_gallery.store.contract import Progress, Spec, no_progress
 from vssl_gallery.store.part_rows import rows_of_part
 
 
@@ -24,18 +24,28 @@ def import_parts(parts: Sequence[Path], gallery: Gallery, progress: Progress = n
     rows = failed = 0
     for number, part in enumerate(parts):
         progress(number / len(parts))
-        try:
-            table = pq.read_table(part)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UsageError(f"{part}: can't be read: {str(error).splitlines()[0]}") from error
-        encoder = (table.schema.metadata or {}).get(b"vssl.encoder_id")
-        if encoder is None:
-            raise UsageError(f"{part}: does not say of which encoder it is; embed these images again")
-        gallery.check_encoder(encoder.decode())
-        put = rows_of_part(table, gallery.spec)
-        failed += table.num_rows - put.num_rows
+        put, without = read_part(part, gallery.spec, gallery.name)
+        failed += without
         try:
             rows += gallery.add(put).rows
         except InvalidRows as error:
             raise InvalidRows(f"{part}: {error}") from error
     return rows, failed
+
+
+def read_part(part: Path, spec: Spec, name: str) -> tuple[pa.Table, int]:
+    """A file's rows for the gallery of that name, and how many of them have no embedding.
+
+    Raises:
+        UsageError, EncoderMismatch: as `import_parts`.
+    """
+    try:
+        table = pq.read_table(part)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{part}: can't be read: {str(error).splitlines()[0]}") from error
+    encoder = (table.schema.metadata or {}).get(b"vssl.encoder_id")
+    if encoder is None:
+        raise UsageError(f"{part}: does not say of which encoder it is; embed these images again")
+    spec.check_encoder(encoder.decode(), name)
+    put = rows_of_part(table, spec)
+    return put, table.num_rows - put.num_rows

@@ -5,7 +5,7 @@ steps in threads, `AsyncClient` in an event loop; the decisions are made here, o
 """
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from vssl_client.errors import (
     RequestRejected,
     ServerFailed,
 )
+from vssl_client.exchange.calls import Call
 from vssl_client.exchange.servers import Servers
 from vssl_client.results.assembly import Provenance, all_failed, all_failed_by, joined, spread
 from vssl_client.results.model_info import ModelInfo
@@ -90,7 +91,22 @@ class Split:
     model: ModelInfo
 
 
-Step = Pause | AskModel | AskEmbeddings | Decode | Split
+@dataclass(frozen=True)
+class Send:
+    """Send a request to a server; the answer is the body of its answer."""
+
+    server: int
+    call: Call
+
+
+@dataclass(frozen=True)
+class Here:
+    """Do something in this process that may take long; the answer is what it gives."""
+
+    work: Callable[[], Any]
+
+
+Step = Pause | AskModel | AskEmbeddings | Decode | Split | Send | Here
 Steps = Generator[Step, Any, R]
 
 
@@ -181,6 +197,34 @@ def resized(servers: Servers, retries: int, images: Sequence[bytes], known: Mode
     if not len(pixels):
         return all_failed_by(errors, known)
     return spread((yield from embeddings(servers, retries, Pixels(known.name, pixels))), errors)
+
+
+def sent(servers: Servers, retries: int, call: Call) -> Steps[bytes]:
+    """Send a request to the first server, up to `retries` times again if it may be repeated; the body of the answer.
+
+    Raises:
+        ClientError: the server refuses it, or no answer comes.
+    """
+    attempt = 0
+    while True:
+        try:
+            body: bytes = yield Send(0, call)
+            servers.answered(0)
+            return body
+        except PASSING as error:
+            servers.failed(0, getattr(error, "retry_after", None))
+            untouched = isinstance(error, Overloaded) and error.status == 429
+            if attempt == retries or not (call.repeatable or untouched):
+                raise
+            problem = error
+        attempt += 1
+        yield _pause(servers, problem, f"retry {attempt} of {retries}")
+
+
+def here(work: Callable[[], R]) -> Steps[R]:
+    """Do one thing in this process."""
+    result: R = yield Here(work)
+    return result
 
 
 def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingResult]:

@@ -3,15 +3,16 @@
 import asyncio
 import gzip
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 
 from vssl_client.errors import BadAnswer, ConnectionFailed, Overloaded, RequestRejected, ServerFailed
 from vssl_client.exchange import retry
+from vssl_client.exchange.calls import Call
 from vssl_client.exchange.steps import Batch, Pixels
 from vssl_client.options import USER_AGENT, Options
 from vssl_client.results.model_info import ModelInfo
@@ -68,6 +69,20 @@ class HttpTransport:
         with traced() as request_id:
             return self._requests.read(self._send(self._requests.embed(batch), request_id), batch, request_id)
 
+    def send(self, call: Call) -> bytes:
+        """The body of the answer; empty where `call.sink` gets it. Errors as for `embed`."""
+        with traced() as request_id:
+            request = self._requests.built(self._http, self._requests.of(call), request_id)
+            with self._under_way, self._requests.failures(request):
+                if call.sink is None:
+                    return self._requests.checked(self._http.send(request)).content
+                with closing(self._http.send(request, stream=True)) as response:
+                    if not response.is_success:
+                        response.read()
+                    for piece in self._requests.checked(response).iter_bytes():
+                        call.sink(piece)
+            return b""
+
     def close(self) -> None:
         """Close the connections, once the requests under way have ended."""
         self._under_way.end()
@@ -97,6 +112,23 @@ class AsyncHttpTransport:
             wanted = await asyncio.to_thread(self._requests.embed, batch)
             response = await self._send(wanted, request_id)
             return await asyncio.to_thread(self._requests.read, response, batch, request_id)
+
+    async def send(self, call: Call) -> bytes:
+        """As `HttpTransport.send`; a thread calls the sink."""
+        with traced() as request_id:
+            request = self._requests.built(self._http, self._requests.of(call), request_id)
+            with self._requests.failures(request):
+                if call.sink is None:
+                    return self._requests.checked(await self._http.send(request)).content
+                response = await self._http.send(request, stream=True)
+                try:
+                    if not response.is_success:
+                        await response.aread()
+                    async for piece in self._requests.checked(response).aiter_bytes():
+                        await asyncio.to_thread(call.sink, piece)
+                finally:
+                    await response.aclose()
+            return b""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -138,6 +170,11 @@ class _Requests:
             body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
         return _Request("POST", self._to.url + path, body, headers)
 
+    def of(self, call: Call) -> _Request:
+        query = f"?{urlencode(call.params)}" if call.params else ""
+        headers = {} if call.body is None else {"Content-Type": call.content_type}
+        return _Request(call.method, f"{self._to.url}{call.path}{query}", call.body, headers)
+
     def built(self, http: httpx2.Client | httpx2.AsyncClient, wanted: _Request, request_id: str) -> httpx2.Request:
         headers = {**self._headers, **(wanted.headers or {}), REQUEST_ID: request_id}
         return http.build_request(wanted.method, wanted.url, content=wanted.body, headers=headers)
@@ -156,16 +193,16 @@ class _Requests:
         return result
 
     def checked(self, response: httpx2.Response) -> httpx2.Response:
-        """The answer, if its status is 200; else the error that it means."""
+        """The answer, if it is one of success; else the error that it means."""
         status = response.status_code
-        if status == 200:
+        if response.is_success:
             return response
         text, kind, code = wire.read_problem(response.content)
         message = f"{self._place(response.request)} answers {status}: {text}"
         if status in (429, 503):
-            raise Overloaded(message, status, retry.parse_retry_after(response.headers.get("Retry-After")))
+            raise Overloaded(message, status, retry.parse_retry_after(response.headers.get("Retry-After")), code)
         if status >= 500:
-            raise ServerFailed(message, status)
+            raise ServerFailed(message, status, code)
         raise RequestRejected(message, status, kind, code)
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +47,33 @@ class InProcess:
     def close(self) -> None:
         """End the engine's thread."""
         self._embedder.close()
+
+
+class Late:
+    """The same, opened when it is first asked: for who may not need it."""
+
+    def __init__(self, open: Callable[[], InProcess]) -> None:
+        self._open, self._lock = open, threading.Lock()
+        self._opened: InProcess | None = None
+
+    def model(self) -> ModelInfo:
+        """What the manifest says."""
+        return self._now().model()
+
+    def embed(self, batch: Batch) -> EmbeddingResult:
+        """Embed at least one image."""
+        return self._now().embed(batch)
+
+    def close(self) -> None:
+        """End the engine's thread, if there is one."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def _now(self) -> InProcess:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
 
 
 class AsyncInProcess:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol
 
 from vssl.arrays import Float32s, Int64s
+from vssl_gallery.errors import EncoderMismatch
 from vssl_gallery.store.columns import FieldType
 from vssl_gallery.store.filters import Filter
 
@@ -56,6 +57,18 @@ class Spec:
     model: str = ""
     model_version: str = ""
     bundle_id: str = ""
+
+    def check_encoder(self, encoder_id: str, name: str) -> None:
+        """Return if the rows of the gallery of that name are of that encoder.
+
+        Raises:
+            EncoderMismatch: they are not.
+        """
+        if encoder_id != self.encoder_id:
+            raise EncoderMismatch(
+                f"gallery {name} is of encoder {self.encoder_id[:12]} ({self.model or 'unnamed'}), not of "
+                f"{encoder_id[:12]}: embed with that model, or make a new gallery beside it and move its alias"
+            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from tests.client.processes import command, vssl
 from tests.conftest import FASHION
 from vssl import cli
 from vssl.bundle.reading import Bundle
-from vssl_client.galleries.places import open_gallery
-from vssl_client.galleries.rows import picture
+from vssl_client.galleries.embedded.rows import picture
+from vssl_gallery.gallery import Gallery
+from vssl_gallery.store.opening import open_place
 
 app = cli.build_app()
 COUNTED = ("embedded", "failed", "new")
@@ -30,6 +33,12 @@ def run(*words: object, status: int = 0) -> str:
     done = CliRunner().invoke(app, ["gallery", *map(str, words)])
     assert done.exit_code == status, done.output
     return done.output
+
+
+@contextmanager
+def stored(name: str, at: Path) -> Iterator[Gallery]:
+    with closing(open_place(str(at))) as place, closing(Gallery(place.open(name))) as opened:
+        yield opened
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -64,7 +73,7 @@ def test_what_was_added_is_there(place: Path, images: Path, tiny_bundle: Bundle)
     count = sum(1 for _ in images.rglob("*.png"))
     about = json.loads(run("info", "clothes", "--json", "--at", place))
     assert (about["rows"], about["fields"], about["calibration"]) == (count, {"year": "integer"}, "uncalibrated")
-    with open_gallery("clothes", str(place)) as opened:
+    with stored("clothes", place) as opened:
         rows = opened.rows(
             [(name := next(iter(sorted(images.rglob("*.png")))).relative_to(images).as_posix())],
             [
@@ -130,7 +139,7 @@ def test_labels_and_calibration(place: Path, images: Path, tmp_path: Path) -> No
 
 def test_curating_and_files(place: Path, tmp_path: Path) -> None:
     groups = lines(run("duplicates", "clothes", "--threshold", 0.9, "--json", "--at", place))
-    assert all(len(group["others"]) == len(group["similarity"]) for group in groups)
+    assert all(group["others"] and -1 <= group["similarity"] <= 1.001 for group in groups)
     assert len(run("outliers", "clothes", "-n", 5, "--at", place).splitlines()) == 5
     assert len(set(run("pick", "clothes", "-n", 5, "--at", place).splitlines())) in (0, 5)
     run("map", "clothes", "--fast", "-o", tmp_path / "map.csv", "--at", place)
@@ -172,9 +181,9 @@ def test_a_killed_job_goes_on(images: Path, tiny_bundle: Bundle, tmp_path: Path)
     ]
     # It ends itself, as a kill does, when the first rows are written.
     before = (
-        "import os, signal, vssl_client.galleries.adding as adding; adding.TOGETHER = 64; put = adding._put\n"
+        "import os, signal, vssl_client.filling.embedding as here; here.TOGETHER = 64; put = here.EmbedHere._put\n"
         "def _put(*given):\n    if put(*given): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "adding._put = _put"
+        "here.EmbedHere._put = _put"
     )
     killed = subprocess.run(command(*words, before=before), capture_output=True, check=False, timeout=120)
     assert killed.returncode == -9, killed.stderr
@@ -196,7 +205,7 @@ def test_bad_images_are_named_and_the_others_added(tiny_bundle: Bundle, tmp_path
     said = run("add", "some", source, "--bundle", tiny_bundle.location, "--at", tmp_path / "g", status=1)
     assert "3 images of the source, 1 failed" in said
     assert "bad.png: " in said
-    with open_gallery("some", str(tmp_path / "g")) as opened:
+    with stored("some", tmp_path / "g") as opened:
         assert opened.info().rows == 3
         assert opened.rows(["<img onerror> 1.png"], ["thumbnail", "label"]).to_pylist()[0]["thumbnail"] is None
 
@@ -257,7 +266,7 @@ def test_what_a_gallery_cannot_hold_is_named(tiny_bundle: Bundle, tmp_path: Path
     assert json.loads(run("info", "some", "--json", "--at", place))["rows"] == 0
     said = run(*add, "--metadata", tmp_path / "other.csv", status=1)
     assert "1 images of the source, 1 failed" in said
-    assert "path: 1,211 bytes; a gallery takes at most 1,024" in said
+    assert "id: 1,211 bytes; a gallery takes at most 1,024" in said
     assert "1 rows of the metadata name no image of the source: gone.png" in said
 
 

@@ -5,32 +5,30 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vssl.errors import UsageError
 from vssl.files import atomic_write
-from vssl_client.galleries.adding import Filled
-from vssl_gallery.curating import Places
+from vssl_client.filling.contract import Filled
+from vssl_client.galleries import Classification, GalleryInfo, GalleryMap, Neighbour, SearchAnswer
+from vssl_client.galleries.asked import QueryOptions
 from vssl_gallery.errors import InvalidFilter
-from vssl_gallery.gallery import Classification, Gallery
-from vssl_gallery.store.columns import FieldType
-from vssl_gallery.store.contract import Found
 
 AsJson = Callable[[object], str]
 
 
-def fields_of(texts: Sequence[str]) -> dict[str, FieldType]:
+def fields_of(texts: Sequence[str]) -> dict[str, str]:
     """Fields from NAME=TYPE.
 
     Raises:
         UsageError: a text without `=`, or a name that comes twice.
     """
-    found: dict[str, FieldType] = {}
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, kind = text.partition("=")
         if not equals or name in found:
             raise UsageError(f"--field {text}: write NAME=text|integer|number|boolean|time, each name once")
-        found[name] = cast(FieldType, kind)  # the gallery checks it
+        found[name] = kind  # the gallery checks it
     return found
 
 
@@ -62,24 +60,37 @@ def as_lines(values: Mapping[str, object]) -> str:
     return "\n".join(f"{name:<16}{value}" for name, value in known.items() if value is not None)
 
 
-def about(gallery: Gallery) -> dict[str, object]:
+def about(info: GalleryInfo) -> dict[str, object]:
     """What there is to know of a gallery."""
-    state, spec = gallery.info(), gallery.spec
-    record, reason = gallery.calibration()
-    return {
-        "name": gallery.name,
-        "model": f"{spec.model} {spec.model_version}".strip(),
-        "encoder_id": spec.encoder_id,
-        "dimension": spec.dimension,
-        "fields": dict(spec.fields),
-        "rows": state.rows,
-        "version": state.version,
-        "indexed_rows": state.indexed_rows,
-        "recall": state.recall,
-        "bytes": state.size,
-        "calibration": reason or "fitted",
-        "classes": None if record is None else len(record.classes),
-    }
+    names = (
+        "dimension",
+        "fields",
+        "rows",
+        "labelled",
+        "version",
+        "indexed_rows",
+        "recall",
+        "bytes",
+        "calibration",
+        "classes",
+    )
+    model = f"{info.model} {info.model_version}".strip()
+    known = {name: getattr(info, name) for name in names}
+    return {"name": info.name, "model": model, "encoder_id": info.encoder_id, **known}
+
+
+def asked(images: Sequence[str], ids: Sequence[str], where: str | None) -> tuple[QueryOptions, list[str]]:
+    """Images, or rows of the gallery, as a query, and what people call each of them.
+
+    Raises:
+        UsageError: there are none, or both.
+        InvalidFilter: the filter is not JSON.
+    """
+    if bool(images) == bool(ids):
+        raise UsageError("name images to look up, or rows of the gallery by --id")
+    query: QueryOptions = {"ids": ids} if ids else {"images": images}
+    query["where"] = parsed(where)
+    return query, [*ids, *images]
 
 
 def problems(found: Filled, unreadable: str | None) -> list[str]:
@@ -95,37 +106,45 @@ def problems(found: Filled, unreadable: str | None) -> list[str]:
     return [*lines, unreadable] if unreadable else lines
 
 
-def found_as_lines(found: Found, names: Sequence[str], columns: Sequence[str], dump: AsJson | None) -> Iterator[str]:
+def found_as_lines(
+    found: SearchAnswer, names: Sequence[str], columns: Sequence[str], dump: AsJson | None
+) -> Iterator[str]:
     """A line for each query and row: the query, cosine, id and columns; or, with `dump`, an object for each query."""
-    rows = found.rows.to_pylist()
-    for query, name in enumerate(names):
-        mine = [{key: value for key, value in row.items() if key != "query"} for row in rows if row["query"] == query]
+    for name, result in zip(names, found.results, strict=True):
+        rows = [_row(one, columns) for one in result.neighbours]
         if dump is not None:
-            yield dump({"query": name, "version": found.version, "exact": found.exact, "rows": mine})
+            yield dump({"query": name, "version": found.version, "exact": found.exact, "rows": rows})
             continue
-        for row in mine:
-            yield "\t".join([name, f"{row['similarity']:.3f}", row["id"], *(str(row[column]) for column in columns)])
+        for row in rows:
+            shown = [str(row[column]) for column in columns]
+            yield "\t".join([name, f"{row['similarity']:.3f}", str(row["id"]), *shown])
+
+
+def _row(one: Neighbour, columns: Sequence[str]) -> dict[str, Any]:
+    score = {} if one.score is None else {"score": one.score}
+    known = {} if one.row is None else {column: one.row.value(column) for column in columns}
+    return {"similarity": one.similarity, "id": one.id, **score, **known}
 
 
 def classified_as_lines(found: Classification, names: Sequence[str], dump: AsJson | None) -> Iterator[str]:
     """A line for each query."""
-    for name, answer in zip(names, found.answers, strict=True):
+    for name, answer in zip(names, found.results, strict=True):
         if dump is not None:
             extra = {"version": found.version, "exact": found.exact, "calibration": found.calibration}
-            yield dump({"query": name, **asdict(answer), **extra})
+            yield dump({**asdict(answer), **extra, "query": name})
         else:
             p = "p unknown" if answer.p_correct is None else f"p {answer.p_correct:.2f}"
             why = f" ({answer.reason})" if answer.reason else ""
             yield f"{name}\t{answer.label}\t{p}\t{answer.action}{why}"
 
 
-def write_map(found: Places, out: Path) -> None:
+def write_map(found: GalleryMap, out: Path) -> None:
     """Write places as CSV: id, x, y, and whether the row was mapped itself."""
     with atomic_write(out) as file:
         lines = csv.writer(_Lines(file.write))
         lines.writerow(["id", "x", "y", "mapped"])
-        for name, (x, y), mapped in zip(found.ids, found.map.places.tolist(), found.map.mapped.tolist(), strict=True):
-            lines.writerow([name, f"{x:.6g}", f"{y:.6g}", int(mapped)])
+        for row in found.rows:
+            lines.writerow([row.id, f"{row.x:.6g}", f"{row.y:.6g}", int(row.mapped)])
 
 
 class _Lines:

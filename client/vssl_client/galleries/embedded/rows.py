@@ -1,8 +1,10 @@
 """Embedded images as rows of a gallery."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from vssl.arrays import Floats
 from vssl.images.decoding import ImageError, load, open_guarded, turn_of, turned
 from vssl.uncertainty.calibrated import FLAGS
-from vssl_client.folder.reading import ImageFile
+from vssl_client.galleries.asked import Item
 from vssl_client.results.result import EmbeddingResult
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.store.columns import MAX_META_BYTES, MAX_NAME_BYTES
@@ -58,73 +60,69 @@ def picture(data: bytes, thumbnail: bool) -> Picture:
     return (width, height, file.getvalue()) if turn not in SIDEWAYS else (height, width, file.getvalue())
 
 
+@dataclass(frozen=True)
+class Described:
+    """What is known of an image beside its pixels: `id` is its path too, `meta` JSON, `fields` the gallery's own."""
+
+    id: str
+    sha256: str | None
+    size: int | None
+    label: str | None = None
+    meta: str | None = None
+    fields: Fields = field(default_factory=dict)
+
+    def unfit(self) -> str | None:
+        """Why a gallery can't hold the image so, or None."""
+        limits = (("id", self.id, MAX_NAME_BYTES), ("label", self.label, MAX_NAME_BYTES))
+        for name, text, most in (*limits, ("meta", self.meta, MAX_META_BYTES)):
+            if (reason := too_long(text, most)) is not None:
+                return f"{name}: {reason}"
+        return None
+
+
+def described(item: Item, id: str, data: bytes) -> Described:
+    """An image that was given with what is known of it."""
+    meta = None if item.meta is None else json.dumps(item.meta, ensure_ascii=False, default=str)
+    return Described(id, hashlib.sha256(data).hexdigest(), len(data), item.label, meta, item.fields)
+
+
 def gallery_rows(
-    files: Sequence[ImageFile],
-    pictures: Sequence[Picture],
-    result: EmbeddingResult,
-    fields: Sequence[Fields],
-    spec: Spec,
+    images: Sequence[Described], pictures: Sequence[Picture], result: EmbeddingResult, spec: Spec
 ) -> pa.Table:
-    """The rows of N embedded images, none of which failed; an image's id is its path.
+    """The rows of N embedded images, none of which failed.
 
     Raises:
-        InvalidRows: a field holds a value of another type than the gallery declares.
+        InvalidRows: a field is none of the gallery's, or holds a value of another type than it declares.
     """
-    count = len(files)
+    count = len(images)
     columns: dict[str, Any] = {
-        "id": [file.path for file in files],
-        "sha256": [file.sha256 for file in files],
-        "size": pa.array([file.size for file in files], pa.int64()),
+        "id": [one.id for one in images],
+        "sha256": pa.array([one.sha256 for one in images], pa.string()),
+        "size": pa.array([one.size for one in images], pa.int64()),
         "embedding": vector_column(result.embedding.reshape(count, spec.dimension)),
         "variance": vector_column(result.variance.reshape(count, spec.dimension)),
         "uncertainty": _singles(result.uncertainty, count),
         "percentile": _singles(result.percentile, count),
         "confidence": _singles(result.confidence, count),
         "familiarity": _singles(result.familiarity, count),
-        "label": pa.array([label_of(file, one) for file, one in zip(files, fields, strict=True)], pa.string()),
+        "label": pa.array([one.label for one in images], pa.string()),
         "width": pa.array([width for width, _, _ in pictures], pa.int64()),
         "height": pa.array([height for _, height, _ in pictures], pa.int64()),
         "thumbnail": pa.array([thumbnail for _, _, thumbnail in pictures], pa.binary()),
-        "meta": pa.array([meta_of(one, spec) for one in fields], pa.string()),
+        "meta": pa.array([one.meta for one in images], pa.string()),
     }
+    unknown = {name for one in images for name in one.fields} - set(spec.fields)
+    if unknown:
+        raise InvalidRows(f"field {min(unknown)!r} is none of this gallery's; put it into meta")
     for flag in FLAGS:
         columns[flag] = pa.nulls(count, pa.bool_()) if result.flags is None else pa.array(result.flags[flag])
     for name, kind in spec.fields.items():
-        columns[name] = pa.array([typed(name, kind, one.get(name)) for one in fields], TYPES[kind])
+        columns[name] = pa.array([typed(name, kind, one.fields.get(name)) for one in images], TYPES[kind])
     return pa.table(columns)
 
 
-def check_fields_of(known: Mapping[str, Fields], spec: Spec) -> None:
-    """Refuse fields that the gallery can't take, before anything is embedded.
-
-    Args:
-        known: of each image by its path.
-        spec: of the gallery.
-
-    Raises:
-        InvalidRows: a value of another type than declared, or a text that is too long; names the image and the field.
-    """
-    for path, fields in known.items():
-        try:
-            for name, kind in spec.fields.items():
-                typed(name, kind, fields.get(name))
-        except InvalidRows as error:
-            raise InvalidRows(f"{path}: {error}") from None
-        label, meta = label_of(ImageFile(path), fields), meta_of(fields, spec)
-        for name, text, most in (("label", label, MAX_NAME_BYTES), ("meta", meta, MAX_META_BYTES)):
-            if (reason := _too_long(text, most)) is not None:
-                raise InvalidRows(f"{path}: {name}: {reason}")
-
-
-def unfit(file: ImageFile, fields: Fields) -> str | None:
-    """Why a gallery can't hold an image under its path or with its label, or None."""
-    for name, text in (("path", file.path), ("label", label_of(file, fields))):
-        if (reason := _too_long(text, MAX_NAME_BYTES)) is not None:
-            return f"{name}: {reason}"
-    return None
-
-
-def _too_long(text: str | None, most: int) -> str | None:
+def too_long(text: str | None, most: int) -> str | None:
+    """Why a text is none that a gallery holds, or None."""
     if text is None:
         return None
     if "\0" in text:
@@ -154,18 +152,6 @@ def _read(text: str) -> object:
         return json.loads(text.strip().lower())
     except ValueError:
         return text
-
-
-def label_of(file: ImageFile, fields: Fields) -> str | None:
-    """The label in the fields, else the one in the source; "" is none."""
-    label = fields.get("label", file.label)
-    return None if label in (None, "") else str(label)
-
-
-def meta_of(fields: Fields, spec: Spec) -> str | None:
-    """What no column holds, as JSON."""
-    rest = {name: value for name, value in fields.items() if name not in spec.fields and name != "label"}
-    return json.dumps(rest, ensure_ascii=False, default=str) if rest else None
 
 
 def _singles(values: Floats | None, count: int) -> pa.Array:

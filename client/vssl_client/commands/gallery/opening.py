@@ -1,0 +1,88 @@
+"""The gallery that a command works on: in a store here, or at a server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from vssl.bundle.default import default_bundle
+from vssl.errors import UsageError
+from vssl.sources.source import Source
+from vssl_client.client import Client
+from vssl_client.commands.embed_opening import open_embedder
+from vssl_client.filling.contract import Way
+from vssl_client.filling.embedding import EmbedHere, threads
+from vssl_client.filling.sending import SendThere
+from vssl_client.galleries import contract
+from vssl_client.galleries.blocking import Gallery
+from vssl_client.galleries.places import default_address, is_server
+from vssl_client.options import Options
+from vssl_client.transports.contract import Transport
+from vssl_client.transports.in_process import InProcess, Late
+
+if TYPE_CHECKING:
+    from vssl.bundle.manifest import Precision
+
+RETRIES = 2
+"""A wrong address is said after two seconds."""
+
+
+class LateClient(Client):
+    """A client whose model is opened when it is first needed: most commands need none."""
+
+    def _in_process(self, precision: "Precision") -> Transport:
+        return Late(lambda: InProcess(self._bundle, precision, self._max_bytes_here))
+
+
+@contextmanager
+def opened(
+    name: str,
+    at: str | None,
+    bundle: Path | None = None,
+    api_key: str | None = None,
+    retries: int = RETRIES,
+) -> Iterator[Gallery]:
+    """The gallery of that name.
+
+    Raises:
+        UsageError: a bundle is named, and a server has the gallery.
+    """
+    address = at or default_address()
+    there = is_server(address)
+    if there and bundle is not None:
+        raise UsageError(f"--bundle: the server at {address} embeds with its own model; leave it out")
+    client = (
+        Client(address, api_key=api_key, retries=retries) if there else LateClient(bundle=bundle or default_bundle())
+    )
+    with client, client.gallery(name, at=None if there else address) as gallery:
+        yield gallery
+
+
+@contextmanager
+def way_into(
+    gallery: Gallery, images: Source, urls: list[str] | None, bundle: Path | None, api_key: str | None
+) -> Iterator[Way]:
+    """How images get into it: embedded by the servers `urls`, by a bundle here, or by the gallery's own server.
+
+    Raises:
+        UsageError: urls and a bundle are named.
+        ClientError: no server answers.
+    """
+    if is_server(gallery.address) and not urls and bundle is None:
+        yield SendThere(images, gallery)
+        return
+    with open_embedder(urls, bundle, Options(api_key=api_key)) as embedder:
+        yield EmbedHere(gallery, embedder.model().encoder_id, threads(images, embedder))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[contract.Progress]:
+    """A bar on standard error, if that is a terminal, for a server's job."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,215 @@
+"""A gallery from Python, in a store here: against numpy, blocking and in an event loop, and what it refuses."""
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.client.conftest import pictures
+from vssl.bundle.reading import Bundle
+from vssl.errors import UsageError
+from vssl_client import AsyncClient, Client, ImageRejected
+from vssl_client.galleries import Added
+from vssl_client.galleries.blocking import Gallery
+from vssl_gallery.errors import EncoderMismatch, GalleryExists, InvalidFilter, InvalidRows, UnknownGallery
+
+FILES = pictures(12)
+IDS = [f"folder {number % 2}/é{number}.png" for number in range(12)]
+LABELS = [None if number == 11 else "ab"[number % 2] for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("galleries")
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bundle: Bundle) -> Iterator[Client]:
+    with Client(bundle=tiny_bundle.location) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shoes(client: Client, at: Path) -> Iterator[Gallery]:
+    """Twelve images, which no test changes."""
+    with client.gallery("shoes", at=at) as gallery:
+        gallery.create({"year": "integer", "sold": "boolean"})
+        fields: list[dict[str, object]] = [{"year": 2000 + number, "sold": number > 5} for number in range(12)]
+        gallery.add(FILES, ids=IDS, labels=LABELS, fields=fields, meta=[{"n": number} for number in range(12)])
+        yield gallery
+
+
+def by_cosine(client: Client, images: list[bytes]) -> tuple[list[list[str]], Any]:
+    """Ids of all rows for each image, the most similar first, and the cosines, by numpy alone."""
+    cosines = client.embed(images).embedding @ client.embed(FILES).embedding.T
+    order = np.argsort(-cosines, axis=1, kind="stable")
+    return [[IDS[row] for row in one] for one in order], np.take_along_axis(cosines, order, 1)
+
+
+def test_what_is_found_is_what_numpy_finds(client: Client, shoes: Gallery) -> None:
+    images = pictures(3, seed=5)
+    ids, cosines = by_cosine(client, images)
+    found = shoes.search(images=images, k=5, columns=["label", "year", "ood"])
+    assert found.exact
+    assert [[one.id for one in result.neighbours] for result in found.results] == [row[:5] for row in ids]
+    similarities = [[one.similarity for one in result.neighbours] for result in found.results]
+    np.testing.assert_allclose(similarities, cosines[:, :5], atol=1e-5)
+    uncertainty = [result.query.uncertainty for result in found.results]
+    np.testing.assert_allclose(np.array(uncertainty, float), client.embed(images).uncertainty, atol=1e-5)
+    row = found.results[0].neighbours[0].row
+    assert row is not None
+    assert (row.label, row.fields["year"]) == (LABELS[IDS.index(row.id)], 2000 + IDS.index(row.id))
+    one = shoes.search(image=images[0], k=5, score="csd").results[0].neighbours
+    assert len(one) == 5
+    assert one[0].score is not None
+
+
+def test_rows_and_vectors_ask_too(client: Client, shoes: Gallery) -> None:
+    ids, _ = by_cosine(client, FILES)
+    first = shoes.search(id=IDS[3], k=4).results[0].neighbours
+    assert [one.id for one in first] == ids[3][:4]
+    others = shoes.search(ids=IDS[:2], k=3, exclude_self=True).results
+    assert [[one.id for one in result.neighbours] for result in others] == [ids[0][1:4], ids[1][1:4]]
+    embedding = client.embed(FILES[:2]).embedding
+    assert shoes.search(vector=embedding[0], k=12).results[0].neighbours[0].id == IDS[0]
+    both = shoes.search(vectors=embedding.tolist(), k=1, where={"year": {"$gte": 2006}}).results
+    assert all(IDS.index(result.neighbours[0].id) >= 6 for result in both)
+
+
+def test_rows_counts_and_info(shoes: Gallery, at: Path, tmp_path: Path) -> None:
+    info = shoes.info()
+    assert (info.name, info.rows, info.labelled, info.calibration) == ("shoes", 12, 11, "uncalibrated")
+    assert info.fields == {"year": "integer", "sold": "boolean"}
+    rows = shoes.rows([IDS[4], "nothing", IDS[1]])
+    assert [row.id for row in rows] == [IDS[4], IDS[1]]
+    with Image.open(io.BytesIO(FILES[4])) as image:
+        assert (rows[0].width, rows[0].height, rows[0].size) == (*image.size, len(FILES[4]))
+    assert rows[0].meta == {"n": 4}
+    assert rows[0].embedding is None
+    assert [row.id for row in shoes.images({"sold": True}, columns=["label"])] == sorted(IDS[6:])
+    assert shoes.counts("label") == {"a": 6, "b": 5, None: 1}
+    assert shoes.count({"label": "a"}) == 6
+    assert shoes.names().galleries == ["shoes"]
+    assert shoes.address == str(at)
+    assert shoes.export(tmp_path / "rows.parquet", {"label": "b"}) == 5
+    assert set(pq.read_table(tmp_path / "rows.parquet")["label"].to_pylist()) == {"b"}
+    assert shoes.delete(where={"label": "a"}, dry_run=True).rows == 6
+    assert {one.id for one in shoes.outliers(3)} <= set(IDS)
+    assert shoes.pick(4) == [IDS[11]]
+    assert len(shoes.map("pca").rows) == 12
+    assert {answer.reason for answer in shoes.classify(images=FILES[:2]).results} == {"uncalibrated"}
+
+
+def test_a_gallery_changes(client: Client, at: Path, tmp_path: Path) -> None:
+    with client.gallery("own", at=at) as own:
+        own.create(keep_thumbnails=False)
+        file = tmp_path / "one.png"
+        file.write_bytes(FILES[0])
+        added = own.add([file, FILES[1], b"no image", Image.new("L", (9, 9))], on_error="return")
+        assert added.images[0].id == str(file)
+        assert [one.error is None for one in added.images] == [True, True, False, True]
+        assert len(added.images[1].id) == 64
+        assert own.info().rows == 3
+        again = own.add([file], labels=["boot"])
+        assert (again.version or 0) > (added.version or 0)
+        assert (own.info().rows, own.rows([str(file)])[0].label) == (3, "boot")
+        assert own.search(image=FILES[0], k=1, min_version=again.version).version >= (again.version or 0)
+        assert own.change([str(file), "nothing"], label=None).rows == 1
+        assert own.delete(ids=[str(file)]).rows == 1
+        own.set_alias("current")
+        with client.gallery("current", at=at) as current:
+            assert (current.info().name, current.info().aliases) == ("own", ["current"])
+        own.drop_alias("current")
+        own.snapshot(tmp_path / "snapshot")
+        own.drop()
+        assert own.restore(tmp_path / "snapshot") == 2
+        own.drop()
+
+
+def test_the_same_in_an_event_loop(tiny_bundle: Bundle, shoes: Gallery, at: Path) -> None:
+    async def told() -> tuple[Any, ...]:
+        async with AsyncClient(bundle=tiny_bundle.location) as client, client.gallery("shoes", at=at) as gallery:
+            found = await gallery.search(images=FILES[:3], k=4, columns=["year"])
+            rows = [row.id async for row in gallery.images()]
+            return found, await gallery.info(), rows, await gallery.counts("label")
+
+    async def added() -> Added:
+        async with AsyncClient(bundle=tiny_bundle.location) as client, client.gallery("looped", at=at) as gallery:
+            await gallery.create()
+
+            async def some() -> Any:
+                for file in FILES * 12:
+                    yield file
+
+            done = await gallery.add(some(), ids=[str(number) for number in range(144)])
+            assert (await gallery.info()).rows == 144
+            await gallery.drop()
+            return done
+
+    found, info, rows, counts = asyncio.run(told())
+    assert found == shoes.search(images=FILES[:3], k=4, columns=["year"])
+    assert (info, rows, counts) == (shoes.info(), sorted(IDS), shoes.counts("label"))
+    assert [one.id for one in asyncio.run(added()).images] == [str(number) for number in range(144)]
+
+
+def test_what_is_refused(client: Client, shoes: Gallery, at: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exactly one"):
+        shoes.search(image=FILES[0], id="x")
+    with pytest.raises(UsageError, match="exactly one"):
+        shoes.search()
+    with pytest.raises(TypeError, match="kk"):
+        shoes.search(image=FILES[0], kk=3)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"\[D\]"):
+        shoes.search(vector=[[1.0]])
+    with pytest.raises(InvalidRows, match="no such row"):
+        shoes.search(id="nothing")
+    with pytest.raises(InvalidFilter):
+        shoes.search(image=FILES[0], where={"colour": "red"})
+    with pytest.raises(ImageRejected, match="image 1: not_an_image"):
+        shoes.search(images=[FILES[0], b"no image"])
+    with pytest.raises(InvalidRows, match="colour"):
+        shoes.add([FILES[0]], fields=[{"colour": "red"}])
+    with pytest.raises(InvalidRows, match="takes an integer"):
+        shoes.add([FILES[0]], fields=[{"year": "red"}])
+    with pytest.raises(UsageError, match="2 for 1 images"):
+        shoes.add([FILES[0]], ids=["a", "b"])
+    with pytest.raises(UsageError, match="none for image 1"):
+        shoes.add(iter(FILES), ids=["a"])
+    with pytest.raises(ImageRejected, match="not_an_image"):
+        shoes.add([b"no image"])
+    with pytest.raises(ImageRejected, match="unreadable"):
+        shoes.add([tmp_path / "nowhere.png"])
+    with pytest.raises(UsageError, match="ids or where"):
+        shoes.delete()
+    with pytest.raises(UsageError, match="empty filter"):
+        shoes.delete(where={})
+    with pytest.raises(GalleryExists):
+        shoes.create()
+    with pytest.raises(UnknownGallery) as refused:
+        client.gallery("nothing", at=at).info()
+    assert refused.value.code == "unknown_gallery"
+    with Client(bundle="builtin:tiny") as other, pytest.raises(EncoderMismatch):
+        other.gallery("shoes", at=at).search(image=FILES[0])
+    with Client(["http://127.0.0.1:1", "http://127.0.0.1:2"]) as two, pytest.raises(UsageError, match="one address"):
+        two.gallery("shoes")
+    with pytest.raises(UsageError, match="client of that address"):
+        client.gallery("shoes", at="http://127.0.0.1:1")
+    assert shoes.info().rows == 12
+
+
+def test_meta_of_any_json_stays_as_it_is(client: Client, at: Path) -> None:
+    with client.gallery("meta", at=at) as gallery:
+        gallery.create()
+        meta: list[Any] = [[1, {"é": None}], "'; DROP TABLE", 3.5, {"deep": [[[]]]}]
+        gallery.add(FILES[:4], meta=meta, ids=list("abcd"))
+        assert [row.meta for row in gallery.images(columns=["meta"])] == json.loads(json.dumps(meta))
+        long = gallery.add([FILES[0]], meta=["x" * 70_000], on_error="return")
+        assert "meta" in str(long.images[0].error)
+        gallery.drop()
