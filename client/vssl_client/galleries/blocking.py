@@ -32,9 +32,10 @@ from vssl_client.galleries.asked import (
     check_known,
     item,
 )
-from vssl_client.galleries.contract import GallerySteps, MapMethod, Progress, Run, silent
+from vssl_client.galleries.contract import GallerySteps, MapMethod, Run
 from vssl_client.galleries.putting import joined
 from vssl_client.inputs import ImageInput, check_list, weight
+from vssl_gallery.store.contract import Progress, no_progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,23 +197,23 @@ class Gallery:
         """Ids of the rows to label next, the most useful first."""
         return self._run(self._steps.pick(count, seed))
 
-    def map(self, method: MapMethod = "auto", progress: Progress = silent) -> GalleryMap:
+    def map(self, method: MapMethod = "auto", progress: Progress = no_progress) -> GalleryMap:
         """Each row's place in two dimensions. `auto` is a map of `tsne` that a server keeps, else `pca`, at once."""
         return self._run(self._steps.map(method, progress))
 
-    def calibrate(self, progress: Progress = silent) -> Mapping[str, Any]:
+    def calibrate(self, progress: Progress = no_progress) -> Mapping[str, Any]:
         """Learn from the labelled rows how likely a match is right: what was measured. A server's job is waited for."""
         return self._run(self._steps.calibrate(progress))
 
-    def maintain(self, progress: Progress = silent) -> list[str]:
+    def maintain(self, progress: Progress = no_progress) -> list[str]:
         """Compact, index, and erase what was deleted: what was done. A server's job is waited for."""
         return self._run(self._steps.maintain(progress))
 
-    def snapshot(self, folder: str | PathLike[str], progress: Progress = silent) -> None:
+    def snapshot(self, folder: str | PathLike[str], progress: Progress = no_progress) -> None:
         """Write it to a new folder, on the server's disk if it is a server's."""
         self._run(self._steps.snapshot(str(folder), progress))
 
-    def restore(self, folder: str | PathLike[str], progress: Progress = silent) -> int:
+    def restore(self, folder: str | PathLike[str], progress: Progress = no_progress) -> int:
         """Make it from a snapshot, on the server's disk if it is a server's; its rows."""
         return self._run(self._steps.restore(str(folder), progress))
 

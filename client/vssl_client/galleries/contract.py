@@ -24,6 +24,7 @@ from vssl_client.galleries.answers import (
 from vssl_client.galleries.asked import ClassifyQuery, Item, SearchQuery, Where
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
+from vssl_gallery.store.contract import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,14 +44,6 @@ class RunAsync(Protocol):
 
     async def __call__(self, steps: Steps[R]) -> R:
         """Their result."""
-
-
-Progress = Callable[[float], object]
-"""Hears how far a job is, from 0 to 1."""
-
-
-def silent(_: float) -> None:
-    """Keep it to oneself."""
 
 
 MapMethod = Literal["auto", "pca", "tsne"]

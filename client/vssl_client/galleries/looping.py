@@ -34,9 +34,10 @@ from vssl_client.galleries.asked import (
     check_known,
     item,
 )
-from vssl_client.galleries.contract import GallerySteps, MapMethod, Progress, RunAsync, silent
+from vssl_client.galleries.contract import GallerySteps, MapMethod, RunAsync
 from vssl_client.galleries.putting import joined
 from vssl_client.inputs import ImageInput, check_list, is_light, weight
+from vssl_gallery.store.contract import Progress, no_progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,23 +164,23 @@ class AsyncGallery:
         """As `Gallery.pick`."""
         return await self._run(self._steps.pick(count, seed))
 
-    async def map(self, method: MapMethod = "auto", progress: Progress = silent) -> GalleryMap:
+    async def map(self, method: MapMethod = "auto", progress: Progress = no_progress) -> GalleryMap:
         """As `Gallery.map`."""
         return await self._run(self._steps.map(method, progress))
 
-    async def calibrate(self, progress: Progress = silent) -> Mapping[str, Any]:
+    async def calibrate(self, progress: Progress = no_progress) -> Mapping[str, Any]:
         """As `Gallery.calibrate`."""
         return await self._run(self._steps.calibrate(progress))
 
-    async def maintain(self, progress: Progress = silent) -> list[str]:
+    async def maintain(self, progress: Progress = no_progress) -> list[str]:
         """As `Gallery.maintain`."""
         return await self._run(self._steps.maintain(progress))
 
-    async def snapshot(self, folder: str | PathLike[str], progress: Progress = silent) -> None:
+    async def snapshot(self, folder: str | PathLike[str], progress: Progress = no_progress) -> None:
         """As `Gallery.snapshot`."""
         await self._run(self._steps.snapshot(str(folder), progress))
 
-    async def restore(self, folder: str | PathLike[str], progress: Progress = silent) -> int:
+    async def restore(self, folder: str | PathLike[str], progress: Progress = no_progress) -> int:
         """As `Gallery.restore`."""
         return await self._run(self._steps.restore(str(folder), progress))
 

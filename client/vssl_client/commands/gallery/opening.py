@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from vssl.bundle.default import default_bundle
 from vssl.errors import UsageError
@@ -16,12 +16,12 @@ from vssl_client.commands.embed_opening import open_embedder
 from vssl_client.filling.contract import Way
 from vssl_client.filling.embedding import EmbedHere, threads
 from vssl_client.filling.sending import SendThere
-from vssl_client.galleries import contract
 from vssl_client.galleries.blocking import Gallery
 from vssl_client.galleries.places import default_address, is_server
 from vssl_client.options import Options
 from vssl_client.transports.contract import Transport
 from vssl_client.transports.in_process import InProcess, Late
+from vssl_gallery.store.contract import Progress
 
 if TYPE_CHECKING:
     from vssl.bundle.manifest import Precision
@@ -79,10 +79,10 @@ def way_into(
 
 
 @contextmanager
-def progress(what: str) -> Iterator[contract.Progress]:
+def progress(what: str) -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal, for a server's job."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TaskProgressColumn())
+    with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda done: bar.update(task, completed=done)

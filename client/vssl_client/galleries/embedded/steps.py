@@ -28,7 +28,7 @@ from vssl_client.galleries.answers import (
     of,
 )
 from vssl_client.galleries.asked import ClassifyQuery, Item, Query, SearchQuery, Where
-from vssl_client.galleries.contract import MapMethod, Means, Page, Progress
+from vssl_client.galleries.contract import MapMethod, Means, Page
 from vssl_client.galleries.embedded import answering
 from vssl_client.galleries.embedded.exporting import export_rows
 from vssl_client.galleries.embedded.writing import write_images
@@ -151,7 +151,7 @@ class EmbeddedSteps:
     def pick(self, count: int, seed: int) -> Steps[list[str]]:
         return here(lambda: pick_next(self.gallery(), count, seed))
 
-    def map(self, method: MapMethod, progress: Progress) -> Steps[GalleryMap]:
+    def map(self, method: MapMethod, progress: contract.Progress) -> Steps[GalleryMap]:
         """`auto` is `pca`: no map of t-SNE is kept here."""
 
         def made() -> GalleryMap:
@@ -161,22 +161,22 @@ class EmbeddedSteps:
 
         return here(made)
 
-    def calibrate(self, progress: Progress) -> Steps[Mapping[str, Any]]:
+    def calibrate(self, progress: contract.Progress) -> Steps[Mapping[str, Any]]:
         def fitted() -> Mapping[str, Any]:
             record = self.gallery().calibrate()
             return {"rows": record.gallery.images, "classes": len(record.classes), **record.gallery.measured}
 
         return here(fitted)
 
-    def maintain(self, progress: Progress) -> Steps[list[str]]:
+    def maintain(self, progress: contract.Progress) -> Steps[list[str]]:
         return here(lambda: list(self.gallery().store.maintain().actions))
 
-    def snapshot(self, folder: str, progress: Progress) -> Steps[None]:
-        return here(lambda: cast(None, snapshots.write_snapshot(self.gallery().store, Path(folder)) and None))
+    def snapshot(self, folder: str, progress: contract.Progress) -> Steps[None]:
+        yield from here(lambda: snapshots.write_snapshot(self.gallery().store, Path(folder), progress))
 
-    def restore(self, folder: str, progress: Progress) -> Steps[int]:
+    def restore(self, folder: str, progress: contract.Progress) -> Steps[int]:
         def restored() -> int:
-            store = snapshots.restore(self.place(), self.name, Path(folder))
+            store = snapshots.restore(self.place(), self.name, Path(folder), progress)
             rows = store.info().rows
             store.close()
             return rows

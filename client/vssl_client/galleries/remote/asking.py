@@ -11,8 +11,8 @@ from vssl_client.errors import BadAnswer, ClientError
 from vssl_client.exchange.calls import Call
 from vssl_client.exchange.servers import Servers
 from vssl_client.exchange.steps import Pause, Steps, sent
-from vssl_client.galleries.contract import Progress
 from vssl_client.galleries.remote import wire
+from vssl_gallery.store.contract import Progress
 
 T = TypeVar("T")
 

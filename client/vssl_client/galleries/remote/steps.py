@@ -26,11 +26,12 @@ from vssl_client.galleries.answers import (
     of,
 )
 from vssl_client.galleries.asked import ClassifyQuery, Item, Query, SearchQuery, Where
-from vssl_client.galleries.contract import MapMethod, Page, Progress
+from vssl_client.galleries.contract import MapMethod, Page
 from vssl_client.galleries.reading import read_items, read_queries
 from vssl_client.galleries.remote import wire
 from vssl_client.galleries.remote.asking import PAGE, Requests, read, short
 from vssl_gallery.errors import TooLarge
+from vssl_gallery.store.contract import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
