@@ -11,9 +11,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,9 @@ logger = logging.getLogger("vssl.server")
 
 class Batcher:
     """Owns the engine: one thread calls `infer`, any thread may `submit`.
+
+    A request that is submitted `behind` waits while any other is there, and such requests never hold more than a part
+    of the places: who fills a gallery does not keep those waiting who search it.
 
     Args:
         infer: uint8 [N, S, S, 3] → the embeddings of N images.
@@ -63,8 +66,9 @@ class Batcher:
         self._warm_up, self._observe, self._probe = warm_up, observe, probe
         self.health = Health(stall_seconds)
         self._jobs: deque[Job] = deque()
+        self._jobs_behind: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._capacity = Capacity(capacity)
+        self._capacity, self._capacity_behind = Capacity(capacity), Capacity(max(max_batch, capacity // 2))
         self._batch: list[Part] = []
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
@@ -97,12 +101,21 @@ class Batcher:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def admit(self, images: int) -> AbstractContextManager[None]:
+    def admit(self, images: int, behind: bool = False) -> AbstractContextManager[None]:
         """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
-        return self._capacity.admit(images)
+        return self._admit_behind(images) if behind else self._capacity.admit(images)
+
+    @contextmanager
+    def _admit_behind(self, images: int) -> Iterator[None]:
+        with self._capacity_behind.admit(images), self._capacity.admit(images):
+            yield
 
     def submit(
-        self, images: Sequence[Pixels], future: "Future[BatchResult] | None" = None, waited: float = 0.0
+        self,
+        images: Sequence[Pixels],
+        future: "Future[BatchResult] | None" = None,
+        waited: float = 0.0,
+        behind: bool = False,
     ) -> "Future[BatchResult]":
         """Queue at least one image [S, S, 3]. Cancelling the future drops what has not been computed yet.
 
@@ -122,7 +135,7 @@ class Batcher:
                 raise EngineStoppedError("the engine has stopped")
             if self.health.failed:
                 raise EngineStoppedError(FAILS)
-            self._jobs.append(job)
+            (self._jobs_behind if behind else self._jobs).append(job)
             self._changed.notify()
         # Weak references: the future keeps its callbacks, and would keep the job's pixels and the engine in a cycle.
         job.future.add_done_callback(partial(_forget, weakref.ref(self), weakref.ref(job)))
@@ -174,8 +187,9 @@ class Batcher:
     def _lose(self, why: str) -> None:
         """Fail all requests that wait or are in the engine."""
         with self._changed:
-            lost = {*self._jobs, *(part.job for part in self._batch)}
+            lost = {*self._jobs, *self._jobs_behind, *(part.job for part in self._batch)}
             self._jobs.clear()
+            self._jobs_behind.clear()
         for job in lost:
             job.fail(EngineStoppedError(why))
 
@@ -183,25 +197,29 @@ class Batcher:
         """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
         with self._changed:
             self._batch, waited = [], False
-            while not (self._jobs and waited) and not self._closing:
-                self._changed.wait_for(lambda: self._jobs or self._closing)
+            while not (self._queue and waited) and not self._closing:
+                self._changed.wait_for(lambda: self._queue or self._closing)
                 if self._max_wait:
                     self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
                 waited = True  # meanwhile the work may have been cancelled
             room = self._max_batch
-            while self._jobs and room:
-                job = self._jobs[0]
+            while (queue := self._queue) and room:
+                job = queue.popleft()
                 self._batch.append(job.take(room))
                 room -= len(self._batch[-1].images)
-                self._jobs.popleft()
                 if job.taken < len(job.images):
-                    self._jobs.append(job)  # others have their turn before its next batch
+                    queue.append(job)  # others have their turn before its next batch
             return bool(self._batch)
+
+    @property
+    def _queue(self) -> deque[Job]:
+        """From which the next job is taken; empty where there is none. The lock is held."""
+        return self._jobs or self._jobs_behind
 
     @property
     def _waiting(self) -> int:
         """Images of all jobs that have not been taken; the lock is held."""
-        return sum(len(job.images) - job.taken for job in self._jobs)
+        return sum(len(job.images) - job.taken for job in (*self._jobs, *self._jobs_behind))
 
     def _compute(self, batch: list[Part]) -> None:
         """Compute a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
@@ -234,5 +252,7 @@ def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[Job]", _: "Future
     """Drop what has not been taken of a job that is cancelled or failed, and its pixels."""
     owner, waiting = batcher(), job()
     if owner is not None and waiting is not None and waiting.taken < len(waiting.images):
-        with owner._changed, suppress(ValueError):
-            owner._jobs.remove(waiting)
+        with owner._changed:
+            for queue in (owner._jobs, owner._jobs_behind):
+                with suppress(ValueError):
+                    queue.remove(waiting)

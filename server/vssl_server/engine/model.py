@@ -123,27 +123,28 @@ class Model:
         """Whether it can answer: there are threads that decode, and the engine is warm and neither fails nor hangs."""
         return self._pipeline.ready
 
-    async def embed(self, images: Sequence[Encoded], partial: bool) -> EmbedResult:
+    async def embed(self, images: Sequence[Encoded], partial: bool, behind: bool = False) -> EmbedResult:
         """Decode and embed. Cancelling drops whatever has not been computed yet.
 
         Args:
             images: at least one.
             partial: embed the good ones even if others are refused.
+            behind: let all other requests go before it.
 
         Raises:
             BadImagesError, TooManyPixelsError, OverloadedError, InferenceError, EngineStoppedError: as the pipeline.
         """
         if self._cache is None:
-            result = await self._pipeline.embed(images, all_or_none=not partial)
+            result = await self._pipeline.embed(images, not partial, behind)
         else:
-            result = await self._embed_unknown(self._cache, images, partial)
+            result = await self._embed_unknown(self._cache, images, partial, behind)
         return _noted(result)
 
     async def embed_pixels(self, pixels: Pixels) -> EmbedResult:
         """Embed at least one image that is uint8 [S, S, 3] already. Errors as `embed`, without BadImagesError."""
         return _noted(await self._pipeline.embed_pixels(pixels))
 
-    async def _embed_unknown(self, cache: Cache, images: Sequence[Encoded], partial: bool) -> EmbedResult:
+    async def _embed_unknown(self, cache: Cache, images: Sequence[Encoded], partial: bool, behind: bool) -> EmbedResult:
         """Embed the images that the cache does not know, and take the rows of the others from there."""
         large = sum(map(len, images)) > HASH_IN_THREAD_BYTES
         keys = await asyncio.to_thread(keys_of, images) if large else keys_of(images)
@@ -154,7 +155,7 @@ class Model:
         result = EmbedResult(nothing, {}, 0.0, 0.0)
         if unknown:
             try:
-                result = await self._pipeline.embed([images[index] for index in unknown], all_or_none=not partial)
+                result = await self._pipeline.embed([images[index] for index in unknown], not partial, behind)
             except BadImagesError as error:
                 raise BadImagesError(_placed(error.refused, unknown), len(images)) from None
         refused = _placed(result.refused, unknown)

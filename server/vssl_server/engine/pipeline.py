@@ -66,8 +66,13 @@ class Pipeline:
         """Whether it can answer: there are threads that decode, and the engine is warm and neither fails nor hangs."""
         return self.batcher.ready and self.decoder.pool.alive > 0
 
-    async def embed(self, images: Sequence[Encoded], all_or_none: bool) -> EmbedResult:
+    async def embed(self, images: Sequence[Encoded], all_or_none: bool, behind: bool = False) -> EmbedResult:
         """Decode and embed at least one image. Cancelling drops whatever has not been computed yet.
+
+        Args:
+            images: at least one.
+            all_or_none: embed none if one is refused.
+            behind: let all other requests go before it.
 
         Raises:
             BadImagesError: an image was refused and `all_or_none` is true.
@@ -77,9 +82,10 @@ class Pipeline:
             EngineStoppedError: the engine has ended, fails or hangs.
         """
         started = time.monotonic()
-        with self._admitted(len(images), started):
+        with self._admitted(len(images), started, behind):
             future: Future[BatchResult] = Future()
-            decoding = Decoding(self.decoder, images, future, self._submit, all_or_none)
+            submit = self._submit_behind if behind else self._submit
+            decoding = Decoding(self.decoder, images, future, submit, all_or_none)
             await asyncio.sleep(0)  # read first what came with this request: the same work in one go is faster
             decoding.start()
             try:
@@ -106,13 +112,19 @@ class Pipeline:
         else:
             succeed(future, self.nothing)
 
+    def _submit_behind(self, images: Sequence[Pixels], future: "Future[BatchResult]", waited: float) -> None:
+        if images:
+            self.batcher.submit(images, future, waited, behind=True)
+        else:
+            succeed(future, self.nothing)
+
     @contextmanager
-    def _admitted(self, images: int, started: float) -> Iterator[None]:
+    def _admitted(self, images: int, started: float, behind: bool = False) -> Iterator[None]:
         """Hold places for a request that came at `started`, and count it as failed where it does not end well."""
         if not self.ready:
             raise EngineStoppedError(f"{self.name} can't answer now")
         try:
-            with self.batcher.admit(images):
+            with self.batcher.admit(images, behind):
                 yield
         except BaseException:  # a cancellation too
             self._statistics.fail.add(time.monotonic() - started)

@@ -24,7 +24,10 @@ _STEP = 2**20
 
 
 def parse_object(
-    body: bytes | memoryview, most_values: int | None = None, refuse: Refuse = invalid_option
+    body: bytes | memoryview,
+    most_values: int | None = None,
+    refuse: Refuse = invalid_option,
+    nulls: bool = False,
 ) -> dict[str, Any]:
     """The JSON object that a body holds, without the keys whose value is null: null is absent.
 
@@ -33,6 +36,7 @@ def parse_object(
         most_values: an upper bound on the values of all depths. It refuses `[[],[],…` before that takes twenty times
             its bytes in memory. None: any number of values.
         refuse: makes the error where it is no object.
+        nulls: keep these keys. A patch removes with them, as in RFC 7396.
 
     Raises:
         ApiError: 400, it is no JSON; 413, too many values; that of `refuse`.
@@ -47,7 +51,7 @@ def parse_object(
         raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
     if not isinstance(found, dict):
         raise refuse("the body must be a JSON object", "body")
-    return without_nulls(found)
+    return found if nulls else without_nulls(found)
 
 
 def without_nulls(fields: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,25 @@ def test_what_waits_while_the_engine_is_busy_becomes_one_batch() -> None:
     assert gate.batches == [[0], [1, 2, 3, 4], [5]]
 
 
+def test_work_behind_waits_for_all_other_work_and_holds_half_of_the_places_at_most() -> None:
+    gate = Gate()
+    with running(gate, max_batch=2) as batcher:
+        first = batcher.submit([image(0)])
+        gate.entered.acquire()
+        behind = batcher.submit([image(value) for value in (7, 8, 9)], behind=True)
+        gone = batcher.submit([image(6)], behind=True)
+        later = [batcher.submit([image(value)]) for value in (1, 2, 3)]
+        assert gone.cancel()
+        gate.let.release(9)
+        assert [values(future.result(60)) for future in (first, *later)] == [[0], [1], [2], [3]]
+        assert values(behind.result(60)) == [7, 8, 9]
+        with batcher.admit(500, behind=True), pytest.raises(OverloadedError), batcher.admit(1, behind=True):
+            pass
+        with batcher.admit(500, behind=True), batcher.admit(500):
+            assert batcher.in_flight == 1000
+    assert gate.batches == [[0], [1, 2], [3, 7], [8, 9]]
+
+
 def test_a_request_larger_than_a_batch_reports_the_time_of_all_its_batches() -> None:
     seconds: list[float] = []
     with running(echo, max_batch=2, observe=lambda images, spent: seconds.append(spent)) as batcher:

@@ -14,8 +14,10 @@ from vssl_gallery.gallery import Gallery
 from vssl_gallery.view import View
 from vssl_server.access.galleries import Need, own_filter, require, unknown
 from vssl_server.access.keys import KEY, Key
+from vssl_server.engine.model import Model
 from vssl_server.http.exchange import Exchange
 from vssl_server.http.galleries.galleries import Galleries
+from vssl_server.models.registry import ModelRegistry
 from vssl_server.wire.body import read_body
 from vssl_server.wire.errors import ApiError, busy, invalid_option
 from vssl_server.wire.json_body import bounded, parse_object
@@ -62,6 +64,25 @@ async def open_gallery(request: Request, name: str) -> Gallery:
         raise unknown(name) from None
 
 
+def model_of(request: Request, gallery: Gallery) -> Model:
+    """The served model whose embeddings the gallery holds.
+
+    Raises:
+        ApiError: 409, none of its encoder is served.
+    """
+    registry: ModelRegistry = request.app.state.registry
+    spec = gallery.spec
+    for model in reversed(registry.models):
+        if model.manifest.encoder_id == spec.encoder_id:
+            return model
+    raise ApiError(
+        409,
+        "encoder_mismatch",
+        f"gallery {gallery.name} holds embeddings of {spec.model or 'a model'} {spec.model_version}, encoder "
+        f"{spec.encoder_id[:12]}, which is not served here: serve that bundle, or ask by vector or id",
+    )
+
+
 @asynccontextmanager
 async def answering(request: Request) -> AsyncIterator[None]:
     """Around what is done for the answer: it ends at the deadline, and soon after the client has gone away.
@@ -77,17 +98,18 @@ async def answering(request: Request) -> AsyncIterator[None]:
         yield
 
 
-async def body_of(request: Request, **most: int) -> dict[str, Any]:
+async def body_of(request: Request, nulls: bool = False, **most: int) -> dict[str, Any]:
     """The JSON object in the body; an empty body is an empty one.
 
     Args:
         request: its body has not been read.
+        nulls: keep keys whose value is null.
         most: elements of each key that holds a list or an object.
 
     Raises:
         ApiError: 400, 408, 413, 415, 422, 429 or 503.
     """
-    fields = parse_object(await _read(Exchange(request)) or b"{}")
+    fields = parse_object(await _read(Exchange(request)) or b"{}", nulls=nulls)
     bounded(fields, most)
     return fields
 
