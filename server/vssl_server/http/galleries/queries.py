@@ -26,6 +26,7 @@ from vssl_server.http.embed.options import Options
 from vssl_server.http.embed.request import read_request
 from vssl_server.http.exchange import Exchange
 from vssl_server.http.galleries.galleries import Galleries
+from vssl_server.http.galleries.row_form import row_as_json
 from vssl_server.http.galleries.viewed import BODY_READ, model_of
 from vssl_server.settings import Settings
 from vssl_server.wire.body import media_type, read_json
@@ -234,10 +235,8 @@ def _of_rows(view: View, names: Sequence[str]) -> Asked:
     known = {row["id"]: row for row in view.rows(names, [*JUDGED, *FLAGS]).to_pylist()}
     about = []
     for name in names:
-        row = known[name]
-        flags = {flag: row[flag] for flag in FLAGS}
-        unknown = all(value is None for value in flags.values())
-        about.append({key: row[key] for key in JUDGED} | {"flags": None if unknown else flags, "resembles": None})
+        row = row_as_json(known[name], view.gallery.spec)
+        about.append({key: row[key] for key in (*JUDGED, "flags")} | {"resembles": None})
     return Asked(queries, about)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -14,6 +15,8 @@ from vssl_server.wire.errors import ApiError, clipped, invalid_option
 VECTORS = ("embedding", "variance")
 SHOWN = (*(name for name in FIXED if name != "id"), "meta")
 """What is answered where no columns are named, before the gallery's own fields."""
+
+_SINGLES = frozenset(name for name, kind in FIXED.items() if kind == "single")
 
 
 def columns_of(spec: Spec, named: str | Sequence[str] | None) -> list[str]:
@@ -46,8 +49,10 @@ def row_as_json(row: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     for name, value in row.items():
         if name in spec.fields:
             fields[name] = value
-        elif name not in FLAGS:
-            found[name] = orjson.loads(value) if name == "meta" and value is not None else value
+        elif name == "meta":
+            found[name] = None if value is None else orjson.loads(value)
+        elif name not in FLAGS:  # a float32 in its own digits, as it was first told
+            found[name] = np.float32(value) if name in _SINGLES and value is not None else value
     flags = {name: row[name] for name in FLAGS if name in row}
     if flags:
         found["flags"] = None if all(value is None for value in flags.values()) else flags

@@ -252,8 +252,12 @@ def _ordered(view: View, column: str, order: str, where: Filter | None) -> pa.Ar
         return pa.array([], pa.string())
     rows = pa.Table.from_batches(batches)
     direction = "ascending" if order == "asc" else "descending"
-    keys = [("id", direction)] if column == "id" else [(column, direction), ("id", "ascending")]
-    found = rows["id"].take(pc.sort_indices(rows, sort_keys=keys, null_placement="at_end"))
+    keys = (
+        [("id", direction, "at_end")]
+        if column == "id"
+        else [(column, direction, "at_end"), ("id", "ascending", "at_end")]
+    )
+    found = rows["id"].take(pc.sort_indices(rows, sort_keys=keys))
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
