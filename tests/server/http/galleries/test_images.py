@@ -157,7 +157,7 @@ def test_pages_hold_every_row_once_in_every_order(shoes: TestClient) -> None:
         seen: list[Json] = []
         after = None
         while True:
-            params = {"limit": 5, "sort": sort, "order": order} | ({"after": after} if after else {})
+            params: Json = {"limit": 5, "sort": sort, "order": order} | ({"after": after} if after else {})
             page = shoes.get(f"{FRONT}/images", params=params).json()
             seen += page["data"]
             after = page["next"]
@@ -197,7 +197,8 @@ def test_labels_fields_and_rows_change_and_go(client: TestClient) -> None:
     assert client.delete(f"{where}/images/3").json()["rows"] == 1
     assert client.delete(f"{where}/images/3").status_code == 404
     assert [row["id"] for row in client.get(f"{where}/images").json()["data"]] == ["0", "4"]
-    for body in ({}, {"ids": ["0"], "filter": {}}, {"filter": {}}):
+    unclear: list[Json] = [{}, {"ids": ["0"], "filter": {}}, {"filter": {}}]
+    for body in unclear:
         assert client.post(f"{where}/delete", json=body).status_code in (400, 422)
 
 
