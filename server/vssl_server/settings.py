@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,14 @@ OLD_PORTS = {"port": "VSSL_PORT", "grpc_port": "VSSL_GRPC_PORT"}
 def variable(field: str) -> str:
     """The environment variable of a setting."""
     return PORTS.get(field, PREFIX + field.upper())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server that listens on that address can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Environment(PydanticBaseSettingsSource):
@@ -186,6 +195,9 @@ class Settings(BaseSettings):
     galleries: str | None = None
     """Where galleries lie: a folder, `s3://…`, `postgresql://…` or `qdrant://…`. Without it there are none."""
 
+    ui: bool = False
+    """Show the galleries in a web page, at `/ui/`."""
+
     snapshot_root: Path | None = None
     """Folder under which snapshots of galleries may be written and read; without it none may."""
 
@@ -213,6 +225,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "--workers and --galleries don't go together: each worker would keep the vectors in memory, and their "
                 "writes would be in each other's way; run several servers with a PostgreSQL of galleries instead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_page_knows_its_hosts(self) -> Self:
+        if self.ui and self.allowed_hosts is None and self.uds is None and not is_loopback(self.host):
+            raise ValueError(
+                f"--ui on {self.host} needs --allowed-hosts: the names under which browsers may ask for the page, so "
+                "that no other site's name can be made to point here"
             )
         return self
 

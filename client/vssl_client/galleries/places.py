@@ -1,16 +1,8 @@
 """Where galleries lie."""
 
-import os
-from pathlib import Path
+from vssl_gallery.store.opening import default_address
 
-from platformdirs import user_data_path
-
-VARIABLE = "VSSL_GALLERIES"
-
-
-def default_address() -> str:
-    """The place in the variable VSSL_GALLERIES, else a folder among the user's data."""
-    return os.environ.get(VARIABLE) or str(Path(user_data_path("vssl", appauthor=False), "galleries"))
+__all__ = ["default_address", "is_server"]
 
 
 def is_server(address: str) -> bool:

@@ -1,17 +1,28 @@
 """Which driver an address means."""
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
+
+from platformdirs import user_data_path
 
 from vssl.errors import UsageError
 from vssl_gallery.store.contract import Place
+
+VARIABLE = "VSSL_GALLERIES"
 
 DRIVERS = {"postgresql": "postgres", "postgres": "postgres", "qdrant": "qdrant", "s3": "gallery"}
 """The extra that an address's scheme needs; an address without a scheme is a folder."""
 
 PACKAGES = {"gallery": ("lancedb",), "postgres": ("psycopg", "pgvector"), "qdrant": ("qdrant_client",)}
 """What each extra brings, beside pyarrow."""
+
+
+def default_address() -> str:
+    """The place in the variable VSSL_GALLERIES, else a folder among the user's data."""
+    return os.environ.get(VARIABLE) or str(Path(user_data_path("vssl", appauthor=False), "galleries"))
 
 
 def open_place(address: str) -> Place:

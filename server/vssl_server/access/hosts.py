@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vssl_server.settings import Settings
+from vssl_server.settings import Settings, is_loopback
 from vssl_server.wire.errors import ApiError
 
 CHECKED = re.compile(r"/(ui|v1/galleries|v1/aliases|v1/jobs)(/.*)?", re.DOTALL)
@@ -61,14 +61,6 @@ class HostsMiddleware:
             raise ApiError(403, "cross_origin", message)
         if mark != "1":
             raise ApiError(403, "cross_origin", f"a page that writes must send the header {MARK}: 1")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on that address can be reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def host_allowed(host: str, allowed: Collection[str], any_address: bool) -> bool:

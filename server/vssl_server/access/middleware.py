@@ -20,6 +20,9 @@ from vssl_server.wire.errors import CLIENT_CLOSED_REQUEST, REQUEST_ID, ApiError
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"))
 """These answer without a key, as monitoring has none."""
 
+PAGE = re.compile(r"/ui(/.*)?", re.DOTALL)
+"""Nor do the files of the page: it asks for a key itself, and a browser sends none of its own."""
+
 ROUTE = "vssl.route"
 """The ASGI scope's key for the path of a route, where another than the router found it."""
 
@@ -67,7 +70,7 @@ class AccessMiddleware:
 
         try:
             inside = path.removeprefix(scope.get("root_path", ""))  # as the router sees it
-            if inside not in OPEN_PATHS:
+            if inside not in OPEN_PATHS and not PAGE.fullmatch(inside):
                 scope[KEY] = self.keys.check(headers.get("authorization"), scope_of(inside))
             await self.app(scope, receive, watch)
         except ApiError as error:  # that of the key; others have become answers inside

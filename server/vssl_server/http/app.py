@@ -31,6 +31,7 @@ from vssl_server.inference_v2.protocol import Catalogue
 from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.repository import OpenModel, Repository
 from vssl_server.observed import metrics
+from vssl_server.page import routes as page
 from vssl_server.settings import Settings
 from vssl_server.wire.errors import HANDLERS
 
@@ -111,6 +112,8 @@ def _add_routes(app: FastAPI, registry: ModelRegistry, open_model: OpenModel | N
         from vssl_server.http.galleries.setting_up import add_galleries  # its extra may not be installed
 
         app.state.galleries = add_galleries(app, registry.settings.galleries)
+    if registry.settings.ui:
+        page.add_routes(app)
     for route in [route for route in app.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]:
         app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 

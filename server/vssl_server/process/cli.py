@@ -68,6 +68,7 @@ def serve(
     galleries: Annotated[
         str | None, typer.Option(help="Where galleries lie: folder, s3://, postgresql:// (none).")
     ] = None,
+    ui: Annotated[bool | None, typer.Option("--ui/--no-ui", help="Show galleries in a page at /ui/ (off).")] = None,
     snapshot_root: Annotated[Path | None, typer.Option(help="Folder of the snapshots of galleries (none).")] = None,
     log_requests: Annotated[bool | None, typer.Option(help="A line of JSON for each request (off).")] = None,
     log_health: Annotated[bool | None, typer.Option(help="Of health and metrics too (on).")] = None,

@@ -51,10 +51,15 @@ def say(line: str) -> None:
     echo(line, err=True)
 
 
-def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str], object] = say) -> None:
+def say_where(line: str, _: str) -> None:
+    """Write to standard error where the server is."""
+    say(line)
+
+
+def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str, str], object] = say_where) -> None:
     """Serve the bundles until SIGTERM, SIGINT or SIGHUP, then answer what is in flight and return.
 
-    `announce` gets the line that says where, as soon as every model can answer.
+    `announce` gets the line that says where and the address alone, as soon as every model can answer.
 
     Raises:
         UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
@@ -145,7 +150,11 @@ class Server(uvicorn.Server):
     """Uvicorn's server that says when it can serve, and turns readiness red as soon as it is told to stop."""
 
     def __init__(
-        self, config: uvicorn.Config, registry: ModelRegistry, repository: Repository, announce: Callable[[str], object]
+        self,
+        config: uvicorn.Config,
+        registry: ModelRegistry,
+        repository: Repository,
+        announce: Callable[[str, str], object],
     ) -> None:
         super().__init__(config)
         self.registry, self.repository, self.announce = registry, repository, announce
@@ -238,7 +247,8 @@ class Server(uvicorn.Server):
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         grpc = "" if settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"
-        self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}")
+        page = f", the page on {self._places[0]}/ui/" if settings.ui else ""
+        self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}{page}", self._places[0])
 
 
 def share_lock() -> None:

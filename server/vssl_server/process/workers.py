@@ -154,7 +154,7 @@ def _work(pipe: Connection, locations: Sequence[Path], settings: Settings) -> No
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     try:
-        run(locations, settings, lambda line: pipe.send((True, line)))
+        run(locations, settings, lambda line, _: pipe.send((True, line)))
     except VsslError as error:
         pipe.send((False, str(error)))
         sys.exit(1)

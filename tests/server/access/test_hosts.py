@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.server.conftest import Served, over_tcp, serving
 from vssl.bundle.reading import Bundle
-from vssl_server.access.hosts import LOOPBACK, host_allowed, is_loopback
+from vssl_server.access.hosts import LOOPBACK, host_allowed
+from vssl_server.settings import is_loopback
 
 PATHS = ("/ui", "/ui/page.js", "/v1/galleries", "/v1/galleries/shoes/images", "/v1/aliases/a", "/v1/jobs")
 FREE = ("/healthz", "/metrics", "/v1/models", "/v1/galleriesque")

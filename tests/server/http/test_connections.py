@@ -288,7 +288,7 @@ def test_a_busy_server_accepts_many_connections_in_a_turn(tiny_bundle: Bundle, t
         app = create_app(settings, [Model(tiny_bundle.manifest, Engine(tiny_bundle), settings, pool)])
         config = listening_config(app, settings)
         config.load()
-        server = Server(config, app.state.registry, app.state.repository, lambda line: None)
+        server = Server(config, app.state.registry, app.state.repository, lambda line, address: None)
         server.lifespan = config.lifespan_class(config)
         await server.startup([sock])
         clients = [socket.socket(sock.family) for _ in range(64)]
