@@ -54,7 +54,7 @@ def _check(address: str, name: str, locations: list[Path]) -> None:
     from vssl_gallery.store.opening import open_place
 
     with closing(open_place(address)) as place, closing(place.open(name)) as store:
-        spec = store.info.spec
+        spec = store.info().spec
     encoders = [open_bundle(location).manifest.encoder_id for location in locations]
     if spec.encoder_id not in encoders:
         made = f"{spec.model} {spec.model_version}".strip() or "another model"

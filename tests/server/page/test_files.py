@@ -22,7 +22,7 @@ def page(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Itera
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text("somebody:0123456789abcdef\n")
     with serving(tiny_bundle, ui=True, api_keys_file=keys) as running:
-        running.client.base_url = "http://localhost"  # type: ignore[assignment]
+        running.client.base_url = "http://localhost"
         yield running.client
 
 
