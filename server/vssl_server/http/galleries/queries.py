@@ -1,6 +1,7 @@
 """What is asked of a gallery: images, vectors or rows, from a request's body to `Queries`."""
 
 import asyncio
+import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,14 +93,14 @@ async def read_query(
     if media_type(request) != "application/json":
         images, _ = await read_request(request, Options(), settings)
         request.scope[BODY_READ] = True
-        return check(kind, _from_text(request.query_params)), [image.data for image in images]
+        found = _checked(kind, _from_text(request.query_params))
+        _check_beside(found, len(images) == 1)
+        return found, [image.data for image in images]
     most = most_values(settings) + settings.max_images * dimension
     fields = parse_object(await read_json(request, settings.max_body_bytes), most)
     request.scope[BODY_READ] = True
-    if isinstance(fields.get("crop"), list):
-        fields["crop"] = tuple(fields["crop"])
     _check_lengths(fields, settings, dimension)
-    found = check(kind, fields)
+    found = _checked(kind, fields)
     given = [name for name in WAYS if getattr(found, name) is not None]
     if len(given) != 1:
         raise invalid_option(f"name exactly one of {', '.join(WAYS)}, not {', '.join(given) or 'none'}", "body")
@@ -108,9 +109,21 @@ async def read_query(
     for one in (*(found.positive or ()), *(found.negative or ())):
         if sum(value is not None for value in (one.image, one.vector, one.id)) != 1:
             raise invalid_option("positive and negative: each holds exactly one of image, vector, id", "positive")
-    if found.crop is not None and found.image is None:
-        raise invalid_option("crop: comes with image alone", "crop")
+    _check_beside(found, found.image is not None)
     return found, [found.image] if found.image is not None else list(found.images or ())
+
+
+def _check_beside(query: Query, one_image: bool) -> None:
+    if query.crop is not None and not one_image:
+        raise invalid_option("crop: comes with one image alone", "crop")
+    if query.uncertainty is not None and query.vector is None:
+        raise invalid_option("uncertainty: comes with vector alone", "uncertainty")
+
+
+def _checked(kind: type[Query], fields: dict[str, Any]) -> Query:
+    if isinstance(fields.get("crop"), list):
+        fields["crop"] = tuple(fields["crop"])  # JSON has none
+    return check(kind, fields)
 
 
 def _check_lengths(fields: Mapping[str, Any], settings: Settings, dimension: int) -> None:
@@ -199,7 +212,7 @@ async def _of_crop(model: Model, exchange: Exchange, file: Encoded, crop: Sequen
 
     try:
         pixels = await asyncio.to_thread(cut)
-    except ImageError as error:
+    except (ImageError, binascii.Error) as error:
         raise ApiError(422, "invalid_image", f"image: {error}", "image") from None
     return _of_images(model, [file], await model.embed_pixels(pixels[None]))
 

@@ -50,7 +50,7 @@ def row_as_json(row: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
         if name in spec.fields:
             fields[name] = value
         elif name == "meta":
-            found[name] = None if value is None else orjson.loads(value)
+            found[name] = _meta(value)
         elif name not in FLAGS:  # a float32 in its own digits, as it was first told
             found[name] = np.float32(value) if name in _SINGLES and value is not None else value
     flags = {name: row[name] for name in FLAGS if name in row}
@@ -59,6 +59,14 @@ def row_as_json(row: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     if fields:
         found["fields"] = fields
     return found
+
+
+def _meta(text: str | None) -> Any:  # noqa: ANN401 — any JSON
+    """The JSON that it is; the text itself where it is none, as rows that came embedded may have it."""
+    try:
+        return None if text is None else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def no_row(name: str) -> ApiError:

@@ -1,25 +1,28 @@
 """The rows of a gallery: listed, read, changed, deleted and counted."""
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vssl_gallery.errors import InvalidRows
 from vssl_gallery.gallery import MAX_IDS
+from vssl_gallery.histogram import histogram
 from vssl_gallery.images import meta_text, typed
 from vssl_gallery.store.columns import kinds
+from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.filters import Filter, ids
 from vssl_gallery.view import View
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import schema
 from vssl_server.http.galleries.curating import Options, computed
+from vssl_server.http.galleries.ordering import Order, Ordered
 from vssl_server.http.galleries.row_form import columns_of, no_row, row_as_json, rows_as_json
 from vssl_server.http.galleries.viewed import answering, body_of, filter_document, galleries_of, view_of
 from vssl_server.wire.errors import ApiError, clipped, invalid_option
@@ -28,8 +31,13 @@ from vssl_server.wire.json_body import check
 MOST_VALUES = 1000
 """Of `counts`; the commonest."""
 
+SHA256 = re.compile("[0-9a-f]{64}")
+
 MAX_FIELDS = 64
 MAX_META_KEYS = 4096
+
+Page = tuple[list[dict[str, Any]], str | None]
+"""Rows as JSON, and the cursor behind them."""
 
 
 class ListQuery(Options):
@@ -40,7 +48,7 @@ class ListQuery(Options):
     filter: str | None = Field(None, description="A filter as JSON.")
     columns: str | None = Field(None, max_length=4096, description="Separated by commas; by default all short ones.")
     sort: Literal["id", "uncertainty", "novelty", "familiarity", "added_at"] = "id"
-    order: Literal["asc", "desc"] = "asc"
+    order: Order = "asc"
 
 
 class RowQuery(Options):
@@ -102,18 +110,15 @@ async def list_rows(request: Request, name: str, query: Annotated[ListQuery, Que
         columns = columns_of(view.gallery.spec, query.columns)
         where = view.gallery.parse(filter_document(query.filter))
         if query.sort == "id" and query.order == "asc":
-            page = await galleries.run("page", partial(view.page, query.after, query.limit + 1, where, columns))
             version: int = await galleries.run("version", view.gallery.store.version)
+            read = partial(_page, view, query, where, columns)
         else:
             question = ("order", query.sort, query.order, query.filter)
             sort = partial(_ordered, view, query.sort, query.order, where)
-            names, version = await computed(request, view, question, sort, lambda found: int(found.nbytes) + 80)
-            start = _behind(names, query.after)
-            wanted = names[start : start + query.limit + 1].to_pylist()
-            page = await galleries.run("rows", partial(view.rows, wanted, columns))
-    data = rows_as_json(page.slice(0, query.limit), view.gallery.spec)
-    more = page.num_rows > query.limit
-    return json_response({"data": data, "next": data[-1]["id"] if more else None, "version": version})
+            ordered, version = await computed(request, view, question, sort, lambda found: found.nbytes)
+            read = partial(_rows_at, view, *ordered.page(query.after, query.limit), columns)
+        data, after = await galleries.run("page", read)
+    return json_response({"data": data, "next": after, "version": version})
 
 
 async def show_row(request: Request, name: str, query: Annotated[RowQuery, Query()]) -> Response:
@@ -125,10 +130,11 @@ async def show_row(request: Request, name: str, query: Annotated[RowQuery, Query
 async def change_row(request: Request, name: str, query: Annotated[RowQuery, Query()]) -> Response:
     """Set the label, the meta or fields of a row."""
     wanted = await body_of(request, nulls=True, fields=MAX_FIELDS, meta=MAX_META_KEYS)
-    values = _values(check(Change, wanted), wanted)
+    change = check(Change, wanted)
     async with answering(request):
         view = await view_of(request, name, "write")
-        done = await galleries_of(request).run("change", partial(_change, view, [query.id], values))
+        values = _values(change, wanted, view.gallery.spec)
+        done = await galleries_of(request).run("change", partial(view.change, [query.id], values))
         if done.rows == 0:
             raise no_row(query.id)
         return json_response(await _row(request, view, query.id))
@@ -155,7 +161,7 @@ async def show_thumbnail(request: Request, name: str, query: Annotated[RowQuery,
     if row["thumbnail"] is None:
         raise ApiError(404, "no_thumbnail", f"row {clipped(query.id, 200)!r} has no thumbnail", "id")
     headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
-    if row["sha256"] is not None:
+    if SHA256.fullmatch(row["sha256"] or ""):  # rows that come embedded may hold any text
         headers["ETag"] = f'"{row["sha256"]}"'
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -168,8 +174,8 @@ async def change_rows(request: Request, name: str) -> Response:
     wanted = check(ChangeSome, given)
     async with answering(request):
         view = await view_of(request, name, "write")
-        change = partial(_change, view, wanted.ids, _values(wanted, given))
-        done = await galleries_of(request).run("change", change)
+        values = _values(wanted, given, view.gallery.spec)
+        done = await galleries_of(request).run("change", partial(view.change, wanted.ids, values))
     return json_response({"version": done.version, "rows": done.rows})
 
 
@@ -226,9 +232,11 @@ async def _row(request: Request, view: View, name: str) -> dict[str, Any]:
     return row_as_json(rows.to_pylist()[0], view.gallery.spec)
 
 
-def _values(wanted: Change | ChangeSome, given: dict[str, Any]) -> dict[str, Any]:
+def _values(wanted: Change | ChangeSome, given: dict[str, Any], spec: Spec) -> dict[str, Any]:
     """The columns to set: null, where it was said, empties one."""
-    values: dict[str, Any] = dict(wanted.fields)
+    if unknown := wanted.fields.keys() - spec.fields.keys():
+        raise InvalidRows(f"field {clipped(min(unknown), 100)!r} is none of this gallery's; put it into meta")
+    values = {name: typed(name, spec.fields[name], value) for name, value in wanted.fields.items()}
     if "label" in given:
         values["label"] = wanted.label or None
     if isinstance(wanted, Change) and "meta" in given:
@@ -238,49 +246,25 @@ def _values(wanted: Change | ChangeSome, given: dict[str, Any]) -> dict[str, Any
     return values
 
 
-def _change(view: View, names: list[str], values: dict[str, Any]) -> Any:  # noqa: ANN401 — what was written
-    fields = view.gallery.spec.fields
-    return view.change(
-        names, {key: typed(key, fields[key], one) if key in fields else one for key, one in values.items()}
-    )
+def _page(view: View, query: ListQuery, where: Filter | None, columns: list[str]) -> Page:
+    rows = view.page(query.after, query.limit + 1, where, columns)
+    data = rows_as_json(rows.slice(0, query.limit), view.gallery.spec)
+    return data, data[-1]["id"] if rows.num_rows > query.limit else None
 
 
-def _ordered(view: View, column: str, order: str, where: Filter | None) -> pa.Array:
-    """All ids by a column, nulls last."""
-    batches = list(view.scan(where, [column]))
-    if not batches:
-        return pa.array([], pa.string())
-    rows = pa.Table.from_batches(batches)
-    direction = "ascending" if order == "asc" else "descending"
-    keys = (
-        [("id", direction, "at_end")]
-        if column == "id"
-        else [(column, direction, "at_end"), ("id", "ascending", "at_end")]
-    )
-    found = rows["id"].take(pc.sort_indices(rows, sort_keys=keys))
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+def _ordered(view: View, column: str, order: Order, where: Filter | None) -> Ordered:
+    return Ordered.of(view.scan(where, [] if column == "id" else [column]), column, order)
 
 
-def _behind(names: pa.Array, after: str | None) -> int:
-    """The place behind an id.
-
-    Raises:
-        ApiError: 409, the row is gone, so nobody knows where the next page begins.
-    """
-    if after is None:
-        return 0
-    place = pc.index(names, pa.scalar(after, names.type)).as_py()
-    if place < 0:
-        raise ApiError(409, "cursor_gone", "after: that row is gone, or no longer matches; begin anew", "after")
-    return int(place) + 1
+def _rows_at(view: View, ids: list[str], after: str | None, columns: list[str]) -> Page:
+    return rows_as_json(view.rows(ids, columns), view.gallery.spec), after
 
 
 def _histogram(view: View, column: str, bins: int, where: Filter | None) -> dict[str, Any]:
     parts = [batch[column].to_numpy(zero_copy_only=False).astype(np.float64) for batch in view.scan(where, [column])]
     every = np.concatenate(parts) if parts else np.zeros(0)
-    known = every[np.isfinite(every)]
-    rows, edges = np.histogram(known, bins)
-    return {"edges": edges, "rows": rows, "nulls": len(every) - len(known)}
+    edges, rows = histogram(every, bins)
+    return {"edges": edges, "rows": rows, "nulls": len(every) - int(rows.sum())}
 
 
 def _by_path(answer: Callable[[Request, str, RowQuery], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:

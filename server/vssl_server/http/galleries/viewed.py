@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vssl.errors import UsageError, VsslError
-from vssl_gallery.errors import GalleryError, InvalidFilter, InvalidName, UnknownGallery
+from vssl_gallery.errors import GalleryError, InvalidFilter, InvalidName, TooLarge, UnknownGallery
 from vssl_gallery.gallery import Gallery
 from vssl_gallery.view import View
 from vssl_server.access.galleries import Need, own_filter, require, unknown
@@ -110,8 +110,13 @@ async def body_of(request: Request, nulls: bool = False, **most: int) -> dict[st
         ApiError: 400, 408, 413, 415, 422, 429 or 503.
     """
     fields = parse_object(await _read(Exchange(request)) or b"{}", nulls=nulls)
+    bounded({key: fields[key] for key in most if key in fields}, most, _too_large)
     bounded(fields, most)
     return fields
+
+
+def _too_large(message: str, param: str) -> ApiError:
+    return ApiError(413, TooLarge.code, message, param)
 
 
 async def _read(exchange: Exchange) -> bytes:
