@@ -1,9 +1,12 @@
-"""A gallery from Python, in a store here: against numpy, blocking and in an event loop, and what it refuses."""
+"""A gallery from Python, in a store here and at a real server: against numpy, blocking and in an event loop, and what
+it refuses.
+"""
 
 import asyncio
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.client.conftest import pictures
+from tests.client.processes import serving
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
 from vssl_client import AsyncClient, Client, ImageRejected
@@ -25,21 +29,40 @@ IDS = [f"folder {number % 2}/é{number}.png" for number in range(12)]
 LABELS = [None if number == 11 else "ab"[number % 2] for number in range(12)]
 
 
-@pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("galleries")
+@dataclass(frozen=True)
+class Place:
+    """Galleries in a store here, or those of a server."""
+
+    client: Client
+    async_client: Callable[[], AsyncClient]
+    at: str | None
+
+    def gallery(self, name: str) -> Gallery:
+        return self.client.gallery(name, at=self.at)
+
+
+@pytest.fixture(scope="module", params=["here", "http"])
+def place(
+    request: pytest.FixtureRequest, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("galleries")
+    if request.param == "here":
+        with Client(bundle=tiny_bundle.location) as client:
+            yield Place(client, lambda: AsyncClient(bundle=tiny_bundle.location), str(folder))
+        return
+    with serving(tiny_bundle.location, "--galleries", str(folder)) as url, Client(url) as client:
+        yield Place(client, lambda: AsyncClient(url), None)
 
 
 @pytest.fixture(scope="module")
-def client(tiny_bundle: Bundle) -> Iterator[Client]:
-    with Client(bundle=tiny_bundle.location) as client:
-        yield client
+def client(place: Place) -> Client:
+    return place.client
 
 
 @pytest.fixture(scope="module")
-def shoes(client: Client, at: Path) -> Iterator[Gallery]:
+def shoes(place: Place) -> Iterator[Gallery]:
     """Twelve images, which no test changes."""
-    with client.gallery("shoes", at=at) as gallery:
+    with place.gallery("shoes") as gallery:
         gallery.create({"year": "integer", "sold": "boolean"})
         fields: list[dict[str, object]] = [{"year": 2000 + number, "sold": number > 5} for number in range(12)]
         gallery.add(FILES, ids=IDS, labels=LABELS, fields=fields, meta=[{"n": number} for number in range(12)])
@@ -83,7 +106,7 @@ def test_rows_and_vectors_ask_too(client: Client, shoes: Gallery) -> None:
     assert all(IDS.index(result.neighbours[0].id) >= 6 for result in both)
 
 
-def test_rows_counts_and_info(shoes: Gallery, at: Path, tmp_path: Path) -> None:
+def test_rows_counts_and_info(place: Place, shoes: Gallery, tmp_path: Path) -> None:
     info = shoes.info()
     assert (info.name, info.rows, info.labelled, info.calibration) == ("shoes", 12, 11, "uncalibrated")
     assert info.fields == {"year": "integer", "sold": "boolean"}
@@ -97,7 +120,7 @@ def test_rows_counts_and_info(shoes: Gallery, at: Path, tmp_path: Path) -> None:
     assert shoes.counts("label") == {"a": 6, "b": 5, None: 1}
     assert shoes.count({"label": "a"}) == 6
     assert shoes.names().galleries == ["shoes"]
-    assert shoes.address == str(at)
+    assert shoes.address == (place.at or place.client.urls[0])
     assert shoes.export(tmp_path / "rows.parquet", {"label": "b"}) == 5
     assert set(pq.read_table(tmp_path / "rows.parquet")["label"].to_pylist()) == {"b"}
     assert shoes.delete(where={"label": "a"}, dry_run=True).rows == 6
@@ -107,8 +130,8 @@ def test_rows_counts_and_info(shoes: Gallery, at: Path, tmp_path: Path) -> None:
     assert {answer.reason for answer in shoes.classify(images=FILES[:2]).results} == {"uncalibrated"}
 
 
-def test_a_gallery_changes(client: Client, at: Path, tmp_path: Path) -> None:
-    with client.gallery("own", at=at) as own:
+def test_a_gallery_changes(place: Place, tmp_path: Path) -> None:
+    with place.gallery("own") as own:
         own.create(keep_thumbnails=False)
         file = tmp_path / "one.png"
         file.write_bytes(FILES[0])
@@ -124,24 +147,33 @@ def test_a_gallery_changes(client: Client, at: Path, tmp_path: Path) -> None:
         assert own.change([str(file), "nothing"], label=None).rows == 1
         assert own.delete(ids=[str(file)]).rows == 1
         own.set_alias("current")
-        with client.gallery("current", at=at) as current:
+        with place.gallery("current") as current:
             assert (current.info().name, current.info().aliases) == ("own", ["current"])
         own.drop_alias("current")
-        own.snapshot(tmp_path / "snapshot")
+        assert own.maintain()
         own.drop()
-        assert own.restore(tmp_path / "snapshot") == 2
-        own.drop()
+        with pytest.raises(UnknownGallery):
+            own.info()
 
 
-def test_the_same_in_an_event_loop(tiny_bundle: Bundle, shoes: Gallery, at: Path) -> None:
+def test_a_snapshot_brings_a_gallery_back(place: Place, shoes: Gallery, tmp_path: Path) -> None:
+    if place.at is None:
+        pytest.skip("a server's snapshots need the scope admin")
+    shoes.snapshot(tmp_path / "snapshot")
+    with place.gallery("again") as again:
+        assert again.restore(tmp_path / "snapshot") == 12
+        again.drop()
+
+
+def test_the_same_in_an_event_loop(place: Place, shoes: Gallery) -> None:
     async def told() -> tuple[Any, ...]:
-        async with AsyncClient(bundle=tiny_bundle.location) as client, client.gallery("shoes", at=at) as gallery:
+        async with place.async_client() as client, client.gallery("shoes", at=place.at) as gallery:
             found = await gallery.search(images=FILES[:3], k=4, columns=["year"])
             rows = [row.id async for row in gallery.images()]
             return found, await gallery.info(), rows, await gallery.counts("label")
 
     async def added() -> Added:
-        async with AsyncClient(bundle=tiny_bundle.location) as client, client.gallery("looped", at=at) as gallery:
+        async with place.async_client() as client, client.gallery("looped", at=place.at) as gallery:
             await gallery.create()
 
             async def some() -> Any:
@@ -159,7 +191,7 @@ def test_the_same_in_an_event_loop(tiny_bundle: Bundle, shoes: Gallery, at: Path
     assert [one.id for one in asyncio.run(added()).images] == [str(number) for number in range(144)]
 
 
-def test_what_is_refused(client: Client, shoes: Gallery, at: Path, tmp_path: Path) -> None:
+def test_what_is_refused(place: Place, shoes: Gallery, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exactly one"):
         shoes.search(image=FILES[0], id="x")
     with pytest.raises(UsageError, match="exactly one"):
@@ -193,19 +225,13 @@ def test_what_is_refused(client: Client, shoes: Gallery, at: Path, tmp_path: Pat
     with pytest.raises(GalleryExists):
         shoes.create()
     with pytest.raises(UnknownGallery) as refused:
-        client.gallery("nothing", at=at).info()
+        place.gallery("nothing").info()
     assert refused.value.code == "unknown_gallery"
-    with Client(bundle="builtin:tiny") as other, pytest.raises(EncoderMismatch):
-        other.gallery("shoes", at=at).search(image=FILES[0])
-    with Client(["http://127.0.0.1:1", "http://127.0.0.1:2"]) as two, pytest.raises(UsageError, match="one address"):
-        two.gallery("shoes")
-    with pytest.raises(UsageError, match="client of that address"):
-        client.gallery("shoes", at="http://127.0.0.1:1")
     assert shoes.info().rows == 12
 
 
-def test_meta_of_any_json_stays_as_it_is(client: Client, at: Path) -> None:
-    with client.gallery("meta", at=at) as gallery:
+def test_meta_of_any_json_stays_as_it_is(place: Place) -> None:
+    with place.gallery("meta") as gallery:
         gallery.create()
         meta: list[Any] = [[1, {"é": None}], "'; DROP TABLE", 3.5, {"deep": [[[]]]}]
         gallery.add(FILES[:4], meta=meta, ids=list("abcd"))
@@ -213,3 +239,13 @@ def test_meta_of_any_json_stays_as_it_is(client: Client, at: Path) -> None:
         long = gallery.add([FILES[0]], meta=["x" * 70_000], on_error="return")
         assert "meta" in str(long.images[0].error)
         gallery.drop()
+
+
+def test_a_place_that_can_be_none(place: Place, shoes: Gallery, tmp_path: Path) -> None:
+    if place.at is not None:
+        with Client(bundle="builtin:tiny") as other, pytest.raises(EncoderMismatch):
+            other.gallery("shoes", at=place.at).search(image=FILES[0])
+    with Client(["http://127.0.0.1:1", "http://127.0.0.1:2"]) as two, pytest.raises(UsageError, match="one address"):
+        two.gallery("shoes")
+    with pytest.raises(UsageError, match="client of that address"):
+        place.client.gallery("shoes", at="http://127.0.0.1:1")
