@@ -1,11 +1,10 @@
 """Images of a source, and what a table says of them, as rows of a gallery will have it."""
 
-import json
 from collections.abc import Mapping
 
 from vssl_client.folder.reading import ImageFile
-from vssl_client.galleries.embedded.rows import Described, Fields, typed
 from vssl_gallery.errors import InvalidRows
+from vssl_gallery.images import Described, Fields, meta_text
 from vssl_gallery.store.contract import Spec
 
 Known = Fields
@@ -17,8 +16,8 @@ def described(file: ImageFile, known: Known, spec: Spec) -> Described:
     label = known.get("label", file.label)
     own = {name: value for name, value in known.items() if name in spec.fields}
     rest = {name: value for name, value in known.items() if name not in spec.fields and name != "label"}
-    meta = json.dumps(rest, ensure_ascii=False, default=str) if rest else None
-    return Described(file.path, file.sha256, file.size, None if label in (None, "") else str(label), meta, own)
+    text = None if label in (None, "") else str(label)
+    return Described(file.path, file.sha256, file.size, text, meta_text(rest or None), own)
 
 
 def check_known(known: Mapping[str, Known], spec: Spec) -> None:
@@ -32,11 +31,5 @@ def check_known(known: Mapping[str, Known], spec: Spec) -> None:
         InvalidRows: a value of another type than declared, or a text that is too long; names the image and the field.
     """
     for path, fields in known.items():
-        try:
-            for name, kind in spec.fields.items():
-                typed(name, kind, fields.get(name))
-        except InvalidRows as error:
-            raise InvalidRows(f"{path}: {error}") from None
-        image = described(ImageFile("id"), fields, spec)
-        if (reason := image.unfit()) is not None:
+        if (reason := described(ImageFile("id"), fields, spec).unfit(spec)) is not None:
             raise InvalidRows(f"{path}: {reason}")

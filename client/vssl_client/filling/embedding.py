@@ -15,9 +15,9 @@ from vssl_client.filling.contract import Done, Failure, Target
 from vssl_client.filling.describing import described
 from vssl_client.folder.reading import ImageFile, Reader
 from vssl_client.galleries.blocking import Gallery
-from vssl_client.galleries.embedded.rows import Picture, gallery_rows, picture
 from vssl_client.results.assembly import joined
 from vssl_client.results.result import EmbeddingResult
+from vssl_gallery.images import Picture, image_rows, picture
 
 TOGETHER = 512
 """Rows that are written in one call: each call costs a commit."""
@@ -105,11 +105,11 @@ class EmbedHere:
 def rows_of(batch: Embedded, target: Target) -> tuple[pa.Table | None, list[Failure]]:
     """The rows of the images that the gallery can hold, if any, and the others."""
     images = [described(file, target.known.get(file.path, {}), target.spec) for file in batch.files]
-    unfit = [one.unfit() for one in images]
+    unfit = [one.unfit(target.spec) for one in images]
     good = [row for row, reason in enumerate(unfit) if reason is None]
     if batch.result is None or not good:
         rows = None
     else:
         pictures = [batch.pictures[row] for row in good]
-        rows = gallery_rows([images[row] for row in good], pictures, batch.result[good], target.spec)
+        rows = image_rows([images[row] for row in good], pictures, batch.result[good], target.spec)
     return rows, [(one.id, reason) for one, reason in zip(images, unfit, strict=True) if reason is not None]

@@ -13,7 +13,7 @@ from vssl_client.filling.describing import described
 from vssl_client.folder.reading import ImageFile, Reader
 from vssl_client.galleries.asked import Item
 from vssl_client.galleries.blocking import Gallery
-from vssl_client.galleries.embedded.rows import typed
+from vssl_gallery.images import typed
 
 
 class SendThere:
@@ -54,8 +54,10 @@ class SendThere:
 def _item(file: ImageFile, target: Target) -> tuple[Item, str | None]:
     """A file as it is sent; and why it can't be, if so."""
     image = described(file, target.known.get(file.path, {}), target.spec)
+    reason = image.unfit(target.spec) if file.problem is None else file.problem.reason
+    if reason is not None:
+        return Item(0, file.data), reason
     values = {name: typed(name, kind, image.fields.get(name)) for name, kind in target.spec.fields.items()}
     fields = {name: value for name, value in values.items() if value is not None}
     meta = None if image.meta is None else json.loads(image.meta)
-    reason = image.unfit() if file.problem is None else file.problem.reason
-    return Item(0, file.data, image.id, image.label, meta, fields), reason
+    return Item(0, file.data, image.id, image.label, meta, fields), None

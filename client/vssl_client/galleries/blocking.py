@@ -105,9 +105,9 @@ class Gallery:
             **known: of each image: `ids`, `labels`, `meta` (any JSON), `fields` (by name).
 
         Raises:
-            ImageRejected: an image can't be embedded or kept, and `on_error` is `raise`.
+            ImageRejected: an image can't be embedded, or what is known of it is nothing that the gallery takes (type
+                `invalid_row`), and `on_error` is `raise`.
             EncoderMismatch: the gallery is of another encoder than the model.
-            InvalidRows: a field is none of the gallery's, or of another type.
             UsageError: a list is shorter or longer than the images.
         """
         check_list(images)

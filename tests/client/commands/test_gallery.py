@@ -21,8 +21,8 @@ from tests.client.processes import command, vssl
 from tests.conftest import FASHION
 from vssl import cli
 from vssl.bundle.reading import Bundle
-from vssl_client.galleries.embedded.rows import picture
 from vssl_gallery.gallery import Gallery
+from vssl_gallery.images import picture
 from vssl_gallery.store.opening import open_place
 
 app = cli.build_app()

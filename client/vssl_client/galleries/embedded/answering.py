@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vssl.errors import UsageError
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.errors import ImageRejected
 from vssl_client.galleries.answers import (
@@ -36,10 +37,17 @@ LEFT_OUT = ("embedding", "variance", "thumbnail")
 
 
 def columns_of(spec: Spec, wanted: Sequence[str] | None) -> list[str]:
-    """The columns to read: those that are wanted, by default all but the large ones."""
+    """The columns to read: those that are wanted, by default all but the large ones.
+
+    Raises:
+        UsageError: a thumbnail is wanted.
+    """
     if wanted is None:
         return [name for name in (*FIXED, *UNFILTERED, *spec.fields) if name not in ("id", *LEFT_OUT)]
-    return [name for name in dict.fromkeys(wanted) if name != "id"]
+    if "thumbnail" in wanted:
+        raise UsageError("columns: a thumbnail is no column that is read; ask for it alone")
+    found = [one for name in wanted for one in (FLAGS if name == "flags" else (name,))]
+    return [name for name in dict.fromkeys(found) if name != "id"]
 
 
 def document(row: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
@@ -49,7 +57,8 @@ def document(row: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     rest = {name: value for name, value in row.items() if name not in fields and name not in flags}
     if rest.get("meta") is not None:
         rest["meta"] = json.loads(rest["meta"])
-    return rest | ({"fields": fields} if fields else {}) | ({"flags": flags} if flags else {})
+    known = None if all(value is None for value in flags.values()) else flags
+    return {**rest, "fields": fields, "flags": known}
 
 
 def rows_of(table: pa.Table, spec: Spec) -> list[Row]:

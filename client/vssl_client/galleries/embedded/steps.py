@@ -244,7 +244,7 @@ class EmbeddedSteps:
             queries,
             query.k + int(extra),
             query.where,
-            [name for name in query.columns if name != "id"],
+            answering.columns_of(gallery.spec, query.columns),
             query.exact,
             _version(query),
             query.score,

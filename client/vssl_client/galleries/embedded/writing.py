@@ -6,30 +6,29 @@ from vssl_client.errors import ImageRejected
 from vssl_client.galleries.answers import AddedImage, of
 from vssl_client.galleries.asked import Item
 from vssl_client.galleries.embedded.answering import infos_of_result
-from vssl_client.galleries.embedded.rows import described, gallery_rows, picture
 from vssl_client.results.result import EmbeddingResult
 from vssl_gallery.gallery import Gallery
+from vssl_gallery.images import Described, image_rows, picture
 
 
 def write_images(
     gallery: Gallery, items: Sequence[Item], ids: Sequence[str], images: Sequence[bytes], result: EmbeddingResult
 ) -> tuple[int | None, list[AddedImage]]:
-    """Write those that have an embedding and that the gallery can hold: the version, and what became of each.
-
-    Raises:
-        InvalidRows: a field is none of the gallery's, or of another type; nothing is written.
-    """
-    every = [described(*one) for one in zip(items, ids, images, strict=True)]
-    unfit = [one.unfit() for one in every]
+    """Write those that have an embedding and that the gallery can hold: the version, and what became of each."""
+    every = [
+        Described.of(data, id, item.label, item.meta, item.fields)
+        for item, id, data in zip(items, ids, images, strict=True)
+    ]
+    unfit = [one.unfit(gallery.spec) for one in every]
     errors = [
-        error or (ImageRejected("unfit", reason) if reason is not None else None)
+        error or (ImageRejected("invalid_row", reason) if reason is not None else None)
         for error, reason in zip(result.errors, unfit, strict=True)
     ]
     good = [row for row, error in enumerate(errors) if error is None]
     version = None
     if good:
         pictures = [picture(images[row], gallery.spec.keep_thumbnails) for row in good]
-        rows = gallery_rows([every[row] for row in good], pictures, result[good], gallery.spec)
+        rows = image_rows([every[row] for row in good], pictures, result[good], gallery.spec)
         version = int(gallery.add(rows).version)
     told = []
     for item, id, info, error in zip(items, ids, infos_of_result(result), errors, strict=True):

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from vssl.errors import UsageError
 from vssl.files import atomic_write
-from vssl_client.errors import RequestRejected
+from vssl_client.errors import ImageRejected, RequestRejected
 from vssl_client.exchange.calls import Call
 from vssl_client.exchange.servers import Servers
 from vssl_client.exchange.steps import Steps, here
@@ -121,7 +121,12 @@ class RemoteSteps(Requests):
 
     def _query(self, path: str, query: Query) -> Steps[Any]:
         images = yield from here(partial(read_queries, query.snapshots(), self._max_bytes))
-        return (yield from self.ask("POST", path, wire.query_body(query, images)))
+        try:
+            return (yield from self.ask("POST", path, wire.query_body(query, images)))
+        except RequestRejected as error:
+            if error.code == "invalid_image":
+                raise ImageRejected(error.code, str(error)) from error
+            raise
 
     def rows(self, ids: Sequence[str], columns: Sequence[str] | None) -> Steps[list[Row]]:
         found: dict[str, Row] = {}

@@ -28,8 +28,9 @@ from vssl_gallery import errors as gallery_errors
 
 Document = Mapping[str, Any]
 
-ERRORS: Mapping[str, type[gallery_errors.GalleryError]] = {
-    kind.code: kind for kind in gallery_errors.GalleryError.__subclasses__()
+ERRORS: Mapping[str, type[VsslError]] = {
+    **{kind.code: kind for kind in gallery_errors.GalleryError.__subclasses__()},
+    "invalid_option": UsageError,
 }
 """The errors of galleries by their codes: the same ones as of a gallery in this process."""
 
