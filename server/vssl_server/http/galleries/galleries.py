@@ -29,6 +29,9 @@ NAMED_SECONDS = 1.0
 CHECK_SECONDS = 10.0
 """Between two looks whether the store answers."""
 
+PATIENCE_SECONDS = 10.0
+"""After which a store that does not answer counts as away."""
+
 END_SECONDS = 5.0
 
 
@@ -101,12 +104,10 @@ class Galleries:
     async def watch(self) -> None:
         """Look again and again whether the store answers."""
         while True:
-            try:
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await self.run("check", lambda: self.place().check())
-            except TimeoutError:
-                self._told(f"no answer within {CHECK_SECONDS:g} seconds")
-            except Exception as error:
+            look = asyncio.ensure_future(self.run("check", lambda: self.place().check()))
+            while not (await asyncio.wait([look], timeout=PATIENCE_SECONDS))[0]:  # never two looks at a time
+                self._told(f"no answer within {PATIENCE_SECONDS:g} seconds")
+            if not look.cancelled() and (error := look.exception()) is not None:
                 self._told(str(error))
             await asyncio.sleep(CHECK_SECONDS)
 
