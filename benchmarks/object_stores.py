@@ -88,7 +88,7 @@ CLIENTS: dict[str, Callable[[str, Sequence[str]], int]] = {
 }
 
 
-def ask_clients(url: str, keys: Sequence[str], pid: int, rounds: int) -> list[Row]:
+def ask_clients(url: str, keys: Sequence[str], pid: int, milliseconds: float, rounds: int) -> list[Row]:
     """Objects a second of each client, and the processor time of one object here and in the store."""
     rows: list[Row] = []
     for name, client in CLIENTS.items():
@@ -101,11 +101,12 @@ def ask_clients(url: str, keys: Sequence[str], pid: int, rounds: int) -> list[Ro
             used.append(time.process_time() - before)
             of_store.append(cpu_seconds(pid) - store)
         count = len(keys)
-        row = {"what": name, "per_second": count / statistics.median(seconds), "of_limit": None}
-        row["of_limit"] = row["per_second"] * 0.04 / IN_FLIGHT
+        per_second = count / statistics.median(seconds)
         rows.append(
             {
-                **row,
+                "what": name,
+                "per_second": per_second,
+                "of_limit": per_second * milliseconds / 1000 / IN_FLIGHT,
                 "cpu_us": 1e6 * statistics.median(used) / count,
                 "store_cpu_us": 1e6 * statistics.median(of_store) / count,
             }
@@ -177,7 +178,7 @@ def main() -> None:
                 open_store.cache_clear()
                 if bundle == "builtin:tiny":
                     keys = [path for path, _ in ObjectPath(f"s3://{BUCKET}").under()]
-                    rows += ask_clients(url, keys[:4000], pid, rounds)
+                    rows += ask_clients(url, keys[:4000], pid, asked.milliseconds, rounds)
                 rows += beside(folder, bundle, pid, rounds)
     settings = {"milliseconds": asked.milliseconds, "in_flight": IN_FLIGHT, "rounds": rounds}
     report("Object stores", rows, settings, asked.json)

@@ -1,19 +1,20 @@
 """Parquet files that `vssl embed` wrote into a gallery, without embedding again."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vssl.errors import UsageError
+from vssl.objects.path import AnyPath, ObjectPath
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.gallery import Gallery
 from vssl_gallery.store.contract import Progress, Spec, no_progress
 from vssl_gallery.store.part_rows import rows_of_part
 
 
-def import_parts(parts: Sequence[Path], gallery: Gallery, progress: Progress = no_progress) -> tuple[int, int]:
+def import_parts(parts: Sequence[AnyPath], gallery: Gallery, progress: Progress = no_progress) -> tuple[int, int]:
     """Put the rows of these files: how many, and how many have no embedding. A row's id is its path.
 
     Raises:
@@ -33,14 +34,14 @@ def import_parts(parts: Sequence[Path], gallery: Gallery, progress: Progress = n
     return rows, failed
 
 
-def read_part(part: Path, spec: Spec, name: str) -> tuple[pa.Table, int]:
+def read_part(part: AnyPath, spec: Spec, name: str) -> tuple[pa.Table, int]:
     """A file's rows for the gallery of that name, and how many of them have no embedding.
 
     Raises:
         UsageError, EncoderMismatch: as `import_parts`.
     """
     try:
-        table = pq.read_table(part)
+        table = pq.read_table(BytesIO(part.read()) if isinstance(part, ObjectPath) else part)
     except (OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"{part}: can't be read: {str(error).splitlines()[0]}") from error
     encoder = (table.schema.metadata or {}).get(b"vssl.encoder_id")

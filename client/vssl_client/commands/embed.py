@@ -37,14 +37,15 @@ class EngineChoice(StrEnum):
 
 SOURCE = (
     "Images: a folder, a .zip or .tar of one, archive.zip::folder/inside, a quoted pattern such as 'photos/**/*.jpg', "
-    "image files, or - for a list of paths on standard input."
+    "image files, or - for a list of paths on standard input. Of an object store: s3://BUCKET/FOLDER, gs://…, and "
+    "archives at https://…"
 )
 URL = "A server, such as http://127.0.0.1:8000; repeat it for several servers of the same model."
 
 
 def embed(
     source: Annotated[list[str], typer.Argument(help=SOURCE)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the parts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the parts; s3://BUCKET/FOLDER too.")],
     url: Annotated[list[str] | None, typer.Option(help=URL)] = None,
     bundle: Annotated[
         Path | None,
@@ -78,6 +79,7 @@ def embed(
 
     from vssl.cli import INTERRUPTED
     from vssl.errors import UsageError, VsslError
+    from vssl.objects.path import path_of
     from vssl_client.commands.embed_messages import report_plan, report_problems, summary_as_json
     from vssl_client.commands.embed_opening import open_embedder, open_images
     from vssl_client.errors import ClientError
@@ -91,7 +93,8 @@ def embed(
     begun = time.monotonic()
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
     options = Options(transport.value, model, timeout, api_key=api_key, connections=connections)
-    again = f"finished parts stay in {out}; run the same command again to go on"
+    place = path_of(out)
+    again = f"finished parts stay in {place}; run the same command again to go on"
     try:
         with ExitStack() as stack:
             images = stack.enter_context(closing(open_images(source)))
@@ -99,8 +102,8 @@ def embed(
             if not (url or bundle or quiet or json):
                 echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             if dry_run:
-                planned = plan(images, out, embedder, format=format.value, overwrite=overwrite, choice=choice)
-                report_plan(planned, out, json)
+                planned = plan(images, place, embedder, format=format.value, overwrite=overwrite, choice=choice)
+                report_plan(planned, place, json)
                 return
             work = None
             if engine is EngineChoice.RAY and bundle is not None:
@@ -111,7 +114,7 @@ def embed(
             try:
                 summary = embed_source(
                     images,
-                    out,
+                    place,
                     embedder,
                     work=work,
                     format=format.value,
@@ -126,7 +129,7 @@ def embed(
         interrupted.exit_status = INTERRUPTED
         raise interrupted from None
     if json:
-        echo(summary_as_json(summary, out, time.monotonic() - begun, None if work is None else work.images_of_nodes))
+        echo(summary_as_json(summary, place, time.monotonic() - begun, None if work is None else work.images_of_nodes))
     elif not quiet:
-        echo(f"{out}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)")
-    report_problems(images, summary, out, strict, silent=json or quiet)
+        echo(f"{place}: {summary.embedded:,} images embedded, {summary.failed:,} failed ({summary.new:,} in this run)")
+    report_problems(images, summary, place, strict, silent=json or quiet)

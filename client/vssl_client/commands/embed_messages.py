@@ -3,25 +3,25 @@
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 
 from vssl.cli import echo
 from vssl.errors import VsslError
+from vssl.objects.path import AnyPath
 from vssl.sources.source import Source
 from vssl_client.folder.contract import Plan, Summary
 
 
-def summary_as_json(summary: Summary, out: Path, seconds: float, nodes: dict[str, int] | None) -> str:
+def summary_as_json(summary: Summary, out: AnyPath, seconds: float, nodes: dict[str, int] | None) -> str:
     """The summary as a line of JSON; `nodes` has the images that each node of a cluster embedded."""
-    fields = {"out": os.fsencode(out).decode(errors="replace"), **asdict(summary), "seconds": round(seconds, 3)}
+    fields = {"out": os.fsencode(str(out)).decode(errors="replace"), **asdict(summary), "seconds": round(seconds, 3)}
     fields["images_per_second"] = round(summary.new / seconds, 1)
     return json.dumps(fields if nodes is None else {**fields, "nodes": nodes}, ensure_ascii=False)
 
 
-def report_plan(plan: Plan, out: Path, as_json: bool) -> None:
+def report_plan(plan: Plan, out: AnyPath, as_json: bool) -> None:
     """Print what a job would do."""
     if as_json:
-        echo(json.dumps({"out": os.fsencode(out).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
+        echo(json.dumps({"out": os.fsencode(str(out)).decode(errors="replace"), **asdict(plan)}, ensure_ascii=False))
     else:
         echo(
             f"{out}: {plan.images:,} images in the source, {plan.done:,} rows, {plan.failed:,} of them failed; "
@@ -29,7 +29,7 @@ def report_plan(plan: Plan, out: Path, as_json: bool) -> None:
         )
 
 
-def report_problems(images: Source, summary: Summary, out: Path, strict: bool, silent: bool) -> None:
+def report_problems(images: Source, summary: Summary, out: AnyPath, strict: bool, silent: bool) -> None:
     """Print what was passed over.
 
     Raises:
@@ -43,7 +43,7 @@ def report_problems(images: Source, summary: Summary, out: Path, strict: bool, s
         raise VsslError("\n".join(filter(None, [*wrong, passed if strict else None])))
 
 
-def _failures(summary: Summary, out: Path) -> list[str]:
+def _failures(summary: Summary, out: AnyPath) -> list[str]:
     if not summary.failed:
         return []
     lines = [f"  {path}: {reason}" for path, reason in summary.failures]

@@ -1,10 +1,10 @@
 """Rows written only while the model is still the folder's."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
+from vssl.objects.path import AnyPath
 from vssl_client.embedding.contract import Embedder
 from vssl_client.errors import ModelChanged
 from vssl_client.folder.contract import Summary
@@ -55,7 +55,7 @@ class CheckedWriter:
             self.parts.write(self._checked(rows))
             self._count(rows)
 
-    def rewrite(self, part: Path, places: list[int], rows: Rows) -> None:
+    def rewrite(self, part: AnyPath, places: list[int], rows: Rows) -> None:
         """Write rows in their places in an earlier part.
 
         Raises:

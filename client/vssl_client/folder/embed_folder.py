@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from pathlib import Path
 
+from vssl.objects.path import path_of
 from vssl.sources.opening import open_source
 from vssl_client.client import Client
 from vssl_client.embedding.contract import Embedder
@@ -45,8 +45,9 @@ def embed_folder(
     """Embed every image of a source into a folder of parts. Run again after any end, it goes on.
 
     Args:
-        source: a folder, an archive, `archive.zip::folder`, tar shards or a pattern, as for `vssl embed`.
-        out: the folder for the parts; `read_embeddings` reads it.
+        source: a folder, an archive, `archive.zip::folder`, tar shards or a pattern, as for `vssl embed`; each of them
+            in an object store too.
+        out: the folder for the parts, `s3://BUCKET/FOLDER` too; `read_embeddings` reads it.
         client: a `Client`; by default for the servers in VSSL_URL, or else the default model in this process.
         progress: called after each batch with the number of images that have a row, and of those that failed. Its
             exceptions end the job; finished parts stay.
@@ -68,7 +69,7 @@ def embed_folder(
         embedder = client if client is not None else stack.enter_context(Client())
         return embed_source(
             images,
-            Path(out),
+            path_of(out),
             embedder,
             format=format,
             overwrite=overwrite,

@@ -6,9 +6,9 @@ hold is done; everything else is done again. So nothing is lost and nothing appe
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from vssl.errors import VsslError
+from vssl.objects.path import AnyPath
 from vssl.sources.source import Source, no_images
 from vssl_client.embedding.batches import MAX_IMAGES, chunked
 from vssl_client.embedding.contract import Embedder
@@ -16,7 +16,7 @@ from vssl_client.folder.checked_writer import CheckedWriter
 from vssl_client.folder.contract import EVERYTHING, SILENT, Choice, Plan, Reporter, Summary, Work
 from vssl_client.folder.existing.done_paths import DonePaths
 from vssl_client.folder.existing.earlier import Earlier
-from vssl_client.folder.existing.out_folder import check_folder, checked_parts, opened
+from vssl_client.folder.existing.out_folder import check_folder, checked_parts, is_there, opened
 from vssl_client.folder.part_writer import PartWriter
 from vssl_client.folder.reading import Reader
 from vssl_client.folder.work import in_threads
@@ -27,7 +27,7 @@ from vssl_client.parts.rows import Rows, all_rows
 
 def embed_source(
     source: Source,
-    out: Path,
+    out: AnyPath,
     embedder: Embedder,
     *,
     work: Work | None = None,
@@ -40,7 +40,7 @@ def embed_source(
 
     Args:
         source: the images.
-        out: the folder for the parts.
+        out: the folder for the parts, in a store too.
         embedder: tells the model, and embeds in threads here.
         work: embeds with the embedder's model elsewhere, in place of the threads.
         format: what new parts are written in.
@@ -79,7 +79,7 @@ def embed_source(
 
 def plan(
     source: Source,
-    out: Path,
+    out: AnyPath,
     embedder: Embedder,
     *,
     format: FormatName = "parquet",
@@ -95,7 +95,7 @@ def plan(
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
     check_folder(out, written)
-    parts = checked_parts(out, written, origin) if out.exists() and not overwrite else []
+    parts = checked_parts(out, written, origin) if is_there(out) and not overwrite else []
     earlier = _earlier(parts, written, source, embedder, summary, choice)
     done = _done(out, earlier)
     images = 0
@@ -121,13 +121,13 @@ def _origin(source: Source, embedder: Embedder) -> Origin:
 
 
 def _earlier(
-    parts: list[Path], format: Format, source: Source, embedder: Embedder, summary: Summary, choice: Choice
+    parts: list[AnyPath], format: Format, source: Source, embedder: Embedder, summary: Summary, choice: Choice
 ) -> Earlier:
     reader = Reader(source, embedder.max_image_bytes())
     return Earlier(parts, format, source, reader, summary.add, choice.retry_failed, choice.changed, choice.limit)
 
 
-def _done(out: Path, earlier: Earlier) -> DonePaths:
+def _done(out: AnyPath, earlier: Earlier) -> DonePaths:
     done = DonePaths(earlier.paths())
     if done.repeated:
         raise VsslError(

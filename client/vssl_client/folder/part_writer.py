@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from vssl.errors import VsslError
+from vssl.objects.path import AnyPath, ObjectPath
 from vssl_client.formats.columns import COLUMNS, Origin
 from vssl_client.formats.contract import Format
 from vssl_client.parts.finding import number_of
@@ -25,7 +25,7 @@ class PartWriter:
         parts: the parts that it holds already; their numbers are not used again.
     """
 
-    def __init__(self, out: Path, format: Format, origin: Origin, parts: Sequence[Path]) -> None:
+    def __init__(self, out: AnyPath, format: Format, origin: Origin, parts: Sequence[AnyPath]) -> None:
         self.collected: list[Rows] = []
         self._out, self._format, self._origin = out, format, origin
         self._number = 1 + max((number_of(part) for part in parts), default=-1)
@@ -47,17 +47,23 @@ class PartWriter:
         self._number += 1
         self.collected, self._begun = [], time.monotonic()
 
-    def rewrite(self, part: Path, places: Sequence[int], fresh: Rows) -> None:
+    def rewrite(self, part: AnyPath, places: Sequence[int], fresh: Rows) -> None:
         """Write an earlier part again, with fresh rows in some places.
 
         Raises:
             VsslError: the part can't be read, or the disk is full; the part stays as it was.
         """
+        part = part.seen() if isinstance(part, ObjectPath) else part
         self._put(part, replaced(self._format.read_part(part, COLUMNS), self._origin, places, fresh))
 
-    def _put(self, part: Path, rows: Rows) -> None:
+    def _put(self, part: AnyPath, rows: Rows) -> None:
         try:
             self._format.write_part(part, self._origin, rows.as_columns(self._origin.dimension))
+        except FileExistsError as error:
+            raise VsslError(
+                f"{part}: another vssl process is writing to this folder; wait for it or end it, then run the same "
+                "command again to go on"
+            ) from error
         except OSError as error:
             reason = error.strerror or "is the disk full?"
             raise VsslError(

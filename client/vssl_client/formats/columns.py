@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vssl.arrays import Float32s, Mask
 from vssl.errors import VsslError
+from vssl.objects.path import AnyPath
 from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 
 ABOUT = ("model", "version", "id", "source")
@@ -79,7 +79,7 @@ def checked(columns: Columns, wanted: Collection[str], dimension: int | None = N
 
 
 @contextmanager
-def reading(part: Path) -> Iterator[None]:
+def reading(part: AnyPath) -> Iterator[None]:
     """Name the part in any error of reading it."""
     try:
         yield
@@ -89,7 +89,7 @@ def reading(part: Path) -> Iterator[None]:
         raise unreadable(part, error) from error
 
 
-def unreadable(part: Path, error: Exception) -> VsslError:
+def unreadable(part: AnyPath, error: Exception) -> VsslError:
     """The error for a damaged part, or a file that is not a part."""
     advice = "move it out of the folder, and `vssl embed` makes it again"
     reason = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__

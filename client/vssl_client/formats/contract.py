@@ -3,10 +3,10 @@
 import re
 from collections.abc import Collection
 from importlib import import_module
-from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
 from vssl.errors import UsageError
+from vssl.objects.path import AnyPath
 from vssl_client.formats.columns import Columns, Origin
 
 FormatName = Literal["parquet", "npz", "jsonl"]
@@ -21,21 +21,21 @@ class Format(Protocol):
 
     SUFFIX: str
 
-    def write_part(self, file: Path, origin: Origin, columns: Columns) -> None:
+    def write_part(self, file: AnyPath, origin: Origin, columns: Columns) -> None:
         """Write one part with all columns, whole or not at all.
 
         Raises:
             OSError: the disk is full, or can't be written to.
         """
 
-    def read_origin(self, part: Path) -> Origin:
+    def read_origin(self, part: AnyPath) -> Origin:
         """The model and the source of a part.
 
         Raises:
             VsslError: it can't be read, or is not a part.
         """
 
-    def read_part(self, part: Path, columns: Collection[str]) -> Columns:
+    def read_part(self, part: AnyPath, columns: Collection[str]) -> Columns:
         """Some columns of all rows of a part, reading little more than these.
 
         Raises:

@@ -21,8 +21,8 @@ The schema's metadata name the origin of the rows: `vssl.model`, `vssl.version`,
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ import pyarrow.parquet as pq
 
 from vssl.arrays import Float32s, Mask
 from vssl.files import atomic_write
+from vssl.objects.path import AnyPath, ObjectPath
+from vssl.objects.range_file import RangeFile
 from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 from vssl_client.formats.columns import (
     ABOUT,
@@ -83,14 +85,14 @@ def as_table(origin: Origin, columns: Columns) -> pa.Table:
     return pa.table({name: arrays.get(name, columns[name]) for name in schema(origin).names}, schema=schema(origin))
 
 
-def write_part(file: Path, origin: Origin, columns: Columns) -> None:
+def write_part(file: AnyPath, origin: Origin, columns: Columns) -> None:
     """Write one part of N rows with all columns, whole or not at all.
 
     Raises:
         OSError: the disk is full, or can't be written to.
     """
     table = as_table(origin, columns)
-    with atomic_write(file) as sink:
+    with _sink(file) as sink:
         # Learned vectors hardly repeat: no dictionary, and no statistics, which nobody could search by. Only the
         # exponents of their numbers repeat, once the bytes of all numbers lie side by side.
         pq.write_table(
@@ -103,7 +105,7 @@ def write_part(file: Path, origin: Origin, columns: Columns) -> None:
         )
 
 
-def read_origin(part: Path) -> Origin:
+def read_origin(part: AnyPath) -> Origin:
     """The model and the source of a part.
 
     Raises:
@@ -117,7 +119,7 @@ def read_origin(part: Path) -> Origin:
         return Origin(**about, dimension=dimension, encoder_id=None if encoder is None else encoder.decode())
 
 
-def read_part(part: Path, columns: Collection[str]) -> Columns:
+def read_part(part: AnyPath, columns: Collection[str]) -> Columns:
     """Some columns of all rows of a part; no others are read.
 
     Raises:
@@ -126,21 +128,21 @@ def read_part(part: Path, columns: Collection[str]) -> Columns:
     with _opened(part) as file:
         dimension = file.schema_arrow.field("embedding").type.list_size
         there = [name for name in columns if name not in LATER or name in file.schema_arrow.names]
-        table = file.read(there)
+        table = _read(file, part, there)
         found: Columns = {name: _values(table[name], name, dimension) for name in there}
         lacking = {"label": [None] * file.metadata.num_rows, "familiarity": None}
         found |= {name: lacking[name] for name in columns if name not in found}
         return checked(found, columns, dimension)
 
 
-def read_columns(part: Path, columns: list[str] | None = None) -> pa.Table:
+def read_columns(part: AnyPath, columns: list[str] | None = None) -> pa.Table:
     """A table of some columns of a part, or of all.
 
     Raises:
         VsslError: it can't be read, or is not a part.
     """
     with _opened(part) as file:
-        return file.read(columns)
+        return _read(file, part, columns)
 
 
 def _vector_column(values: Float32s, origin: Origin, failed: Mask) -> pa.Array:
@@ -187,8 +189,27 @@ def _vectors(column: pa.ChunkedArray, dimension: int) -> Float32s:
 
 
 @contextmanager
-def _opened(part: Path) -> Iterator[pq.ParquetFile]:
-    # The path as bytes: pyarrow refuses text that is not valid UTF-8. Not a Python file: pyarrow's threads would still
-    # hold it while the process ends, and abort it.
+def _sink(file: AnyPath) -> Iterator[IO[bytes]]:
+    if isinstance(file, ObjectPath):
+        data = BytesIO()
+        yield data
+        file.write(data.getvalue())
+    else:
+        with atomic_write(file) as sink:
+            yield sink
+
+
+def _read(file: pq.ParquetFile, part: AnyPath, columns: Collection[str] | None) -> pa.Table:
+    # pyarrow's threads would still hold a Python file while the process ends, and abort it.
+    return file.read(columns, use_threads=not isinstance(part, ObjectPath))
+
+
+@contextmanager
+def _opened(part: AnyPath) -> Iterator[pq.ParquetFile]:
+    if isinstance(part, ObjectPath):
+        with reading(part), RangeFile.opened(part) as stored, pq.ParquetFile(stored) as file:
+            yield file
+        return
+    # The path as bytes: pyarrow refuses text that is not valid UTF-8. Not a Python file: see `_read`.
     with reading(part), pa.OSFile(os.fsencode(part)) as handle, pq.ParquetFile(handle) as file:
         yield file

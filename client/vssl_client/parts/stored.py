@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from vssl.arrays import Float32s
 from vssl.errors import UsageError, VsslError
+from vssl.objects.path import AnyPath, path_of
 from vssl.uncertainty.calibrated import FLAGS
 from vssl_client.formats.columns import COLUMNS, Columns, Origin
 from vssl_client.formats.contract import Format
@@ -76,7 +76,7 @@ def read_embeddings(folder: str | os.PathLike[str], columns: Collection[str] = C
     """Read every part of a folder that `vssl embed` wrote.
 
     Args:
-        folder: with parts of any of its formats.
+        folder: with parts of any of its formats; `s3://BUCKET/FOLDER` too.
         columns: the columns to read, by their names in the files; by default all.
 
     Raises:
@@ -101,10 +101,10 @@ def iter_embeddings(folder: str | os.PathLike[str], columns: Collection[str] = C
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown:
         raise UsageError(f"column {unknown[0]!r} is not one of {', '.join(COLUMNS)}")
-    return _each(*find_parts(Path(folder)), columns)
+    return _each(*find_parts(path_of(folder)), columns)
 
 
-def _each(format: Format, parts: list[Path], columns: Collection[str]) -> Iterator[StoredEmbeddings]:
+def _each(format: Format, parts: list[AnyPath], columns: Collection[str]) -> Iterator[StoredEmbeddings]:
     first: Origin | None = None
     for part in parts:
         origin = format.read_origin(part)

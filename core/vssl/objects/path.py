@@ -1,12 +1,14 @@
 """`ObjectPath`: one object, or the folder of those whose keys begin with it."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EIO
+from pathlib import Path
 from typing import Any
 
-from vssl.objects.address import split_address
+from vssl.objects.address import address_of, split_address
 from vssl.objects.store import open_store, told
 
 PAGE = 1000
@@ -32,9 +34,16 @@ class ObjectStat:
 
 @dataclass(frozen=True)
 class ObjectPath:
-    """An object by its address, named as a `Path` names a file. Nothing is asked before a method needs it."""
+    """An object by its address, named as a `Path` names a file. Nothing is asked before a method needs it.
+
+    Attributes:
+        address: with its scheme.
+        etag: the version that is read or replaced (see `seen`). Without one, reads take what is there, and writes
+            replace nothing.
+    """
 
     address: str
+    etag: str | None = None
 
     def __str__(self) -> str:
         return self.address
@@ -82,58 +91,48 @@ class ObjectPath:
         time = found["last_modified"]
         return ObjectStat(found["size"], found["e_tag"], int(time.timestamp() * 1e9))
 
-    def read(self, most: int | None = None) -> bytes:
-        """Its bytes, or the first `most` of them. An empty object has none."""
-        return self.read_with_etag(most)[0]
+    def seen(self) -> "ObjectPath":
+        """The version that is there now: what is read from it is of this version, and a write replaces no other."""
+        return ObjectPath(self.address, self.stat().etag)
 
-    def read_with_etag(self, most: int | None = None) -> tuple[bytes, str | None]:
-        """Its bytes, and the etag that they have."""
+    def read(self, most: int | None = None) -> bytes:
+        """Its bytes, or the first `most` of them."""
         store, key = self._opened()
         with told(self.address):
-            found = store.get(key)
+            found = store.get(key, options=_matching(self.etag))
             if most is None or found.meta["size"] <= most:
-                return bytes(found.bytes()), found.meta["e_tag"]
+                return bytes(found.bytes())
             data = bytearray()
             for piece in found.stream(min_chunk_size=min(most, 2**20)):
                 data += piece
                 if len(data) >= most:
                     break
-            return bytes(data[:most]), found.meta["e_tag"]
+            return bytes(data[:most])
 
     def read_at(self, offset: int, size: int, etag: str | None = None) -> bytes:
         """At most `size` bytes from `offset` on, of this version of the object if an etag is given."""
         if size <= 0:
             return b""
         store, key = self._opened()
-        options: dict[str, Any] = {"range": (offset, offset + size)}
-        if etag is not None and not etag.startswith("W/"):
-            options["if_match"] = etag
+        options = {"range": (offset, offset + size), **_matching(etag or self.etag)}
         with told(self.address):
             return bytes(store.get(key, options=options).bytes())
 
-    def create(self, data: bytes) -> None:
-        """Write it if there is no such object. Two that try at once can't both succeed.
+    def write(self, data: bytes) -> None:
+        """Write it, whole or not at all: if there is no such object yet, or in place of the version in `etag`. Of two
+        that try at once only one succeeds.
 
         Raises:
-            FileExistsError: there is one, with other bytes.
+            FileExistsError: there is one, or it has another version by now; and other bytes.
         """
+        store, key = self._opened()
+        mode = "create" if self.etag is None else {"e_tag": self.etag}
         try:
-            self._put(data, "create")
+            with told(self.address):
+                store.put(key, data, mode=mode, use_multipart=False)
         except FileExistsError:
             # A request whose answer was lost is sent again, and meets its own object.
-            if self.read() != data:
-                raise
-
-    def replace(self, data: bytes, etag: str | None) -> None:
-        """Write it in place of the version with this etag; without one, whatever is there.
-
-        Raises:
-            FileExistsError: it has another version by now.
-        """
-        try:
-            self._put(data, "overwrite" if etag is None else {"e_tag": etag})
-        except FileExistsError:
-            if self.read() != data:
+            if ObjectPath(self.address).read() != data:
                 raise
 
     def unlink(self) -> None:
@@ -168,7 +167,22 @@ class ObjectPath:
         store, key = split_address(self.address)
         return open_store(store), key
 
-    def _put(self, data: bytes, mode: Any) -> None:  # noqa: ANN401 — a word or a dictionary
-        store, key = self._opened()
-        with told(self.address):
-            store.put(key, data, mode=mode, use_multipart=False)
+
+AnyPath = Path | ObjectPath
+
+
+def path_of(location: str | os.PathLike[str] | ObjectPath) -> AnyPath:
+    """A file or a folder as a user names it: an address, or a path.
+
+    Raises:
+        UsageError: see `address_of`.
+    """
+    if isinstance(location, ObjectPath):
+        return location
+    address = address_of(location)
+    return Path(location) if address is None else ObjectPath(address)
+
+
+def _matching(etag: str | None) -> dict[str, Any]:
+    """The condition of a read. A weak etag (`W/`) matches nothing, not even itself."""
+    return {} if etag is None or etag.startswith("W/") else {"if_match": etag}

@@ -32,6 +32,15 @@ class RangeFile(io.RawIOBase):
         self._path, self._stat, self._place = path, stat, at
         self._window, self._begin, self._next = b"", 0, first
 
+    @classmethod
+    def opened(cls, path: ObjectPath) -> io.BufferedReader:
+        """The version of an object that is there now, for readers that want all bytes that they ask for.
+
+        Raises:
+            OSError: it can't be found.
+        """
+        return io.BufferedReader(cls(path, path.stat()))
+
     def readable(self) -> bool:
         """Yes."""
         return True

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from vssl.objects.path import AnyPath
 from vssl.sources.source import Source
+from vssl_client.folder.existing.each_part import each_part
 from vssl_client.folder.existing.same_source import Comparison, Difference
 from vssl_client.folder.reading import Reader
 from vssl_client.formats.columns import Columns
@@ -15,7 +16,7 @@ from vssl_client.formats.contract import Format
 class Again:
     """Rows of one part to embed again."""
 
-    part: Path
+    part: AnyPath
     rows: list[int]
 
 
@@ -34,7 +35,7 @@ class Earlier:
         limit: embed at most so many again.
     """
 
-    parts: Sequence[Path]
+    parts: Sequence[AnyPath]
     format: Format
     source: Source
     reader: Reader
@@ -53,8 +54,9 @@ class Earlier:
             VsslError: a part can't be read.
         """
         comparison = Comparison(self.source, self.format)
-        for part in self.parts:
-            found = self.format.read_part(part, ["path", "error", "size", *(["sha256"] if self.changed else [])])
+        columns = ["path", "error", "size", *(["sha256"] if self.changed else [])]
+        read = each_part(lambda part: self.format.read_part(part, columns), self.parts)
+        for part, found in zip(self.parts, read, strict=True):
             rows = self._chosen(found)
             sizes = found["size"].copy()
             sizes[rows] = -1  # they may differ

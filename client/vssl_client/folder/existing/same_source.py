@@ -7,13 +7,13 @@ some, of more if an archive lists them, and the content of a few.
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vssl.errors import UsageError
 from vssl.images.decoding import ImageError
+from vssl.objects.path import AnyPath
 from vssl.sources.source import Source
 from vssl_client.embedding.pipeline import ordered
 from vssl_client.folder.reading import READERS, read_file
@@ -50,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Row:
-    part: Path
+    part: AnyPath
     number: int
     path: str
     size: int
@@ -70,7 +70,7 @@ class Comparison:
         self._highest = 1.0
         self._sizes, self._seen = Difference(), 0
 
-    def add(self, part: Path, paths: Sequence[str], sizes: npt.NDArray[np.int64]) -> None:
+    def add(self, part: AnyPath, paths: Sequence[str], sizes: npt.NDArray[np.int64]) -> None:
         """See the rows of a part: the paths, and the sizes of their files in bytes [N], −1 where unknown."""
         draws = self._chance.random(len(paths))
         rows = np.flatnonzero((sizes >= 0) & (draws < self._highest)).tolist()
