@@ -9,6 +9,9 @@ const NEAR = 12;
 const STILL = 4; // pixels that a click may tremble
 const STEP = 60;
 const FLIGHT = 180;
+const SLOW = 50; // milliseconds a frame
+const REST = 160;
+const MOST_LEFT_OUT = 32;
 
 export class Chart {
   camera = WHOLE;
@@ -18,6 +21,10 @@ export class Chart {
   #began = [0, 0];
   #moved = false;
   #frame = 0;
+  #drawn = 0;
+  #every = 1;
+  #moving = false;
+  #rest = 0;
   #shown = null;
 
   /**
@@ -73,10 +80,16 @@ export class Chart {
     this.redraw();
   }
 
-  redraw() {
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
-      if (this.map) this.plot.draw(this.camera, Math.min(2, devicePixelRatio));
+  /** Draws before the next frame; where frames are slow, fewer points while things move, and all at rest. */
+  redraw(moving = false) {
+    clearTimeout(this.#rest);
+    this.#moving = moving;
+    if (moving) this.#rest = setTimeout(() => this.redraw(), REST);
+    this.#frame ||= requestAnimationFrame((now) => {
+      const took = now - this.#drawn;
+      if (this.#moving && took < 10 * REST) this.#every = pace(this.#every, took);
+      [this.#frame, this.#drawn] = [0, now];
+      if (this.map) this.plot.draw(this.camera, Math.min(2, devicePixelRatio), this.#moving ? this.#every : 1);
     });
   }
 
@@ -101,6 +114,7 @@ export class Chart {
     this.ending.abort();
     this.observer.disconnect();
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#rest);
     this.map = null;
     this.plot.free();
   }
@@ -216,7 +230,7 @@ export class Chart {
 
   #see(camera) {
     this.camera = camera;
-    this.redraw();
+    this.redraw(true);
   }
 
   #fly(to) {
@@ -233,4 +247,10 @@ export class Chart {
     };
     requestAnimationFrame(step);
   }
+}
+
+/** Of how many points one is drawn, after a frame that took so long. */
+function pace(every, took) {
+  if (took > SLOW) return Math.min(MOST_LEFT_OUT, every * 2);
+  return took < SLOW / 3 ? Math.max(1, every / 2) : every;
 }

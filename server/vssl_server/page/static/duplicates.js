@@ -49,11 +49,11 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
     setState({ ...state, groups: state.groups.map((group, place) => (place === at ? { ...group, kept: id } : group)) });
   return html`<div class="duplicates">
     <form class="bar" onSubmit=${(event) => (event.preventDefault(), setThreshold(Number(event.target.least.value)))}>
-      <label>Alike from <input name="least" type="number" min="0.8" max="1" step="0.001" value=${threshold} /></label>
+      <label>Alike from <input name="least" type="number" min="0.5" max="1" step="0.001" value=${threshold} /></label>
       <button>Find</button>
       ${writable && state?.groups.length > 0 &&
       html`<button type="button" class="danger" onClick=${() => setAsked(state.groups.flatMap(othersOf))}>
-        Delete the others of all ${state.groups.length} groups here…</button>`}
+        Delete the others of every group here…</button>`}
     </form>
     ${problem && html`<${Problem} error=${problem} retry=${() => load(state)} />`}
     ${!state && !problem && html`<${Loading} what="duplicates" />`}

@@ -1,36 +1,44 @@
 /** Which points lie inside of a line that was drawn around them. */
 
-/**
- * Whether a point is inside: a ray to its right crosses the outline an odd number of times.
- *
- * @param {number[]} outline x0, y0, x1, y1, …; closed by itself, and it may cross itself
- */
-export function inside(outline, x, y) {
-  let odd = false;
-  for (let at = 0, before = outline.length - 2; at < outline.length; before = at, at += 2) {
-    const [x0, y0, x1, y1] = [outline[before], outline[before + 1], outline[at], outline[at + 1]];
-    if (y0 > y !== y1 > y && x < x0 + ((y - y0) / (y1 - y0)) * (x1 - x0)) odd = !odd;
-  }
-  return odd;
-}
+const STRIPS = 512;
 
 /**
- * @param {number[]} outline as of `inside`
+ * The rows inside: a ray to the right of such a point crosses the outline an odd number of times. Only the edges at
+ * the point's height can be crossed, so the outline is cut into strips first.
+ *
+ * @param {number[]} outline x0, y0, x1, y1, …; closed by itself, and it may cross itself
  * @param {Float32Array} xs
  * @param {Float32Array} ys
- * @returns {Uint32Array} the rows inside, ascending
+ * @returns {Uint32Array} ascending
  */
 export function rowsInside(outline, xs, ys) {
-  const [across, down] = [0, 1].map((first) => outline.filter((_, at) => at % 2 === first));
-  const [left, right, low, high] = [Math.min(...across), Math.max(...across), Math.min(...down), Math.max(...down)];
+  const [across, up] = [0, 1].map((first) => outline.filter((_, at) => at % 2 === first));
+  const [left, right, low, high] = [Math.min(...across), Math.max(...across), Math.min(...up), Math.max(...up)];
+  const stripOf = (y) => Math.min(STRIPS - 1, Math.floor(((y - low) / (high - low)) * STRIPS));
+  const strips = Array.from({ length: high > low ? STRIPS : 0 }, () => []);
+  for (let at = 0, before = across.length - 1; strips.length && at < across.length; before = at++) {
+    const edge = [across[before], up[before], across[at], up[at]];
+    const last = stripOf(Math.max(edge[1], edge[3]));
+    for (let strip = stripOf(Math.min(edge[1], edge[3])); strip <= last; strip++) strips[strip].push(edge);
+  }
   const rows = new Uint32Array(xs.length);
   let count = 0;
-  for (let row = 0; row < xs.length; row++) {
-    const [x, y] = [xs[row], ys[row]];
+  for (let row = 0; strips.length && row < xs.length; row++) {
+    const x = xs[row];
+    const y = ys[row];
     if (x < left || x > right || y < low || y > high) continue;
-    if (inside(outline, x, y)) rows[count++] = row;
+    if (crossedOddly(strips[stripOf(y)], x, y)) rows[count++] = row;
   }
   return rows.slice(0, count);
+}
+
+function crossedOddly(edges, x, y) {
+  let odd = false;
+  for (const edge of edges) {
+    if (edge[1] > y === edge[3] > y) continue;
+    if (x < edge[0] + ((y - edge[1]) / (edge[3] - edge[1])) * (edge[2] - edge[0])) odd = !odd;
+  }
+  return odd;
 }
 
 /** An outline with fewer corners: those nearer than `least` to the one before are left out. */

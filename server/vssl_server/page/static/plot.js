@@ -25,11 +25,14 @@ void main() {
   result = vec4(paint.rgb * paint.a, paint.a);
 }`;
 
+const PARTS = { x: [1, "FLOAT", false], y: [1, "FLOAT", false], colour: [4, "UNSIGNED_BYTE", true] };
+
 export class Plot {
   #gl;
   #program;
   #buffers = {};
   #rows = 0;
+  #every = 1;
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -53,24 +56,31 @@ export class Plot {
     gl.useProgram(this.#program);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    for (const name of ["x", "y", "colour"]) this.#buffers[name] = gl.createBuffer();
+    for (const name of Object.keys(PARTS)) this.#buffers[name] = gl.createBuffer();
+    this.#point(1);
   }
 
   /** Where the points are, x and y in -1 … 1. */
   place(x, y) {
     this.#rows = x.length;
-    this.#fill("x", x, 1, this.#gl.FLOAT, false);
-    this.#fill("y", y, 1, this.#gl.FLOAT, false);
+    this.#fill("x", x);
+    this.#fill("y", y);
   }
 
   /** Their colours: four bytes each. */
   colour(bytes) {
-    this.#fill("colour", bytes, 4, this.#gl.UNSIGNED_BYTE, true);
+    this.#fill("colour", bytes);
   }
 
-  /** Draws what the camera sees; `ratio` is of the screen's pixels to those of CSS. */
-  draw(camera, ratio) {
+  /**
+   * Draws what the camera sees.
+   *
+   * @param {number} ratio of the screen's pixels to those of CSS
+   * @param {number} every draw one point of so many, at most 63: what a slow machine shows while things move
+   */
+  draw(camera, ratio, every = 1) {
     const gl = this.#gl;
+    if (every !== this.#every) this.#point(every);
     const { width, height } = this.canvas;
     gl.viewport(0, 0, width, height);
     gl.clearColor(0, 0, 0, 0);
@@ -82,7 +92,7 @@ export class Plot {
     gl.uniform2f(at("scale"), (2 * size) / width, (2 * size) / height);
     gl.uniform1f(at("size"), point);
     gl.uniform1i(at("round"), point > 2.5 ? 1 : 0);
-    gl.drawArrays(gl.POINTS, 0, this.#rows);
+    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.#rows / every));
   }
 
   /** Waits until all is drawn: what a benchmark measures. */
@@ -97,13 +107,21 @@ export class Plot {
     this.#gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
 
-  #fill(name, values, parts, type, normalized) {
+  #fill(name, values) {
+    this.#gl.bindBuffer(this.#gl.ARRAY_BUFFER, this.#buffers[name]);
+    this.#gl.bufferData(this.#gl.ARRAY_BUFFER, values, this.#gl.STATIC_DRAW);
+  }
+
+  /** Lets the shader read one row of `every`; each has four bytes in each buffer. */
+  #point(every) {
     const gl = this.#gl;
-    const place = gl.getAttribLocation(this.#program, name);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.#buffers[name]);
-    gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW);
-    gl.enableVertexAttribArray(place);
-    gl.vertexAttribPointer(place, parts, type, normalized, 0, 0);
+    this.#every = every;
+    for (const [name, [parts, type, normalized]] of Object.entries(PARTS)) {
+      const place = gl.getAttribLocation(this.#program, name);
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.#buffers[name]);
+      gl.enableVertexAttribArray(place);
+      gl.vertexAttribPointer(place, parts, gl[type], normalized, 4 * every, 0);
+    }
   }
 }
 

@@ -23,7 +23,32 @@ export function readMap(buffer) {
     ...column,
     data: block(column.kind === "category" ? Int32Array : Float32Array),
   }));
-  let ids = null; // a million texts take a while to read, and the first frame needs none of them
-  map.idOf = (row) => (ids ??= JSON.parse(new TextDecoder().decode(bytes.subarray(blocks))))[row];
+  const ids = bytes.subarray(blocks);
+  let starts = null; // a million texts would take a second to read and much memory; few of them are asked for
+  map.idOf = (row) => {
+    starts ??= startsOf(ids, rows);
+    return JSON.parse(new TextDecoder().decode(ids.subarray(starts[row], textEnd(ids, starts[row]))));
+  };
   return map;
+}
+
+const [QUOTE, BACKSLASH] = [34, 92];
+
+/** Where each text of a JSON list begins, with its quote. */
+function startsOf(list, rows) {
+  const starts = new Uint32Array(rows);
+  let at = 0;
+  for (let row = 0; row < rows; row++) {
+    while (list[at] !== QUOTE) at++;
+    starts[row] = at;
+    at = textEnd(list, at);
+  }
+  return starts;
+}
+
+/** Where a text that begins at `start` ends, behind its quote. */
+function textEnd(list, start) {
+  let at = start + 1;
+  while (list[at] !== QUOTE) at += list[at] === BACKSLASH ? 2 : 1;
+  return at + 1;
 }
