@@ -236,3 +236,35 @@ def test_undo_goes_back_step_by_step_and_changes_are_what_differs(modules: Any) 
     assert said == ['label b,"c"', 'label b,"c"', 3]
     assert (failed, kept, size) == ("away", 4, 2)
     assert suggested == ["coat", "Cap", "overcoat"]
+
+
+def test_a_label_keeps_its_digit_and_a_new_one_takes_that_of_the_longest_unused(modules: Any) -> None:
+    code = """async (m) => {
+      const sent = [], common = [..."abcdefghij"];
+      const labelling = new m.Labelling(async (ids, label) => void sent.push([ids, label]), common);
+      const one = (label, before = null) => labelling.set(new Map([["x", before]]), label);
+      const first = labelling.digits.join("");
+      await one("i"); await one("b", "i"); await one("new", "b");
+      const then = labelling.digits.join(" ");
+      const several = new Map([["p", "a"], ["q", null], ["r", "a"]]);
+      const said = await labelling.set(several, "b");
+      const undone = await labelling.undo.undo();
+      return [first, then, said, undone, sent.slice(3), labelling.changes.csv()];
+    }"""
+    first, then, said, undone, sent, text = call(modules, "labelling", code)
+    assert first == "abcdefghi"
+    assert then == "a b c d e f g new i"
+    assert said == undone == "“b” on 3 images"
+    assert sent == [[["p", "q", "r"], "b"], [["p", "r"], "a"], [["q"], None]]
+    assert text == "id,label,label_before\r\nx,new,\r\n"
+
+
+def test_labels_of_more_rows_than_a_request_takes_go_in_parts(modules: Any) -> None:
+    code = """async (m) => {
+      const sizes = [];
+      const labelling = new m.Labelling(async (ids) => void sizes.push(ids.length));
+      await labelling.set(new Map(Array.from({ length: 25_000 }, (_, at) => [`${at}`, null])), "a");
+      await labelling.undo.undo();
+      return [sizes, labelling.changes.size];
+    }"""
+    assert call(modules, "labelling", code) == [[10_000, 10_000, 5_000] * 2, 0]

@@ -19,11 +19,12 @@ export class Chart {
   #pointers = new Map();
   #outline = null;
   #began = [0, 0];
-  #moved = false;
+  #dragged = false;
   #frame = 0;
   #drawn = 0;
   #every = 1;
-  #moving = false;
+  #moving = false; // what is asked for, and whether the frame before was drawn so
+  #moved = false;
   #rest = 0;
   #shown = null;
 
@@ -87,8 +88,8 @@ export class Chart {
     if (moving) this.#rest = setTimeout(() => this.redraw(), REST);
     this.#frame ||= requestAnimationFrame((now) => {
       const took = now - this.#drawn;
-      if (this.#moving && took < 10 * REST) this.#every = pace(this.#every, took);
-      [this.#frame, this.#drawn] = [0, now];
+      if (this.#moving && this.#moved) this.#every = pace(this.#every, took);
+      [this.#frame, this.#drawn, this.#moved] = [0, now, this.#moving];
       if (this.map) this.plot.draw(this.camera, Math.min(2, devicePixelRatio), this.#moving ? this.#every : 1);
     });
   }
@@ -149,7 +150,7 @@ export class Chart {
     this.canvas.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
     this.#began = [event.offsetX, event.offsetY];
-    this.#moved = this.#pointers.size > 1;
+    this.#dragged = this.#pointers.size > 1;
     const lasso = (this.lassoing || event.shiftKey) && this.#pointers.size === 1;
     this.#outline = lasso ? [event.offsetX, event.offsetY] : null;
   }
@@ -160,7 +161,7 @@ export class Chart {
     if (!before) return void this.#hover(this.#nearest(...place));
     const others = [...this.#pointers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
     this.#pointers.set(event.pointerId, place);
-    this.#moved ||= Math.hypot(place[0] - this.#began[0], place[1] - this.#began[1]) > STILL;
+    this.#dragged ||= Math.hypot(place[0] - this.#began[0], place[1] - this.#began[1]) > STILL;
     if (this.#outline) {
       this.#outline.push(...place);
       this.events.onOutline(this.#outline);
@@ -178,7 +179,7 @@ export class Chart {
     if (outline) {
       this.events.onOutline([]);
       if (event.type === "pointerup" && outline.length >= 6) this.#select(outline);
-    } else if (!this.#moved && event.type === "pointerup") {
+    } else if (!this.#dragged && event.type === "pointerup") {
       const row = this.#nearest(event.offsetX, event.offsetY);
       if (row >= 0) this.events.onOpen(row);
     }
