@@ -77,7 +77,7 @@ function Uncertainty({ name, all, hour }) {
     ${!calibrated && html`<p>The model has no calibration, so there is no reference to compare with. This is how
       uncertain the images are, as the model puts it.</p>`}
     ${calibrated && html`<p role="status"><strong>All images.</strong> ${inWords(drift(all.known, all.over))}</p>
-      <p role="status"><strong>Added in the last hour.</strong>
+      <p role="status"><strong>Added in the last hour.</strong>${" "}
         ${recent ? inWords(drift(hour.known, hour.over)) : "None."}</p>`}
     ${rows.length > 0 && html`<${Bars} ...${{ edges, rows, expected }}
       label=${calibrated ? "Images by percentile of uncertainty among the reference" : "Images by uncertainty"} />`}
@@ -104,18 +104,18 @@ function Server() {
   const now = steps.at(-1);
   if (!now) {
     const words = polling.problem ?? "Reading…";
-    return html`<section class="card"><h2>The server</h2><p role="status">${words}</p></section>`;
+    return html`<section class="card wide"><h2>The server</h2><p role="status">${words}</p></section>`;
   }
   const minutes = Math.max(1, Math.round((now.at - polling.hour.readings[0].at) / 60_000));
   const tiles = [
     ["Requests a second", [steps.map((step) => step.rate)], short(now.rate)],
-    ["Seconds a request: half under, 99 % under", ["median", "slow"].map((name) => steps.map((step) => step[name])),
-      `${short(now.median)}, ${short(now.slow)}`],
+    ["Milliseconds a request: half under, 99 % under", ["median", "slow"].map((name) => steps.map((step) => step[name])),
+      `${short(1000 * now.median)}, ${short(1000 * now.slow)}`],
     ["Images in the queue", [steps.map((step) => step.queue)], short(now.queue)],
     ["Refused a second", [steps.map((step) => step.refused)], short(now.refused)],
   ];
   const causes = Object.entries({ ...whole.refusals }).filter(([, times]) => times > 0);
-  return html`<section class="card"><h2>The server</h2>
+  return html`<section class="card wide"><h2>The server</h2>
     <p class="quiet">Since this view was opened, at most an hour: ${minutes} minute${minutes === 1 ? "" : "s"}.</p>
     ${polling.problem && html`<p role="status">${polling.problem}</p>`}
     <div class="tiles">${tiles.map(
