@@ -107,9 +107,10 @@ function Server() {
     return html`<section class="card wide"><h2>The server</h2><p role="status">${words}</p></section>`;
   }
   const minutes = Math.max(1, Math.round((now.at - polling.hour.readings[0].at) / 60_000));
+  const seconds = ["median", "slow"].map((name) => steps.map((step) => step[name]));
   const tiles = [
     ["Requests a second", [steps.map((step) => step.rate)], short(now.rate)],
-    ["Milliseconds a request: half under, 99 % under", ["median", "slow"].map((name) => steps.map((step) => step[name])),
+    ["Milliseconds a request: half under, 99 % under", seconds,
       `${short(1000 * now.median)}, ${short(1000 * now.slow)}`],
     ["Images in the queue", [steps.map((step) => step.queue)], short(now.queue)],
     ["Refused a second", [steps.map((step) => step.refused)], short(now.refused)],
