@@ -104,9 +104,10 @@ export function Ask({ info, place, onOpen }) {
   };
   return html`<div class=${over ? "ask over" : "ask"} onDragOver=${(event) => (event.preventDefault(), setOver(true))}
     onDragLeave=${(event) => event.currentTarget.contains(event.relatedTarget) || setOver(false)} onDrop=${onDrop}>
+    <h1 class="hidden">Ask ${info.name}</h1>
     ${info.served
       ? html`<div class=${questions.length ? "drop small" : "drop"}>
-          <p><strong>Drop an image</strong> here, paste one, or
+          <p><strong>Drop an image</strong> here, paste one, or${" "}
             <button type="button" onClick=${() => input.current.click()}>choose images…</button></p>
           <p class="quiet">They are embedded on this server, and not kept.</p>
           <input type="file" ref=${input} accept="image/*" multiple hidden aria-label="Images"
@@ -126,7 +127,8 @@ function Question({ info, question, ask, onOpen, onBox }) {
   return html`<article class="question" aria-label=${name}>
     <div class="asked">
       ${src
-        ? html`<${Crop} src=${src} name=${name} box=${box} onBox=${onBox} onDone=${() => ask(question)} />`
+        ? html`<${Crop} src=${src} name=${name} box=${box} onBox=${onBox}
+            onDone=${() => ask(question)} onWhole=${() => ask({ ...question, box: null })} />`
         : html`<${Thumbnail} gallery=${info.name} id=${id} alt=${name} />`}
       <p class="asked-name">${name}</p>
       ${id !== undefined && html`<p class="quiet">The address of this page repeats the question.</p>`}

@@ -28,9 +28,10 @@ export const inPixels = (box, width, height) =>
 
 /**
  * @param {{src: string, name: string, box: number[]|null, onBox: function(number[]|null): void,
- *   onDone: function(): void}} props `onDone`: the box is as it shall be
+ *   onDone: function(): void, onWhole: function(): void}} props `onDone`: the box is as it shall be; `onWhole`: there
+ *   shall be none
  */
-export function Crop({ src, name, box, onBox, onDone }) {
+export function Crop({ src, name, box, onBox, onDone, onWhole }) {
   const frame = useRef(null);
   const from = useRef(null);
   const at = (event) => {
@@ -58,7 +59,7 @@ export function Crop({ src, name, box, onBox, onDone }) {
     const step = STEPS[event.key];
     if (step) onBox(moved(box, step, event.shiftKey));
     else if (event.key === "Enter") onDone();
-    else if (event.key === "Escape") onBox(null);
+    else if (event.key === "Escape") onWhole();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -76,7 +77,7 @@ export function Crop({ src, name, box, onBox, onDone }) {
     <div class="buttons">
       ${box
         ? html`<button type="button" onClick=${onDone}>Ask about the part</button>
-            <button type="button" onClick=${() => onBox(null)}>Whole picture</button>`
+            <button type="button" onClick=${onWhole}>Whole picture</button>`
         : html`<button type="button" onClick=${() => onBox(FIRST)}>Ask about a part</button>`}
     </div>
   </div>`;
