@@ -164,7 +164,8 @@ class EmbeddedSteps:
     def calibrate(self, progress: contract.Progress) -> Steps[Mapping[str, Any]]:
         def fitted() -> Mapping[str, Any]:
             record = self.gallery().calibrate()
-            return {"rows": record.gallery.images, "classes": len(record.classes), **record.gallery.measured}
+            measured = {"rows": record.gallery.images, "classes": len(record.classes), **record.gallery.measured}
+            return {"version": int(record.version), **measured}
 
         return here(fitted)
 

@@ -138,7 +138,7 @@ class RemoteSteps(Requests):
     def page(self, after: str | None, where: Where | None, columns: Sequence[str] | None) -> Steps[Page]:
         params = {"limit": str(PAGE), **_filter(where)}
         if columns is not None:
-            params["columns"] = ",".join(columns)
+            params["columns"] = ",".join(columns) or "id"
         if after is not None:
             params["after"] = after
         answer = yield from self.ask("GET", "/images", params=params)

@@ -117,7 +117,8 @@ async def import_folder(request: Request, name: str) -> Response:
 def calibrated(gallery: Gallery) -> Mapping[str, Any]:
     """The work of a calibration."""
     record = gallery.calibrate()
-    return {"version": record.version, "classes": len(record.classes)}
+    measured = {"rows": record.gallery.images, "classes": len(record.classes), **record.gallery.measured}
+    return {"version": record.version, **measured}
 
 
 def drawn(galleries: Galleries, view: View, report: Report) -> Mapping[str, Any]:
