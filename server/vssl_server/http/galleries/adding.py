@@ -27,7 +27,7 @@ from vssl_server.http.calibration import calibrated
 from vssl_server.http.embed.options import Options
 from vssl_server.http.embed.request import Image, read_request
 from vssl_server.http.exchange import Exchange, json_response
-from vssl_server.http.galleries import schema
+from vssl_server.http.galleries import row_schema
 from vssl_server.http.galleries.viewed import BODY_READ, galleries_of, model_of, view_of
 from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.settings import Settings
@@ -269,5 +269,5 @@ def _put_rows(view: View, body: bytes) -> Written:
 def add_routes(app: FastAPI) -> None:
     """Put the routes on the application."""
     front = "/v1/galleries/{name}"
-    app.post(f"{front}/images", **schema.ADD)(add_images)
-    app.post(f"{front}/rows", **schema.ADD_ROWS)(add_rows)
+    app.post(f"{front}/images", **row_schema.ADD)(add_images)
+    app.post(f"{front}/rows", **row_schema.ADD_ROWS)(add_rows)

@@ -20,7 +20,7 @@ from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.filters import Filter, ids
 from vssl_gallery.view import View
 from vssl_server.http.exchange import json_response
-from vssl_server.http.galleries import schema
+from vssl_server.http.galleries import row_schema, schema
 from vssl_server.http.galleries.curating import Options, computed
 from vssl_server.http.galleries.ordering import Order, Ordered
 from vssl_server.http.galleries.row_form import columns_of, no_row, row_as_json, rows_as_json
@@ -280,12 +280,12 @@ def add_routes(app: FastAPI) -> None:
     """Put the routes on the application."""
     front = "/v1/galleries/{name}"
     said = schema.route
-    app.get(f"{front}/images", **said("The rows, page by page", schema.RowList))(list_rows)
-    app.patch(f"{front}/images", **said("Label several rows", schema.Written, body=ChangeSome))(change_rows)
-    app.get(f"{front}/row", **said("One row", schema.Row))(show_row)
-    app.patch(f"{front}/row", **said("Change a row", schema.Row, body=Change))(change_row)
-    app.delete(f"{front}/row", **said("Delete a row", schema.Written))(delete_row)
-    app.get(f"{front}/thumbnail", **schema.THUMBNAIL)(show_thumbnail)
+    app.get(f"{front}/images", **said("The rows, page by page", row_schema.RowList))(list_rows)
+    app.patch(f"{front}/images", **said("Label several rows", row_schema.Written, body=ChangeSome))(change_rows)
+    app.get(f"{front}/row", **said("One row", row_schema.Row))(show_row)
+    app.patch(f"{front}/row", **said("Change a row", row_schema.Row, body=Change))(change_row)
+    app.delete(f"{front}/row", **said("Delete a row", row_schema.Written))(delete_row)
+    app.get(f"{front}/thumbnail", **row_schema.THUMBNAIL)(show_thumbnail)
     for path, route, answer in (
         ("images/{id:path}/thumbnail", app.get, show_thumbnail),
         ("images/{id:path}", app.get, show_row),
@@ -293,6 +293,6 @@ def add_routes(app: FastAPI) -> None:
         ("images/{id:path}", app.delete, delete_row),
     ):
         route(f"{front}/{path}", include_in_schema=False)(_by_path(answer))
-    app.post(f"{front}/delete", **said("Delete rows", schema.Deleted, body=Delete))(delete_rows)
-    app.get(f"{front}/counts", **said("Count rows", schema.Counts))(count_rows)
-    app.get(f"{front}/histogram", **said("How numbers lie", schema.Histogram))(show_histogram)
+    app.post(f"{front}/delete", **said("Delete rows", row_schema.Deleted, body=Delete))(delete_rows)
+    app.get(f"{front}/counts", **said("Count rows", row_schema.Counts))(count_rows)
+    app.get(f"{front}/histogram", **said("How numbers lie", row_schema.Histogram))(show_histogram)

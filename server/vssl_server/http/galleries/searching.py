@@ -17,7 +17,7 @@ from vssl_gallery.scoring import Score
 from vssl_gallery.store.contract import Found, Version
 from vssl_gallery.view import View
 from vssl_server.http.exchange import Exchange, json_response
-from vssl_server.http.galleries import schema
+from vssl_server.http.galleries import row_schema
 from vssl_server.http.galleries.queries import Asked, Query, asked, read_query
 from vssl_server.http.galleries.row_form import columns_of, row_as_json
 from vssl_server.http.galleries.viewed import galleries_of, view_of
@@ -126,5 +126,5 @@ def _timing(exchange: Exchange, given: Asked, begun: float) -> dict[str, float]:
 def add_routes(app: FastAPI) -> None:
     """Put the routes on the application."""
     front = "/v1/galleries/{name}"
-    app.post(f"{front}/search", **schema.asking("Find what is near", schema.Searched, SearchBody))(search)
-    app.post(f"{front}/classify", **schema.asking("Label, or abstain", schema.Labelled, ClassifyBody))(classify)
+    app.post(f"{front}/search", **row_schema.asking("Find what is near", row_schema.Searched, SearchBody))(search)
+    app.post(f"{front}/classify", **row_schema.asking("Label, or abstain", row_schema.Labelled, ClassifyBody))(classify)

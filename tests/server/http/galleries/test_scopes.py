@@ -32,6 +32,23 @@ ROUTES = {
     ("GET", "/v1/aliases"): Route("any"),
     ("PUT", "/v1/aliases/{name}"): Route("alias"),
     ("DELETE", "/v1/aliases/{name}"): Route("alias"),
+    ("POST", f"{GALLERY}/images"): Route("write", {"images": []}),
+    ("POST", f"{GALLERY}/rows"): Route("write"),
+    ("GET", f"{GALLERY}/images"): Route("search"),
+    ("PATCH", f"{GALLERY}/images"): Route("write", {"ids": ["none"], "label": "a"}),
+    ("GET", f"{GALLERY}/row"): Route("search", query="id=north-0"),
+    ("PATCH", f"{GALLERY}/row"): Route("write", {"label": "a"}, "id=none"),
+    ("DELETE", f"{GALLERY}/row"): Route("write", query="id=none"),
+    ("GET", f"{GALLERY}/thumbnail"): Route("search", query="id=north-0"),
+    ("GET", f"{GALLERY}/images/{{id:path}}"): Route("search"),
+    ("PATCH", f"{GALLERY}/images/{{id:path}}"): Route("write", {"label": "a"}),
+    ("DELETE", f"{GALLERY}/images/{{id:path}}"): Route("write"),
+    ("GET", f"{GALLERY}/images/{{id:path}}/thumbnail"): Route("search"),
+    ("POST", f"{GALLERY}/delete"): Route("write", {"ids": ["none"]}),
+    ("GET", f"{GALLERY}/counts"): Route("search", query="by=label"),
+    ("GET", f"{GALLERY}/histogram"): Route("search"),
+    ("POST", f"{GALLERY}/search"): Route("search", {"id": "north-0", "columns": ["tenant"], "k": 30}),
+    ("POST", f"{GALLERY}/classify"): Route("search", {"id": "north-0"}),
     ("GET", f"{GALLERY}/duplicates"): Route("search", query="threshold=0.5"),
     ("GET", f"{GALLERY}/outliers"): Route("search"),
     ("GET", f"{GALLERY}/pick"): Route("search"),
@@ -74,7 +91,9 @@ def guarded(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> It
     with with_galleries(tiny_bundle, folder, "guarded", **settings) as client:
         client.headers["Authorization"] = "Bearer bare"
         tenants = ["north", "south", None] * 10
-        filled(client, "shoes", 30, fields={"tenant": "text"}, tenant=tenants, id=ids(tenants))
+        filled(
+            client, "shoes", 30, fields={"tenant": "text"}, tenant=tenants, id=ids(tenants), thumbnail=[b"jpeg"] * 30
+        )
         filled(client, "boots", 3)
         assert client.put("/v1/aliases/alias", json={"gallery": "shoes"}).status_code == 200
         yield client
@@ -86,7 +105,8 @@ def ids(tenants: list[Any]) -> list[str]:
 
 def asked(client: TestClient, key: str, method: str, path: str, name: str) -> Any:
     route = ROUTES[method, path]
-    filled_in = re.sub(r"\{id[^}]*\}", "image-0", path.replace("{name}", name))
+    row = "none" if method == "DELETE" else "north-0"
+    filled_in = re.sub(r"\{id[^}]*\}", row, path.replace("{name}", name))
     return client.request(method, f"{filled_in}?{route.query}", json=route.body, headers=bearer(key))
 
 
@@ -190,7 +210,7 @@ def test_no_answer_to_a_tenant_holds_a_row_of_another(guarded: TestClient) -> No
         assert b"None-" not in answer.content, (method, path)
         if b"north-" in answer.content:
             seen.add(path.removeprefix(GALLERY))
-    assert seen >= {"/duplicates", "/outliers", "/pick", "/map", "/export"}
+    assert seen >= {"/duplicates", "/outliers", "/pick", "/map", "/export", "/images", "/row", "/search", "/classify"}
 
 
 def test_a_tenant_touches_nothing_whole(guarded: TestClient) -> None:
