@@ -65,6 +65,17 @@ class Exchange:
         limit = shortest(self._timeout, timeout)
         return Answering(self.request, WithinDeadline(self.settings.deadline_seconds, limit, field, names))
 
+    def waiting(self, field: str) -> WithinDeadline:
+        """Around what must be known before the body is read. It ends at the deadline.
+
+        Args:
+            field: of the request that it is about.
+
+        Raises:
+            ApiError: as `WithinDeadline`.
+        """
+        return WithinDeadline(self.settings.deadline_seconds, self._timeout, field)
+
     async def written(self, model: Model, images: int, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `write` makes of so many images' results; the time counts as the model's. A large answer is written in a
         thread.

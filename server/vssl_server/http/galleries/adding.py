@@ -95,7 +95,8 @@ async def add_images(request: Request, name: str) -> Response:
     answers. Searches and other requests go before it in the queue.
     """
     exchange, galleries = Exchange(request), galleries_of(request)
-    view = await view_of(request, name, "write")
+    async with exchange.waiting("gallery"):
+        view = await view_of(request, name, "write")
     async with exchange.receiving():
         ask = await _read(request, exchange.settings)
     request.scope[BODY_READ] = True
@@ -122,7 +123,8 @@ async def add_images(request: Request, name: str) -> Response:
 async def add_rows(request: Request, name: str) -> Response:
     """Put rows that were embedded elsewhere by the gallery's encoder, as an Arrow stream."""
     exchange, galleries = Exchange(request), galleries_of(request)
-    view = await view_of(request, name, "write")
+    async with exchange.waiting("gallery"):
+        view = await view_of(request, name, "write")
     async with exchange.receiving(administration=True):
         if media_type(request) != ARROW:
             raise ApiError(415, "unsupported_media_type", f"Content-Type: send {ARROW}")

@@ -46,7 +46,7 @@ class Galleries:
         self.jobs, self.computed = Jobs(), Computed()
         self._address = address
         self._threads = Worker("vssl-store", THREADS, nice=False)
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._place: Place | None = None
         self._named: dict[str, tuple[float, str]] = {}
         self._opened: dict[str, Gallery] = {}
@@ -74,7 +74,7 @@ class Galleries:
 
     def place(self) -> Place:
         """Where they lie; opened with the first call. In a thread."""
-        with self._lock:
+        with self._opening:  # a store that hangs must not hold up the event loop, which takes the other lock
             if self._place is None:
                 self._place = open_place(self._address)
             return self._place

@@ -47,7 +47,8 @@ class ClassifyBody(Query):
 async def search(request: Request, name: str) -> Response:
     """The rows nearest to images, vectors or rows."""
     exchange, galleries = Exchange(request), galleries_of(request)
-    view = await view_of(request, name, "search")
+    async with exchange.waiting("gallery"):
+        view = await view_of(request, name, "search")
     async with exchange.receiving():
         body, files = await read_query(request, exchange, SearchBody, view.gallery.spec.dimension)
     assert isinstance(body, SearchBody)
@@ -76,7 +77,8 @@ async def search(request: Request, name: str) -> Response:
 async def classify(request: Request, name: str) -> Response:
     """Labels by the nearest labelled rows, each with the probability that it is right, or the reason to abstain."""
     exchange, galleries = Exchange(request), galleries_of(request)
-    view = await view_of(request, name, "search")
+    async with exchange.waiting("gallery"):
+        view = await view_of(request, name, "search")
     async with exchange.receiving():
         body, files = await read_query(request, exchange, ClassifyBody, view.gallery.spec.dimension)
     assert isinstance(body, ClassifyBody)
