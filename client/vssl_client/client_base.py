@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
+from vssl.objects.address import address_of
 from vssl_client.exchange import steps
 from vssl_client.exchange.servers import Servers
 from vssl_client.galleries.contract import GallerySteps, Means
@@ -65,7 +66,8 @@ class ClientBase(ABC, Generic[T, H]):
                 work under way; if it fails there, another server gets it. By default the variable VSSL_URL; without
                 that, and without `bundle`, the default model runs in this process (with the extra `server`), and the
                 options of a server have no effect.
-            bundle: runs in this process in place of a server.
+            bundle: runs in this process in place of a server: a folder, a `.zip`, or an address such as
+                `s3://BUCKET/BUNDLE`, which is copied to the user's cache.
             precision: which of the bundle's models to run.
             transport: `http` is VSSL's interface; `triton` and `grpc` are Triton's over HTTP and over gRPC, which
                 Triton and `vssl serve` both have (they need the extra `triton`).
@@ -116,7 +118,9 @@ class ClientBase(ABC, Generic[T, H]):
     def __repr__(self) -> str:
         name = type(self).__name__
         if not self.urls:
-            return f"{name}(bundle={str(self._bundle)!r})" if self._bundle else f"{name}()"
+            return (
+                f"{name}(bundle={(address_of(self._bundle) or str(self._bundle))!r})" if self._bundle else f"{name}()"
+            )
         way = "" if self._options.transport == "http" else f", transport={self._options.transport!r}"
         model = "" if self._options.model is None else f", model={self._options.model!r}"
         return f"{name}({', '.join(repr(without_secrets(url)) for url in self.urls)}{way}{model})"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vssl.bundle.manifest import MANIFEST
 from vssl.errors import UsageError
+from vssl.objects.address import address_of
 
 PREFIX = "builtin:"
 LOCATION = Path(__file__).parent / "default_model"
@@ -27,12 +28,17 @@ def default_bundle() -> Path:
 
 
 def located(location: str | os.PathLike[str]) -> Path:
-    """The path of a bundle, which a user names by a path, or as `builtin:default` or `builtin:tiny`.
+    """The path of a bundle, which a user names by a path, as `builtin:default` or `builtin:tiny`, or by an address.
 
     Raises:
-        UsageError: no such model comes with vssl.
+        UsageError: no such model comes with vssl; there is no bundle at the address.
+        BundleError, OSError: as `fetched`.
     """
     name = os.fspath(location)
+    if (address := address_of(name)) is not None:
+        from vssl.bundle.fetching import fetched  # start-up time
+
+        return fetched(address)
     if not name.startswith(PREFIX):
         return Path(name)
     if name not in _builtin():

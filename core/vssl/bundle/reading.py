@@ -6,20 +6,15 @@ itself, so no field can change unnoticed. Nothing in a bundle is executable.
 """
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from vssl.bundle.default import located
-from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, READ_VERSIONS, Manifest, first_fault, manifest_id
+from vssl.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from vssl.bundle.parsing import check_size, parse_manifest
 from vssl.bundle.storage import opened, read_one_past, unlisted
 from vssl.errors import BundleError, UsageError
-
-MAX_BUNDLE_BYTES = 16 * 2**30
-"""All files of a bundle together, unpacked."""
 
 CHUNK_BYTES = 2**20
 
@@ -70,7 +65,8 @@ class Bundle:
 
 
 def open_bundle(location: str | os.PathLike[str]) -> Bundle:
-    """Read and verify a bundle: a folder, a `.zip` of it, or a model that comes with vssl, such as `builtin:tiny`.
+    """Read and verify a bundle: a folder, a `.zip` of it, or a model that comes with vssl, such as `builtin:tiny`. Of
+    an address, such as `s3://BUCKET/BUNDLE`, it reads the copy in the user's cache (see `fetching`).
 
     Raises:
         UsageError: there is no bundle at `location`.
@@ -81,31 +77,11 @@ def open_bundle(location: str | os.PathLike[str]) -> Bundle:
         raise UsageError(f"{location}: no such bundle; `vssl export RUN --out {location}` makes one")
     if not (location.is_dir() or location.is_file()):  # to open a pipe would wait for its other end
         raise UsageError(f"{location}: neither a folder nor a file, so it is no bundle")
-    bundle = Bundle(_parse(location, read_one_past(location, MANIFEST, MAX_MANIFEST_BYTES)), location)
+    bundle = Bundle(parse_manifest(location, read_one_past(location, MANIFEST, MAX_MANIFEST_BYTES)), location)
     for name in unlisted(location, bundle.manifest.files):
         if not any(part.startswith(".") and part != ".." for part in name.split("/")):
             raise BundleError(f"{location}: {name} appears twice, or not listed in {MANIFEST}; export the bundle again")
-    total = sum(record.bytes for record in bundle.manifest.files.values())
-    if total > MAX_BUNDLE_BYTES:
-        raise BundleError(f"{location}: its files are {total:,} bytes, over the limit of {MAX_BUNDLE_BYTES:,}")
+    check_size(location, bundle.manifest)
     for name in bundle.manifest.files:
         bundle.verify(name)
     return bundle
-
-
-def _parse(location: Path, data: bytes) -> Manifest:
-    try:
-        fields = json.loads(data)
-        found = fields.get("schema_version") if isinstance(fields, dict) else None
-        if type(found) is not int or found not in READ_VERSIONS:
-            raise BundleError(
-                f"{location}: {MANIFEST} has schema version {found!r}, this vssl reads "
-                f"{' and '.join(map(str, READ_VERSIONS))}: upgrade vssl, or export the bundle again with this version"
-            )
-        if fields.get("id") != manifest_id(fields):
-            raise BundleError(f"{location}: {MANIFEST} does not match its id, it was changed; export the bundle again")
-        return Manifest.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        raise BundleError(f"{location}: {MANIFEST}, {first_fault(error)}; export the bundle again") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{location}: {MANIFEST} is not valid JSON ({error}); export the bundle again") from error

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vssl.bundle.default import located
 from vssl.errors import UsageError, VsslError
+from vssl.objects.address import address_of
 from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
 from vssl_server.models.registry import ModelRegistry
@@ -102,6 +103,8 @@ class Repository:
         other path.
         """
         try:
+            if address_of(bundle) is not None:  # nobody makes this server ask others
+                raise ApiError(403, "bundle_not_allowed", "a bundle at an address can't be loaded", "bundle")
             location = Path(self._root or "", located(bundle)).resolve()
         except UsageError as error:
             raise ApiError(400, "invalid_bundle", str(error), "bundle") from None

@@ -11,7 +11,9 @@ from vssl.cli import echo
 def serve(
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(help="Bundles: folders, .zip files, builtin:tiny; by default the model that comes with vssl."),
+        typer.Argument(
+            help="Bundles: folders, .zip files, s3://…, builtin:tiny; by default the one that comes with vssl."
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one (8000).")] = None,

@@ -248,7 +248,7 @@ def test_a_bomb_that_the_manifest_vouches_for_is_not_unpacked(folder: Path) -> N
 
 
 def test_a_bundle_is_bounded_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vssl.bundle.reading.MAX_BUNDLE_BYTES", 10)
+    monkeypatch.setattr("vssl.bundle.parsing.MAX_BUNDLE_BYTES", 10)
     with pytest.raises(BundleError, match="over the limit of 10"):
         open_bundle(folder)
 
