@@ -19,7 +19,7 @@ from vssl.arrays import Float32s, Floats, Mask
 from vssl.uncertainty.calibrated import FLAGS, NUMBERS
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.images import Described, image_rows, picture
-from vssl_gallery.store.contract import Written
+from vssl_gallery.store.contract import Spec, Written
 from vssl_gallery.view import View
 from vssl_server.decoding.request import Refusal
 from vssl_server.engine.pipeline import EmbedResult
@@ -105,8 +105,11 @@ async def add_images(request: Request, name: str) -> Response:
         files = [image.data for image in ask.images]
         result = await model.embed(files, partial=ask.partial, behind=True)
         told = calibrated(model, result.embeddings)
-        write = partial(_put, view, ask, result, told)
-        written, names, refused = await galleries.run("upsert", write)
+        rows, names, refused = await galleries.draw(partial(_drawn, view.gallery.spec, ask, result, told))
+        if rows is None:
+            version = await galleries.run("version", view.gallery.store.version)
+        else:
+            version = (await galleries.run("upsert", partial(view.add, rows))).version
     data, row = [], 0
     for index, image in enumerate(ask.images):
         one: dict[str, Any] = {"index": index, "id": names[index], "name": image.name}
@@ -117,7 +120,7 @@ async def add_images(request: Request, name: str) -> Response:
             one |= {key: None if column is None else column[row] for key, column in told.items()}
         row += index not in result.refused
         data.append(one)
-    return json_response({"version": written.version, "data": data})
+    return json_response({"version": version, "data": data})
 
 
 async def add_rows(request: Request, name: str) -> Response:
@@ -205,11 +208,11 @@ def _rows_of(text: bytes, images: int, settings: Settings) -> list[Said]:
     return [check(Said, _bounded(f"rows[{index}]", one or {})) for index, one in enumerate(rows)]
 
 
-def _put(
-    view: View, ask: Ask, result: EmbedResult, told: Mapping[str, Any]
-) -> tuple[Written, list[str], dict[int, Refusal]]:
-    """Write those that can be rows: what was written, the id of each image, and why others are none."""
-    spec, refused = view.gallery.spec, dict(result.refused)
+def _drawn(
+    spec: Spec, ask: Ask, result: EmbedResult, told: Mapping[str, Any]
+) -> tuple[pa.Table | None, list[str], dict[int, Refusal]]:
+    """The rows of those that can be rows, with thumbnails; the id of each image, and why others are none."""
+    refused = dict(result.refused)
     names = [_name(image, said) for image, said in zip(ask.images, ask.said, strict=True)]
     images: list[Described] = []
     files: list[bytes] = []
@@ -229,9 +232,9 @@ def _put(
         else:
             raise InvalidRows(f"images[{index}]: {reason}")
     if not images:
-        return Written(view.gallery.store.version(), 0), names, refused
+        return None, names, refused
     pictures = [picture(data, spec.keep_thumbnails) for data in files]
-    return view.add(image_rows(images, pictures, _chosen(result, told, rows), spec)), names, refused
+    return image_rows(images, pictures, _chosen(result, told, rows), spec), names, refused
 
 
 def _name(image: Image, said: Said) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TypeVar
 
+from vssl.memory import cores
 from vssl_gallery.errors import GalleryError, StoreUnavailable, UnknownGallery
 from vssl_gallery.gallery import Gallery
 from vssl_gallery.store.contract import Place, Spec
@@ -34,6 +35,9 @@ PATIENCE_SECONDS = 10.0
 
 END_SECONDS = 5.0
 
+DRAWING_THREADS = max(1, cores() // 2)
+"""Each holds one whole image in memory."""
+
 
 class Galleries:
     """See `open` and `run`. For one event loop.
@@ -46,6 +50,8 @@ class Galleries:
         self.jobs, self.computed = Jobs(), Computed()
         self._address = address
         self._threads = Worker("vssl-store", THREADS, nice=False)
+        self._drawing = Worker("vssl-thumbnails", DRAWING_THREADS)
+        self._cutting = Worker("vssl-crops", DRAWING_THREADS, nice=False)
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._place: Place | None = None
         self._named: dict[str, tuple[float, str]] = {}
@@ -61,6 +67,14 @@ class Galleries:
         """
         context = contextvars.copy_context()  # the span of the request
         return await asyncio.wrap_future(self._threads.submit(partial(context.run, self._timed, op, work)))
+
+    async def draw(self, work: Callable[[], T]) -> T:
+        """Make thumbnails in threads of their own, which step back for all others."""
+        return await asyncio.wrap_future(self._drawing.submit(work))
+
+    async def cut(self, work: Callable[[], T]) -> T:
+        """Cut an image that somebody waits for."""
+        return await asyncio.wrap_future(self._cutting.submit(work))
 
     async def open(self, name: str) -> Gallery:
         """The gallery of that name, or of that alias; it stays open.
@@ -115,6 +129,8 @@ class Galleries:
         """End what is under way, and let go of files and connections."""
         self.jobs.close()
         self.computed.close()
+        self._drawing.close(END_SECONDS)
+        self._cutting.close(END_SECONDS)
         if self._threads.close(END_SECONDS):
             for gallery in self._opened.values():
                 gallery.close()

@@ -1,6 +1,5 @@
 """What is asked of a gallery: images, vectors or rows, from a request's body to `Queries`."""
 
-import asyncio
 import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 
@@ -168,7 +168,7 @@ async def asked(
     if files:
         model = model_of(request, view.gallery)
         if query.crop is not None:
-            return await _of_crop(model, exchange, files[0], query.crop)
+            return await _of_crop(model, exchange.settings, galleries, files[0], query.crop)
         return _of_images(model, files, await model.embed(files, partial=False))
     if query.positive is not None:
         positive = await _mixed(request, galleries, view, query.positive)
@@ -198,8 +198,10 @@ async def _mixed(request: Request, galleries: Galleries, view: View, ones: Seque
     return np.concatenate(parts)
 
 
-async def _of_crop(model: Model, exchange: Exchange, file: Encoded, crop: Sequence[float]) -> Asked:
-    settings, preprocessing = exchange.settings, model.manifest.preprocessing
+async def _of_crop(
+    model: Model, settings: Settings, galleries: Galleries, file: Encoded, crop: Sequence[float]
+) -> Asked:
+    preprocessing = model.manifest.preprocessing
 
     def cut() -> Pixels:
         data = _bytes(file)
@@ -208,10 +210,11 @@ async def _of_crop(model: Model, exchange: Exchange, file: Encoded, crop: Sequen
         inside = 0 <= left < right <= image.width and 0 <= top < bottom <= image.height
         if not inside:
             raise invalid_option(f"crop: is not inside of {image.width} × {image.height} pixels", "crop")
-        return to_pixels(image.crop((left, top, right, bottom)), preprocessing)
+        # The part alone: pillow would hand the file's metadata on, and with them the turn that is done already.
+        return to_pixels(Image.fromarray(np.asarray(image.crop((left, top, right, bottom)))), preprocessing)
 
     try:
-        pixels = await asyncio.to_thread(cut)
+        pixels = await galleries.cut(cut)
     except (ImageError, binascii.Error) as error:
         raise ApiError(422, "invalid_image", f"image: {error}", "image") from None
     return _of_images(model, [file], await model.embed_pixels(pixels[None]))

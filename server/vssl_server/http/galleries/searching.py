@@ -21,6 +21,7 @@ from vssl_server.http.galleries import row_schema
 from vssl_server.http.galleries.queries import Asked, Query, asked, read_query
 from vssl_server.http.galleries.row_form import columns_of, row_as_json
 from vssl_server.http.galleries.viewed import galleries_of, view_of
+from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 
 
 class SearchBody(Query):
@@ -69,7 +70,9 @@ async def search(request: Request, name: str) -> Response:
             body.score,
         )
         found = await galleries.run("search", find)
-    data = _neighbours(found, given, view, itself if body.exclude_self else None, body.k)
+        without = itself if body.exclude_self else None
+        large = found.rows.nbytes > LARGE_BODY_BYTES
+        data = await in_thread_if(large, _neighbours, found, given, view, without, body.k)
     timing = _timing(exchange, given, begun)
     return json_response({"version": found.version, "exact": found.exact, "data": data, "timing": timing})
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.server.http.galleries.conftest import Json, filled
@@ -83,6 +84,18 @@ def test_a_crop_needs_one_image_in_every_form_of_body(hostile: TestClient) -> No
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "invalid_image")
     unused = hostile.post(where, json={"image": text(png(1)), "uncertainty": 0.1})
     assert (unused.status_code, unused.json()["error"]["param"]) == (422, "uncertainty")
+
+
+def test_a_crop_is_of_the_upright_picture(hostile: TestClient) -> None:
+    lying = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(png(3))).save(lying, "PNG", exif=exif)
+    upright, cut = Image.open(io.BytesIO(png(3))).transpose(Image.Transpose.ROTATE_270), io.BytesIO()
+    upright.crop((2, 3, 42, 30)).save(cut, "PNG")
+    where = f"{HOSTILE}/search"
+    cropped = hostile.post(where, json={"image": text(lying.getvalue()), "crop": [2, 3, 42, 30]}).json()["data"]
+    assert cropped == hostile.post(where, json={"image": text(cut.getvalue())}).json()["data"]
 
 
 def test_too_many_ids_are_too_much(hostile: TestClient) -> None:
