@@ -11,12 +11,12 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,objects,postgres,qdrant,map,triton,ray,train,export,dev,dev-train]'
 	touch $@
 
-demo: .venv-demo/.ready  ## serve the default model, embed photographs, then write demo/gallery.html; no torch
+demo: .venv-demo/.ready  ## serve the default model, embed photographs, fill a gallery and show it; no torch
 	.venv-demo/bin/python -m demo.demo
 
 .venv-demo/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,calibrate]'
+	.venv-demo/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,gallery,map]'
 	touch $@
 
 demo-train: setup  ## the same with a model of its own: attach, export, judge, serve, embed

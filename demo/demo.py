@@ -1,13 +1,14 @@
 """Embed photographs and look at them: with the default model, or (`--train`) with one that is attached first.
 
-Every step but the pictures and the page is the `vssl` command that a user would type; it is printed before it runs.
-Without `--train` nothing here needs torch.
+Every step but the pictures and the static page is the `vssl` command that a user would type; it is printed before it
+runs. In a terminal the last one shows the gallery in the browser, until Ctrl-C. Without `--train` nothing needs torch.
 """
 
 import argparse
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.served import served
@@ -44,6 +45,32 @@ def train() -> Path:
     return bundle
 
 
+def fill_gallery(url: str, bundle: Path | None, pictures: Path) -> list[str]:
+    """A gallery `clothes` of labelled photographs, with the pictures among them that nobody has labelled; where it is,
+    as flags.
+    """
+    at = ["--at", str(OUT / "galleries")]
+    unlabelled = OUT / "unlabelled.csv"
+    names = sorted(file.relative_to(pictures).as_posix() for file in pictures.rglob("*.*"))
+    unlabelled.write_text("path,label\n" + "".join(f"{name},\n" for name in names))
+    vssl("gallery", "create", "clothes", *bundle_of(bundle), *at)
+    vssl("gallery", "add", "clothes", f"{ARCHIVE}::gallery", "--url", url, *at)
+    vssl("gallery", "calibrate", "clothes", *at)
+    vssl("gallery", "add", "clothes", str(pictures), "--metadata", str(unlabelled), "--url", url, *at)
+    return at
+
+
+def asked(pictures: Path) -> list[Path]:
+    """A photograph of each of three classes, a blurred one, and a drawing."""
+    clean = [min(folder.iterdir()) for folder in sorted((pictures / "clean").iterdir())[:3]]
+    return [*clean, min((pictures / "degraded").glob("*-blur.png")), pictures / "drawn" / "fractal.png"]
+
+
+def bundle_of(bundle: Path | None) -> list[str]:
+    """The flag that names a bundle of its own."""
+    return [] if bundle is None else ["--bundle", str(bundle)]
+
+
 def main() -> None:
     """Run the demo."""
     flags = argparse.ArgumentParser(description=__doc__)
@@ -57,11 +84,19 @@ def main() -> None:
     with served(bundle) as url:
         vssl("embed", f"{ARCHIVE}::gallery", "--url", url, "-o", str(gallery))
         vssl("embed", str(pictures), "--url", url, "-o", str(queries))
+        at = fill_gallery(url, bundle, pictures)
     words = ["neighbours", str(queries), "--gallery", str(gallery), "--labels", "--risk", RISK, "-k", "8", "--json"]
     matches = vssl(*words, capture=True)
     page = HERE / "gallery.html"
     write_gallery(pictures, f"{ARCHIVE}::gallery", queries, matches, page)
-    print(f"\nLook at {page}")
+    vssl("gallery", "classify", "clothes", *bundle_of(bundle), *map(str, asked(pictures)), "--risk", RISK, *at)
+    print(f"\nA static page of this: {page}")
+    show = ["open", "clothes", *bundle_of(bundle), *at]
+    if not sys.stdout.isatty():
+        print(f"Look at the gallery: vssl {' '.join(show)}")
+        return
+    with suppress(KeyboardInterrupt):
+        vssl(*show)
 
 
 if __name__ == "__main__":

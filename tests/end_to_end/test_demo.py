@@ -20,3 +20,7 @@ def test_the_demo_flags_what_is_degraded_or_drawn() -> None:
     drawn = page[page.index("No photographs at all") : page.index("Most certain")]
     assert drawn.count("ood") == 2
     assert page.count("accept<br>") > 5
+    assert "Look at the gallery: vssl open clothes" in done.stdout
+    said = re.findall(r"^\S*/pictures/(\w+)/.*\t(accept|review|abstain \(ood\))$", done.stdout, re.M)
+    assert {what for where, what in said if where != "clean"} == {"abstain (ood)"}
+    assert len(said) == 5
