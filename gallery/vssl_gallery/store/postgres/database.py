@@ -83,6 +83,7 @@ class Database:
     def held(self) -> Iterator[Connection]:
         """A connection that reads one state of the database until the end of the block."""
         with self._named(), self._opened().connection(PATIENCE) as connection:
+            _prepare(connection)
             connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
             with connection.transaction():
                 yield connection
@@ -100,10 +101,6 @@ class Database:
         with self._named(), psycopg.connect(self._info) as connection:  # it says why, and the pool only that it waited
             connection.execute("SELECT 1")
 
-    def connect_anew(self) -> None:
-        """Open new connections from now on: those that are open don't know a type that has just been made."""
-        self._opened().drain()
-
     def close(self) -> None:
         """Let go of all connections."""
         with self._opening:
@@ -120,7 +117,6 @@ class Database:
                     kwargs={"prepare_threshold": None},
                     min_size=1,
                     max_size=CONNECTIONS,
-                    configure=_prepare,
                     name="vssl",
                     open=True,
                 )
@@ -128,6 +124,7 @@ class Database:
 
     def _within(self, work: Callable[[Cursor], T], isolation: psycopg.IsolationLevel, read_only: bool | None) -> T:
         with self._opened().connection(PATIENCE) as connection:
+            _prepare(connection)
             connection.isolation_level, connection.read_only = isolation, read_only
             with connection.transaction(), connection.cursor(binary=True) as cursor:
                 return work(cursor)
@@ -168,9 +165,11 @@ class Database:
 
 
 def _prepare(connection: Connection) -> None:
-    if TypeInfo.fetch(connection, "vector") is not None:
-        register_vector(connection)
-    connection.commit()
+    """See that a connection knows the type of vectors, which may be younger than itself, or not there yet."""
+    if connection.adapters.types.get("vector") is None:
+        if TypeInfo.fetch(connection, "vector") is not None:
+            register_vector(connection)
+        connection.commit()
 
 
 def _without_password(given: dict[str, Any]) -> str:

@@ -139,7 +139,6 @@ class PostgresPlace:
         version = self._database.write(work)
         if tuple(int(part) for part in version.split(".")[:2]) < PGVECTOR:
             raise UsageError(f"{self.address}: pgvector {version}; galleries need 0.8: ALTER EXTENSION vector UPDATE")
-        self._database.connect_anew()
 
 
 def _catalogued(cursor: Cursor) -> bool:

@@ -146,6 +146,20 @@ def test_writes_behind_the_index_are_found(indexed: tuple[Store, list[dict[str, 
     assert len(bank) == ROWS
 
 
+def test_a_place_that_is_older_than_the_first_gallery(postgres: PostgresServer) -> None:
+    """Its connections were made before there was a type of vectors."""
+    postgres.run("CREATE DATABASE bare")
+    address = postgres.address(database="bare")
+    early, late = open_place(address), open_place(address)
+    assert early.galleries() == []
+    late.create("first", SPEC).upsert(some_rows(3))
+    store = early.open("first")
+    store.upsert(some_rows(4))
+    assert store.search(unit_vectors(2), 1).rows.num_rows == 2
+    for place in (early, late):
+        place.close()
+
+
 def test_a_broken_index_is_built_again(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     place = open_place(postgres.address())
     store = place.create("broken", SPEC)
