@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo demo-train test test-all test-triton test-light peers lint types docs bench
+.PHONY: setup demo demo-train test test-all test-triton test-page test-light peers lint types docs bench
 
 setup: .venv/.ready
 
@@ -31,6 +31,9 @@ test: setup
 
 test-all: setup .venv-triton/.ready
 	$(BIN)/pytest -m ''
+
+test-page: setup  ## the page in a real Chromium (apt-get install chromium), whose lack is an error here
+	VSSL_TEST_REQUIRE=chromium $(BIN)/pytest tests/page
 
 test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and JPEGs; perf_analyzer against our server
 	$(BIN)/pytest -m triton $$(grep -rl --include='*.py' mark.triton tests)

@@ -11,30 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Error
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import vssl_server
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATIC = Path(vssl_server.__file__).parent / "page" / "static"
-CHROMIUM = Path("/usr/bin/chromium")
 HERE = "http://page.test/"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium")
 
 
 @pytest.fixture(scope="module")
-def modules() -> Iterator[Any]:
+def modules(browser: Any) -> Iterator[Any]:
     """A page that can import the modules, from the folder and nowhere else."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.route(f"{HERE}**", lambda route: route.fulfill(path=STATIC / route.request.url.removeprefix(HERE)))
-        page.route(HERE, lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        page.goto(HERE)
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.route(f"{HERE}**", lambda route: route.fulfill(path=STATIC / route.request.url.removeprefix(HERE)))
+    page.route(HERE, lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    page.goto(HERE)
+    yield page
+    page.close()
 
 
 def call(page: Any, module: str, code: str, *given: Any) -> Any:
@@ -112,7 +107,7 @@ def test_map_is_read_from_bytes_wherever_its_header_ends(modules: Any) -> None:
         )
         found = call(modules, "points", read, list(body))
         assert found == [x.tolist(), y.tolist(), codes.tolist(), number.tolist(), ids, ["cöat", "bag"], False]
-        with pytest.raises(sync_api.Error, match="in part"):
+        with pytest.raises(Error, match="in part"):
             call(modules, "points", read, list(body[:-1]))
 
 

@@ -1,0 +1,81 @@
+/** A wall of pictures that is as long as the list: only what is in view is in the document. */
+
+import { Marks, Thumbnail } from "./parts.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
+
+const WIDTH = 172; // of a picture with its margin, at least, in CSS pixels
+const CAPTION = 46;
+const SPARE = 2; // rows above and below the view
+
+/** `list` is a `Pages`; `caption(row)` gives the line under a picture. */
+export function Wall({ gallery, list, label, caption, onOpen }) {
+  const place = useRef(null);
+  const [size, setSize] = useState({ width: 0, height: 0 });
+  const [top, setTop] = useState(0);
+  const [at, setAt] = useState(0);
+  const focus = useRef(false);
+  useLayoutEffect(() => {
+    const measure = () => setSize({ width: place.current.clientWidth, height: place.current.clientHeight });
+    const watching = new ResizeObserver(measure);
+    watching.observe(place.current);
+    measure();
+    return () => watching.disconnect();
+  }, []);
+  useEffect(() => {
+    place.current.scrollTop = 0;
+    setAt(0);
+  }, [list]);
+  const columns = Math.max(2, Math.floor(size.width / WIDTH));
+  const tall = Math.floor(size.width / columns) + CAPTION;
+  const lines = Math.ceil(list.length / columns);
+  const first = Math.max(0, Math.floor(top / tall) - SPARE);
+  const last = Math.min(lines, Math.ceil((top + size.height) / tall) + SPARE);
+  useEffect(() => list.need(first * columns, last * columns), [list, first, last, columns]);
+  useEffect(() => {
+    if (!focus.current) return;
+    focus.current = false;
+    const line = Math.floor(at / columns) * tall;
+    const scroll = place.current;
+    if (line < scroll.scrollTop) scroll.scrollTop = line;
+    else if (line + tall > scroll.scrollTop + size.height) scroll.scrollTop = line + tall - size.height;
+    requestAnimationFrame(() => scroll.querySelector(`[data-at="${at}"]`)?.focus({ preventScroll: true }));
+  }, [at]);
+  const page = Math.max(1, Math.floor(size.height / tall)) * columns;
+  const steps = {
+    ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: page, PageUp: -page,
+    Home: -Infinity, End: Infinity,
+  };
+  const move = (event) => {
+    if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    focus.current = true;
+    setAt(Math.max(0, Math.min(list.length - 1, at + steps[event.key])));
+  };
+  const shown = Array.from({ length: Math.max(0, last - first) }, (_, line) => first + line);
+  const active = Math.floor(at / columns) >= first && Math.floor(at / columns) < last ? at : first * columns;
+  return html`<div class="wall" ref=${place} onScroll=${(event) => setTop(event.target.scrollTop)} onKeyDown=${move}>
+    <div role="grid" aria-label=${label} aria-rowcount=${lines} aria-colcount=${columns}
+      style=${{ height: `${lines * tall}px`, position: "relative" }}>
+      ${shown.map((line) => html`<div role="row" key=${line} aria-rowindex=${line + 1} class="wall-line"
+        style=${{ top: `${line * tall}px`, height: `${tall}px`, gridTemplateColumns: `repeat(${columns}, 1fr)` }}>
+        ${Array.from({ length: Math.min(columns, list.length - line * columns) }, (_, column) => {
+          const place = line * columns + column;
+          return html`<${Tile} key=${list.row(place)?.id ?? place} row=${list.row(place)}
+            ...${{ place, gallery, caption, onOpen, tabindex: place === active ? 0 : -1, onFocus: () => setAt(place) }} />`;
+        })}
+      </div>`)}
+    </div>
+  </div>`;
+}
+
+function Tile({ row, place, gallery, caption, onOpen, tabindex, onFocus }) {
+  if (!row) return html`<div role="gridcell" class="tile waiting"></div>`;
+  const text = caption(row);
+  return html`<div role="gridcell" class="tile">
+    <button type="button" class="tile-button" data-at=${place} tabindex=${tabindex} onFocus=${onFocus}
+      onClick=${() => onOpen(row.id)} title=${row.id} aria-label=${[text, row.id].filter(Boolean).join(", ")}>
+      <${Thumbnail} gallery=${gallery} id=${row.id} />
+      <span class="tile-text"><span class=${row.label ? "" : "quiet"}>${text}</span><${Marks} of=${row} /></span>
+    </button>
+  </div>`;
+}
