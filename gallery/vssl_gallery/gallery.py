@@ -62,7 +62,7 @@ class Gallery:
         self.store, self.name, self.spec = store, store.name, store.spec
         self.exact = ExactSearch(store)
         self.writing = threading.RLock()
-        """Held by who reads rows to write them again."""
+        """Held by every write: who reads rows to write them again must not undo what came between."""
         self._lock = threading.Lock()
         self._fingerprint: tuple[Version, Fingerprint] | None = None
         if encoder_id is not None:
@@ -83,7 +83,8 @@ class Gallery:
 
     def add(self, rows: pa.Table) -> Written:
         """Put embedded images, each in place of the one that has its id. See `Store.upsert`."""
-        return self.store.upsert(rows)
+        with self.writing:
+            return self.store.upsert(rows)
 
     def delete(self, where: Mapping[str, object] | Filter | None, dry_run: bool = False) -> Written:
         """Delete the rows that match, or count them; `{}` is refused, since it would mean all.
@@ -97,7 +98,8 @@ class Gallery:
             raise UsageError("delete: an empty filter would delete every row; name what to delete, or drop the gallery")
         if dry_run:
             return Written(self.store.version(), self.store.count(parsed))
-        return self.store.delete(parsed)
+        with self.writing:
+            return self.store.delete(parsed)
 
     def change(self, names: Sequence[str], values: Mapping[str, object]) -> Written:
         """Set columns of rows by id, such as `{"label": "boot"}`; None empties one. Rows that are not there are passed
