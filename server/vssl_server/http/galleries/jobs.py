@@ -67,7 +67,7 @@ async def maintain(request: Request, name: str) -> Response:
 
 async def draw_map(request: Request, name: str) -> Response:
     """Make a map by t-SNE, which takes minutes; `GET …/map` shows it."""
-    check(schema.NoBody, await body_of(request))
+    check(schema.NoBody, await body_of(request, nulls=True))
     async with answering(request):
         view = await view_of(request, name, "search")
     return _begun(request, "map", view.gallery.name, "search", partial(drawn, galleries_of(request), view))
@@ -176,7 +176,7 @@ def _begun(request: Request, kind: Kind, gallery: str, need: str, work: Work) ->
 
 
 async def _whole(request: Request, name: str, what: str, need: Need = "write") -> View:
-    check(schema.NoBody, await body_of(request))
+    check(schema.NoBody, await body_of(request, nulls=True))
     async with answering(request):
         view = await view_of(request, name, need)
     refuse_filtered(key_of(request), what)
