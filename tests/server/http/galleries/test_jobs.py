@@ -35,7 +35,10 @@ def test_calibration_and_maintenance(client: TestClient) -> None:
     assert client.get(SHOES).json()["calibration"] == "uncalibrated"
     job = ended(client, client.post(f"{SHOES}/calibrate"))
     assert (job["state"], job["kind"], job["gallery"], job["error"]) == ("done", "calibrate", "shoes", None)
-    assert job["result"] == {"version": gallery.store.version(), "classes": 3}
+    record, _ = gallery.calibration()
+    assert record is not None
+    state = {"version": gallery.store.version(), "rows": record.gallery.images, "classes": 3}
+    assert job["result"] == pytest.approx({**state, **record.gallery.measured})
     assert client.get(SHOES).json()["calibration"] == "fitted"
     job = ended(client, client.post(f"{SHOES}/maintain", json={}))
     assert job["result"]["rows"] == 200
