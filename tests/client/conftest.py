@@ -18,9 +18,9 @@ from vssl_client.parts.stored import StoredEmbeddings
 
 
 @pytest.fixture(scope="session")
-def server(tiny_bundle: Bundle) -> Iterator[str]:
-    """The address of a real server of the tiny bundle."""
-    with serving(tiny_bundle.location) as url:
+def server(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server of the tiny bundle, with galleries."""
+    with serving(tiny_bundle.location, "--galleries", str(tmp_path_factory.mktemp("galleries"))) as url:
         yield url
 
 

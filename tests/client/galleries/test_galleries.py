@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from tests.client.conftest import pictures
-from tests.client.processes import serving
 from vssl.bundle.reading import Bundle
 from vssl.errors import UsageError
 from vssl_client import AsyncClient, Client, ImageRejected
@@ -45,12 +44,13 @@ class Place:
 def place(
     request: pytest.FixtureRequest, tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("galleries")
     if request.param == "here":
+        folder = tmp_path_factory.mktemp("galleries")
         with Client(bundle=tiny_bundle.location) as client:
             yield Place(client, lambda: AsyncClient(bundle=tiny_bundle.location), str(folder))
         return
-    with serving(tiny_bundle.location, "--galleries", str(folder)) as url, Client(url) as client:
+    url = request.getfixturevalue("server")
+    with Client(url) as client:
         yield Place(client, lambda: AsyncClient(url), None)
 
 
@@ -67,6 +67,7 @@ def shoes(place: Place) -> Iterator[Gallery]:
         fields: list[dict[str, object]] = [{"year": 2000 + number, "sold": number > 5} for number in range(12)]
         gallery.add(FILES, ids=IDS, labels=LABELS, fields=fields, meta=[{"n": number} for number in range(12)])
         yield gallery
+        gallery.drop()
 
 
 def by_cosine(client: Client, images: list[bytes]) -> tuple[list[list[str]], Any]:
@@ -119,7 +120,7 @@ def test_rows_counts_and_info(place: Place, shoes: Gallery, tmp_path: Path) -> N
     assert [row.id for row in shoes.images({"sold": True}, columns=["label"])] == sorted(IDS[6:])
     assert shoes.counts("label") == {"a": 6, "b": 5, None: 1}
     assert shoes.count({"label": "a"}) == 6
-    assert shoes.names().galleries == ["shoes"]
+    assert "shoes" in shoes.names().galleries
     assert shoes.address == (place.at or place.client.urls[0])
     assert shoes.export(tmp_path / "rows.parquet", {"label": "b"}) == 5
     assert set(pq.read_table(tmp_path / "rows.parquet")["label"].to_pylist()) == {"b"}
