@@ -108,8 +108,9 @@ def embed(
             work = None
             if engine is EngineChoice.RAY and bundle is not None:
                 from vssl_client.folder.ray import RayWork  # it imports pyarrow
+                from vssl_client.folder.work import embedded_rows
 
-                work = stack.enter_context(RayWork(images, source[0], bundle, ray_address))
+                work = stack.enter_context(RayWork(images, source[0], bundle, embedded_rows, ray_address))
             reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
             try:
                 summary = embed_source(

@@ -3,13 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from vssl_client.parts.rows import Rows
+from vssl_client.embedding.contract import Embedder
+from vssl_client.folder.reading import ImageFile
 
 SHOWN_FAILURES = 10
 
-Work = Callable[[Iterator[list[str]]], AbstractContextManager[Iterator[Rows]]]
-"""Reads and embeds the files of each chunk of paths, and gives their rows in order."""
+T = TypeVar("T")
+
+Embed = Callable[[Embedder, list[ImageFile]], T]
+"""Embeds a batch of files that were read."""
+
+Work = Callable[[Iterator[list[str]]], AbstractContextManager[Iterator[T]]]
+"""Reads and embeds the files of chunks of paths, and gives what becomes of them in order, a batch at a time."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from vssl_client.folder.existing.earlier import Earlier
 from vssl_client.folder.existing.out_folder import check_folder, checked_parts, is_there, opened
 from vssl_client.folder.part_writer import PartWriter
 from vssl_client.folder.reading import Reader
-from vssl_client.folder.work import in_threads
+from vssl_client.folder.work import embedded_rows, in_threads
 from vssl_client.formats.columns import Origin
 from vssl_client.formats.contract import Format, FormatName, open_format
 from vssl_client.parts.rows import Rows, all_rows
@@ -30,7 +30,7 @@ def embed_source(
     out: AnyPath,
     embedder: Embedder,
     *,
-    work: Work | None = None,
+    work: Work[Rows] | None = None,
     format: FormatName = "parquet",
     overwrite: bool = False,
     choice: Choice = EVERYTHING,
@@ -57,7 +57,7 @@ def embed_source(
     """
     origin = _origin(source, embedder)
     summary, written = Summary(), open_format(format)
-    work = work or in_threads(source, embedder)
+    work = work or in_threads(source, embedder, embedded_rows)
     with opened(out, written, origin, overwrite) as parts:
         earlier = _earlier(parts, written, source, embedder, summary, choice)
         done = _done(out, earlier)
@@ -137,7 +137,7 @@ def _done(out: AnyPath, earlier: Earlier) -> DonePaths:
     return done
 
 
-def _embed_again(earlier: Earlier, work: Work, reporter: Reporter, writer: CheckedWriter) -> None:
+def _embed_again(earlier: Earlier, work: Work[Rows], reporter: Reporter, writer: CheckedWriter) -> None:
     """Embed rows of earlier parts again. Each of these parts is written anew, whole, or stays as it was."""
 
     def paths() -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
-"""A job's work on Ray Data: actors on every node read, decode and embed; the rows come back here, in order.
+"""A job's work on Ray Data: actors on every node read, decode and embed; what they make comes back here, in order.
 
-The job itself (which images, which parts, what is done already) stays in `job`, so a folder begun on one machine can be
-finished on a cluster, and the other way round. Ray, an optional extra, is imported when the work begins.
+The job itself (which images, what is written where, what is done already) stays where it is, so a folder begun on one
+machine can be finished on a cluster, and the other way round. Ray, an optional extra, is imported when the work begins.
 """
 
 import logging
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import pyarrow as pa
 
@@ -28,9 +28,11 @@ from vssl.sources.selections import Listed
 from vssl.sources.source import Source
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.errors import ClientError
+from vssl_client.folder.contract import Embed
 from vssl_client.folder.reading import Reader
-from vssl_client.folder.work import embed_files
-from vssl_client.parts.rows import Rows
+from vssl_client.folder.work import embed_paths
+
+T = TypeVar("T")
 
 TASK_CHUNKS = 4
 """Chunks of at most 64 images in one task: enough to make the hand-over cheap."""
@@ -62,24 +64,27 @@ class EmbedFiles:
     Args:
         bundle: the model.
         where: the source, or its location on this node.
+        embed: makes something of a batch of files.
     """
 
-    def __init__(self, bundle: CarriedBundle, where: Source | str) -> None:
+    def __init__(self, bundle: CarriedBundle, where: Source | str, embed: Embed[Any]) -> None:
         import ray
 
+        self._embed = embed
         self._embedder = LocalEmbedder(bundle, threads=1)
         source = open_source(where) if isinstance(where, str) else where
         self._reader = Reader(source, self._embedder.max_image_bytes())
         self._node = ray.get_runtime_context().get_node_id()
 
     def __call__(self, task: pa.Table) -> pa.Table:
-        """`paths`, a list in each row → `rows`, pickled, and the `node` that made them, in each row."""
-        rows = [embed_files(self._reader, self._embedder, paths) for paths in task["paths"].to_pylist()]
-        packed = pa.array([pickle.dumps(each) for each in rows], pa.large_binary())
-        return pa.table({"rows": packed, "node": [self._node] * len(rows)})
+        """`paths`, a list in each row → `batches`, pickled, how many `images`, and the `node`, in each row."""
+        chunks: list[list[str]] = task["paths"].to_pylist()
+        made = [pickle.dumps(embed_paths(self._reader, self._embedder, paths, self._embed)) for paths in chunks]
+        packed = pa.array(made, pa.large_binary())
+        return pa.table({"batches": packed, "images": list(map(len, chunks)), "node": [self._node] * len(chunks)})
 
 
-class RayWork:
+class RayWork(Generic[T]):
     """`work` for `embed_source`, and a connection to a cluster for as long as a `with` block lasts.
 
     `images_of_nodes` counts the images that each node has embedded.
@@ -88,13 +93,14 @@ class RayWork:
         source: the images. Folders and archives must lie at the same place on every node.
         location: the name that opened `source`.
         bundle: the model; it is sent to the nodes.
+        embed: makes something of a batch of files; it is sent to the nodes.
         address: of the cluster that this machine is a node of, `auto` or `head:6379`; None starts Ray here.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at `address`.
     """
 
-    def __init__(self, source: Source, location: str, bundle: Path, address: str | None) -> None:
+    def __init__(self, source: Source, location: str, bundle: Path, embed: Embed[T], address: str | None) -> None:
         # Otherwise Ray sends figures of its use home, and its core writes warnings between our lines.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -107,7 +113,7 @@ class RayWork:
             ) from error
         self.images_of_nodes: Counter[str] = Counter()
         self._where = reader(source, location)
-        self._bundle = carried(open_bundle(bundle))
+        self._bundle, self._embed = carried(open_bundle(bundle)), embed
         self._ray: Any = ray
         try:
             if address is not None and address != "auto":  # Ray itself takes minutes to give up
@@ -124,9 +130,9 @@ class RayWork:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     @contextmanager
-    def __call__(self, todo: Iterator[list[str]]) -> Iterator[Iterator[Rows]]:
-        """The rows of each chunk of paths, in order."""
-        yield self._rows(todo)
+    def __call__(self, todo: Iterator[list[str]]) -> Iterator[Iterator[T]]:
+        """What is made of each batch of files, in order."""
+        yield self._made(todo)
 
     def __enter__(self) -> Self:
         return self
@@ -136,12 +142,12 @@ class RayWork:
     ) -> None:
         self._ray.shutdown()
 
-    def _rows(self, todo: Iterator[list[str]]) -> Iterator[Rows]:
+    def _made(self, todo: Iterator[list[str]]) -> Iterator[T]:
         tasks = iter(lambda: list(islice(todo, TASK_CHUNKS)), [])
         for first in tasks:
             yield from self._round([first, *islice(tasks, ROUND_TASKS - 1)])
 
-    def _round(self, tasks: list[list[list[str]]]) -> Iterator[Rows]:
+    def _round(self, tasks: list[list[list[str]]]) -> Iterator[T]:
         data = self._ray.data
         context = data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -149,7 +155,7 @@ class RayWork:
         cores = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         embedded = data.from_arrow([pa.table({"paths": chunks}) for chunks in tasks]).map_batches(
             EmbedFiles,
-            fn_constructor_args=(self._bundle, self._where),
+            fn_constructor_args=(self._bundle, self._where, self._embed),
             batch_format="pyarrow",
             batch_size=None,
             compute=data.ActorPoolStrategy(size=min(cores, len(tasks))),
@@ -157,10 +163,9 @@ class RayWork:
         )
         try:
             for batch in embedded.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for packed, node in zip(batch["rows"].to_pylist(), batch["node"].to_pylist(), strict=True):
-                    rows: Rows = pickle.loads(packed)
-                    self.images_of_nodes[node] += len(rows)
-                    yield rows
+                for row in batch.to_pylist():
+                    self.images_of_nodes[row["node"]] += row["images"]
+                    yield from pickle.loads(row["batches"])
         except self._ray.exceptions.RayError as error:
             raise ClientError(f"Ray could not go on: {error}") from error
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vssl.cli import echo
+from vssl_client.commands.embed import EngineChoice
 from vssl_client.commands.gallery.app import At, Bundle, Json, Name, gallery
 
 
@@ -20,6 +21,8 @@ def add(
     url: Annotated[list[str] | None, typer.Option(help="A server that embeds, in place of this process.")] = None,
     bundle: Bundle = None,
     api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where a server needs one.")] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="Where --bundle runs: here, or on Ray.")] = EngineChoice.LOCAL,
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
     json: Json = False,
     at: At = None,
@@ -30,18 +33,19 @@ def add(
 
     from vssl.errors import VsslError
     from vssl_client.commands.embed_opening import RETRIES, open_images
-    from vssl_client.commands.gallery.opening import opened, way_into
+    from vssl_client.commands.gallery.opening import Embedding, opened, way_into
     from vssl_client.commands.gallery.shown import as_json, problems
     from vssl_client.filling.adding import add_images
     from vssl_client.filling.metadata import read_metadata
     from vssl_client.folder.contract import SILENT
     from vssl_client.folder.progress import ProgressBar
 
+    by = Embedding(url, bundle, api_key, engine is EngineChoice.RAY, ray_address)
     known = None if metadata is None else read_metadata(metadata)
     with ExitStack() as stack:
         target = stack.enter_context(opened(name, at, api_key=api_key, retries=RETRIES))
         images = stack.enter_context(closing(open_images(source)))
-        way = stack.enter_context(way_into(target, images, url, bundle, api_key))
+        way = stack.enter_context(way_into(target, images, source[0], by))
         reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
         found = add_images(images, target, way, metadata=known, overwrite=overwrite, reporter=reporter)
     passed = images.passed_over.as_text()

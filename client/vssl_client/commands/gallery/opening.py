@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +11,15 @@ from rich import progress as bars
 from rich.console import Console
 
 from vssl.bundle.default import default_bundle
+from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.sources.source import Source
 from vssl_client.client import Client
 from vssl_client.commands.embed_opening import open_embedder
 from vssl_client.filling.contract import Way
-from vssl_client.filling.embedding import EmbedHere, threads
+from vssl_client.filling.embedding import EmbedHere, embedded
 from vssl_client.filling.sending import SendThere
+from vssl_client.folder.work import in_threads
 from vssl_client.galleries.blocking import Gallery
 from vssl_client.galleries.places import default_address, is_server
 from vssl_client.options import Options
@@ -61,21 +65,43 @@ def opened(
         yield gallery
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """What embeds the images that are added: servers, a bundle here or on Ray; or what the gallery's place has."""
+
+    urls: list[str] | None
+    bundle: Path | None
+    api_key: str | None
+    ray: bool
+    ray_address: str | None
+
+    def __post_init__(self) -> None:
+        if (self.ray and (self.bundle is None or self.urls)) or (self.ray_address and not self.ray):
+            raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+
+
 @contextmanager
-def way_into(
-    gallery: Gallery, images: Source, urls: list[str] | None, bundle: Path | None, api_key: str | None
-) -> Iterator[Way]:
-    """How images get into it: embedded by the servers `urls`, by a bundle here, or by the gallery's own server.
+def way_into(gallery: Gallery, images: Source, location: str, by: Embedding) -> Iterator[Way]:
+    """How images of a source get into the gallery.
 
     Raises:
         UsageError: urls and a bundle are named.
         ClientError: no server answers.
     """
-    if is_server(gallery.address) and not urls and bundle is None:
+    if by.ray and by.bundle is not None:
+        from vssl_client.folder.ray import RayWork
+
+        encoder, embed = open_bundle(by.bundle).manifest.encoder_id, partial(embedded, thumbnails=True)
+        # Before the gallery is opened: Ray forks, and a store's threads don't outlive that.
+        with RayWork(images, location, by.bundle, embed, by.ray_address) as work:
+            yield EmbedHere(gallery, encoder, work)
+        return
+    if is_server(gallery.address) and not by.urls and by.bundle is None:
         yield SendThere(images, gallery)
         return
-    with open_embedder(urls, bundle, Options(api_key=api_key)) as embedder:
-        yield EmbedHere(gallery, embedder.model().encoder_id, threads(images, embedder))
+    embed = partial(embedded, thumbnails=gallery.info().keep_thumbnails)
+    with open_embedder(by.urls, by.bundle, Options(api_key=by.api_key)) as embedder:
+        yield EmbedHere(gallery, embedder.model().encoder_id, in_threads(images, embedder, embed))
 
 
 @contextmanager
