@@ -83,9 +83,14 @@ class SickProxy:
 
 @contextmanager
 def sick_store(bucket: str) -> Iterator[SickProxy]:
-    """A bucket of moto's server behind the proxy. The environment names it for as long as the block lasts."""
+    """A bucket of moto's server behind the proxy. The environment names it for as long as the block lasts.
+
+    A process opens each bucket once, and all servers of moto in it hold the same: so it is emptied and forgotten.
+    """
     import boto3
     from moto.server import ThreadedMotoServer
+
+    from vssl.objects.store import open_store
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -94,7 +99,13 @@ def sick_store(bucket: str) -> Iterator[SickProxy]:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": proxy.url}.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=bucket)
+        open_store.cache_clear()
         yield proxy
+        proxy.harm = lambda method, path: None
+        ours = boto3.resource("s3").Bucket(bucket)
+        ours.objects.all().delete()
+        ours.delete()
+    open_store.cache_clear()
     proxy.close()
     server.stop()
 

@@ -25,6 +25,7 @@ def names(server: str, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     return {
         "bundle": tiny_bundle.location,
+        "folder": tmp_path / "galleries",
         "url": server,
         "other_url": server,
         "Client": Client,

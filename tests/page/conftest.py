@@ -29,9 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.page)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium. Without it tests are skipped, or fail where VSSL_TEST_REQUIRE names it."""
+    """Debian's Chromium. Without it tests are skipped, or fail where VSSL_TEST_REQUIRE names it.
+
+    It ends with the tests of this folder: as long as it runs, Playwright keeps an event loop in the main thread, and
+    no other can be run there.
+    """
     missing = pytest.fail if "chromium" in os.environ.get("VSSL_TEST_REQUIRE", "") else pytest.skip
     if not CHROMIUM.exists():
         missing(f"there is no {CHROMIUM}: apt-get install chromium")

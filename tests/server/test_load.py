@@ -254,5 +254,5 @@ def test_metrics_are_in_base_units(served: Served) -> None:
         *("vssl_decode_duration_seconds", "vssl_encode_duration_seconds", "vssl_uncertainty", "vssl_refusals_total"),
         *("vssl_model_info", "vssl_engine_threads", "vssl_build_info"),
         *("vssl_decode_queue_tasks", "vssl_pending_pixels", "vssl_event_loop_lag_duration_seconds"),
-        *("vssl_log_lines_dropped_total", "vssl_gallery_ready"),
+        *("vssl_log_lines_dropped_total", "vssl_gallery_ready", "vssl_store_duration_seconds"),
     }
