@@ -103,7 +103,7 @@ def measured(browser: Browser, url: str, rows: int) -> Row:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(PATIENCE)
     home = f"{url}/ui/#/{name_of(rows)}"
-    used = seconds_until(page, f"{home}/look", "[data-id]")
+    used = seconds_until(page, f"{home}/look", "[data-at]")
     painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null")
     first_load = transferred(page, "/ui/")
     first_map = seconds_until(page, f"{home}/map", "canvas")

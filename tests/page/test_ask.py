@@ -1,0 +1,98 @@
+"""An image that is dropped or chosen, and what the page says of it."""
+
+import io
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.page.conftest import HOSTILE, Site, Watched
+
+DROP = """([place, name, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  for (const kind of ["dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector(place).dispatchEvent(event);
+  }
+}"""
+
+
+def noise() -> bytes:
+    """No picture of clothes: the model is more uncertain about it than about any reference image."""
+    file = io.BytesIO()
+    Image.effect_noise((64, 48), 200).save(file, "PNG")
+    return file.getvalue()
+
+
+def ask(site: Site, watched: Watched, gallery: str = "clothes") -> Any:
+    tab = watched.goto(site.page(f"{gallery}/ask"))
+    expect(tab.get_by_text("Drop an image")).to_be_visible()
+    return tab
+
+
+def test_a_degraded_image_that_is_dropped_gets_its_flag(site: Site, watched: Watched) -> None:
+    tab = ask(site, watched)
+    bad = noise()
+    tab.evaluate(DROP, [".ask", HOSTILE, list(bad)])
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+    expect(tab.get_by_role("article").get_by_text(HOSTILE)).to_be_visible()
+    answer = site.client.post(
+        "/v1/galleries/clothes/search?k=1", content=bad, headers={"Content-Type": "image/png"}
+    ).json()["data"][0]
+    for flag, words in (("degraded", "degraded"), ("ood", "out of distribution")):
+        shown = tab.locator(".flags").get_by_text(words, exact=True)
+        expect(shown).to_have_count(int(answer["query"]["flags"][flag]))
+    assert any(answer["query"]["flags"].values())
+    expect(tab.get_by_text("inference")).to_be_visible()
+
+
+def test_several_are_asked_and_a_file_that_is_none_says_so(site: Site, watched: Watched, fashion_folder: Path) -> None:
+    watched.forgiven = "400|422|415"
+    tab = ask(site, watched)
+    good = sorted(fashion_folder.rglob("*.png"))[0]
+    broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"}
+    tab.locator("input[type=file]").set_input_files([good])
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+    tab.locator("input[type=file]").set_input_files([broken])
+    expect(tab.get_by_role("article", name="broken.png").get_by_role("alert")).to_be_visible()
+    expect(tab.get_by_role("article")).to_have_count(2)
+
+
+def test_a_part_is_asked_by_keyboard(site: Site, watched: Watched) -> None:
+    tab = ask(site, watched)
+    tab.evaluate(DROP, [".ask", "part.png", list(noise())])
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+    tab.get_by_role("button", name="Ask about a part").click()
+    tab.locator(".crop-box").focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Shift+ArrowDown")
+    with tab.expect_request("**/search") as asked:
+        tab.keyboard.press("Enter")
+    left, top, right, bottom = asked.value.post_data_json["crop"]
+    # .2, .2, .8, .8 of 64 × 48; a step of .02 to the right, then one down of the lower edge alone.
+    assert (left, top, right, bottom) == (14, 10, 52, 39)
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+
+
+def test_an_image_of_the_gallery_has_an_address(site: Site, watched: Watched) -> None:
+    tab = watched.goto(site.page(f"clothes/ask?id={quote(HOSTILE)}"))
+    expect(tab.get_by_role("article", name=HOSTILE, exact=True)).to_be_visible()
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+    expect(tab.locator(".neighbours li")).to_have_count(12)
+    tab.locator(".neighbours").get_by_role("link").first.click()
+    expect(tab.get_by_role("article")).to_have_count(2)
+
+
+@pytest.mark.parametrize("watched", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
+def test_everybody_can_ask(site: Site, watched: Watched) -> None:
+    tab = ask(site, watched)
+    assert Axe().run(tab).response["violations"] == []
+    tab.evaluate(DROP, [".ask", "part.png", list(noise())])
+    expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
+    tab.get_by_role("button", name="Ask about a part").click()
+    assert Axe().run(tab).response["violations"] == []
