@@ -61,7 +61,7 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
   const [problem, setProblem] = useState(null);
   const [chosen, setChosen] = useState(new Set());
   const [at, setAt] = useState(0);
-  const [typing, setTyping] = useState(null);
+  const field = useRef(null);
   const place = useRef(null);
   const load = () => {
     let left = false;
@@ -102,28 +102,27 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
   const acts = {
     label,
     digit: (number) => number <= labelling.digits.length && label(labelling.digits[number - 1]),
-    type: (start) => writable && setTyping(start),
+    type: () => field.current?.focus(), // the letter itself goes on into the field
     undo: () => act(async () => `Undone: ${(await labelling.undo.undo()) ?? "nothing to undo"}`),
     open: onOpen,
   };
   const typed = (text) => {
-    setTyping(null);
     if (text !== null) label(text);
     place.current?.querySelector('.pick[tabindex="0"]')?.focus();
   };
   const what = chosen.size ? count(chosen.size) : rows[at].id;
   return html`<div class="labels" ref=${place}>
     <p class="quiet">${about}${all > rows.length ? ` The first ${rows.length} of ${count(all)}.` : ""}</p>
-    ${writable ? html`<${Bar} ...${{ info, labelling, typing, typed, acts, what }} />` : html`<p>${READ_ONLY}</p>`}
+    ${writable ? html`<${Bar} ...${{ info, labelling, field, typed, acts, what }} />` : html`<p>${READ_ONLY}</p>`}
     <${Picks} gallery=${info.name} ...${{ rows, at, setAt, chosen, setChosen, note, name, acts, Thumbnail }} />
   </div>`;
 }
 
 /** What a digit and a typed label would do; what can be undone; what was changed, as a file. */
-function Bar({ info, labelling, typing, typed, acts, what }) {
+function Bar({ info, labelling, field, typed, acts, what }) {
   const { undo, changes, digits, labels } = labelling;
   return html`<div class="bar">
-    <${Typing} labels=${labels} start=${typing} what=${`Label ${what}`} onDone=${typed} />
+    <${Typing} labels=${labels} field=${field} what=${`Label ${what}`} onDone=${typed} />
     <div class="digits" role="group" aria-label=${`Label ${what}`}>
       ${digits.map(
         (label, at) => html`<button type="button" onClick=${() => acts.digit(at + 1)}>

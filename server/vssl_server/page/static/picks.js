@@ -9,7 +9,7 @@ const KEYS =
 /**
  * @param {{gallery: string, rows: Object[], at: number, setAt: function(number): void, chosen: Set<string>,
  *   setChosen: function(Set<string>): void, note: function(Object): string, name: string, Thumbnail: function,
- *   acts: {label: function(string|null), digit: function(number), type: function(string), undo: function(),
+ *   acts: {label: function(string|null), digit: function(number), type: function(), undo: function(),
  *   open: function(string)}}} props `at`: the row in focus; `note`: what is said of a row; `acts` are of what is chosen
  */
 export function Picks({ gallery, rows, at, setAt, chosen, setChosen, note, name, acts, Thumbnail }) {
@@ -23,7 +23,7 @@ export function Picks({ gallery, rows, at, setAt, chosen, setChosen, note, name,
   const onKey = (event) => {
     const act = commandOf(event, columnsOf(list.current));
     if (!act) return;
-    event.preventDefault();
+    if (act[0] !== "type") event.preventDefault();
     event.stopPropagation();
     keyed.current = act[0] !== "type";
     const row = rows[at];
@@ -60,7 +60,7 @@ function commandOf({ key, ctrlKey, metaKey, altKey }, across) {
   const named = { " ": ["toggle"], Enter: ["open"], Delete: ["label", null], Backspace: ["label", null] };
   if (key in named) return named[key];
   if (/^[1-9]$/.test(key)) return ["digit", Number(key)];
-  return /^[\p{L}\p{N}]$/u.test(key) ? ["type", key] : null;
+  return /^[\p{L}\p{N}]$/u.test(key) ? ["type"] : null;
 }
 
 /** How many stand beside each other. */

@@ -1,22 +1,15 @@
 /** A field for a label, with those that there are while one types. */
 
 import { suggestions } from "./undo.js";
-import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, useState } from "./vendor/preact.js";
 
 /**
- * @param {{labels: string[], start: string|null, what: string, onDone: function(string|null): void}} props
- *   `start`: what was typed already, null while the field is not asked for; `onDone` has the label, null where one
- *   leaves it
+ * @param {{labels: string[], what: string, field: Object, onDone: function(string|null): void}} props `field`: the ref
+ *   of the field; `onDone` has the label, null where one leaves it
  */
-export function Typing({ labels, start, what, onDone }) {
-  const field = useRef(null);
+export function Typing({ labels, what, field, onDone }) {
   const [text, setText] = useState("");
   const [at, setAt] = useState(-1);
-  useEffect(() => {
-    setText(start ?? "");
-    setAt(-1);
-    if (start !== null) field.current.focus();
-  }, [start]);
   const found = !text.trim() ? [] : suggestions(labels, text);
   const done = (label) => {
     setText("");
