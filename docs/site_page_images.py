@@ -109,9 +109,9 @@ VIEWS = {"ask": ask, "look": look, "map": draw_map, "curate": curate, "watch": w
 
 def settle(page: Page) -> None:
     """Until all pictures are there and two frames are drawn."""
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.wait_for_timeout(1000)
+    page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => {})))")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.wait_for_timeout(300)
 
 
 def write(png: bytes, path: Path) -> None:

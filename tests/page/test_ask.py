@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect
@@ -88,7 +87,6 @@ def test_an_image_of_the_gallery_has_an_address(site: Site, watched: Watched) ->
     expect(tab.get_by_role("article")).to_have_count(2)
 
 
-@pytest.mark.parametrize("watched", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
 def test_everybody_can_ask(site: Site, watched: Watched) -> None:
     tab = ask(site, watched)
     assert Axe().run(tab).response["violations"] == []

@@ -121,7 +121,6 @@ def test_the_others_of_a_group_are_deleted_after_a_dry_run(site: Site, watched: 
     assert kept in labels(site)
 
 
-@pytest.mark.parametrize("watched", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
 def test_curating_can_be_done_by_everybody(site: Site, watched: Watched) -> None:
     tab = watched.goto(site.page("clothes/curate"))
     for name in TABS:

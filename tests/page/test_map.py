@@ -101,7 +101,6 @@ def test_without_webgl_there_is_a_table(site: Site, watched: Watched) -> None:
     expect(tab.get_by_role("rowheader", name=HOSTILE, exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("watched", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
 def test_the_map_can_be_used_by_everybody(site: Site, watched: Watched) -> None:
     tab = opened(site, watched)
     tab.locator("canvas").focus()
