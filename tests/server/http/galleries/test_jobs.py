@@ -1,6 +1,5 @@
 """Jobs over HTTP: what they do, how they fail, and what is left when the process ends in the middle of one."""
 
-import signal
 import threading
 import time
 from contextlib import closing
@@ -14,7 +13,7 @@ from starlette.testclient import TestClient
 from tests.gallery.samples import some_rows
 from tests.server.http.galleries.conftest import ended, filled, galleries_of, with_galleries
 from tests.server.http.test_errors import error
-from tests.server.process.test_serve import Server, running
+from tests.server.process.test_serve import running
 from vssl.bundle.reading import Bundle
 from vssl_gallery.gallery import Gallery
 from vssl_gallery.store.contract import Spec
@@ -100,32 +99,36 @@ def test_maintenance_comes_by_itself(tiny_bundle: Bundle, tmp_path: Path, monkey
         assert (job["kind"], job["gallery"]) == ("maintain", "shoes")
 
 
-def begun(server: Server, *kinds: str) -> None:
-    """Start these jobs, and return when the first one runs."""
-    with httpx2.Client(base_url=server.url, timeout=60) as client:
-        jobs = [client.post(f"{SHOES}/{kind}").json()["job"] for kind in kinds]
-        while state_of(client, jobs[0]) == "queued":
+def test_jobs_end_with_their_server(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Told to end, it does not wait for a map of minutes."""
+    with with_galleries(tiny_bundle, tmp_path, "ending") as client:
+        filled(client, "shoes", 2000)
+        drawing, waiting = [client.post(f"{SHOES}/{kind}").json()["job"] for kind in ("map", "maintain")]
+        while state_of(client, drawing) == "queued":
             pass
+        jobs = galleries_of(client).jobs
+        last = [jobs.get(one["id"]) for one in (drawing, waiting)]
+    assert last[1].state == "cancelled"
+    while not last[0].ended:
+        time.sleep(0.01)
+    assert last[0].state == "cancelled"
 
 
-def test_jobs_end_with_their_server_and_nothing_is_lost(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    """Told to end, it does not wait for a map of minutes; killed in maintenance, every row is there."""
+def test_a_server_killed_in_maintenance_loses_nothing(tiny_bundle: Bundle, tmp_path: Path) -> None:
     address = str(tmp_path / "galleries")
     spec = Spec(tiny_bundle.manifest.encoder_id, tiny_bundle.manifest.outputs.dimension)
     with closing(open_place(address)) as place:
         gallery = Gallery.create(place, "shoes", spec)
-        gallery.add(some_rows(2000, dimension=spec.dimension))
         for number in range(20):
-            gallery.add(some_rows(5, 10 * number, dimension=spec.dimension))
-        with running(tiny_bundle.location, "--galleries", address) as server:
-            begun(server, "map", "maintain")
-            before = time.monotonic()
-            assert server.stop(signal.SIGTERM) == ""
-            assert time.monotonic() - before < 30
-        assert gallery.store.count() == 2000
-        with running(tiny_bundle.location, "--galleries", address) as server:
-            assert httpx2.get(f"{server.url}/v1/jobs").json() == {"data": []}  # they live as long as the process
-            begun(server, "maintain")
+            gallery.add(some_rows(100, 100 * number, dimension=spec.dimension))
+        with (
+            running(tiny_bundle.location, "--galleries", address) as server,
+            httpx2.Client(base_url=server.url, timeout=60) as client,
+        ):
+            assert client.get("/v1/jobs").json() == {"data": []}
+            job = client.post(f"{SHOES}/maintain").json()["job"]
+            while state_of(client, job) == "queued":
+                pass
             server.process.kill()
             server.process.wait()
         gallery = Gallery(place.open("shoes"))
