@@ -90,10 +90,9 @@ def embed(
 
     if (engine is EngineChoice.RAY and bundle is None) or (ray_address and engine is not EngineChoice.RAY):
         raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
-    begun = time.monotonic()
+    begun, place = time.monotonic(), path_of(out)
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
     options = Options(transport.value, model, timeout, api_key=api_key, connections=connections)
-    place = path_of(out)
     again = f"finished parts stay in {place}; run the same command again to go on"
     try:
         with ExitStack() as stack:
