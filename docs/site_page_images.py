@@ -76,22 +76,22 @@ def look(page: Page, _: Path) -> None:
 
 
 def draw_map(page: Page, _: Path) -> None:
-    """The map by neighbours, with some of it chosen."""
+    """The map by neighbours, with one image shown."""
     page.wait_for_selector("canvas")
     start = page.get_by_role("button", name="Place by neighbours")
     if start.count():
         start.click()
         start.wait_for(state="hidden")
-        page.get_by_text("The map by neighbours is here").wait_for()
-    page.get_by_role("button", name="Shoes").click()
-    settle(page)
-    box = page.locator("canvas").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.get_by_text("Placed by neighbours").wait_for()
+    # The keyboard points at what is nearest to the middle.
+    page.locator("canvas").focus()
+    for key in ("ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".map-card img")
 
 
 def curate(page: Page, _: Path) -> None:
-    """What to label next, three chosen."""
+    """Odd ones, three chosen."""
     page.get_by_role("tab", name="Odd ones").click()
     page.wait_for_selector(".pick img")
     for place in (0, 2, 3):

@@ -18,6 +18,7 @@ export class Chart {
   lassoing = false;
   #pointers = new Map();
   #outline = null;
+  #pointed = -1;
   #began = [0, 0];
   #dragged = false;
   #frame = 0;
@@ -48,7 +49,7 @@ export class Chart {
     on("pointermove", this.#move);
     on("pointerup", this.#up);
     on("pointercancel", this.#up);
-    on("pointerleave", () => this.events.onHover(-1, [0, 0]));
+    on("pointerleave", () => this.#hover(-1));
     on("wheel", this.#wheel, { passive: false });
     on("keydown", this.#key);
     on("webglcontextlost", (event) => event.preventDefault());
@@ -60,6 +61,7 @@ export class Chart {
 
   /** Shows a map; the camera stays. */
   load(map, colours) {
+    this.#hover(-1);
     this.map = map;
     this.grid = new Grid(map.x, map.y);
     this.colours = colours;
@@ -141,12 +143,13 @@ export class Chart {
   }
 
   #hover(row) {
+    this.#pointed = row;
     if (row < 0) this.events.onHover(-1, [0, 0]);
     else this.events.onHover(row, toPixels(this.camera, ...this.#size, this.map.x[row], this.map.y[row]));
   }
 
   #down(event) {
-    if (event.button) return;
+    if (event.button || !this.map) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
     this.#began = [event.offsetX, event.offsetY];
@@ -231,6 +234,7 @@ export class Chart {
 
   #see(camera) {
     this.camera = camera;
+    if (this.#pointed >= 0) this.#hover(this.#pointed); // the ring stays on its point
     this.redraw(true);
   }
 

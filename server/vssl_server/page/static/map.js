@@ -96,7 +96,7 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
   }, []);
   useEffect(() => chart.current?.load(map, colours), [map]);
   useEffect(() => chart.current?.paint(colours), [colours]);
-  useEffect(() => void (chart.current && (chart.current.lassoing = lassoing)), [lassoing]);
+  const lasso = () => setLassoing((chart.current.lassoing = !lassoing)); // at once: the next press may be the line
   const shown = hover.row >= 0 && hover.row < map.rows ? map.idOf(hover.row) : null;
   return html`<div class="map-stage">
     <canvas ref=${canvas} class=${lassoing ? "map-canvas lassoing" : "map-canvas"} tabindex="0" role="application"
@@ -118,7 +118,7 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
       <button type="button" aria-label="Nearer" onClick=${() => chart.current.zoom(1.6)}>+</button>
       <button type="button" aria-label="Farther" onClick=${() => chart.current.zoom(1 / 1.6)}>−</button>
       <button type="button" onClick=${() => chart.current.home()}>Whole</button>
-      <button type="button" aria-pressed=${lassoing} onClick=${() => setLassoing(!lassoing)}>Lasso</button>
+      <button type="button" aria-pressed=${lassoing} onClick=${lasso}>Lasso</button>
       <button type="button" onClick=${() => onChoose(chart.current.inView())}>All in view</button>
     </div>
   </div>`;
