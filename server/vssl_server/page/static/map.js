@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { paint, scaleOf } from "./colours.js";
 import { colourable, useMap, useMapJob } from "./map_data.js";
 import { Chosen, Legend, Making, Places } from "./map_parts.js";
-import { html, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
 const KEYS =
   "Arrow keys move, + and - zoom, 0 shows the whole map, Enter opens the image nearest to the middle, " +
@@ -80,7 +80,7 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
   const mask = useMemo(() => rows && maskOf(map, rows), [map, rows]);
   const colours = useMemo(() => paint(map.rows, column, scale, mask), [map, column, scale, mask]);
   events.current = { onOpen: (row) => onOpen(map.idOf(row)), onLasso: onChoose };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const act = (name) => (given) => events.current[name](given);
     try {
       chart.current = new Chart(canvas.current, {
@@ -94,8 +94,8 @@ function Canvas({ map, column, scale, rows, info, onOpen, onChoose, onFail, Thum
     }
     return () => chart.current?.free();
   }, []);
-  useEffect(() => chart.current?.load(map, colours), [map]);
-  useEffect(() => chart.current?.paint(colours), [colours]);
+  useLayoutEffect(() => chart.current?.load(map, colours), [map]);
+  useLayoutEffect(() => chart.current?.paint(colours), [colours]);
   const lasso = () => setLassoing((chart.current.lassoing = !lassoing)); // at once: the next press may be the line
   const shown = hover.row >= 0 && hover.row < map.rows ? map.idOf(hover.row) : null;
   return html`<div class="map-stage">
