@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo demo-train test test-all test-triton test-page test-light peers lint types docs bench
+.PHONY: setup demo demo-train test test-all test-triton test-spark test-page test-light peers lint types docs bench
 
 setup: .venv/.ready
 
@@ -29,7 +29,7 @@ IN_TWO := -n 2 --dist worksteal
 test: setup
 	$(BIN)/pytest $(IN_TWO)
 
-test-all: setup .venv-triton/.ready
+test-all: setup .venv-triton/.ready .venv-spark/.ready
 	$(BIN)/pytest -m ''
 
 test-page: setup  ## the page in a real Chromium (apt-get install chromium), whose lack is an error here
@@ -44,6 +44,14 @@ test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and 
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check --no-deps tritonclient==2.51.0  # for perf_analyzer
 	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'numpy<2' onnxruntime pillow
+	touch $@
+
+test-spark: setup .venv-spark/.ready  ## Spark maps our function; without Java (openjdk-17-jre-headless) it is skipped
+	$(BIN)/pytest -m spark -rs tests/client/test_spark.py
+
+.venv-spark/.ready: Makefile constraints.txt
+	$(PYTHON) -m venv .venv-spark
+	.venv-spark/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet]' pandas pyspark==4.0.1
 	touch $@
 
 # The servers that benchmarks/serving.py measures beside ours.

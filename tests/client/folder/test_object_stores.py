@@ -1,5 +1,6 @@
 """Images in an object store, embeddings into one, and jobs that are killed, or meet another, while they write there."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 from tests.client.conftest import pictures
+from tests.client.folder.two_nodes import TOGETHER, two_nodes
+from tests.client.processes import vssl
 from tests.sick_store import SickProxy, sick_store
-from vssl.bundle.reading import open_bundle
+from vssl.bundle.reading import Bundle, open_bundle
 from vssl.errors import UsageError, VsslError
 from vssl.objects.path import ObjectPath
 from vssl.sources.opening import open_source
@@ -102,7 +105,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("puts", [(2,), pytest.param((1, 1, 2, 3), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("puts", [(2,), pytest.param((1, 1, 2), marks=pytest.mark.slow)])
 def test_killed_while_it_writes_it_goes_on_at_once_and_each_image_has_one_row(
     store: SickProxy, puts: tuple[int, ...]
 ) -> None:
@@ -197,3 +200,25 @@ def test_places_that_take_no_embeddings(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         embed_folder("s3://photographs/set", out, local, format=format)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_ray_read_the_store_and_the_rows_go_back_into_it(
+    store: SickProxy, local: LocalEmbedder, tiny_bundle: Bundle
+) -> None:
+    """Two raylets on this machine: they share its network, but neither its files nor its source is named by a path."""
+    client = boto3.client("s3")
+    for number, data in enumerate(pictures(600, seed=1)):
+        client.put_object(Bucket="photographs", Key=f"many/{number:03d}.png", Body=data)
+    embed_folder("s3://photographs/many", "s3://photographs/alone", local)
+    with two_nodes() as address:
+        flags: list[str | Path] = ["--engine", "ray", "--ray-address", address, "--json"]
+        words: list[str | Path] = ["embed", "s3://photographs/many", "-o", "s3://photographs/shared"]
+        done = vssl(*words, "--bundle", tiny_bundle.location, *flags, before=TOGETHER)
+    told = json.loads(done.stdout)
+    assert (told["embedded"], told["failed"], told["out"]) == (600, 0, "s3://photographs/shared")
+    assert len(told["nodes"]) == 2
+    alone, shared = read_embeddings("s3://photographs/alone"), read_embeddings("s3://photographs/shared")
+    assert shared.paths == alone.paths
+    assert shared.hashes == alone.hashes
+    np.testing.assert_allclose(shared.embedding, alone.embedding, atol=1e-6)

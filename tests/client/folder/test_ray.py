@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import assert_same, oracle, pictures
+from tests.client.folder.two_nodes import TOGETHER, two_nodes
 from tests.client.processes import vssl
 from tests.paths import ROOT
 from vssl.bundle.reading import Bundle
@@ -53,25 +54,8 @@ def test_another_node_reads_the_same_files(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of two Ray nodes of one core each, on this machine."""
-    ray_cluster = pytest.importorskip("ray.cluster_utils")
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    nodes = ray_cluster.Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    try:
-        nodes.add_node(**node)
-        nodes.wait_for_nodes()
-        yield nodes.address
-    finally:
-        nodes.shutdown()
-
-
-TOGETHER = """
-import ray.data
-from vssl_client.folder import ray as ray_work
-ray.data.DataContext.get_current().wait_for_min_actors_s = 100
-ray_work.TASK_CHUNKS = 1
-"""
-"""So few images would be done before the second node's actor has started."""
+    with two_nodes() as address:
+        yield address
 
 
 @pytest.mark.slow
