@@ -51,7 +51,7 @@ def test_spark_maps_both_kinds_of_function(tiny_bundle: Bundle, tmp_path: Path) 
     for number, data in enumerate(images):
         (tmp_path / f"{number:02d}.png").write_bytes(data)
     (tmp_path / "bad.png").write_bytes(b"no image")
-    words = [PYTHON, "-c", JOB, tmp_path, tiny_bundle.location]
+    words: list[str | Path] = [PYTHON, "-c", JOB, tmp_path, tiny_bundle.location]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr[-3000:]
     rows, vectors = map(json.loads, done.stdout.splitlines()[-2:])
