@@ -14,6 +14,7 @@ def calibrated(model: Model, embeddings: Embeddings) -> dict[str, Any]:
     if model.manifest.calibration is None:
         return dict.fromkeys((*NUMBERS, "flags"))
     judgement = apply_calibration(model.manifest.calibration, embeddings, model.references)
+    model.metrics.judged(len(embeddings), {name: int(judgement.flags[name].sum()) for name in FLAGS})
     rows = zip(*(judgement.flags[name].tolist() for name in FLAGS), strict=True)
     flags = [dict(zip(FLAGS, row, strict=True)) for row in rows]
     return {name: getattr(judgement, name) for name in NUMBERS} | {"flags": flags}

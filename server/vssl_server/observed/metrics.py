@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -57,6 +57,13 @@ UNCERTAINTY = _histogram(
 STORE_SECONDS = _histogram("store_duration_seconds", "Time of one call of the store of galleries.", "op")
 IMAGES = Counter(
     "vssl_images", "Images by outcome: embedded, cached, or why refused.", ["model", "outcome"],
+    registry=REGISTRY,
+)  # fmt: skip
+JUDGED = Counter(
+    "vssl_judged_images", "Answers about an image that a calibration has judged.", ["model"], registry=REGISTRY
+)
+FLAGGED = Counter(
+    "vssl_flagged_images", "Those of them with a flag; one image may have several.", ["model", "flag"],
     registry=REGISTRY,
 )  # fmt: skip
 QUEUE_IMAGES = Gauge(
@@ -131,6 +138,12 @@ class ModelMetrics:
         self.uncertainty = UNCERTAINTY.labels(model)
         self.embedded = IMAGES.labels(model, "embedded")
         self.cached = IMAGES.labels(model, "cached")
+
+    def judged(self, images: int, flagged: Mapping[str, int]) -> None:
+        """Count answers that a calibration has judged, and among them those with each flag."""
+        JUDGED.labels(self._model).inc(images)
+        for flag, count in flagged.items():
+            FLAGGED.labels(self._model, flag).inc(count)
 
     def refused(self, reason: str) -> None:
         """Count an image that was refused."""

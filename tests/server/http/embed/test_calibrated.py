@@ -62,6 +62,16 @@ def test_json_of_chosen_fields(calibrated: Served, truth: CalibratedUncertainty)
     assert rows[0].keys() == {"index", "name", "flags", "percentile"}
 
 
+def test_metrics_count_what_is_judged_and_flagged(calibrated_bundle: Bundle, truth: CalibratedUncertainty) -> None:
+    with serving(calibrated_bundle, name="counted") as running:
+        ask(running)
+        ask(running, "&fields=embedding")  # not judged
+        shown = running.client.get("/metrics").text.splitlines()
+    assert 'vssl_judged_images_total{model="counted"} 3.0' in shown
+    for name in FLAGS:
+        assert f'vssl_flagged_images_total{{flag="{name}",model="counted"}} {float(truth.flags[name].sum())}' in shown
+
+
 def test_npz(calibrated: Served, truth: CalibratedUncertainty) -> None:
     arrays = np.load(io.BytesIO(ask(calibrated, Accept=NPZ).content))
     good = [0, 1, 3]
