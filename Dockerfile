@@ -13,7 +13,8 @@ COPY export export
 # Serving on an NVIDIA GPU: docker build --target gpu -t vssl:gpu . && docker run --gpus all -p 8000:8000 -v "$PWD/bundle:/bundle:ro" vssl:gpu
 # CUDA, cuDNN and TensorRT come as wheels; the driver is the host's.
 FROM build-base AS build-gpu
-RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[gpu,objects]' \
+ARG EXTRAS=gpu,objects
+RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[$EXTRAS]" \
     'onnxruntime-gpu[cuda,cudnn]~=1.31.0' 'tensorrt-cu13-libs~=10.13'
 
 FROM python:3.11-slim-bookworm AS gpu
@@ -31,7 +32,9 @@ ENTRYPOINT ["vssl", "serve"]
 CMD ["/bundle"]
 
 FROM build-base AS build-cpu
-RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server,objects]'
+# With galleries: docker build --target cpu --build-arg EXTRAS=server,objects,postgres -t vssl .
+ARG EXTRAS=server,objects
+RUN /opt/vssl/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[$EXTRAS]"
 
 FROM python:3.11-slim-bookworm AS cpu
 COPY --from=build-cpu /opt/vssl /opt/vssl
