@@ -65,7 +65,14 @@ def _panels() -> Iterator[tuple[str, str, list[Query]]]:
     yield "Uncertainty", "short", [_quantile(m.UNCERTAINTY, q, "model") for q in (0.1, 0.5, 0.9)]
     yield "Share of flags", "percentunit", [_share(_rate(m.FLAGGED, "model, flag"), _rate(m.JUDGED, "model"), "model")]
     yield "Images in a call of the engine", "short", [_quantile(m.BATCH_IMAGES, q, "model") for q in (0.5, 0.95)]
-    yield "Models that can answer", "short", [_gauge(m.READY, "model")]
+    yield (
+        "Models that can answer, stores that are there",
+        "short",
+        [
+            _gauge(m.READY, "model"),
+            (_gauge(m.GALLERY_READY, "instance")[0], "galleries {{instance}}"),
+        ],
+    )
     yield "Calls of the store of galleries, p95", "s", [_quantile(m.STORE_SECONDS, 0.95, "op")]
     yield "Pixels in flight", "short", [_gauge(m.PENDING_PIXELS, "instance")]
     yield "Tasks that wait to be decoded", "short", [_gauge(m.DECODE_QUEUE_TASKS, "instance")]
