@@ -8,7 +8,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,objects,postgres,qdrant,map,triton,ray,train,export,dev,dev-train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,parquet,objects,postgres,qdrant,map,triton,ray,train,export,dev,dev-train,dev-release]'
 	touch $@
 
 demo: .venv-demo/.ready  ## serve the default model, embed photographs, fill a gallery and show it; no torch

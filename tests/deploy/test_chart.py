@@ -1,4 +1,4 @@
-"""The chart for Kubernetes, rendered by Helm itself, checked by Kubernetes' own schemas and by the server's settings."""
+"""The chart for Kubernetes, rendered by Helm itself, checked by Kubernetes' schemas and the server's settings."""
 
 import json
 from collections.abc import Iterator
@@ -61,9 +61,7 @@ def test_manifests_have_kubernetes_schemas(chart: helm_python.Chart, name: str) 
 
 
 @pytest.mark.parametrize("name", ["default", *VALUES])
-def test_the_server_takes_its_environment(
-    chart: helm_python.Chart, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_takes_its_environment(chart: helm_python.Chart, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = values(name)
     manifests = rendered(chart, given)
     for variable_name, text in environment(manifests).items():
@@ -100,7 +98,7 @@ def test_what_each_file_of_values_is_for(chart: helm_python.Chart) -> None:
     gpu, keys, tls, folder, postgres = (
         rendered(chart, values(name)) for name in ("gpu", "keys", "tls", "folder", "postgres")
     )
-    assert container(gpu)["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 1}
+    assert container(gpu)["resources"]["limits"] == {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": 1}
     assert container(gpu)["startupProbe"]["failureThreshold"] * container(gpu)["startupProbe"]["periodSeconds"] == 1200
     assert environment(keys)["VSSL_API_KEYS_FILE"] == "/keys/api-keys"
     assert {port["name"] for port in container(tls)["ports"]} == {"http", "metrics", "grpc"}

@@ -59,7 +59,7 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
 
 
-@pytest.mark.parametrize(("name", "promql"), expressions())
+@pytest.mark.parametrize(("name", "promql"), list(expressions()))
 def test_it_asks_for_series_of_the_server(name: str, promql: str) -> None:
     assert unknown(promql) == []
     assert selectors(promql)
