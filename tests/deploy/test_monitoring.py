@@ -43,10 +43,11 @@ def unknown(promql: str) -> list[str]:
     known = REGISTRY._names_to_collectors
     problems = []
     for selector in selectors(promql):
-        collector = known.get(selector.name)
+        name = selector.name or ""
+        collector = known.get(name)
         labels = OF_PROMETHEUS | set(getattr(collector, "_labelnames", ()))
-        if collector is None or (selector.name.startswith("vssl_uncertainty_") and selector.name not in shown):
-            problems.append(str(selector.name))
+        if collector is None or (name.startswith("vssl_uncertainty_") and name not in shown):
+            problems.append(name)
         problems += [matcher.name for matcher in selector.matchers.matchers if matcher.name not in labels]
     return problems
 
