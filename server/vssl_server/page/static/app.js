@@ -65,6 +65,7 @@ function App() {
       To the content</a>
     <${Header} ...${{ galleries, info, name, view }} />
     <main id="main" tabindex="-1">
+      ${!info && (problem || !galleries || name || !galleries.length) && html`<h1 class="hidden">${name || "Galleries"}</h1>`}
       ${problem ? html`<${Problem} error=${explained(problem)} retry=${load} />`
       : !galleries ? html`<${Loading} what="galleries" />`
       : !name ? html`<${Home} galleries=${galleries} />`
