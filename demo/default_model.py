@@ -49,7 +49,7 @@ SAMPLES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel
 """scikit-image's sample photographs (CC0 or public domain)."""
 
 SETTINGS = {
-    "attach.images": "2000",
+    "attach.images": "800",
     "image.size": str(SIZE),
     "image.crop": "1.0",
     "network.embedding.whiten": "{dimension: 256, power: 0}",
