@@ -59,7 +59,10 @@ def test_several_are_asked_and_a_file_that_is_none_says_so(site: Site, watched: 
     expect(tab.get_by_role("heading", name="Nearest in clothes")).to_be_visible()
     tab.locator("input[type=file]").set_input_files([broken])
     expect(tab.get_by_role("article", name="broken.png").get_by_role("alert")).to_be_visible()
-    expect(tab.get_by_role("article")).to_have_count(2)
+    words = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"words"}
+    tab.locator("input[type=file]").set_input_files([words])
+    expect(tab.get_by_role("article", name="notes.txt").get_by_role("alert")).to_be_visible()
+    expect(tab.get_by_role("article")).to_have_count(3)
 
 
 def test_a_part_is_asked_by_keyboard(site: Site, watched: Watched) -> None:

@@ -88,10 +88,8 @@ export function Ask({ info, place, onOpen }) {
   const { questions, add, change, ask } = useQuestions(info.name, id);
   const input = useRef(null);
   const [over, setOver] = useState(false);
-  const take = (files) => {
-    const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-    if (images.length) add(images);
-  };
+  // Whatever was given is asked, so that a file that is no image is told to be none.
+  const take = (files) => files.length && add([...files]);
   useEffect(() => {
     const onPaste = (event) => info.served && event.clipboardData?.files.length && take(event.clipboardData.files);
     document.addEventListener("paste", onPaste);
