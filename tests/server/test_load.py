@@ -110,8 +110,8 @@ def test_a_request_may_have_a_deadline_of_its_own_that_only_shortens_the_servers
             for seconds, limit in (("0.25", "0.25 seconds"), ("60", "0.5 seconds")):
                 status, text = answer(path, seconds)
                 assert (status, limit in text) == (504, True)
-                assert engine.entered.acquire(timeout=60)
-                engine.let.release()  # what was given up is in the engine still
+                if engine.entered.acquire(timeout=2):  # not when its time was over before it came so far
+                    engine.let.release()
             for wrong in ("soon", "0", "-1", "nan", "inf", ""):
                 status, text = answer(path, wrong)
                 assert (status, "VSSL-Timeout must be a number of seconds over 0" in text) == (400, True)
@@ -255,4 +255,5 @@ def test_metrics_are_in_base_units(served: Served) -> None:
         *("vssl_model_info", "vssl_engine_threads", "vssl_build_info"),
         *("vssl_decode_queue_tasks", "vssl_pending_pixels", "vssl_event_loop_lag_duration_seconds"),
         *("vssl_log_lines_dropped_total", "vssl_gallery_ready", "vssl_store_duration_seconds"),
+        *("vssl_judged_images_total", "vssl_flagged_images_total"),
     }
