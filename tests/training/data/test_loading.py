@@ -32,12 +32,13 @@ from vssl_training.judging.online import OnlineJudge
 from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.training import train
 from vssl_training.recipe.reading import override
-from vssl_training.recipe.sections import Recipe
+from vssl_training.recipe.sections import ImageSettings, Recipe
 from vssl_training.run.folder import Run
 from vssl_training.run.record import Budget
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(24)
+IMAGE = ImageSettings(size=24).settled()
 ORDER = Order(seed=0, phase=0, count=40, batch=16)
 
 
@@ -52,7 +53,7 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(location: str | Path, val: Path | None = None, limit: float = 0.5) -> TrainingData:
-    return load_data(str(location), None if val is None else str(val), PREPROCESSING, CPU, limit, silent)
+    return load_data(str(location), None if val is None else str(val), IMAGE, CPU, limit, silent)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def damaged(fashion_folder: Path, tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("streaming")
 def test_a_file_that_cant_be_streamed_is_named_and_replaced(damaged: Path) -> None:
     said: list[str] = []
-    data = load_data(str(damaged), None, PREPROCESSING, CPU, 0.2, said.append)
+    data = load_data(str(damaged), None, IMAGE, CPU, 0.2, said.append)
     decoded = load_images(open_source(str(damaged)), PREPROCESSING)
     paths = list(open_source(str(damaged)).paths())
     order = Order(seed=0, phase=0, count=45, batch=45)
@@ -200,7 +201,7 @@ def test_splits_may_be_written_large_and_have_files_beside_them(parts: Path, kin
     if kind == "zip":
         location = shutil.make_archive(location, "zip", parts / "set")
     said: list[str] = []
-    data = load_data(location, None, PREPROCESSING, CPU, 0.5, said.append)
+    data = load_data(location, None, IMAGE, CPU, 0.5, said.append)
     assert (len(data.sample), data.val) == (30, None)
     join = "/" if kind == "folder" else "::"
     assert said[0] == f"splits: training on {location}{join}Train; no val split; test left out"
@@ -211,7 +212,7 @@ def test_folders_that_are_taken_for_classes_are_named(parts: Path) -> None:
     (parts / "set" / "val").rename(parts / "set" / "extras")
     (parts / "set" / "photo.cr3").touch()
     said: list[str] = []
-    load_data(str(parts / "set"), None, PREPROCESSING, CPU, 0.5, said.append)
+    load_data(str(parts / "set"), None, IMAGE, CPU, 0.5, said.append)
     assert said[-2:] == ["passed over: 1 .cr3", "40 images, 0 skipped, 2 classes (extras, train)"]
 
 
@@ -272,7 +273,7 @@ def test_batches_go_through_pipes_where_shared_memory_is_small(
     wanted = batch_of(load(fashion_folder).images, ORDER, 0)
     monkeypatch.setattr("vssl_training.data.stream.free_shared_memory", lambda: 1000)
     said: list[str] = []
-    images = load_data(str(fashion_folder), None, PREPROCESSING, CPU, 0.1, said.append).images
+    images = load_data(str(fashion_folder), None, IMAGE, CPU, 0.1, said.append).images
     torch.testing.assert_close(batch_of(images, ORDER, 0), wanted, rtol=0, atol=0)
     assert any("--shm-size" in line for line in said)
 

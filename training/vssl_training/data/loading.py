@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from vssl.images.decoding import Preprocessing
 from vssl.memory import memory_bytes
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import splits_of
+from vssl.sources.source import Source
 from vssl_training.data.classes import load_classes, paths_of
 from vssl_training.data.stream import SHOWN, Stream, too_many_unreadable
 from vssl_training.data.torchvision import open_data
-from vssl_training.run.record import DataRecord, record_data
+from vssl_training.recipe.sections import SettledImage
+from vssl_training.run.record import DataRecord, record_data, settled_preprocessing
 
 SHARE_OF_MEMORY = 0.5
 """Decoded images may fill this part of the memory; more are streamed."""
@@ -35,8 +37,9 @@ class TrainingData:
     """What a run trains on and is judged by.
 
     Attributes:
-        images: all of them, as uint8 [N, S, S, 3] on the device, or a stream.
-        sample: the same images in memory, or a random part of them where they are streamed.
+        images: all of them as they are stored, uint8 [N, S, S, 3] on the device, or a stream.
+        sample: images as the network sees them, in memory: all, or a random part of them where they are streamed or
+            stored at another size.
         val: labelled images that are only judged by, if there are any.
         record: what identifies the data of a run.
     """
@@ -55,15 +58,14 @@ class TrainingData:
 def load_data(
     location: str,
     val: str | None,
-    preprocessing: Preprocessing,
+    image: SettledImage,
     device: torch.device,
     max_unreadable: float,
     say: Callable[[str], None],
-    classes: str | None = None,
 ) -> TrainingData:
     """Read a run's data. Where it holds splits, see `chosen_splits`.
 
-    With `classes`, the name of a list, images of other classes are left out.
+    `image.classes` leaves out images of other classes, and `image.stored` names what views are cut out of.
 
     Raises:
         UsageError: no images, one that can't be trained on, or a `val` whose classes are not those of the data.
@@ -71,23 +73,26 @@ def load_data(
     """
     location, val = chosen_splits(location, val, say)
     source = open_data(location)
-    paths = paths_of(source, classes)
-    needed = len(paths) * preprocessing.size**2 * 3
+    paths, stored = paths_of(source, image.classes), stored_preprocessing(image)
+    needed = len(paths) * stored.size**2 * 3
     kept = (
-        f"{len(paths):,} images at {preprocessing.size} px take {needed / 2**30:.2f} GiB "
+        f"{len(paths):,} images at {stored.size} px take {needed / 2**30:.2f} GiB "
         f"of {memory_bytes() / 2**30:.1f} GiB of memory: "
     )
+    streamed = image.stored == "original" or needed > SHARE_OF_MEMORY * memory_bytes()
     images: Tensor | Stream
-    if needed <= SHARE_OF_MEMORY * memory_bytes():
-        say(kept + "all are decoded once and kept")
-        sample = load_images(source, preprocessing, paths)
-        images = torch.from_numpy(sample.pixels).to(device)
-        record = record_data(location, sample)
+    if streamed and image.stored == "original":
+        say(f"{len(paths):,} images: each is decoded anew for its views, at the size that it is stored in")
     else:
-        say(kept + "batches are decoded as they are needed")
-        drawn = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
-        sample = load_images(source, preprocessing, [paths[i] for i in sorted(drawn)])
-        images = Stream(source, paths, preprocessing, device, max_unreadable, say)
+        say(kept + ("batches are decoded as they are needed" if streamed else "all are decoded once and kept"))
+    if not streamed:
+        decoded = load_images(source, stored, paths)
+        sample = decoded if stored == settled_preprocessing(image) else drawn_sample(source, image, decoded.paths)
+        images = torch.from_numpy(decoded.pixels).to(device)
+        record = record_data(location, decoded)
+    else:
+        sample = drawn_sample(source, image, paths)
+        images = Stream(source, paths, stored, device, max_unreadable, say)
         names = "\n".join(paths).encode()
         digest = hashlib.sha256(names + sample.pixels.tobytes()).hexdigest()
         record = DataRecord(location=location, images=len(paths), sha256=digest)
@@ -97,11 +102,23 @@ def load_data(
     for name, reason in sample.failures[:SHOWN]:
         say(f"skipped {name}: {reason}")
     check_trainable(location, sample, max_unreadable)
-    judging = None if val is None else load_classes(open_data(val), preprocessing, classes)
+    judging = None if val is None else load_classes(open_data(val), settled_preprocessing(image), image.classes)
     if judging is not None and sample.classes and judging.classes and sample.classes != judging.classes:
         raise UsageError(f"{val}: its classes {judging.classes} are not those of the data, {sample.classes}")
     say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes_as_text(sample.classes)}")
     return TrainingData(images, sample, judging, record)
+
+
+def stored_preprocessing(image: SettledImage) -> Preprocessing:
+    """How files become the images that are kept: at the side that they are stored in, if that is a number."""
+    shown = settled_preprocessing(image)
+    return replace(shown, size=image.stored) if isinstance(image.stored, int) else shown
+
+
+def drawn_sample(source: Source, image: SettledImage, paths: list[str]) -> ImageSet:
+    """A random part of the images, as the network sees them, in memory."""
+    drawn = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
+    return load_images(source, settled_preprocessing(image), [paths[i] for i in sorted(drawn)])
 
 
 def chosen_splits(location: str, val: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:

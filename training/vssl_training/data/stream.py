@@ -7,19 +7,21 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vssl.arrays import Pixels
 from vssl.errors import VsslError
-from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode
+from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, decode, load_rgb, open_guarded
 from vssl.memory import cores
 from vssl.sources.source import Source
+from vssl_training.data.crops import CropOrder, Cuts
 from vssl_training.data.order import Order
 
 SHOWN = 5
@@ -30,6 +32,7 @@ PREFETCH = 2
 
 SHARED_MEMORY = Path("/dev/shm")
 
+Decoded = TypeVar("Decoded")
 
 WORKER_SECONDS = 600.0
 """Seconds in which the workers must bring the next batch: a process that died silently brings none."""
@@ -55,7 +58,7 @@ class Stream:
         self.failures: dict[str, str] = {}
         self._files = _Files(source, paths, preprocessing)
         self._most, self._say = max_unreadable * len(paths), say
-        self._next: tuple[Order, int] | None = None
+        self._next: tuple[Order | CropOrder, int] | None = None
         self._batches: Iterator[_Batch] = iter(())
 
     def __len__(self) -> int:
@@ -67,6 +70,21 @@ class Stream:
         Raises:
             VsslError: too many of the files can't be read, or a process that decodes them failed.
         """
+        return self._taken(order, step)[0]
+
+    def crops(self, order: CropOrder, step: int) -> list[Tensor]:
+        """Random crops of the images of one step as they are stored, each image decoded once.
+
+        Returns:
+            The two views' [2 B, S, S, 3], all the first, then all the second, uint8 on the device; then those of the
+            small crops in the same way, if there are any.
+
+        Raises:
+            VsslError: as `take`.
+        """
+        return self._taken(order, step)
+
+    def _taken(self, order: Order | CropOrder, step: int) -> list[Tensor]:
         if self._next != (order, step):
             self._batches = self._decode_ahead(order, step)
         try:
@@ -82,12 +100,14 @@ class Stream:
             self.failures[path] = reason
         if len(self.failures) > self._most:
             raise too_many_unreadable(len(self.failures), len(self), *next(iter(self.failures.items())))
-        return torch.as_tensor(batch.pixels).to(self.device, non_blocking=True)
+        return [torch.as_tensor(pixels).to(self.device, non_blocking=True) for pixels in batch.pixels]
 
-    def _decode_ahead(self, order: Order, step: int) -> "Iterator[_Batch]":
+    def _decode_ahead(self, order: Order | CropOrder, step: int) -> "Iterator[_Batch]":
         workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        first = _wanted(order, step)
         side = self._files.preprocessing.size
-        ahead = (workers * PREFETCH + 1) * len(order(step)) * side**2 * 3
+        each = sum(cuts.pixels for cuts in first.cuts) if first.cuts else side**2
+        ahead = (workers * PREFETCH + 1) * len(first.indices) * each * 3
         shared = free_shared_memory()
         if ahead > shared:
             self._say(
@@ -126,7 +146,7 @@ class _Batch(NamedTuple):
         error: why there are no pixels.
     """
 
-    pixels: Tensor | npt.NDArray[np.uint8]
+    pixels: list[Tensor] | list[Pixels]
     failures: dict[str, str]
     error: str | None = None
 
@@ -136,7 +156,18 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 — DataLoader says a list, an
 
 
 def _as_tensor(batch: Any) -> Any:  # noqa: ANN401 — as above
-    return batch._replace(pixels=torch.as_tensor(batch.pixels))
+    return batch._replace(pixels=[torch.as_tensor(pixels) for pixels in batch.pixels])
+
+
+class _Wanted(NamedTuple):
+    """Images of a step, and what to cut out of each of them; nothing for the whole image at the recipe's size."""
+
+    indices: list[int]
+    cuts: tuple[Cuts, ...]
+
+
+def _wanted(order: Order | CropOrder, step: int) -> _Wanted:
+    return _Wanted(order(step).tolist(), order.cuts(step) if isinstance(order, CropOrder) else ())
 
 
 class _Files(Dataset[_Batch]):
@@ -145,33 +176,51 @@ class _Files(Dataset[_Batch]):
     def __init__(self, source: Source, paths: list[str], preprocessing: Preprocessing) -> None:
         self.source, self.paths, self.preprocessing = source, paths, preprocessing
 
-    def __getitem__(self, indices: list[int]) -> _Batch:
-        """Pixels uint8 [B, S, S, 3], and why files that were replaced could not be read."""
+    def __getitem__(self, wanted: _Wanted) -> _Batch:
+        """Pixels uint8 [B, S, S, 3] or of crops, and why files that were replaced could not be read."""
         failures: dict[str, str] = {}
         try:
-            return _Batch(np.stack([self._decoded(index, failures) for index in indices]), failures)
+            return _Batch(self._pixels(wanted, failures), failures)
         except Exception as error:  # an exception that leaves a worker brings its whole traceback along
-            return _Batch(np.empty(0, np.uint8), failures, str(error) or type(error).__name__)
+            return _Batch([], failures, str(error) or type(error).__name__)
 
-    def _decoded(self, index: int, failures: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _pixels(self, wanted: _Wanted, failures: dict[str, str]) -> list[Pixels]:
+        if not wanted.cuts:
+            return [np.stack([self._read(index, self._whole, failures) for index in wanted.indices])]
+
+        crops = [
+            self._read(index, partial(self._cut, wanted.cuts, position), failures)
+            for position, index in enumerate(wanted.indices)
+        ]
+        return [np.concatenate(np.stack(kind, 1)) for kind in zip(*crops, strict=True)]
+
+    def _whole(self, data: bytes) -> Pixels:
+        return decode(data, self.preprocessing)
+
+    def _cut(self, cuts: tuple[Cuts, ...], position: int, data: bytes) -> list[Pixels]:
+        with open_guarded(data) as image:
+            picture = load_rgb(image)
+        return [each.of(picture, position, self.preprocessing.interpolation) for each in cuts]
+
+    def _read(self, index: int, decoded: Callable[[bytes], Decoded], failures: dict[str, str]) -> Decoded:
         for candidate in range(index, index + len(self.paths)):
             path = self.paths[candidate % len(self.paths)]
             try:
-                return decode(self.source.read(path, DEFAULT_LIMITS.max_bytes), self.preprocessing)
+                return decoded(self.source.read(path, DEFAULT_LIMITS.max_bytes))
             except (ImageError, OSError) as error:
                 failures[path] = str(error)
         raise VsslError("none of the files can be read")
 
 
-class _Steps(Sampler[list[int]]):
-    """Indices of every step from `start` on, without end."""
+class _Steps(Sampler[_Wanted]):
+    """Images of every step from `start` on, without end."""
 
-    def __init__(self, order: Order, start: int) -> None:
+    def __init__(self, order: Order | CropOrder, start: int) -> None:
         self.order, self.start = order, start
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[_Wanted]:
         for step in itertools.count(self.start):
-            yield self.order(step).tolist()
+            yield _wanted(self.order, step)
 
 
 def _follow_parent(_: int) -> None:

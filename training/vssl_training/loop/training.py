@@ -31,7 +31,7 @@ from vssl_training.report.page import SHOWN, write_report
 from vssl_training.run import processes
 from vssl_training.run.folder import Run, check_same
 from vssl_training.run.numerics import Numerics
-from vssl_training.run.record import Budget, RunRecord, Schedule, preprocessing_of
+from vssl_training.run.record import Budget, RunRecord, Schedule
 
 
 def train(
@@ -69,8 +69,7 @@ def train(
     with processes.joined() as device, ExitStack() as stack:
         progress = Progress(processes.rank() == 0)
         progress.say(f"reading {location}")
-        preprocessing, classes = preprocessing_of(recipe), recipe.image.classes
-        data = load_data(location, options.val, preprocessing, device, options.max_unreadable, progress.say, classes)
+        data = load_data(location, options.val, recipe.image.settled(), device, options.max_unreadable, progress.say)
         judge = OnlineJudge.draw(data.sample, seed, device, data.val)
         known = {"init": begins.init, "backbone": begins.backbone, "prior": begins.prior_backbone}
         describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, **known)

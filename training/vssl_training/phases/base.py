@@ -2,6 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +16,7 @@ from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes
 from vssl_training.run.numerics import Numerics
 from vssl_training.views.pixels import to_float
+from vssl_training.views.resampling import resized
 
 
 class Phase(ABC):
@@ -21,7 +24,7 @@ class Phase(ABC):
 
     Args:
         recipe: what to do.
-        pixels: images, uint8 [N, S, S, 3], on the device, or a stream of them.
+        pixels: images as they are stored, uint8 [N, S, S, 3], on the device, or a stream of them.
         seed: of every random choice.
         steps: of the whole phase, for the schedules.
         batch: images of a step, over all processes; at most N.
@@ -52,11 +55,21 @@ class Phase(ABC):
         torch.manual_seed(seed)
 
     def images(self, step: int) -> Tensor:
-        """This process's images of a step, float [n, 3, S, S] in 0 … 1."""
+        """This process's images of a step as they are stored, float [n, 3, S, S] in 0 … 1."""
+        with self.waiting():
+            return to_float(batch_of(self.pixels, self.order, step))
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Images [n, 3, S, S] at the side that the network sees, if they are stored at another."""
+        image = self.recipe.image.settled()
+        return resized(images, image.size) if isinstance(image.stored, int) else images
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time within as spent waiting for images."""
         begun = time.perf_counter()
-        images = to_float(batch_of(self.pixels, self.order, step))
+        yield
         self.waited += time.perf_counter() - begun
-        return images
 
     def draws(self, step: int) -> Generator:
         """The random numbers of a step, on the device."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.arrays import Int64s
+from vssl_training.data.crops import CropOrder
 from vssl_training.data.order import Order
 from vssl_training.data.stream import Stream, batch_of
 from vssl_training.encoder.adapters import merged
@@ -29,7 +30,7 @@ from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes
 from vssl_training.run.numerics import Numerics
 from vssl_training.views.pixels import to_float
-from vssl_training.views.two_views import small_views, two_views
+from vssl_training.views.two_views import cropped_views, small_views, two_views
 
 PRIOR_ORDER, CENTRED = 3, 2_000
 """The coordinate of randomness of the images that a prior is centred on, which no phase has, and how many they are."""
@@ -75,6 +76,9 @@ class EncoderTraining(Phase):
             freeze(student, recipe.adapt, seed)
             processes.shared_norms(student.mean, device)
             processes.shared_norms(student.log_variance, device)
+        self.crops = None
+        if recipe.image.stored == "original":
+            self.crops = CropOrder(self.order, recipe.views, recipe.image.settled().size, steps)
         self.student = student.to(device).to(memory_format=layout)
         self.predictor = processes.shared_norms(build_predictor(recipe), device).to(device)
         if recipe.distil is None:
@@ -127,7 +131,7 @@ class EncoderTraining(Phase):
         if isinstance(self.teacher, Prior):
             order = Order(self.seed, PRIOR_ORDER, len(self.pixels), self.batch)
             steps = range(min(-(-CENTRED // self.batch), len(self.pixels) // self.batch))
-            self.teacher.fit(to_float(batch_of(self.pixels, order, step)) for step in steps)
+            self.teacher.fit(self.shown(to_float(batch_of(self.pixels, order, step))) for step in steps)
         return self
 
     @property
@@ -137,11 +141,18 @@ class EncoderTraining(Phase):
 
     def views(self, step: int) -> list[Tensor]:
         """This process's part of a step's views: the two [2n, 3, S, S], and the small crops if there are any."""
-        images, draws = self.images(step), self.draws(step)
-        settings = self.recipe.views.at(step / self.steps)
-        views = [two_views(images, settings, draws, self.batch, self.part)]
-        if self.recipe.views.small_crops.count:
-            views.append(small_views(images, self.recipe.views, draws, self.batch, self.part))
+        draws, settings = self.draws(step), self.recipe.views.at(step / self.steps)
+        if self.crops is not None and isinstance(self.pixels, Stream):
+            with self.waiting():
+                crops = [to_float(each) for each in self.pixels.crops(self.crops, step)]
+            views = cropped_views(crops, settings, draws, self.batch, self.part)
+        else:
+            images = self.images(step)
+            if settings.size is None and isinstance(self.recipe.image.stored, int):
+                settings = settings.model_copy(update={"size": self.recipe.image.settled().size})
+            views = [two_views(images, settings, draws, self.batch, self.part)]
+            if settings.small_crops.count:
+                views.append(small_views(images, settings, draws, self.batch, self.part))
         return [view.contiguous(memory_format=self.numerics.memory_format) for view in views]
 
     def parts(self, views: list[Tensor]) -> list[list[Tensor]]:

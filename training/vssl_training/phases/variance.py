@@ -108,7 +108,7 @@ class VarianceTraining(Phase):
         order = Order(self.seed, BANK_ORDER, len(self.pixels), self.batch)
         for step in range(min(-(-images // self.batch), len(self.pixels) // self.batch)):
             with torch.no_grad():
-                yield self.embedder.backbone(to_float(batch_of(self.pixels, order, step)))
+                yield self.embedder.backbone(self.shown(to_float(batch_of(self.pixels, order, step))))
 
     def embed_bank(self) -> Tensor:
         """Embeddings [M, D] of random clean images."""
@@ -122,7 +122,7 @@ class VarianceTraining(Phase):
 
     def views(self, step: int) -> Views:
         """The step's batch through the frozen encoder: the same for every head on it."""
-        clean, draws = self.images(step), self.draws(step)
+        clean, draws = self.shown(self.images(step)), self.draws(step)
         views, degraded = degraded_view(clean, self.recipe.variance.views, draws, self.batch, self.part)
         with torch.no_grad():
             both = self.embedder.backbone(torch.cat([views, clean]))

@@ -32,6 +32,8 @@ class ImageSettings(Section):
 
     Attributes:
         size: side in pixels.
+        stored: side in pixels of the images that views are cut out of, the same by default; or `original`: each file is
+            decoded anew for its views, which are cut out of the whole picture, whatever its size and shape.
         crop: part of the shorter side that the centred square keeps.
         interpolation: filter of the one resampling.
         fit: how a picture that is no square becomes one.
@@ -42,6 +44,7 @@ class ImageSettings(Section):
     """
 
     size: Annotated[int, Field(ge=16, le=1024)] | Auto = "auto"
+    stored: Annotated[int, Field(ge=16, le=4096)] | Literal["original"] | None = None
     crop: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
     interpolation: Literal["bilinear", "bicubic"] | Auto = "auto"
     fit: Literal["crop", "crop-round", "crop-floor", "squash", "pad"] | Auto = "auto"

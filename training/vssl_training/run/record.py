@@ -9,7 +9,7 @@ from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.sources.in_memory import ImageSet
 from vssl_training.recipe.section import Section
-from vssl_training.recipe.sections import Recipe
+from vssl_training.recipe.sections import Recipe, SettledImage
 from vssl_training.run.numerics import Numerics
 
 
@@ -105,7 +105,11 @@ class RunRecord(Section):
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """How this recipe's images become pixels."""
-    image = recipe.image.settled()
+    return settled_preprocessing(recipe.image.settled())
+
+
+def settled_preprocessing(image: SettledImage) -> Preprocessing:
+    """How images become pixels by these settings."""
     return Preprocessing(image.size, image.crop, image.interpolation, image.fit, image.decoder)
 
 

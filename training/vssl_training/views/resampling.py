@@ -37,6 +37,13 @@ def crop_matrix(
     return _tents(positions, source, shrink)
 
 
+def resized(images: Tensor, size: int) -> Tensor:
+    """Whole images [N, C, S, S] at another size, [N, C, size, size]."""
+    one = images.new_ones(1)
+    matrix = crop_matrix(one - 1, one, images.shape[-1], size=size).expand(len(images), -1, -1)
+    return apply(images, matrix, matrix)
+
+
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     """Gaussian weights with `sigma` as a part of the side; 0 leaves the image as it is."""
     pixels = torch.arange(size, device=sigma.device, dtype=sigma.dtype)

@@ -31,14 +31,37 @@ def two_views(
     with the asymmetric chances of BYOL (arXiv 2006.07733, appendix B). The images are `part` of a batch of `count`.
     """
     draws = Draws(generator, count or len(images), 2, part)
-
-    def each(chances: tuple[float, float]) -> Tensor:
-        return torch.tensor(chances, device=images.device).repeat_interleave(len(images))
-
-    blur = each(settings.blur) if any(settings.blur) else None
-    solarise = each(settings.solarise) if any(settings.solarise) else None
+    blur, solarise = chances(settings.blur, images), chances(settings.solarise, images)
     size = settings.size or images.shape[-1]
     return view(images.repeat(2, 1, 1, 1), size, settings.crop, blur, solarise, settings, draws)
+
+
+def cropped_views(
+    crops: list[Tensor], settings: ViewSettings, generator: Generator, count: int, part: slice = slice(None)
+) -> list[Tensor]:
+    """The views of crops that were cut out already: those of `two_views` [2N, 3, V, V], then of `small_views`, if any.
+
+    They are mirrored, softened, and change their colours, as those of whole images are.
+    """
+    first, *rest = crops
+    images = first[: len(first) // 2]
+    draws = Draws(generator, count, 2, part)
+    blur, solarise = chances(settings.blur, images), chances(settings.solarise, images)
+    views = [coloured(flip_and_blur(first, settings, draws, blur), solarise, settings, draws)]
+    for small in rest:
+        draws = Draws(generator, count, settings.small_crops.count, part)
+        views.append(coloured(flip_and_blur(small, settings, draws, blur_of_small(settings)), None, settings, draws))
+    return views
+
+
+def chances(each: tuple[float, float], images: Tensor) -> Tensor | None:
+    """The chance of each of two views of images [N, …], [2N]; None for never."""
+    return torch.cat([images.new_full((len(images),), chance) for chance in each]) if any(each) else None
+
+
+def blur_of_small(settings: ViewSettings) -> float | None:
+    """The chance of a small crop: that of the second view; None for never."""
+    return settings.blur[1] or None
 
 
 def small_views(
@@ -47,22 +70,27 @@ def small_views(
     """The small crops of [N, 3, S, S] as [K · N, 3, s, s], crop after crop; see `two_views`."""
     small = settings.small_crops
     draws = Draws(generator, count or len(images), small.count, part)
-    blur = torch.tensor(settings.blur[1], device=images.device) if settings.blur[1] else None
-    return view(images.repeat(small.count, 1, 1, 1), small.size, small.crop, blur, None, settings, draws)
+    several = images.repeat(small.count, 1, 1, 1)
+    return view(several, small.size, small.crop, blur_of_small(settings), None, settings, draws)
 
 
 def view(
     images: Tensor,
     size: int,
     area: Range,
-    blur: Tensor | None,
+    blur: Tensor | float | None,
     solarise: Tensor | None,
     settings: ViewSettings,
     draws: Draws,
 ) -> Tensor:
     """One random view of each image, [N, 3, size, size]; `blur` and `solarise` are chances [N], or None for never."""
     cropped = crop_and_flip(images, area, settings.flip, draws, size, settings.blur_sigma, blur)
-    changed = change_colours(cropped, settings, draws)
+    return coloured(cropped, solarise, settings, draws)
+
+
+def coloured(images: Tensor, solarise: Tensor | None, settings: ViewSettings, draws: Draws) -> Tensor:
+    """Images [N, 3, S, S] with other colours, solarised by chance."""
+    changed = change_colours(images, settings, draws)
     if solarise is None:
         return changed
     inverted = draws.chance(solarise)[:, None, None, None] & (changed >= 0.5)
@@ -76,7 +104,7 @@ def crop_and_flip(
     draws: Draws,
     size: int | None = None,
     sigma: Range = (0.0, 0.0),
-    blur: Tensor | None = None,
+    blur: Tensor | float | None = None,
 ) -> Tensor:
     """A crop of area U(area) and aspect e^U(ln ¾, ln 4/3) at a random place, scaled to `size` (S), mirrored by `flip`.
 
@@ -93,6 +121,16 @@ def crop_and_flip(
         softened = blur_matrix(torch.where(draws.chance(blur), draws.uniform(*sigma), 0.0), size)
         vertical, horizontal = softened @ vertical, softened @ horizontal
     return apply(images, vertical, horizontal)
+
+
+def flip_and_blur(images: Tensor, settings: ViewSettings, draws: Draws, blur: Tensor | float | None) -> Tensor:
+    """Images [N, 3, S, S] mirrored by chance, and softened by chances `blur` [N]."""
+    mirrored = draws.chance(settings.flip)[:, None, None, None]
+    images = torch.where(mirrored, images.flip(-1), images)
+    if blur is None:
+        return images
+    softened = blur_matrix(torch.where(draws.chance(blur), draws.uniform(*settings.blur_sigma), 0.0), images.shape[-1])
+    return apply(images, softened, softened)
 
 
 def change_colours(images: Tensor, settings: ViewSettings, draws: Draws) -> Tensor:
