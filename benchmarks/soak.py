@@ -62,9 +62,9 @@ FAILED_SHARE = 0.02
 
 
 def resident(pid: int) -> float:
-    """MiB that a process holds now."""
+    """MiB that a process holds now, swapped out or not; the system takes and brings pages of files as it likes."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return sum(int(status.partition(name)[2].split()[0]) for name in ("RssAnon:", "VmSwap:")) / 1024
 
 
 async def settled(url: str, pid: int) -> float:
