@@ -23,7 +23,7 @@ demo-train: setup  ## the same with a model of its own: attach, export, judge, s
 	$(BIN)/python -m demo.demo --train
 
 # Two processes, and one thread in each of them for what computes: more would wait for each other.
-test test-light: export OMP_NUM_THREADS := 1
+test test-light test-page: export OMP_NUM_THREADS := 1
 IN_TWO := -n 2 --dist worksteal
 
 test: setup
@@ -33,7 +33,7 @@ test-all: setup .venv-triton/.ready .venv-spark/.ready
 	$(BIN)/pytest -m ''
 
 test-page: setup  ## the page in a real Chromium (apt-get install chromium), whose lack is an error here
-	VSSL_TEST_REQUIRE=chromium $(BIN)/pytest tests/page
+	VSSL_TEST_REQUIRE=chromium $(BIN)/pytest $(IN_TWO) -m 'page and not slow' tests/page
 
 test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and JPEGs; perf_analyzer against our server
 	$(BIN)/pytest -m triton $$(grep -rl --include='*.py' mark.triton tests)
