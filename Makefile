@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo demo-train test test-all test-triton test-spark test-page test-light peers lint types docs bench
+.PHONY: setup demo demo-train test test-all test-triton test-spark test-page test-light peers lint types docs bench release-check
 
 setup: .venv/.ready
 
@@ -74,6 +74,9 @@ types: setup
 
 docs: setup  ## the site, into site/; a broken link, or anything that a page would load from elsewhere, is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+release-check: setup  ## build what would be released, try it in an empty environment; DIST=folder keeps it
+	$(BIN)/python -m release.check $(if $(DIST),--out $(DIST))
 
 bench: setup  ## the figures of docs/figures.md, shortened; without --quick each script prints the full table
 	$(BIN)/python -m benchmarks.training_throughput --quick
