@@ -93,7 +93,7 @@ def build(dist: Path) -> Path:
 
 
 def install(wheel: Path, place: Path) -> Path:
-    """Put the wheel alone into a new environment `venv`, where `vssl embed` names its extra; then with it. Its commands."""
+    """Put the wheel alone into a new `venv`, then what `vssl embed` needs besides; its folder of commands."""
     venv.create(place / "venv", with_pip=True)
     commands = place / "venv" / "bin"
     pip = (commands / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt")

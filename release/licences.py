@@ -130,13 +130,14 @@ def as_page(licences: list[Licence]) -> str:
     """docs/licences.md."""
     lines = [
         "# Licences of dependencies",
+        "",
         "For whoever passes VSSL on, or must say what is in it: the licence of each package that an install brings.",
         "`python -m release.licences` writes this page from the packages' own metadata. `make release-check` refuses a",
         "licence that is unknown or asks for more than its notice, unless a reason stands here. VSSL's own licence is",
         "Apache-2.0; `NOTICE` names the work of others within it. Versions are in `constraints.txt`.",
         "",
         "The packages are those of CPython 3.11 on Linux for x86-64; of the extra `mlflow`, only the package itself.",
-        "A licence is of the package's own code: a wheel may carry libraries with other licences, whose texts lie in it.",
+        "A licence is of the package's own code: a wheel may carry libraries with others, whose texts lie in it.",
         "",
         "| package | licence | comes with |",
         "|---|---|---|",
