@@ -4,15 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.manifold import trustworthiness
 
 from vssl.arrays import Float32s
 from vssl.errors import UsageError
 from vssl.search.nearest import normalised
-from vssl_gallery import fingerprint
-from vssl_gallery.duplicates import groups
+from vssl_gallery import duplicates, fingerprint
+from vssl_gallery.duplicates import groups, pairs
 from vssl_gallery.fingerprint import Fingerprint
 from vssl_gallery.map import main_directions, tsne
 from vssl_gallery.outliers import distances
@@ -65,6 +65,24 @@ def test_groups_are_the_connected_ones(rows: int, seed: int, threshold: float) -
         assert group.similarity == pytest.approx(
             [float(vectors[int(o)] @ vectors[int(group.kept)]) for o in group.others], abs=1e-5
         )
+
+
+@pytest.mark.parametrize("many", [duplicates.MANY, 1_000_000], ids=["whole blocks too", "pair by pair"])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 90), st.integers(0, 99), st.floats(0.05, 1), st.floats(0, 1))
+def test_no_pair_is_missed(
+    monkeypatch: pytest.MonkeyPatch, many: int, rows: int, seed: int, threshold: float, apart: float
+) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", 16)
+    monkeypatch.setattr(duplicates, "DIRECTIONS", 4)
+    monkeypatch.setattr(duplicates, "MANY", many)
+    vectors = unit(rows, 32, seed)
+    vectors[rows // 2 :] = normalised(vectors[: rows - rows // 2] + apart * vectors[rows // 2 :])
+    cosines = vectors @ vectors.T
+    found = {pair for first, second in pairs(vectors, threshold) for pair in zip(first, second, strict=True)}
+    assert all(first < second and cosines[first, second] > threshold - 1e-5 for first, second in found)
+    wanted = np.argwhere(np.triu(cosines > threshold + 1e-5, 1))
+    assert {(first, second) for first, second in wanted.tolist()} <= found
 
 
 def test_what_is_far_from_all_others_is_odd() -> None:

@@ -60,6 +60,9 @@ def checked(rows: pa.Table, spec: Spec) -> pa.Table:
         raise InvalidRows(f"column {unknown[0]!r} is none of this gallery's; put it into meta")
     if len(set(rows.column_names)) < rows.num_columns:
         raise InvalidRows("a column appears twice")
+    if rows.num_rows * spec.dimension > rows.get_total_buffer_size():
+        # A few bytes can claim any number of rows; every one of them must have its vector before memory is taken.
+        raise InvalidRows(f"{rows.num_rows:,} rows, but not as many vectors of {spec.dimension} numbers")
     given = {name: rows[name] for name in rows.column_names}
     if "id" in given:
         given.setdefault("path", given["id"])
@@ -71,8 +74,8 @@ def checked(rows: pa.Table, spec: Spec) -> pa.Table:
         _check_texts(table[name], name, MAX_META_BYTES)
     if pc.any(pc.equal(table["id"], "")).as_py():
         raise InvalidRows("id: an empty text")
-    check_vectors(vectors(table["embedding"]), spec.dimension)
-    if not np.isfinite(table["variance"].combine_chunks().flatten().to_numpy()).all():
+    check_vectors(vectors(_without_gaps(table, "embedding")), spec.dimension)
+    if not np.isfinite(_without_gaps(table, "variance").drop_null().combine_chunks().flatten().to_numpy()).all():
         raise InvalidRows("column 'variance' holds a number that is not finite; leave it null")
     return last_of_each_id(table)
 
@@ -145,6 +148,13 @@ def _column(given: pa.ChunkedArray | pa.Array | None, field: pa.Field, rows: int
     if pc.any(pc.invert(pc.is_finite(column))).as_py():
         raise InvalidRows(f"column {field.name!r} holds a number that is not finite; leave it null")
     return pc.add(column, pa.scalar(0, field.type))
+
+
+def _without_gaps(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of vectors, each of which is missing or whole."""
+    if pc.list_flatten(table[name]).null_count:
+        raise InvalidRows(f"column {name!r} holds a vector without some of its numbers")
+    return table[name]
 
 
 def _check_texts(column: pa.ChunkedArray, name: str, most: int) -> None:

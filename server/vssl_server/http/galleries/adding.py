@@ -32,7 +32,7 @@ from vssl_server.http.galleries.viewed import BODY_READ, galleries_of, model_of,
 from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.settings import Settings
 from vssl_server.wire.body import media_type, read_body, read_json
-from vssl_server.wire.errors import ApiError, invalid_option
+from vssl_server.wire.errors import ApiError, clipped, invalid_option
 from vssl_server.wire.images import MAX_NAME, check_count, from_base64, most_values, too_many_images
 from vssl_server.wire.json_body import bounded, check, parse_object
 from vssl_server.wire.multipart import parse_form
@@ -134,7 +134,7 @@ async def add_rows(request: Request, name: str) -> Response:
         body = await read_body(request, exchange.settings.max_body_bytes)
     request.scope[BODY_READ] = True
     async with exchange.answering("body"):
-        written = await galleries.run("upsert", partial(_put_rows, view, body))
+        written = await galleries.run("upsert", partial(put_rows, view, body))
     return json_response({"version": written.version, "rows": written.rows})
 
 
@@ -261,13 +261,19 @@ def _chosen(result: EmbedResult, told: Mapping[str, Any], rows: Sequence[int]) -
     )
 
 
-def _put_rows(view: View, body: bytes) -> Written:
+def put_rows(view: View, body: bytes) -> Written:
+    """Write the rows of an Arrow stream. Errors as `View.add`.
+
+    Raises:
+        InvalidRows: it is no whole stream.
+    """
     try:
         with pa.ipc.open_stream(io.BytesIO(body)) as stream:
             rows = stream.read_all()
             rows.validate(full=True)
-    except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise InvalidRows(f"the body is not a whole Arrow stream: {error}") from None
+            str(rows.schema)  # reads every name: one that is no UTF-8 fails here
+    except (pa.ArrowException, ValueError, OSError, EOFError) as error:
+        raise InvalidRows(f"the body is not a whole Arrow stream: {clipped(str(error), 300)}") from None
     return view.add(rows)
 
 

@@ -154,7 +154,8 @@ def _written(view: View, drawn: Places, made_at: int, columns: Sequence[str]) ->
     batches = list(view.scan(None, columns))
     if not batches:
         return map_form.to_bytes(_about(drawn, made_at, version, 0), drawn.map.places[:0], _no_ids(), {})
-    rows = pa.Table.from_batches(batches)
+    # A store hands rows out as they lie, which is another order after each write: the same map is the same bytes.
+    rows = pa.Table.from_batches(batches).sort_by("id")
     at = pc.index_in(rows["id"], value_set=pa.array(drawn.ids, pa.string()))
     there = rows.filter(at.is_valid())
     places = drawn.map.places[at.drop_null().to_numpy()]
