@@ -16,7 +16,7 @@ BLOCK = 2048
 """Rows that are compared at once with as many others: 16 MB of cosines."""
 
 DIRECTIONS = 64
-"""Of the largest variance, in which pairs are compared first. With fewer dimensions than twice as many, all are taken."""
+"""Of the largest variance, in which pairs are compared first; all, of vectors that have less than twice as many."""
 
 SAMPLE = 20_000
 """Rows that the directions are those of."""
@@ -76,7 +76,7 @@ def _projected(vectors: Float32s) -> Float32s:
     """[N, D] in the orthogonal directions of the largest variance, the largest first; at most `DIRECTIONS` of them."""
     sample = vectors[:: max(1, len(vectors) // SAMPLE)].astype(np.float64)
     directions = np.linalg.eigh(np.cov(sample.T) if len(sample) > 1 else np.eye(vectors.shape[1]))[1][:, ::-1]
-    few = DIRECTIONS if 2 * DIRECTIONS < vectors.shape[1] else vectors.shape[1]
+    few = vectors.shape[1] if vectors.shape[1] < 2 * DIRECTIONS else DIRECTIONS
     return vectors @ np.ascontiguousarray(directions[:, :few], np.float32)
 
 

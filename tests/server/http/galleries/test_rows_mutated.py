@@ -1,6 +1,7 @@
 """`POST …/rows` with streams of Arrow whose bytes were changed: each is written or refused, and none is a fault."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vssl.search.nearest import normalised
-from vssl_gallery.errors import GalleryError, InvalidRows
+from vssl_gallery.errors import InvalidRows
 from vssl_gallery.store.contract import Spec, Version, Written
 from vssl_gallery.store.rows import checked, vector_column, vector_type
 from vssl_gallery.view import View
@@ -56,10 +57,8 @@ def test_bytes_that_changed(changes: list[tuple[int, int]]) -> None:
     body = bytearray(WHOLE)
     for place, value in changes:
         body[place] = value
-    try:
+    with suppress(InvalidRows):
         put_rows(Checking(), bytes(body))
-    except GalleryError as error:
-        assert error.status == 400
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,8 @@ def test_values_of_another_kind(column: str, values: pa.Array, said: str) -> Non
 
 
 def test_rows_that_are_only_claimed() -> None:
-    """Nulls take no bytes at all, and a trillion of them are a message of a few hundred."""
-    claimed = pa.table({"id": pa.nulls(10**12)})
+    """Nulls take no bytes, so that a few hundred may claim any number of rows."""
+    body = stream(pa.table({"id": pa.nulls(1_000_000)}))
+    assert len(body) < 1000
     with pytest.raises(InvalidRows, match="not as many vectors"):
-        put_rows(Checking(), stream(claimed))
+        put_rows(Checking(), body)
