@@ -27,6 +27,9 @@ CANDIDATES = 4
 TAKEN = 8192
 """Rows that are taken from the store in one call."""
 
+REMEMBERED = 4
+"""Filters, with the rows that match them."""
+
 TRIES = 3
 """Others may write while we search; then search again what they have made of it."""
 
@@ -83,6 +86,7 @@ class ExactSearch:
         self._column: Column | None = None
         self._buffer = np.zeros((0, store.spec.dimension), np.float32)
         self._counted: tuple[Version, int] | None = None
+        self._below: dict[Filter, tuple[Column, Int64s]] = {}
 
     def search(
         self,
@@ -110,9 +114,9 @@ class ExactSearch:
             return self._by_index(queries, k, where, columns, bool(exact))
         for _ in range(TRIES):
             column = self.column()
-            matching = None if where is None else self._store.keys(where)
-            if matching is None or matching.version == column.version:
-                neighbours = _nearest(queries, k, column, None if matching is None else column.places(matching.keys))
+            places = None if where is None else self._places(where, column)
+            if where is None or places is not None:
+                neighbours = _nearest(queries, k, column, places)
                 rows = self._taken(neighbours, column, columns)
                 if rows is not None:
                     return Found(rows, column.version, exact=True)
@@ -126,6 +130,21 @@ class ExactSearch:
             if self._column.version != self._store.version():
                 self._column = self._brought_up_to_date(self._column)
             return self._column
+
+    def _places(self, where: Filter, column: Column) -> Int64s | None:
+        """Where the rows that match lie in the column; None where the gallery has changed meanwhile. The last few
+        filters are remembered: `classify` asks for the labelled rows every time.
+        """
+        of, places = self._below.get(where, (None, None))
+        if of is column:
+            return places
+        matching = self._store.keys(where)
+        if matching.version != column.version:
+            return None
+        places = column.places(matching.keys)
+        kept = [(other, known) for other, known in self._below.items() if other != where and known[0] is column]
+        self._below = dict([*kept[1 - REMEMBERED :], (where, (column, places))])
+        return places
 
     def rows(self) -> int:
         """How many rows the gallery has now."""

@@ -65,6 +65,7 @@ class Gallery:
         """Held by every write: who reads rows to write them again must not undo what came between."""
         self._lock = threading.Lock()
         self._fingerprint: tuple[Version, Fingerprint] | None = None
+        self._judged: tuple[str, Version, CalibrationRecord, Reason | None] | None = None
         if encoder_id is not None:
             self.check_encoder(encoder_id)
 
@@ -259,10 +260,12 @@ class Gallery:
         text = self.store.read_record(CALIBRATION)
         if text is None:
             return None, "uncalibrated"
-        record = read_calibration(text, self.name)
-        if Fingerprint.from_text(record.fingerprint).changed(self._labelled()) > STALE:
-            return None, "stale"
-        return record, None
+        version, known = self.store.version(), self._judged
+        if known is None or known[:2] != (text, version):
+            record = read_calibration(text, self.name)
+            stale = Fingerprint.from_text(record.fingerprint).changed(self._labelled()) > STALE
+            known = self._judged = text, version, record, "stale" if stale else None
+        return (None, "stale") if known[3] == "stale" else (known[2], None)
 
     def parse(self, where: Mapping[str, object] | Filter | None) -> Filter | None:
         """A filter from its JSON document.

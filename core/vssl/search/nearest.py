@@ -14,7 +14,8 @@ TEMPERATURE = 0.1
 """Of the votes' weights, everywhere in the project."""
 
 _QUERIES, _TILE = 1024, 4096
-"""Similarities that are computed at once: 16 MB of them, which a core's cache half holds."""
+"""Similarities that are computed at once: 16 MB of them, which a core's cache half holds. Fewer queries take more rows
+of a bank at once, where these need no copy: each product has its cost, most of all while other threads are busy."""
 
 
 def normalised(vectors: Floats) -> Floats:
@@ -67,8 +68,9 @@ class NeighbourSearch:
                 what `found` fills up with is −∞.
             unit: they are float32 of unit length already; to scale them takes longer than to search few queries.
         """
-        for start in range(0, len(bank), _TILE):
-            place = slice(start, start + _TILE)
+        rows = max(_TILE, _QUERIES * _TILE // max(len(self._queries), 1)) if unit else _TILE
+        for start in range(0, len(bank), rows):
+            place = slice(start, start + rows)
             tile = bank[place] if unit else normalised(bank[place])
             for first in range(0, len(self._queries), _QUERIES):
                 self._merge(

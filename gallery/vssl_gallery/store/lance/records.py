@@ -25,11 +25,18 @@ class Records:
         self._connection = connection
         self._lock = threading.Lock()
         self._opened: Any = None
+        self._read: tuple[int, dict[str, str | None]] = (-1, {})
 
     def read(self, key: str) -> str | None:
-        """The text of a key, or None."""
-        found = self._rows(to_sql(Equal("key", "text", key)))
-        return next(iter(found.values()), None)
+        """The text of a key, or None. What was read stays known until somebody writes: each answer of a gallery reads
+        its calibration.
+        """
+        version, known = int(self._table().version), self._read
+        if known[0] != version:
+            known = self._read = version, {}
+        if key not in known[1]:
+            known[1][key] = next(iter(self._rows(to_sql(Equal("key", "text", key))).values()), None)
+        return known[1][key]
 
     def under(self, prefix: str) -> dict[str, str]:
         """All keys that begin with a prefix, and their texts."""
