@@ -65,7 +65,7 @@ class Gallery:
         """Held by every write: who reads rows to write them again must not undo what came between."""
         self._lock = threading.Lock()
         self._fingerprint: tuple[Version, Fingerprint] | None = None
-        self._judged: tuple[str, Version, CalibrationRecord, Reason | None] | None = None
+        self._judged: tuple[str, Version, CalibrationRecord, bool] | None = None
         if encoder_id is not None:
             self.check_encoder(encoder_id)
 
@@ -261,11 +261,13 @@ class Gallery:
         if text is None:
             return None, "uncalibrated"
         version, known = self.store.version(), self._judged
-        if known is None or known[:2] != (text, version):
+        if known is not None and known[:2] == (text, version):
+            record, stale = known[2:]
+        else:
             record = read_calibration(text, self.name)
             stale = Fingerprint.from_text(record.fingerprint).changed(self._labelled()) > STALE
-            known = self._judged = text, version, record, "stale" if stale else None
-        return (None, "stale") if known[3] == "stale" else (known[2], None)
+            self._judged = text, version, record, stale
+        return (None, "stale") if stale else (record, None)
 
     def parse(self, where: Mapping[str, object] | Filter | None) -> Filter | None:
         """A filter from its JSON document.
