@@ -1,15 +1,20 @@
-"""VSSL beside BYOL, MoCo v3, SimCLR and SimSiam: the same backbone, heads, views, optimiser, batches and steps.
+"""VSSL beside BYOL, MoCo v3, SimCLR and SimSiam: the same backbone, heads, views, optimiser and batches.
 
-Every method trains for the same number of epochs on the training images, without labels, from the same recipe; only
-what is minimised differs. The losses of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3,
-whose cross-entropy between a student and its moving average is PyTorch's. Test images are the queries, training images
-the bank. Each is judged by its mean head, by the backbone's features, and by these whitened as the recipe says: what is
-exported. Rows that the JSON file already holds under the same settings are not run again, so that a long table can be
-stopped.
+Every method trains on the training images, without labels, from the same recipe; only what is minimised differs. Each
+has two budgets: the same number of epochs, and then the core-minutes that the slowest method took for those. The losses
+of BYOL, SimSiam and SimCLR are the package `lightly`'s; it has none for MoCo v3, whose cross-entropy between a student
+and its moving average is PyTorch's. Each is judged by its mean head, by the backbone's features, and by these whitened
+as the recipe says, which is what is exported; and by linear probes on the backbone: the online one learned beside the
+method, the offline one from images as they are, or from crops and flips.
+
+Test images are the queries, training images the bank. Choose with `--held-out 5000`: so many of the training images are
+then the queries, the others are all that is trained on, and no test image is read. Rows that the JSON file already
+holds under the same settings are not run again, so that a long table can be stopped.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,15 +24,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.probes import OnlineProbe, features_of_views
 from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
 from benchmarks.variants import objective
+from vssl.arrays import Integers
 from vssl.measures.embeddings import effective_rank, knn_accuracy
 from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import embed
 from vssl_training.encoder.embedding import IMAGES, EmbeddingLayer, build_embedding
 from vssl_training.encoder.features import Features
-from vssl_training.encoder.student import update_teacher
+from vssl_training.encoder.student import Encoder, update_teacher
+from vssl_training.judging.linear_probes import linear_accuracy
+from vssl_training.objective.terms import Gaussian
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.optimiser import optimiser_step
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
@@ -59,6 +68,7 @@ PEERS: dict[str, tuple[Loss, bool, bool]] = {  # the loss; whether there is a pr
     "SimSiam": (lightly.loss.NegativeCosineSimilarity(), True, False),
     "SimCLR": (lightly.loss.NTXentLoss(temperature=0.2), False, False),
 }
+METHODS = [*VSSL, *PEERS]
 
 
 class Peer(EncoderTraining):
@@ -89,6 +99,32 @@ class Peer(EncoderTraining):
         return {"loss": loss.detach()}
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What all rows share: the data, the recipe by name, and how they are trained and judged."""
+
+    data: str
+    recipe: str
+    bf16: bool
+    per_view: bool
+    held_out: int
+
+    def images(self) -> tuple[ImageSet, ImageSet]:
+        """What is trained on and is the bank, and the queries."""
+        train = images(self.data, "train", self.recipe)
+        if not self.held_out:
+            return train, images(self.data, "test", self.recipe)
+        order = np.random.default_rng(0).permutation(len(train))
+        queries, bank = np.split(order, [self.held_out])
+        return some(train, bank), some(train, queries)
+
+
+def some(whole: ImageSet, rows: Integers) -> ImageSet:
+    """These of the images."""
+    labels = None if whole.labels is None else whole.labels[rows]
+    return replace(whole, pixels=whole.pixels[rows], paths=[whole.paths[row] for row in rows], labels=labels)
+
+
 @cache
 def images(data: str, part: str, recipe: str) -> ImageSet:
     """Decoded once in each process."""
@@ -96,27 +132,57 @@ def images(data: str, part: str, recipe: str) -> ImageSet:
     return load_images(open_source(f"{data}{inside}{part}"), preprocessing_of(load_recipe(recipe)))
 
 
-def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: bool) -> Row:
-    """Train one method and judge it."""
-    recipe, speed = load_recipe(recipe_name), Numerics(bf16=bf16)
-    train, test = (images(data, part, recipe_name) for part in ("train", "test"))
+def normalise_each_view(phase: EncoderTraining) -> None:
+    """Let BatchNorm see one view of the batch at a time, in student and teacher, as BYOL's implementations do.
+
+    Ours sees both at once. The views are those of a recipe without small crops.
+    """
+    student, teacher = phase.forward_student, phase.forward_teacher
+
+    def student_on_each(views: Tensor) -> list[tuple[Tensor, ...]]:
+        halves = [student(half)[0] for half in views.chunk(2)]
+        return [tuple(torch.cat(values) for values in zip(*halves, strict=True))]
+
+    def teacher_on_each(views: Tensor) -> Gaussian:
+        halves = [teacher(half) for half in views.chunk(2)]
+        return Gaussian(torch.cat([half.mean for half in halves]), torch.cat([half.log_variance for half in halves]))
+
+    phase.forward_student, phase.forward_teacher = student_on_each, teacher_on_each
+
+
+def trained(name: str, seed: int, setup: Setup, train: ImageSet, epochs: float) -> tuple[Encoder, OnlineProbe, Row]:
+    """An encoder by one method, the probe that learned beside it, and what it cost."""
+    recipe, speed = load_recipe(setup.recipe), Numerics(bf16=setup.bf16)
     pixels = torch.from_numpy(train.pixels)
-    steps = int(epochs * (len(pixels) // recipe.optimiser.batch))
-    begun, clock = time.process_time(), time.monotonic()
+    steps = max(1, round(epochs * (len(pixels) // recipe.optimiser.batch)))
     phase = (
         Peer(name, recipe, pixels, seed, steps, speed)
         if name in PEERS
         else EncoderTraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
     )
+    if setup.per_view:
+        normalise_each_view(phase)
+    assert train.labels is not None
+    probe = OnlineProbe(phase.student, train.labels, seed)
+    spent, clock = 0.0, time.monotonic()
     with objective(name.removeprefix("VSSL ")):
         for step in range(steps):
+            begun = time.process_time()
             phase.step(step)
-    minutes, wall = (time.process_time() - begun) / 60, (time.monotonic() - clock) / 60
-    encoder = phase.student
-    whitening = build_embedding(encoder.backbone, recipe.network, encoder.mean)
+            spent += time.process_time() - begun
+            probe.step(phase.order(step), warm_up_cosine(step, steps, recipe.optimiser.warm_up))
+    cost = {"core_minutes": round(spent / 60, 2), "wall_minutes": round((time.monotonic() - clock) / 60, 2)}
+    return phase.student, probe, {"epochs": round(epochs, 2), **cost}
+
+
+def run(name: str, seed: int, budget: str, epochs: float, setup: Setup) -> Row:
+    """Train one method and judge it."""
+    train, queries = setup.images()
+    encoder, probe, cost = trained(name, seed, setup, train, epochs)
+    whitening = build_embedding(encoder.backbone, load_recipe(setup.recipe).network, encoder.mean)
     assert isinstance(whitening, EmbeddingLayer)
-    fitted = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels))[:IMAGES])
-    cells = embed(encoder, pixels[fitted], answer=lambda part: [whitening.pooled(encoder.backbone(to_float(part)))])[0]
+    fitted = train.pixels[np.random.default_rng(seed).permutation(len(train))[:IMAGES]]
+    cells = embed(encoder, fitted, answer=lambda part: [whitening.pooled(encoder.backbone(to_float(part)))])[0]
     whitening.fit(torch.split(torch.from_numpy(cells), 500))
 
     def answer(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,21 +190,47 @@ def run(name: str, seed: int, data: str, recipe_name: str, epochs: float, bf16: 
         return features.final, encoder.mean(features.final), whitening(features)
 
     (bank_features, bank, bank_whitened), (features, means, whitened) = (
-        embed(encoder, part.pixels, answer=answer) for part in (train, test)
+        embed(encoder, part.pixels, answer=answer) for part in (train, queries)
     )
     assert train.labels is not None
-    assert test.labels is not None
+    assert queries.labels is not None
+    views = features_of_views(encoder, train.pixels, seed)
     return {
         "method": name,
         "seed": seed,
-        "knn": knn_accuracy(whitened, test.labels, bank_whitened, train.labels),
-        "knn_mean": knn_accuracy(means, test.labels, bank, train.labels),
-        "knn_backbone": knn_accuracy(features, test.labels, bank_features, train.labels),
+        "budget": budget,
+        "knn": knn_accuracy(whitened, queries.labels, bank_whitened, train.labels),
+        "knn_mean": knn_accuracy(means, queries.labels, bank, train.labels),
+        "knn_backbone": knn_accuracy(features, queries.labels, bank_features, train.labels),
+        "online": probe.accuracy(features, queries.labels),
+        "linear": linear_accuracy(bank_features, train.labels, features, queries.labels),
+        "linear_views": linear_accuracy(views, train.labels, features, queries.labels),
         "effective_rank": effective_rank(whitened),
         "rank_mean": effective_rank(means),
-        "core_minutes": round(minutes, 2),
-        "wall_minutes": round(wall, 2),
+        **cost,
     }
+
+
+def rows_of(
+    budget: str, names: list[str], seeds: int, epochs: dict[str, float], rows: list[Row], setup: Setup, jobs: int
+) -> Iterator[Row]:
+    """The rows of a budget that are missing; that of the slowest method is the same in both."""
+    known = {(row["method"], row["seed"], row["budget"]): row for row in rows}
+    missing = [(name, seed) for seed in range(seeds) for name in names if (name, seed, budget) not in known]
+    same = [each for each in missing if known.get((*each, "epochs"), {}).get("epochs") == round(epochs[each[0]], 2)]
+    yield from ({**known[(*each, "epochs")], "budget": budget} for each in same)
+    yield from at_once(jobs, run, [(*each, budget, epochs[each[0]], setup) for each in missing if each not in same])
+
+
+def epochs_of_equal_cost(rows: list[Row], epochs: float) -> dict[str, float]:
+    """Epochs by which each method costs what the slowest does, from the rows of so many epochs for all."""
+    minutes = {
+        name: float(
+            np.mean([row["core_minutes"] for row in rows if (row["method"], row["budget"]) == (name, "epochs")])
+        )
+        for name in [*VSSL, *PEERS]
+    }
+    return {name: epochs * max(minutes.values()) / max(each, 1e-9) for name, each in minutes.items()}
 
 
 def main() -> None:
@@ -147,28 +239,34 @@ def main() -> None:
     flags.add_argument("--data", default=DEMO_DATA, help="an archive or folder with `train` and `test` class folders")
     flags.add_argument("--recipe", default="quick")
     flags.add_argument("--epochs", type=float, default=16)
-    flags.add_argument("--seeds", type=int, default=2)
+    flags.add_argument("--seeds", type=int, default=3)
     flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
+    flags.add_argument("--per-view", action="store_true", help="BatchNorm sees one view at a time, for all methods")
+    flags.add_argument("--held-out", type=int, default=0, help="training images to judge by, in the test images' place")
+    flags.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, help="methods to compare")
     flags.add_argument("--jobs", type=int, default=1, help="runs at once, which share the cores")
     arguments = flags.parse_args()
     epochs, seeds = (0.2, 1) if arguments.quick else (arguments.epochs, arguments.seeds)
+    setup = Setup(arguments.data, arguments.recipe, arguments.bf16, arguments.per_view, arguments.held_out)
     settings = {
         "data": Path(arguments.data).name,
         "recipe": arguments.recipe,
         "epochs": epochs,
         "bf16": arguments.bf16,
+        "per_view": arguments.per_view,
+        "held_out": arguments.held_out,
         "threads": threads_each(arguments.jobs),
     }
     rows = earlier_rows(arguments.json, settings)
-    known = {(row["method"], row["seed"]) for row in rows}
-    tasks = [(name, seed) for seed in range(seeds) for name in [*VSSL, *PEERS] if (name, seed) not in known]
-    further = (arguments.data, arguments.recipe, epochs, arguments.bf16)
-    for row in at_once(arguments.jobs, run, [(*task, *further) for task in tasks]):
-        rows.append(row)
-        report("Methods of self-supervised learning", rows, settings, arguments.json)
-    for name in [*VSSL, *PEERS]:
-        values = [row["knn"] for row in rows if row["method"] == name]
-        print(f"{name:<34} kNN {np.mean(values):.3f} over {len(values)} seeds")
+    for budget in ("epochs", "minutes"):
+        each = dict.fromkeys(METHODS, epochs) if budget == "epochs" else epochs_of_equal_cost(rows, epochs)
+        for row in rows_of(budget, arguments.only, seeds, each, rows, setup, arguments.jobs):
+            rows.append(row)
+            report("Methods of self-supervised learning", rows, settings, arguments.json)
+        for name in arguments.only:
+            values = [row["knn"] for row in rows if (row["method"], row["budget"]) == (name, budget)]
+            error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+            print(f"{name:<20} kNN {np.mean(values):.3f} ± {error:.3f} over {len(values)} seeds at equal {budget}")
 
 
 if __name__ == "__main__":

@@ -13,23 +13,28 @@ def linear_accuracy(
 ) -> float:
     """Accuracy on queries [Q, F] of a linear classifier trained on features [N, F] with labels [N].
 
+    Features may be those of several random views of each image [K, N, F]: each epoch takes the next view.
+
     The protocol of solo-learn's table: SGD with rate 0.3, momentum 0.9 and no decay, batches of 256, 100 epochs, the
     rate divided by 10 after the 60th and the 80th. Features are first standardised as the training features are, and
     scaled so that their largest variance along any direction is 1. A linear layer could do so itself; here it makes the
     rate suit features of any scale.
     """
-    mean = features.mean(0)
-    spread = features.std(0).astype(np.float64)
+    views = features if features.ndim == 3 else features[None]
+    first = views[0]
+    mean = first.mean(0)
+    spread = first.std(0).astype(np.float64)
     spread = spread.clip(1e-6 * float(spread.max()) + 1e-12)
-    largest = float(np.linalg.norm((features - mean) / spread, 2)) ** 2 / len(features)
+    largest = float(np.linalg.norm((first - mean) / spread, 2)) ** 2 / len(first)
     scale = 1 / (spread * max(largest, 1e-12) ** 0.5)
-    train, tested = (((part - mean) * scale).astype(np.float32) for part in (features, queries))
+    *shown, tested = (((part - mean) * scale).astype(np.float32) for part in (*views, queries))
     classes = int(max(labels.max(), query_labels.max())) + 1
     targets = np.eye(classes, dtype=np.float32)[labels]
-    weight, bias = np.zeros((train.shape[1], classes), np.float32), np.zeros(classes, np.float32)
+    weight, bias = np.zeros((first.shape[1], classes), np.float32), np.zeros(classes, np.float32)
     weight_speed, bias_speed = np.zeros_like(weight), np.zeros_like(bias)
     rng = np.random.default_rng(seed)
     for epoch in range(EPOCHS):
+        train = shown[epoch % len(shown)]
         rate = RATE * 0.1 ** sum(epoch >= step for step in STEPS)
         order = rng.permutation(len(train))
         for start in range(0, len(train), BATCH):
