@@ -124,7 +124,10 @@ class Settings(BaseSettings):
     """Port for `/metrics`, which then is nowhere else; 0 picks a free one. Without it metrics are on `port`."""
 
     workers: int = Field(1, ge=1)
-    """Processes that serve behind one port, each with engines of its own."""
+    """Processes that serve behind one port, each with engines of its own or all with one (`engine_process`)."""
+
+    engine_process: bool = False
+    """Hold the models in one process more, for all workers: they speak HTTP and decode, and hand it the pixels."""
 
     max_body_bytes: int = Field(64 * 2**20, ge=1)
     """Largest request body in bytes, and so the largest image; more is answered 413."""
@@ -211,6 +214,21 @@ class Settings(BaseSettings):
     def _a_certificate_has_its_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key belong together: name both or none")
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one process serves."""
+        return self.workers > 1 or self.engine_process
+
+    @model_validator(mode="after")
+    def _an_engine_process_has_its_models(self) -> Self:
+        if self.engine_process and self.admin_keys_file is not None:
+            raise ValueError(
+                "--engine-process and --admin-keys-file don't go together: that process keeps the models it began with"
+            )
+        if self.engine_process and self.uds is not None:
+            raise ValueError("--engine-process and --uds don't go together: several processes share a port alone")
         return self
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
     words = {"engine_threads": "by the model", "small_model": "by a timing", "log_health": "on"}
-    words |= dict.fromkeys(("grpc_port", "metrics_port", "log_requests", "ui"), "off")
+    words |= dict.fromkeys(("grpc_port", "metrics_port", "log_requests", "ui", "engine_process"), "off")
     words |= dict.fromkeys(("uds", "root_path", "trusted_proxies", "cors_origins", "allowed_hosts"), "none")
     words |= dict.fromkeys(("galleries", "snapshot_root"), "none")
     words |= dict.fromkeys(("api_keys_file", "admin_keys_file", "model_root", "tls_certificate", "tls_key"), "none")

@@ -17,9 +17,11 @@ from vssl.uncertainty.familiarity import References
 from vssl_server.decoding.pool import Pool
 from vssl_server.decoding.request import BadImagesError, Decoder, Refusal
 from vssl_server.engine.batcher import Batcher, Infer
+from vssl_server.engine.batching import Batching
 from vssl_server.engine.cache import Cache, keys_of
 from vssl_server.engine.opening import ServedEngine
 from vssl_server.engine.pipeline import EmbedResult, Pipeline
+from vssl_server.engine.remote.batcher import RemoteBatcher
 from vssl_server.engine.statistics import Statistics
 from vssl_server.observed import metrics
 from vssl_server.observed.request_log import note
@@ -35,7 +37,7 @@ class Model:
 
     Args:
         manifest: of the bundle that `infer` runs.
-        infer: uint8 [N, S, S, 3] → Embeddings; the engine.
+        infer: uint8 [N, S, S, 3] → Embeddings; the engine, or what hands images to one in another process.
         settings: limits, batch and queue size.
         pool: where images are decoded; several models may share it.
         references: of the bundle, where it keeps some.
@@ -44,7 +46,7 @@ class Model:
     def __init__(
         self,
         manifest: Manifest,
-        infer: Infer,
+        infer: Infer | RemoteBatcher,
         settings: Settings,
         pool: Pool,
         references: References | None = None,
@@ -53,25 +55,19 @@ class Model:
         self._labels = (manifest.name, manifest.version)
         self.why = infer.why if isinstance(infer, ServedEngine) else ""
         """How the engine's threads were chosen, as a sentence; empty where nothing was."""
-        self._engine = (infer.provider, infer.precision, infer.threads) if isinstance(infer, ServedEngine) else None
+        self._engine = infer if isinstance(infer, ServedEngine) else None
         self.statistics = Statistics()
         self.metrics = metrics.ModelMetrics(manifest.name)
         size = manifest.preprocessing.size
-        # What the engine's thread calls knows nothing of this model: a cycle would keep an unloaded engine in memory.
-        self.batcher = Batcher(
-            infer,
-            settings.batch_size,
-            settings.queue_images,
-            warm_up=partial(_warm_up, infer, size, settings.batch_size),
-            observe=partial(_observe, self.statistics, self.metrics),
-            stall_seconds=2 * settings.deadline_seconds,
-            max_wait=settings.max_wait_seconds,
-            probe=_blank(1, size),
-        )
+        self.batcher: Batching
+        if isinstance(infer, RemoteBatcher):
+            self.batcher = infer
+        else:
+            self.batcher = new_batcher(infer, size, settings, self.statistics, self.metrics)
         limits = Limits(settings.max_body_bytes, settings.max_pixels)
         decoder = Decoder(manifest.preprocessing, limits, settings.max_request_pixels, pool)
-        no_images = infer(_blank(0, size))
-        self._pipeline = Pipeline(manifest.name, decoder, self.batcher, no_images, self.statistics, self.metrics)
+        nothing = no_rows(manifest.outputs.dimension)
+        self._pipeline = Pipeline(manifest.name, decoder, self.batcher, nothing, self.statistics, self.metrics)
         self._cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
 
     @property
@@ -90,10 +86,7 @@ class Model:
         metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.in_flight if (model := me()) else 0)
         metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
         if self._engine is not None:
-            provider, precision, threads = self._engine
-            metrics.MODEL.labels(*self._labels, provider, precision).set(1)
-            for batch, count in threads.items():
-                metrics.ENGINE_THREADS.labels(*self._labels, batch).set(count)
+            show_engine(self._engine, *self._labels)
 
     def publish(self) -> None:
         """Store the gauges' values: other worker processes can't ask this one."""
@@ -108,9 +101,8 @@ class Model:
         for gauge in (metrics.QUEUE_IMAGES, metrics.READY):
             gauge.remove(*self._labels)
         if self._engine is not None:
-            provider, precision, threads = self._engine
-            metrics.MODEL.remove(*self._labels, provider, precision)
-            for batch in threads:
+            metrics.MODEL.remove(*self._labels, self._engine.provider, self._engine.precision)
+            for batch in self._engine.threads:
                 metrics.ENGINE_THREADS.remove(*self._labels, batch)
 
     @property
@@ -171,6 +163,30 @@ class Model:
             self.metrics.uncertainty.observe(float(row.uncertainty[0]))
 
 
+def new_batcher(
+    infer: Infer, size: int, settings: Settings, statistics: Statistics, series: metrics.ModelMetrics
+) -> Batcher:
+    """The batcher of an engine for images of `size` × `size` pixels, which counts its calls."""
+    # What the engine's thread calls knows nothing of a model: a cycle would keep an unloaded engine in memory.
+    return Batcher(
+        infer,
+        settings.batch_size,
+        settings.queue_images,
+        warm_up=partial(_warm_up, infer, size, settings.batch_size),
+        observe=partial(_observe, statistics, series),
+        stall_seconds=2 * settings.deadline_seconds,
+        max_wait=settings.max_wait_seconds,
+        probe=_blank(1, size),
+    )
+
+
+def show_engine(engine: ServedEngine, name: str, version: str) -> None:
+    """Let the metrics say what runs a model."""
+    metrics.MODEL.labels(name, version, engine.provider, engine.precision).set(1)
+    for batch, count in engine.threads.items():
+        metrics.ENGINE_THREADS.labels(name, version, batch).set(count)
+
+
 def _noted(result: EmbedResult) -> EmbedResult:
     """The result, of which the log of requests now knows."""
     note(len(result.embeddings) + len(result.refused), result.queue_seconds, result.inference_seconds)
@@ -182,6 +198,12 @@ def _warm_up(infer: Infer, size: int, batch_size: int) -> None:
     powers = [2**power for power in range(batch_size.bit_length())]
     for images in sorted({*powers, batch_size}):
         infer(_blank(images, size))
+
+
+def no_rows(dimension: int) -> Embeddings:
+    """The embeddings of no image."""
+    none = np.zeros((0, dimension), np.float32)
+    return Embeddings(none, none, np.zeros(0, np.float32))
 
 
 def _blank(images: int, size: int) -> Pixels:

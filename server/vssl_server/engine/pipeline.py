@@ -16,7 +16,7 @@ from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.decoding.futures import succeed
 from vssl_server.decoding.request import Decoder, Decoding, Refusal
-from vssl_server.engine.batcher import Batcher
+from vssl_server.engine.batching import Batching
 from vssl_server.engine.jobs import BatchResult, EngineStoppedError
 from vssl_server.engine.statistics import Statistics
 from vssl_server.observed.metrics import ModelMetrics
@@ -52,7 +52,7 @@ class Pipeline:
         self,
         name: str,
         decoder: Decoder,
-        batcher: Batcher,
+        batcher: Batching,
         no_images: Embeddings,
         statistics: Statistics,
         metrics: ModelMetrics,

@@ -26,7 +26,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.receive_seconds + settings.deadline_seconds)),
         ("grpc.max_concurrent_streams", settings.grpc_streams),
         # Two servers must not share a port, as each would answer half of the requests; the workers of one may.
-        ("grpc.so_reuseport", int(settings.workers > 1)),
+        ("grpc.so_reuseport", int(settings.several)),
     ]
 
 

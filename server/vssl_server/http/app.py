@@ -53,7 +53,7 @@ def create_app(
         # No variable of this function may hold a model: it would keep an unloaded one in memory.
         registry.start()
         tasks = [asyncio.create_task(_measure_lag())]
-        if settings.workers > 1:
+        if settings.several:
             # A worker listens when it can answer, as others serve meanwhile; or when it is told to end before that.
             warm = [asyncio.wrap_future(model.batcher.warm) for model in registry.models]
             while not registry.draining and (await asyncio.wait(warm, timeout=0.1))[1]:

@@ -68,7 +68,8 @@ class ModelRegistry:
 
     def start(self) -> None:
         """Start the engines, and show in the metrics whether they are warm."""
-        metrics.show_build()
+        if not self.settings.engine_process:  # where ONNX Runtime is not loaded for it alone
+            metrics.show_build()
         for model in self.models:
             model.show()
             model.batcher.start()

@@ -30,6 +30,9 @@ def serve(
     grpc_streams: Annotated[int | None, typer.Option(help="Requests of a gRPC connection at a time (100).")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port for /metrics alone, 0 for a free one (off).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes behind the port (1).")] = None,
+    engine_process: Annotated[
+        bool | None, typer.Option("--engine-process", help="One process more, which holds the models (off).")
+    ] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body (67108864).")] = None,
     max_json_bytes: Annotated[
         int | None, typer.Option(help="Largest body of a request without images or tensors (1048576).")
@@ -85,7 +88,7 @@ def serve(
     settings = load_settings(flags)
     for line in outdated():
         typer.echo(f"vssl: {line}", err=True)
-    if settings.workers > 1:
+    if settings.several:
         from vssl_server.process.workers import run_workers as run
     else:
         from vssl_server.process.serve import run

@@ -17,7 +17,7 @@ from types import FrameType, ModuleType
 import uvicorn
 from fastapi import FastAPI
 
-from vssl.bundle.reading import open_bundle
+from vssl.bundle.reading import Bundle, open_bundle
 from vssl.cli import INTERRUPTED, echo
 from vssl.errors import UsageError, VsslError
 from vssl.uncertainty.familiarity import references_of
@@ -28,6 +28,8 @@ from vssl_server.engine import health
 from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
 from vssl_server.engine.opening import open_engine
+from vssl_server.engine.remote.batcher import RemoteBatcher
+from vssl_server.engine.remote.ring import Shape
 from vssl_server.http.app import create_app
 from vssl_server.http.connection import IDLE_SECONDS, Protocol
 from vssl_server.inference_v2.protocol import Catalogue
@@ -56,10 +58,16 @@ def say_where(line: str, _: str) -> None:
     say(line)
 
 
-def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str, str], object] = say_where) -> None:
+def run(
+    locations: Sequence[Path],
+    settings: Settings,
+    announce: Callable[[str, str], object] = say_where,
+    engine_process: Path | None = None,
+) -> None:
     """Serve the bundles until SIGTERM, SIGINT or SIGHUP, then answer what is in flight and return.
 
-    `announce` gets the line that says where and the address alone, as soon as every model can answer.
+    `announce` gets the line that says where and the address alone, as soon as every model can answer. With the path of
+    the socket of an `engine_process`, that one holds the models.
 
     Raises:
         UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
@@ -73,7 +81,11 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str, 
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
-            engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+            engine = (
+                open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+                if engine_process is None
+                else _remote(bundle, settings, engine_process)
+            )
             return Model(bundle.manifest, engine, settings, pool, references_of(bundle))
 
         check_tls(settings)
@@ -83,7 +95,7 @@ def run(locations: Sequence[Path], settings: Settings, announce: Callable[[str, 
         released = [(model.name, model.version) for model in models]
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} appears twice: export one under another --name or --model-version")
-        stack.enter_context(_logging(settings))
+        stack.enter_context(logging_in_a_thread(settings))
         app = create_app(settings, models, open_model, locations)
         del models  # unloading a model must free its memory
         server = Server(_config(app, settings), app.state.registry, app.state.repository, announce)
@@ -100,9 +112,15 @@ def ends() -> list[int]:
     return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
+def _remote(bundle: Bundle, settings: Settings, path: Path) -> RemoteBatcher:
+    manifest = bundle.manifest
+    shape = Shape(settings.queue_images, manifest.preprocessing.size, manifest.outputs.dimension)
+    return RemoteBatcher(path, manifest.id, settings.batch_size, shape)
+
+
 def _listen(stack: ExitStack, settings: Settings) -> list[socket.socket]:
     """The server's socket, then that of the metrics if they have their own; both close with the stack."""
-    shared = settings.workers > 1
+    shared = settings.several
     if settings.uds is not None:
         sockets = [stack.enter_context(bind_unix(settings.uds))]
     else:
@@ -133,7 +151,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 @contextmanager
-def _logging(settings: Settings) -> Iterator[None]:
+def logging_in_a_thread(settings: Settings) -> Iterator[None]:
     """Log through a thread of its own: no slow reader of standard error can stop the server."""
     thread = LogThread(2)
     root, requests = logging.getLogger(), logging.getLogger("vssl.requests")
@@ -212,7 +230,7 @@ class Server(uvicorn.Server):
         """End the process when no model has answered for long: only a new start can help. A worker ends sooner, as
         others can answer in its place.
         """
-        alone = self.registry.settings.workers == 1
+        alone = not self.registry.settings.several
         while self.registry.unanswered < (health.END_SECONDS if alone else health.PROBE_SECONDS):
             await asyncio.sleep(LOOK_SECONDS)
         if self.should_exit:

@@ -1,15 +1,20 @@
-"""Several processes behind one port, each a server with engines of its own; the kernel deals out connections."""
+"""Several processes behind one port, each a server; the kernel deals out connections.
+
+Each has engines of its own, or one process more holds the engines of all.
+"""
 
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,9 +25,11 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from vssl.bundle.reading import open_bundle
 from vssl.cli import INTERRUPTED, echo
-from vssl.errors import VsslError
+from vssl.errors import UsageError, VsslError
 from vssl.memory import cores
+from vssl_server.engine.remote import channel
 from vssl_server.observed.metrics import FOLDER
+from vssl_server.process.engine_process import run_engine
 from vssl_server.process.listening import bind
 from vssl_server.process.serve import ends, run
 from vssl_server.settings import Settings
@@ -33,11 +40,14 @@ logger = logging.getLogger("vssl.server")
 def run_workers(locations: Sequence[Path], settings: Settings) -> None:
     """Serve the bundles in `settings.workers` processes until SIGTERM or SIGINT; every process answers what it has.
 
-    A process that dies after it could serve is replaced; one that never could ends them all.
+    With `settings.engine_process` one process more holds the models. A process that dies after it could serve is
+    replaced; one that never could ends them all.
 
     Raises:
         UsageError, BundleError, VsslError: as `run`.
     """
+    if settings.engine_process and not hasattr(os, "memfd_create"):
+        raise UsageError("--engine-process needs Linux, whose processes can share memory without a name")
     for location in locations:
         open_bundle(location)  # so that a bad one is reported once
     workers = _Workers(locations)
@@ -50,17 +60,26 @@ def run_workers(locations: Sequence[Path], settings: Settings) -> None:
                 ports[name] = _hold(stack, settings.host, port)
         # The processes share the cores, unless the user has set the threads.
         share = max(1, cores() // settings.workers)
-        threads = {
-            name: share for name in ("decode_threads", "engine_threads") if name not in settings.model_fields_set
-        }
+        shared_out = ("decode_threads",) if settings.engine_process else ("decode_threads", "engine_threads")
+        threads = {name: share for name in shared_out if name not in settings.model_fields_set}
         workers.folder = os.environ[FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="vssl-metrics-"))
+        if settings.engine_process:
+            workers.engine_socket = stack.enter_context(_engine_socket(Path(workers.folder)))
         workers.run(settings.model_copy(update={**ports, **threads}))
+
+
+Work = Callable[..., None]
+"""What a process does with its pipe, the locations, the settings and what else it was given."""
 
 
 class _Workers:
     def __init__(self, locations: Sequence[Path]) -> None:
         self.locations = locations
         self.processes: dict[Connection, SpawnProcess] = {}
+        self.engine: Connection | None = None
+        """Of the engine process, while there is one."""
+        self.engine_socket: socket.socket | None = None
+        """Where fronts connect to it. We keep it, so that they can also while another one starts."""
         self.ready: set[Connection] = set()
         self.announced = self.stopping = False
         self.failure: str | None = None
@@ -69,8 +88,10 @@ class _Workers:
     def run(self, settings: Settings) -> None:
         self.settings = settings
         resource_tracker.ensure_running()  # otherwise the first start does it, and unblocks SIGINT
+        if self.engine_socket is not None:
+            self.start_engine(self.engine_socket)
         for _ in range(settings.workers):
-            self.start()
+            self.start_worker()
         while self.processes:
             for pipe in wait(list(self.processes)):
                 assert isinstance(pipe, Connection)
@@ -78,12 +99,19 @@ class _Workers:
         if self.failure is not None:
             raise VsslError(self.failure)
 
-    def start(self) -> None:
+    def start_worker(self) -> None:
+        path = None if self.engine_socket is None else Path(self.engine_socket.getsockname())
+        self.start(partial(_serve, path))
+
+    def start_engine(self, listener: socket.socket) -> None:
+        self.engine = self.start(_embed, listener)
+
+    def start(self, work: Work, *arguments: socket.socket) -> Connection | None:
         if self.stopping:
-            return
+            return None
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.locations, self.settings))
+        process = context.Process(target=_work, args=(theirs, work, self.locations, self.settings, *arguments))
         # Ctrl-C reaches the whole group. The new process starts with it blocked, until it has a handler.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         process.start()
@@ -92,6 +120,7 @@ class _Workers:
         theirs.close()
         if self.stopping:  # since we began: `stop` did not know of this one
             process.terminate()
+        return ours
 
     def stop(self, number: int | None = None, _: FrameType | None = None) -> None:
         """The handler of signals; also called when a process failed to start."""
@@ -113,18 +142,23 @@ class _Workers:
             self.ended(pipe)
             return
         if not ready and pipe in self.ready:
-            logger.error("a worker: %s", text)
+            logger.error("%s: %s", self.kind(pipe), text)
             return
         if not ready:
             self.failure = self.failure or text
             return
         self.ready.add(pipe)
-        if len(self.ready) == self.settings.workers and not self.announced and not self.stopping:
+        if pipe is self.engine:
+            return
+        if len(self.ready - {self.engine}) == self.settings.workers and not self.announced and not self.stopping:
             self.announced = True
             echo(text, err=True)
 
+    def kind(self, pipe: Connection) -> str:
+        return "the engine process" if pipe is self.engine else "a worker"
+
     def ended(self, pipe: Connection) -> None:
-        process, was_ready = self.processes.pop(pipe), pipe in self.ready
+        process, was_ready, kind = self.processes.pop(pipe), pipe in self.ready, self.kind(pipe)
         process.join()
         pipe.close()
         self.ready.discard(pipe)
@@ -132,10 +166,13 @@ class _Workers:
         if self.stopping:
             return
         if was_ready:
-            logger.error("a worker ended with status %s; another takes its place", process.exitcode)
-            self.start()
+            logger.error("%s ended with status %s; another takes its place", kind, process.exitcode)
+            if pipe is self.engine and self.engine_socket is not None:
+                self.start_engine(self.engine_socket)
+            else:
+                self.start_worker()
         else:
-            self.failure = self.failure or f"a worker ended with status {process.exitcode} before it could serve"
+            self.failure = self.failure or f"{kind} ended with status {process.exitcode} before it could serve"
             self.stop()
 
 
@@ -147,14 +184,31 @@ def _hold(stack: ExitStack, host: str, port: int) -> int:
     return port
 
 
-def _work(pipe: Connection, locations: Sequence[Path], settings: Settings) -> None:
+def _engine_socket(folder: Path) -> socket.socket:
+    try:
+        return channel.listen(folder / "engine")
+    except OSError as error:
+        raise VsslError(f"{folder} can't hold a socket: {error.strerror or error}; set TMPDIR to another") from None
+
+
+def _serve(path: Path | None, pipe: Connection, locations: Sequence[Path], settings: Settings) -> None:
+    run(locations, settings, lambda line, _: pipe.send((True, line)), path)
+
+
+def _embed(pipe: Connection, locations: Sequence[Path], settings: Settings, listener: socket.socket) -> None:
+    run_engine(listener, locations, settings, lambda: pipe.send((True, "")))
+
+
+def _work(
+    pipe: Connection, work: Work, locations: Sequence[Path], settings: Settings, *arguments: socket.socket
+) -> None:
     # Until `run` has handlers: the process that started us tells us when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     try:
-        run(locations, settings, lambda line, _: pipe.send((True, line)))
+        work(pipe, locations, settings, *arguments)
     except VsslError as error:
         pipe.send((False, str(error)))
         sys.exit(1)
