@@ -222,19 +222,10 @@ class Settings(BaseSettings):
         return self.workers > 1 or self.engine_process
 
     @model_validator(mode="after")
-    def _an_engine_process_has_its_models(self) -> Self:
-        if self.engine_process and self.admin_keys_file is not None:
-            raise ValueError(
-                "--engine-process and --admin-keys-file don't go together: that process keeps the models it began with"
-            )
-        if self.engine_process and self.uds is not None:
-            raise ValueError("--engine-process and --uds don't go together: several processes share a port alone")
-        return self
-
-    @model_validator(mode="after")
     def _workers_serve_the_same(self) -> Self:
-        if self.workers > 1 and self.admin_keys_file is not None:
-            raise ValueError("--workers and --admin-keys-file don't go together: a load would reach one worker only")
+        if self.several and self.admin_keys_file is not None:
+            flag = "--engine-process" if self.engine_process else "--workers"
+            raise ValueError(f"{flag} and --admin-keys-file don't go together: a load would reach one process only")
         return self
 
     @model_validator(mode="after")
@@ -266,8 +257,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_process_has_the_unix_socket(self) -> Self:
-        if self.workers > 1 and self.uds is not None:
-            raise ValueError("--workers and --uds don't go together: the kernel deals out connections to ports alone")
+        if self.several and self.uds is not None:
+            flag = "--engine-process" if self.engine_process else "--workers"
+            raise ValueError(f"{flag} and --uds don't go together: the kernel deals out connections to ports alone")
         return self
 
     @model_validator(mode="after")

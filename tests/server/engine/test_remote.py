@@ -150,15 +150,17 @@ def test_cancelling_drops_what_waits_and_frees_its_slots(tiny_bundle: Bundle, tm
         assert waiting.cancel()
         until(engine.batcher.submitted[1].cancelled)
 
-        def again() -> "Future[BatchResult] | None":
-            try:
-                return front.submit(images)
-            except OverloadedError:  # the engine's word that the slots are free is on its way
-                return None
-
         images = pictures(tiny_bundle, 3, seed=5)
         found: list[Future[BatchResult]] = []
-        until(lambda: bool(future := again()) and not found.append(future))
+
+        def again() -> bool:
+            try:
+                found.append(front.submit(images))
+            except OverloadedError:  # the engine's word that the slots are free is on its way
+                return False
+            return True
+
+        until(again)
         gate.let.release(4)
         busy.result(60)
         assert_right(tiny_bundle, images, found[0].result(60).embeddings)
