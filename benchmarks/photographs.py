@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[str, Callable[[Study], list[Row]]]] = {
     "cost": ("What attaching costs", tables.cost),
     "quality": ("kNN and R@1 on clothes of senders never seen", tables.quality),
     "kinds": ("Degraded clothes of senders never seen", tables.kinds),
+    "told": ("Which kind of degradation a flagged picture is told to be", tables.told),
     "predicted": ("Squared error, foretold and real", tables.predicted),
     "tiers": ("Wrong neighbours among clothes of senders never seen", tables.tiers),
     "left_out": ("Each kind of degradation left out of the training", tables.left_out),

@@ -15,11 +15,13 @@ from vssl.measures.uncertainty import calibration_error, r_auroc, rank_correlati
 from vssl.search.nearest import nearest
 from vssl.uncertainty.calibrated import interpolate
 from vssl.uncertainty.fitting import fit_gallery, fit_matches
+from vssl.uncertainty.kinds import LEAST_ACCURACY, LEAST_CHANCE, nearest_kind
 from vssl.uncertainty.matches import Matches, matches_of
 from vssl_training.attaching.cache import Cache, pictures
 from vssl_training.attaching.choosing import layer_of, moments_of, vectors_of
 from vssl_training.attaching.copies import Copies
-from vssl_training.attaching.judging import deciles
+from vssl_training.attaching.judging import deciles, moved
+from vssl_training.attaching.judging import kinds_of as fitted_kinds
 from vssl_training.attaching.looking import Sight
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.recipe.sections import WhitenSettings
@@ -32,6 +34,8 @@ STRONG = 0.5
 """Strength from which a degradation is called strong."""
 COSTLY = 0.5
 """Squared error from which it is called costly."""
+FLAGGED = 0.95
+"""Part of the clean images held back that is not flagged."""
 TIMED = 32
 TWO = list(JUDGES).index("two_at_once")
 
@@ -80,6 +84,33 @@ def kinds_of(said: Answers) -> list[Row]:
             row |= {f"{title}: AUROC": auroc(clean, u[some]) if some.any() else None}
         rows.append(row)
     return [*rows, {"kind": "rank correlation of u with the error", "AUROC": correlation(said)}]
+
+
+def told(study: Study) -> list[Row]:
+    """Of strong copies that u tells from clean images: how many are told to be of a kind, and how often that is right.
+
+    The kinds are those of `attach`, the copies the judge's, of another hand and other senders.
+    """
+    kept = study.clothes.photographs.held(study.clothes.cache.images)
+    own, held = (study.clothes.cache.part(some) for some in (~kept, kept))
+    found, discriminants = fitted_kinds(study.network, own, held, tuple(JUDGES))
+    said = answers(study.network, study.judged)
+    flagged = said.uncertainty[:, 1:] > np.quantile(answers(study.network, held).uncertainty[:, 0], FLAGGED)
+    asked = flagged & (said.strengths[:, 1:] >= STRONG)
+    names, shifts = list(found), np.array([kind.shift for kind in found.values()])
+    nearest, chances = nearest_kind(moved(study.network, study.judged), shifts, np.array(discriminants))
+    good = np.array([kind.accuracy >= LEAST_ACCURACY for kind in found.values()])
+    guess = np.where((chances >= LEAST_CHANCE) & good[nearest], nearest, -1).reshape(asked.shape)
+    real = np.broadcast_to([names.index(name) for name in JUDGES], asked.shape)
+    rows: list[Row] = []
+    for number, name in [*enumerate(names), (None, "all")]:
+        own_copies = asked & ((real == number) if number is not None else True)
+        guesses = asked & ((guess == number) if number is not None else guess >= 0)
+        row: Row = {"kind": name, "held back: right": None if number is None else found[name].accuracy}
+        row |= {"strong and flagged": int(own_copies.sum()), "told to be it": int(guesses.sum())}
+        row |= {"of these right": float((guess == real)[guesses].mean()) if guesses.any() else None}
+        rows.append(row | {"of it told so": float((guess == real)[own_copies].mean())})
+    return rows
 
 
 def correlation(said: Answers, columns: list[int] | None = None) -> float:

@@ -96,8 +96,8 @@ class Novelty(Frozen):
 
 
 class Kind(Frozen):
-    """A kind of degradation: by how much it moves the log variance of each dimension, `shift` [D], and the share of
-    pictures degraded so that are told to be of this kind, on images that it was not fitted on.
+    """A kind of degradation: by how much it moves the log variance of each dimension, `shift` [D], and `accuracy`: how
+    often a picture that is told to be of this kind is, on images that it was not fitted on.
     """
 
     shift: list[float]
@@ -119,7 +119,8 @@ class Calibration(Frozen):
 
     `percentile`: `uncertainty` → place among the reference images, 0 … 100. `log_variance_mean` and
     `log_variance_std` are per dimension [D]. `corruptions` has, for each kind, the AUROC of degraded against clean
-    images at severities 1 to 5.
+    images at severities 1 to 5. `discriminants` [at most K − 1, D] are the directions in which distances to the shifts
+    of `kinds` count, in units of the kinds' scatter (`vssl.uncertainty.kinds`).
     """
 
     definition: Literal["mean_log_variance"] = "mean_log_variance"
@@ -134,6 +135,7 @@ class Calibration(Frozen):
     confidence: Confidence | None = None
     gallery: GalleryCalibration | None = None
     kinds: dict[Word, Kind] | None = None
+    discriminants: list[list[float]] | None = None
     familiarity: Familiarity | None = None
     created: str
 

@@ -194,6 +194,7 @@ class Manifest(Frozen):
             found = {len(self.calibration.log_variance_mean), len(self.calibration.log_variance_std)}
             found |= set(map(len, self.calibration.novelty.directions if self.calibration.novelty else []))
             found |= {len(kind.shift) for kind in (self.calibration.kinds or {}).values()}
+            found |= set(map(len, self.calibration.discriminants or []))
             if found != {self.outputs.dimension}:
                 raise ValueError(f"the calibration is not of {self.outputs.dimension} dimensions")
         return self

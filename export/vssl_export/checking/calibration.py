@@ -36,7 +36,7 @@ def calibrate(location: Path, data: str, use_labels: bool) -> Manifest:
     calibration, references = calibration_of(Engine(bundle), images, labels)
     before = bundle.manifest.calibration
     if before is not None:  # how kinds of degradation move the variance follows from the model, not from the images
-        calibration = calibration.model_copy(update={"kinds": before.kinds})
+        calibration = calibration.model_copy(update={"kinds": before.kinds, "discriminants": before.discriminants})
     fields = bundle.manifest.model_dump(mode="json", exclude={"id", "files"})
     files = {name: bundle.read(name) for name in bundle.manifest.files if name != FILE}
     return write_bundle(location, fields | {"calibration": calibration.model_dump(mode="json")}, files | references)

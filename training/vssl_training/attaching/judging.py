@@ -9,6 +9,7 @@ from vssl.arrays import Float32s, Float64s, Floats, Integers
 from vssl.bundle.calibration_record import Kind
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import rank_correlation
+from vssl.uncertainty.kinds import LEAST_CHANCE, fit_kinds, nearest_kind
 from vssl_training.attaching.cache import Cache
 from vssl_training.attaching.choosing import vectors_of
 from vssl_training.attaching.correcting import correct
@@ -126,32 +127,40 @@ def correct_and_judge(embedder: Embedder, cache: Cache, names: tuple[str, ...]) 
     return judge(corrected.mean(-1).ravel(), foretold.ravel(), error.ravel(), cache.kinds.ravel(), names)
 
 
-@torch.no_grad()
-def kinds_of(embedder: Embedder, cache: Cache, names: tuple[str, ...]) -> dict[str, Kind]:
-    """By how much each kind moves the log variances, and how often a degraded picture is told to be of its kind.
+def kinds_of(
+    embedder: Embedder, own: Cache, held: Cache, names: tuple[str, ...]
+) -> tuple[dict[str, Kind], list[list[float]]]:
+    """By how much each kind moves the log variances, how often a picture told to be of a kind is, and discriminants.
 
-    A picture is of the kind whose shift is nearest to its own. That is measured on every second image, with shifts of
-    the others; the shifts that are kept are of all.
+    Shifts and discriminants are of the images that the head was trained on, for there are many. What guesses are worth
+    is measured on those held back. Laplace's rule of succession makes that the lower the fewer guesses there are.
     """
+    seen, there = (moved(embedder, cache) for cache in (own, held))
+    kinds, real = own.kinds[:, 1:].ravel(), held.kinds[:, 1:].ravel()
+    known, numbers = np.unique(kinds, return_inverse=True)
+    shifts, discriminants = (rounded(each) for each in fit_kinds(seen, numbers))
+    nearest, chances = nearest_kind(there, shifts, discriminants)
+    told, sure = known[nearest], chances >= LEAST_CHANCE
+    found = {}
+    for number, shift in zip(known, shifts, strict=True):
+        guesses = sure & (told == number)
+        accuracy = (1 + int((guesses & (real == number)).sum())) / (2 + int(guesses.sum()))
+        found[names[number]] = Kind(shift=shift.tolist(), accuracy=round(accuracy, 4))
+    return found, discriminants.tolist()
+
+
+@torch.no_grad()
+def moved(embedder: Embedder, cache: Cache) -> Float64s:
+    """Log variances of a cache's degraded pictures [N · C, D], less the mean of its clean ones."""
     head = embedder.log_variance
     assert isinstance(head, StatisticsHead)
     uncorrected, _ = predicted(embedder, cache)
     rows = head.corrected(torch.from_numpy(uncorrected).flatten(0, 1))
-    log_variance = rows.view(*uncorrected.shape).numpy()
-    shifts = (log_variance[:, 1:] - log_variance[:, :1]).astype(np.float64)
-    kinds, even = cache.kinds[:, 1:], np.arange(len(cache)) % 2 == 0
-    known = {
-        number: name
-        for number, name in enumerate(names)
-        if all((kinds[half] == number).any() for half in (even, ~even))
-    }
-    centres = np.stack([shifts[even][kinds[even] == number].mean(0) for number in known])
-    told = np.square(shifts[~even][..., None, :] - centres).sum(-1).argmin(-1)
-    right = np.array(list(known))[told] == kinds[~even]
-    return {
-        name: Kind(
-            shift=[float(f"{value:.4g}") for value in shifts[kinds == number].mean(0)],
-            accuracy=float(right[kinds[~even] == number].mean()),
-        )
-        for number, name in known.items()
-    }
+    log_variance = rows.view(*uncorrected.shape).double().numpy()
+    degraded: Float64s = (log_variance[:, 1:] - log_variance[:, 0].mean(0)).reshape(-1, log_variance.shape[2])
+    return degraded
+
+
+def rounded(values: Float64s) -> Float64s:
+    """To six digits, as they stand in a manifest."""
+    return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[np.float64])(values)

@@ -49,9 +49,10 @@ def save_calibration(
     run: Run, embedder: Embedder, recipe: Recipe, photographs: Photographs, looked: Cache, progress: Progress
 ) -> None:
     """Calibrate on the images held back; what a bundle will carry of it is written into the run."""
-    held = looked.part(photographs.held(looked.images))
+    kept = photographs.held(looked.images)
+    own, held = looked.part(~kept), looked.part(kept)
     images = images_of(photographs, held.images[:MOST_CALIBRATED], preprocessing_of(recipe))
     progress.say(f"calibrating on {len(images):,} images that were held back")
     calibration, files = calibration_of(lambda pixels: embeddings_of(embedder, pixels), images, None, CORRUPTED)
-    kinds = kinds_of(embedder, held, known_kinds(recipe.variance.kinds))
-    run.save_calibration(calibration.model_copy(update={"kinds": kinds}), files)
+    kinds, discriminants = kinds_of(embedder, own, held, known_kinds(recipe.variance.kinds))
+    run.save_calibration(calibration.model_copy(update={"kinds": kinds, "discriminants": discriminants}), files)
