@@ -163,4 +163,5 @@ def moved(embedder: Embedder, cache: Cache) -> Float64s:
 
 def rounded(values: Float64s) -> Float64s:
     """To six digits, as they stand in a manifest."""
-    return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[np.float64])(values)
+    told: Float64s = np.array([float(f"{value:.6g}") for value in values.ravel()]).reshape(values.shape)
+    return told
