@@ -22,6 +22,8 @@ from vssl.errors import BundleError, UsageError, VsslError
 OUTPUTS = ("embedding", "variance", "uncertainty")
 FEATURES = "features"
 """The fourth output, of bundles that were exported with their backbone's features."""
+log = logging.getLogger(__name__)
+
 MAX_BATCH = 128
 """Images in one call of ONNX Runtime, at most: a TensorRT engine has a largest batch."""
 MAX_BATCH_PIXELS = 2**22
@@ -63,46 +65,37 @@ class Engine:
     Args:
         bundle: a verified bundle.
         threads: threads inside one call; 0 leaves the choice to ONNX Runtime (all cores).
-        precision: which of the bundle's models to run.
+        precision: which of the bundle's models to run; None: fp16 on a GPU where the bundle has it, else fp32.
 
     Raises:
         UsageError: onnxruntime and onnxruntime-gpu are both installed, or the bundle has no such precision.
         BundleError: the model can't be loaded, or is not what the manifest says.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 0, precision: Precision = "fp32") -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: Precision | None = "fp32") -> None:
         refuse_both_runtimes()
         models = bundle.manifest.models
-        if precision not in models:
+        if precision not in (None, *models):
             raise UsageError(f"{bundle.location}: no model in {precision}; there are {', '.join(models)}")
-        import onnxruntime  # an optional extra
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # A model may name further files for its weights. A bundle's never does, so let it find none.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-        # Waiting threads would otherwise spin on the cores that decode the next batch.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        available = set(onnxruntime.get_available_providers())
-        model = models[precision]
-        providers = [(name, provider_options(name, bundle, precision)) for name in PROVIDERS if name in available]
-        data = bundle.read(model.path)
-        try:
-            self._session: Any = onnxruntime.InferenceSession(data, options, providers=providers)
-        except Exception as error:
-            # ONNX Runtime's exceptions share no base class of their own.
-            raise BundleError(f"{bundle.location}: ONNX Runtime can't load {model.path}: {error}") from error
+        self.precision = precision or default_precision(bundle)
+        self._session = open_session(bundle, threads, self.precision)
+        if precision is None and self.precision == "fp16" and "fp32" in models and not self._on_gpu:
+            self.precision = "fp32"  # the wheel knows GPUs, but there is none
+            self._session = open_session(bundle, threads, self.precision)
         self.size = bundle.manifest.preprocessing.size
         self.dimension = bundle.manifest.outputs.dimension
         self._features = bundle.manifest.outputs.features
-        self._call = run if self.providers[0] == "CPUExecutionProvider" else run_bound
+        self._call = run_bound if self._on_gpu else run
         self._check_signature(bundle)
 
     @property
     def providers(self) -> list[str]:
         """The providers in use, not those asked for: ONNX Runtime falls back to the CPU without an error."""
         return list(self._session.get_providers())
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.providers[0] != PROVIDERS[-1]
 
     def __call__(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, size, size, 3], N ≥ 0.
@@ -200,6 +193,49 @@ def bucket(images: int) -> int:
     return 1 << (images - 1).bit_length()
 
 
+def default_precision(bundle: Bundle) -> Precision:
+    """What to try first where nobody says: fp16 where ONNX Runtime's wheel knows GPUs, if the bundle has it."""
+    import onnxruntime
+
+    models = bundle.manifest.models
+    knows_gpus = bool(set(onnxruntime.get_available_providers()) & set(PROVIDERS[:-1]))
+    return "fp16" if knows_gpus and "fp16" in models else "fp32" if "fp32" in models else next(iter(models))
+
+
+def open_session(bundle: Bundle, threads: int, precision: Precision) -> Any:  # noqa: ANN401  (it has no types)
+    """A session of the bundle's model in a precision; where TensorRT can't build its engine, on CUDA, with a warning.
+
+    Raises:
+        BundleError: the model can't be loaded.
+    """
+    import onnxruntime  # an optional extra
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # A model may name further files for its weights. A bundle's never does, so let it find none.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    # Waiting threads would otherwise spin on the cores that decode the next batch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    available = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
+    path = bundle.manifest.models[precision].path
+    data = bundle.read(path)
+    while True:
+        providers = [(name, provider_options(name, bundle, precision)) for name in available]
+        try:
+            # Its own falling back writes to standard output, and hides that a call failed.
+            return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+        except Exception as error:
+            # ONNX Runtime's exceptions share no base class of their own.
+            if available[0] != PROVIDERS[0]:
+                raise BundleError(f"{bundle.location}: ONNX Runtime can't load {path}: {error}") from error
+            first = str(error).partition("\n")[0]
+            log.warning(
+                "%s: TensorRT can't build an engine of %s, so it runs without: %s", bundle.location, path, first
+            )
+            del available[0]
+
+
 def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dict[str, str]:
     """Options of one of ONNX Runtime's providers for a bundle's model.
 
@@ -219,7 +255,7 @@ def provider_options(provider: str, bundle: Bundle, precision: Precision) -> dic
     try:
         folder = cache_folder("engines", weights)  # private: an engine is code
     except CacheUnavailableError as error:
-        logging.getLogger(__name__).warning("TensorRT builds its engine at every start, there is no cache: %s", error)
+        log.warning("TensorRT builds its engine at every start, there is no cache: %s", error)
         return options
     for kept in ("engine", "timing"):
         options |= {f"trt_{kept}_cache_enable": "1", f"trt_{kept}_cache_path": str(folder)}

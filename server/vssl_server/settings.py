@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from vssl.bundle.manifest import Precision
 from vssl.errors import UsageError
 from vssl.memory import cores
 
@@ -169,6 +170,9 @@ class Settings(BaseSettings):
     small_model: bool | None = None
     """Whether a batch that is not full gets half of the cores only, as suits a model that is small beside the rest of
     a request's work. By default a timing at the start decides, and a line on standard error says how."""
+
+    precision: Precision | None = None
+    """Which of the bundle's models to run; by default fp16 on a GPU, where the bundle has it, else fp32."""
 
     cache_bytes: int = Field(0, ge=0)
     """Memory for answers by the content of the image file, for each model; 0 keeps none."""

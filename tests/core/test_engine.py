@@ -3,8 +3,9 @@
 import importlib.metadata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.engine import MAX_BATCH, OUTPUTS, Embeddings, Engine, bucket, concatenate, provider_options
+from vssl.engine import MAX_BATCH, OUTPUTS, PROVIDERS, Embeddings, Engine, bucket, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -265,6 +266,71 @@ def test_a_file_changed_after_the_bundle_was_opened(tmp_path: Path) -> None:
 def test_a_precision_that_is_not_there(tiny_bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="no model in fp16; there are fp32"):
         Engine(tiny_bundle, precision="fp16")
+
+
+@pytest.fixture
+def with_fp16(tiny_bundle: Bundle) -> Bundle:
+    """The tiny bundle, whose one file is its model in both precisions."""
+    models = dict.fromkeys(("fp16", "fp32"), tiny_bundle.manifest.models["fp32"])
+    return replace(tiny_bundle, manifest=tiny_bundle.manifest.model_copy(update={"models": models}))
+
+
+class OfAGpu(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """A session on the CPU that says it runs on the first provider asked for, and knows what was asked for."""
+
+    asked: ClassVar[list[list[str]]] = []
+    broken: ClassVar[set[str]] = set()
+
+    def __init__(self, data: bytes, options: Any, providers: list[tuple[str, Any]], **further: Any) -> None:
+        names = [name for name, _ in providers]
+        self.asked.append(names)
+        if self.broken & set(names):
+            raise RuntimeError("no plan can be built\nwith a second line")
+        self._first = names[0]
+        super().__init__(data, options, providers=["CPUExecutionProvider"], **further)
+
+    def get_providers(self) -> list[str]:
+        return [self._first, "CPUExecutionProvider"]
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OfAGpu)
+    monkeypatch.setattr(OfAGpu, "asked", [])
+    monkeypatch.setattr(OfAGpu, "broken", set())
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_the_precision_of_a_cpu_is_fp32_and_of_a_gpu_fp16(
+    with_fp16: Bundle, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    assert Engine(with_fp16, precision=None).precision == "fp32"
+    real = onnxruntime.InferenceSession
+    request.getfixturevalue("a_gpu")
+    assert Engine(with_fp16, precision=None).precision == "fp16"
+    assert Engine(tiny_bundle, precision=None).precision == "fp32"
+    monkeypatch.setattr(onnxruntime, "InferenceSession", real)  # a wheel for GPUs where there is none
+    on_cpu = Engine(with_fp16, precision=None)
+    assert (on_cpu.precision, on_cpu.providers) == ("fp32", ["CPUExecutionProvider"])
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_what_tensorrt_cant_build_runs_on_cuda_with_one_line(
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(OfAGpu, "broken", {"TensorrtExecutionProvider"})
+    assert Engine(tiny_bundle).providers[0] == "CUDAExecutionProvider"
+    assert OfAGpu.asked == [list(PROVIDERS), list(PROVIDERS[1:])]
+    [line] = [record.getMessage() for record in caplog.records if "TensorRT can't build" in record.getMessage()]
+    assert line.endswith("so it runs without: no plan can be built")
+    assert capfd.readouterr().out == ""
+    monkeypatch.setattr(OfAGpu, "broken", set(PROVIDERS))
+    with pytest.raises(BundleError, match=r"can't load model\.onnx: no plan"):
+        Engine(tiny_bundle)
 
 
 def test_both_runtimes_installed(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

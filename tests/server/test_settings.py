@@ -31,7 +31,12 @@ def test_the_default_that_help_tells_is_the_default(name: str) -> None:
     [option] = inspect.signature(serve, eval_str=True).parameters[name].annotation.__metadata__
     told = option.help.split("(")[1].rstrip(").")
     default = Settings.model_fields[name].default
-    words = {"engine_threads": "by the model", "small_model": "by a timing", "log_health": "on"}
+    words = {
+        "engine_threads": "by the model",
+        "precision": "by the provider",
+        "small_model": "by a timing",
+        "log_health": "on",
+    }
     words |= dict.fromkeys(("grpc_port", "metrics_port", "log_requests", "ui", "engine_process"), "off")
     words |= dict.fromkeys(("uds", "root_path", "trusted_proxies", "cors_origins", "allowed_hosts"), "none")
     words |= dict.fromkeys(("galleries", "snapshot_root"), "none")

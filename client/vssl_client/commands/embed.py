@@ -5,7 +5,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,6 +54,10 @@ def embed(
     transport: Annotated[TransportChoice, typer.Option(help="How to talk to servers.")] = TransportChoice.HTTP,
     model: Annotated[str | None, typer.Option(help="The model's name, where a server has several.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="VSSL_API_KEY", help="Key, where a server needs one.")] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="Which of the bundle's models runs here; by default by the provider."),
+    ] = None,
     engine: Annotated[EngineChoice, typer.Option(help="Where --bundle runs: here, or on Ray.")] = EngineChoice.LOCAL,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; without it Ray starts on this machine.")] = None,
     format: Annotated[OutputFormat, typer.Option(help="What the parts are written in.")] = OutputFormat.PARQUET,
@@ -78,18 +82,18 @@ def embed(
     from contextlib import ExitStack, closing
 
     from vssl.cli import INTERRUPTED
-    from vssl.errors import UsageError, VsslError
+    from vssl.errors import VsslError
     from vssl.objects.path import path_of
     from vssl_client.commands.embed_messages import report_plan, report_problems, summary_as_json
-    from vssl_client.commands.embed_opening import open_embedder, open_images
+    from vssl_client.commands.embed_opening import check_where, open_embedder, open_images
     from vssl_client.errors import ClientError
     from vssl_client.folder.contract import SILENT, Choice
     from vssl_client.folder.job import embed_source, plan
     from vssl_client.folder.progress import ProgressBar
     from vssl_client.options import Options
 
-    if (engine is EngineChoice.RAY and bundle is None) or (ray_address and engine is not EngineChoice.RAY):
-        raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+    on_ray = engine is EngineChoice.RAY
+    check_where(url, bundle, on_ray, ray_address, precision)
     begun, place = time.monotonic(), path_of(out)
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
     options = Options(transport.value, model, timeout, api_key=api_key, connections=connections)
@@ -97,7 +101,7 @@ def embed(
     try:
         with ExitStack() as stack:
             images = stack.enter_context(closing(open_images(source)))
-            embedder = stack.enter_context(open_embedder(url, bundle, options))
+            embedder = stack.enter_context(open_embedder(url, bundle, options, precision))
             if not (url or bundle or quiet or json):
                 echo("vssl: no --url and no --bundle, so this is the default model; see `vssl info`", err=True)
             if dry_run:
@@ -105,7 +109,7 @@ def embed(
                 report_plan(planned, place, json)
                 return
             work = None
-            if engine is EngineChoice.RAY and bundle is not None:
+            if on_ray and bundle is not None:
                 from vssl_client.folder.ray import RayWork  # it imports pyarrow
                 from vssl_client.folder.work import embedded_rows
 

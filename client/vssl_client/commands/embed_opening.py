@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vssl.bundle.default import default_bundle
+from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.images.names import is_image
@@ -41,7 +42,23 @@ def open_images(names: list[str]) -> Source:
     return Listed(map(os.fsencode, names))
 
 
-def open_embedder(urls: list[str] | None, bundle: Path | None, options: Options) -> AbstractContextManager[Embedder]:
+def check_where(
+    urls: list[str] | None, bundle: Path | None, on_ray: bool, ray_address: str | None, precision: Precision | None
+) -> None:
+    """Refuse flags of where the embedding is to happen that contradict each other.
+
+    Raises:
+        UsageError: they do.
+    """
+    if (on_ray and bundle is None) or (ray_address and not on_ray):
+        raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+    if precision is not None and (urls or on_ray):
+        raise UsageError("--precision is of a bundle that runs in this process; a server has its own: vssl serve")
+
+
+def open_embedder(
+    urls: list[str] | None, bundle: Path | None, options: Options, precision: Precision | None = None
+) -> AbstractContextManager[Embedder]:
     """Servers, which are asked once whether they answer, or a bundle in this process, by default the default model.
 
     Raises:
@@ -65,4 +82,4 @@ def open_embedder(urls: list[str] | None, bundle: Path | None, options: Options)
         return client(retries=RETRIES)
     if urls:
         raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
-    return LocalEmbedder(open_bundle(bundle or default_bundle()))
+    return LocalEmbedder(open_bundle(bundle or default_bundle()), precision=precision)

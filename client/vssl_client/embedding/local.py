@@ -30,7 +30,7 @@ class LocalEmbedder:
     Args:
         bundle: a verified bundle.
         threads: threads inside one call of the engine; 0 leaves the choice to ONNX Runtime.
-        precision: which of the bundle's models to run.
+        precision: which of the bundle's models to run; None: by the provider, as `vssl.engine.Engine` has it.
         max_bytes: encoded bytes of the largest image to decode.
 
     Raises:
@@ -42,7 +42,7 @@ class LocalEmbedder:
         self,
         bundle: Bundle,
         threads: int = 0,
-        precision: Precision = "fp32",
+        precision: Precision | None = "fp32",
         max_bytes: int = DEFAULT_LIMITS.max_bytes,
     ) -> None:
         self.in_flight = cores() + 1

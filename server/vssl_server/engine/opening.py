@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from vssl.arrays import Pixels
+from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import VsslError
@@ -26,10 +27,9 @@ class ServedEngine:
         why: a sentence on how the threads were chosen; empty where nothing was.
     """
 
-    precision = "fp32"
-
     def __init__(self, every: Engine, size: int, some: Engine, threads: tuple[int, int], why: str = "") -> None:
         self._every, self._size, self._some, self.why = every, size, some, why
+        self.precision = every.precision
         self.threads = dict(zip(("full", "part"), threads, strict=True))
         """Threads of a call, by whether the batch is full."""
 
@@ -43,21 +43,26 @@ class ServedEngine:
         return self._every.providers[0].removesuffix("ExecutionProvider").lower()
 
 
-def open_engine(bundle: Bundle, threads: int, full: int, small: bool | None = None) -> ServedEngine:
+def open_engine(
+    bundle: Bundle, threads: int, full: int, small: bool | None = None, precision: Precision | None = None
+) -> ServedEngine:
     """The bundle's engine with so many threads; 0 chooses by the model: all cores for a large one.
 
     With a small model, HTTP and decoding are half of a request's work and need cores too. So the engine gets half of
     the cores, but all for a batch of `full` images: then everything waits for the engine. `small` says whether it is
-    such a model; None: a timing decides.
+    such a model; None: a timing decides. `precision` names one of the bundle's models; None: by the provider.
+
+    Raises:
+        UsageError: the bundle has no such precision.
     """
     if threads:
-        engine = Engine(bundle, threads)
+        engine = Engine(bundle, threads, precision)
         return ServedEngine(engine, full, engine, (threads, threads))
-    engine = Engine(bundle, 1)  # works in the calling thread, so that this thread's time is all of it
+    engine = Engine(bundle, 1, precision)  # works in the calling thread, so that this thread's time is all of it
     most = cores()
     if most == 1 or engine.providers != ["CPUExecutionProvider"]:
         return ServedEngine(engine, full, engine, (1, 1))
-    every, half, found = Engine(bundle), most // 2, ""
+    every, half, found = Engine(bundle, 0, engine.precision), most // 2, ""
     if small is None:
         taken = seconds_an_image(engine)
         small, found = taken < SMALL_MODEL_SECONDS, f" ({taken * 1000:.2g} ms an image with one thread)"
@@ -65,7 +70,7 @@ def open_engine(bundle: Bundle, threads: int, full: int, small: bool | None = No
         why = f"{bundle.manifest.name} is no small model{found}: all {most} cores for each batch"
         return ServedEngine(every, full, every, (most, most), why)
     why = f"{bundle.manifest.name} is a small model{found}: {half} of {most} cores for a batch, all for one of {full}"
-    return ServedEngine(every, full, engine if half == 1 else Engine(bundle, half), (most, half), why)
+    return ServedEngine(every, full, engine if half == 1 else Engine(bundle, half, engine.precision), (most, half), why)
 
 
 def seconds_an_image(engine: Engine) -> float:

@@ -58,6 +58,7 @@ def serve(
     small_model: Annotated[
         bool | None, typer.Option(help="Half of the cores for batches that are not full (by a timing).")
     ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8 (by the provider).")] = None,
     cache_bytes: Annotated[
         int | None, typer.Option(help="Bytes of memory for answers by an image's content (0).")
     ] = None,

@@ -59,7 +59,7 @@ def _model(location: Path, settings: Settings) -> tuple[str, Model]:
     """The id of a bundle, and its model with the engine running."""
     bundle = open_bundle(location)
     manifest, size = bundle.manifest, bundle.manifest.preprocessing.size
-    engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+    engine = open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model, settings.precision)
     if engine.why:
         say(f"vssl: {engine.why}; --small-model and --no-small-model settle it")
     show_engine(engine, manifest.name, manifest.version)

@@ -82,7 +82,9 @@ def run(
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
             engine = (
-                open_engine(bundle, settings.engine_threads, settings.batch_size, settings.small_model)
+                open_engine(
+                    bundle, settings.engine_threads, settings.batch_size, settings.small_model, settings.precision
+                )
                 if engine_process is None
                 else _remote(bundle, settings, engine_process)
             )

@@ -191,6 +191,8 @@ def test_usage_errors_say_what_to_do(folder: Path, tmp_path: Path, bundle: Path,
         "no such bundle": ["embed", folder, "-o", out, "--bundle", tmp_path / "nowhere"],
         "no images": ["embed", tmp_path / "empty", "-o", out, "--bundle", bundle],
         "not the address": ["embed", folder, "-o", out, "--url", "localhost"],
+        "no model in int8": ["embed", folder, "-o", out, "--bundle", bundle, "--precision", "int8"],
+        "a server has its own": ["embed", folder, "-o", out, "--url", server, "--precision", "fp32"],
     }
     for message, arguments in wrong.items():
         assert message in vssl_here(*arguments, status=2).stderr

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from vssl.arrays import Pixels
+from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
+from vssl.errors import UsageError
 from vssl_server.engine import opening as engines
 from vssl_server.engine.opening import SMALL_MODEL_SECONDS, open_engine
 
@@ -19,9 +21,9 @@ class Watched(Engine):
 
     calls: ClassVar[list[tuple[int, int]]] = []
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: Precision | None = "fp32") -> None:
         self.threads = threads
-        super().__init__(bundle, threads)
+        super().__init__(bundle, threads, precision)
 
     def __call__(self, images: Pixels) -> Embeddings:
         self.calls.append((self.threads, len(images)))
@@ -65,3 +67,9 @@ def test_threads_follow_the_model_the_cores_and_the_batch(
     part, whole = infer(images[:-1]), infer(images)
     assert Watched.calls == [(expected[0], FULL - 1), (expected[1], FULL)]
     np.testing.assert_allclose(part.embedding, whole.embedding[:-1], atol=1e-6)
+
+
+def test_the_precision_is_that_asked_for_and_one_that_the_bundle_lacks_is_refused(tiny_bundle: Bundle) -> None:
+    assert open_engine(tiny_bundle, 1, FULL).precision == "fp32"
+    with pytest.raises(UsageError, match="no model in int8; there are fp32"):
+        open_engine(tiny_bundle, 1, FULL, precision="int8")
