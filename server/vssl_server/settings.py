@@ -226,10 +226,12 @@ class Settings(BaseSettings):
         return self.workers > 1 or self.engine_process
 
     @model_validator(mode="after")
-    def _workers_serve_the_same(self) -> Self:
+    def _what_several_processes_cant_have(self) -> Self:
+        flag = "--engine-process" if self.engine_process else "--workers"
         if self.several and self.admin_keys_file is not None:
-            flag = "--engine-process" if self.engine_process else "--workers"
             raise ValueError(f"{flag} and --admin-keys-file don't go together: a load would reach one process only")
+        if self.several and self.uds is not None:
+            raise ValueError(f"{flag} and --uds don't go together: the kernel deals out connections to ports alone")
         return self
 
     @model_validator(mode="after")
@@ -257,13 +259,6 @@ class Settings(BaseSettings):
                 f"max_body_bytes ({self.max_body_bytes}) is over max_pending_bytes ({self.max_pending_bytes}): "
                 "a body of that length would never be admitted"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_process_has_the_unix_socket(self) -> Self:
-        if self.several and self.uds is not None:
-            flag = "--engine-process" if self.engine_process else "--workers"
-            raise ValueError(f"{flag} and --uds don't go together: the kernel deals out connections to ports alone")
         return self
 
     @model_validator(mode="after")
