@@ -242,7 +242,9 @@ class Gallery:
             raise UsageError(
                 f"gallery {self.name}: {int((~known).sum())} labelled rows have no uncertainty; embed these again"
             )
-        classes, fitted = fit(np.concatenate(parts), every, labels)
+        # In the order of ids: what is fitted on which part must not depend on how a store hands out its rows.
+        order = np.argsort(np.array(names, object), kind="stable")
+        classes, fitted = fit(np.concatenate(parts)[order], every[order], [labels[row] for row in order])
         fingerprint = Fingerprint.of(zip(names, labels, strict=True))
         record = CalibrationRecord(
             version=version,
