@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from vssl.arrays import Float32s, Floats, Int64s, Integers, Mask
 from vssl.search.nearest import Neighbours, NeighbourSearch
+from vssl_gallery.gathering import Gathered
 from vssl_gallery.store.contract import Found, Keys, Store, Version
 from vssl_gallery.store.filters import Filter
 from vssl_gallery.store.rows import check_vectors, found_schema, vectors
@@ -83,6 +84,7 @@ class ExactSearch:
     def __init__(self, store: Store, exact_rows: int = EXACT_ROWS) -> None:
         self._store, self._exact_rows = store, exact_rows
         self._lock = threading.Lock()
+        self._nearest = Gathered(_nearest)
         self._column: Column | None = None
         self._buffer = np.zeros((0, store.spec.dimension), np.float32)
         self._counted: tuple[Version, int] | None = None
@@ -116,7 +118,7 @@ class ExactSearch:
             column = self.column()
             places = None if where is None else self._places(where, column)
             if where is None or places is not None:
-                neighbours = _nearest(queries, k, column, places)
+                neighbours = self._nearest(queries, k, column, places)
                 rows = self._taken(neighbours, column, columns)
                 if rows is not None:
                     return Found(rows, column.version, exact=True)

@@ -122,8 +122,14 @@ def picture(data: bytes, thumbnail: bool) -> Picture:
     return (width, height, file.getvalue()) if turn not in SIDEWAYS else (height, width, file.getvalue())
 
 
-def image_rows(images: Sequence[Described], pictures: Sequence[Picture], numbers: Numbers, spec: Spec) -> pa.Table:
-    """The rows of N embedded images, none of which failed or is unfit.
+def image_rows(
+    images: Sequence[Described],
+    pictures: Sequence[Picture],
+    numbers: Numbers,
+    spec: Spec,
+    precision: str | None = None,
+) -> pa.Table:
+    """The rows of N embedded images, none of which failed or is unfit; `precision` of the model, where it is known.
 
     Raises:
         InvalidRows: a field holds a value of another type than the gallery declares.
@@ -144,6 +150,7 @@ def image_rows(images: Sequence[Described], pictures: Sequence[Picture], numbers
         "height": pa.array([height for _, height, _ in pictures], pa.int64()),
         "thumbnail": pa.array([thumbnail for _, _, thumbnail in pictures], pa.binary()),
         "meta": pa.array([one.meta for one in images], pa.string()),
+        "precision": pa.array([precision] * count, pa.string()),
     }
     for flag in FLAGS:
         columns[flag] = pa.nulls(count, pa.bool_()) if numbers.flags is None else pa.array(numbers.flags[flag])

@@ -1,7 +1,9 @@
 """Exact search finds what comparing with every row finds, whatever is put, deleted and compacted in between."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.gallery.samples import FIELDS, some_rows, unit_vectors
 from vssl.arrays import Float32s
-from vssl.search.nearest import nearest
+from vssl.search.nearest import Neighbours, nearest
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.exact import ExactSearch
+from vssl_gallery.gathering import Gathered
 from vssl_gallery.store.contract import Store
 from vssl_gallery.store.filters import ids, parse_filter
 from vssl_gallery.store.rows import vectors
@@ -141,3 +144,35 @@ def check(store: Store, steps: list[tuple[str, int, int, int]]) -> None:
         found = search.search(QUERIES, 3)
         assert found.rows["id"].to_pylist() == truth(rows, QUERIES, 3)
         assert sorted(search.column().dense().keys.tolist()) == sorted(store.keys().keys.tolist())
+
+
+def test_searches_of_many_threads_are_computed_together() -> None:
+    calls: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def compute(queries: Float32s, bank: Float32s, k: int) -> Neighbours:
+        calls.append(len(queries))
+        begun.set()
+        assert go.wait(60)
+        if not queries[:, 0].all():
+            raise ValueError("a query of zeros")
+        return nearest(queries, bank, k)
+
+    gathered = Gathered(compute)
+    banks = [np.random.default_rng(seed).normal(size=(30, 4)).astype(np.float32) for seed in range(2)]
+    queries = np.random.default_rng(9).normal(size=(12, 4)).astype(np.float32)
+    with ThreadPoolExecutor(12) as pool:
+        first = pool.submit(gathered, queries[:1], banks[0], 3)
+        assert begun.wait(60)
+        others = [pool.submit(gathered, queries[n : n + 1], banks[n % 2], 3) for n in range(1, 12)]
+        while len(gathered._waiting) < 11:
+            time.sleep(0.001)
+        go.set()
+        found = [one.result(60) for one in (first, *others)]
+        with pytest.raises(ValueError, match="zeros"):
+            gathered(np.zeros((1, 4), np.float32), banks[0], 3)
+    assert sorted(calls[:3]) == [1, 5, 6]
+    for number, one in enumerate(found):
+        wanted = nearest(queries[number : number + 1], banks[number % 2], 3)
+        np.testing.assert_array_equal(one.rows, wanted.rows)
+        np.testing.assert_allclose(one.similarity, wanted.similarity, atol=1e-6)

@@ -23,12 +23,15 @@ TOGETHER = 512
 
 @dataclass(frozen=True)
 class Embedded:
-    """Some files of a source, without their bytes; the picture and the embedding of each; and the files that failed."""
+    """Some files of a source, without their bytes; the picture and the embedding of each; the files that failed; and
+    the precision of the model, where it is known.
+    """
 
     files: list[ImageFile]
     pictures: list[Picture]
     result: EmbeddingResult
     failures: list[Failure]
+    precision: str | None = None
 
 
 def embedded(embedder: Embedder, files: list[ImageFile], thumbnails: bool) -> Embedded:
@@ -38,7 +41,8 @@ def embedded(embedder: Embedder, files: list[ImageFile], thumbnails: bool) -> Em
     failures = [(f.path, e.reason) for f, e in zip(files, result.errors, strict=True) if e is not None]
     good = [row for row, error in enumerate(result.errors) if error is None]
     pictures = [picture(files[row].data, thumbnails) for row in good]
-    return Embedded([replace(files[row], data=b"") for row in good], pictures, result[good], failures)
+    files = [replace(files[row], data=b"") for row in good]
+    return Embedded(files, pictures, result[good], failures, embedder.model().precision)
 
 
 class EmbedHere:
@@ -91,6 +95,10 @@ def rows_of(batch: Embedded, target: Target) -> tuple[pa.Table | None, list[Fail
         kept = target.spec.keep_thumbnails
         pictures = [(width, height, small if kept else None) for width, height, small in batch.pictures]
         rows = image_rows(
-            [images[row] for row in good], [pictures[row] for row in good], batch.result[good], target.spec
+            [images[row] for row in good],
+            [pictures[row] for row in good],
+            batch.result[good],
+            target.spec,
+            batch.precision,
         )
     return rows, [(one.id, reason) for one, reason in zip(images, unfit, strict=True) if reason is not None]

@@ -10,8 +10,8 @@ class ModelInfo:
     """The model: `id` is its bundle's hash, `dimension` is D, `size` the side of its input in pixels.
 
     `preprocessing` makes this input of an image. `max_images`, `max_body_bytes` and `max_request_pixels` are the
-    server's limits for one request. `encoder_id` names the encoder, whose vectors can be compared. None is what the
-    server does not tell.
+    server's limits for one request. `encoder_id` names the encoder, whose vectors can be compared. `precision` is that
+    of a model in this process. None is what the server does not tell.
     """
 
     name: str
@@ -25,3 +25,4 @@ class ModelInfo:
     max_body_bytes: int | None = field(default=None, compare=False)
     max_request_pixels: int | None = field(default=None, compare=False)
     encoder_id: str | None = field(default=None, compare=False)
+    precision: str | None = field(default=None, compare=False)

@@ -80,6 +80,11 @@ class Model:
         """Of the bundle."""
         return self.manifest.version
 
+    @property
+    def precision(self) -> str | None:
+        """Of the engine's model; None where a test stands in its place."""
+        return None if self._engine is None else self._engine[1]
+
     def show(self) -> None:
         """Let the gauges of its name and version show this model, as long as it exists."""
         me = weakref.ref(self)

@@ -105,7 +105,8 @@ class EmbeddedSteps:
         result = yield from self._means.embed([images[place] for place in good])
         some, data = [items[place] for place in good], [images[place] for place in good]
         ids = [added[place].id for place in good]
-        written, told = yield from here(lambda: write_images(self.gallery(), some, ids, data, result))
+        precision = (yield from self._means.model()).precision
+        written, told = yield from here(lambda: write_images(self.gallery(), some, ids, data, result, precision))
         for place, one in zip(good, told, strict=True):
             added[place] = one
         return Added(written, added)

@@ -12,7 +12,12 @@ from vssl_gallery.images import Described, image_rows, picture
 
 
 def write_images(
-    gallery: Gallery, items: Sequence[Item], ids: Sequence[str], images: Sequence[bytes], result: EmbeddingResult
+    gallery: Gallery,
+    items: Sequence[Item],
+    ids: Sequence[str],
+    images: Sequence[bytes],
+    result: EmbeddingResult,
+    precision: str | None,
 ) -> tuple[int | None, list[AddedImage]]:
     """Write those that have an embedding and that the gallery can hold: the version, and what became of each."""
     every = [
@@ -28,7 +33,7 @@ def write_images(
     version = None
     if good:
         pictures = [picture(images[row], gallery.spec.keep_thumbnails) for row in good]
-        rows = image_rows([every[row] for row in good], pictures, result[good], gallery.spec)
+        rows = image_rows([every[row] for row in good], pictures, result[good], gallery.spec, precision)
         version = int(gallery.add(rows).version)
     told = []
     for item, id, info, error in zip(items, ids, infos_of_result(result), errors, strict=True):

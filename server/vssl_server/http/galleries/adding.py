@@ -105,7 +105,9 @@ async def add_images(request: Request, name: str) -> Response:
         files = [image.data for image in ask.images]
         result = await model.embed(files, partial=ask.partial, behind=True)
         told = calibrated(model, result.embeddings)
-        rows, names, refused = await galleries.draw(partial(_drawn, view.gallery.spec, ask, result, told))
+        rows, names, refused = await galleries.draw(
+            partial(_drawn, view.gallery.spec, ask, result, told, model.precision)
+        )
         if rows is None:
             version = await galleries.run("version", view.gallery.store.version)
         else:
@@ -209,7 +211,7 @@ def _rows_of(text: bytes, images: int, settings: Settings) -> list[Said]:
 
 
 def _drawn(
-    spec: Spec, ask: Ask, result: EmbedResult, told: Mapping[str, Any]
+    spec: Spec, ask: Ask, result: EmbedResult, told: Mapping[str, Any], precision: str | None
 ) -> tuple[pa.Table | None, list[str], dict[int, Refusal]]:
     """The rows of those that can be rows, with thumbnails; the id of each image, and why others are none."""
     refused = dict(result.refused)
@@ -234,7 +236,7 @@ def _drawn(
     if not images:
         return None, names, refused
     pictures = [picture(data, spec.keep_thumbnails) for data in files]
-    return image_rows(images, pictures, _chosen(result, told, rows), spec), names, refused
+    return image_rows(images, pictures, _chosen(result, told, rows), spec, precision), names, refused
 
 
 def _name(image: Image, said: Said) -> str:

@@ -19,12 +19,13 @@ from vssl_gallery.store.columns import kinds
 from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.filters import Filter, ids
 from vssl_gallery.view import View
+from vssl_server.access.galleries import may
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import row_schema, schema
 from vssl_server.http.galleries.curating import Options, computed
 from vssl_server.http.galleries.ordering import Order, Ordered
 from vssl_server.http.galleries.row_form import columns_of, no_row, row_as_json, rows_as_json
-from vssl_server.http.galleries.viewed import answering, body_of, filter_document, galleries_of, view_of
+from vssl_server.http.galleries.viewed import answering, body_of, filter_document, galleries_of, key_of, view_of
 from vssl_server.wire.errors import ApiError, clipped, invalid_option
 from vssl_server.wire.json_body import check
 
@@ -128,7 +129,7 @@ async def show_row(request: Request, name: str, query: Annotated[RowQuery, Query
 
 
 async def change_row(request: Request, name: str, query: Annotated[RowQuery, Query()]) -> Response:
-    """Set the label, the meta or fields of a row."""
+    """Set the label, the meta or fields of a row. A key that may not read is shown what it has set, and no more."""
     wanted = await body_of(request, nulls=True, fields=MAX_FIELDS, meta=MAX_META_KEYS)
     change = check(Change, wanted)
     async with answering(request):
@@ -137,7 +138,8 @@ async def change_row(request: Request, name: str, query: Annotated[RowQuery, Que
         done = await galleries_of(request).run("change", partial(view.change, [query.id], values))
         if done.rows == 0:
             raise no_row(query.id)
-        return json_response(await _row(request, view, query.id))
+        reads = "search" in may(key_of(request), view.gallery.name)
+        return json_response(await _row(request, view, query.id, None if reads else list(values)))
 
 
 async def delete_row(request: Request, name: str, query: Annotated[RowQuery, Query()]) -> Response:
@@ -224,8 +226,8 @@ async def show_histogram(request: Request, name: str, query: Annotated[Histogram
     return json_response({"column": query.column, **found, "version": version})
 
 
-async def _row(request: Request, view: View, name: str) -> dict[str, Any]:
-    columns = columns_of(view.gallery.spec, None)
+async def _row(request: Request, view: View, name: str, columns: list[str] | None = None) -> dict[str, Any]:
+    columns = columns_of(view.gallery.spec, None) if columns is None else columns
     rows = await galleries_of(request).run("rows", partial(view.rows, [name], columns))
     if not rows.num_rows:
         raise no_row(name)

@@ -159,6 +159,13 @@ def test_what_a_key_may_do(guarded: TestClient, key: str) -> None:
                 assert told(answer) == refusal, (key, method, path, name, answer.text)
 
 
+def test_who_may_only_write_reads_nothing_by_writing(guarded: TestClient) -> None:
+    path = "/v1/galleries/shoes/images/None-2"
+    said = {key: guarded.patch(path, json={"label": "a"}, headers=bearer(key)).json() for key in ("writer", "both")}
+    assert said["writer"] == {"id": "None-2", "label": "a"}
+    assert {"id", "label", "added_at", "fields"} <= set(said["both"])
+
+
 def test_lists_name_what_a_key_may_see(guarded: TestClient) -> None:
     names = {key: ["shoes"] for key in ("reader", "writer", "both", "north")}
     names |= {"boots": ["boots"], "all": ["boots", "shoes"]}
