@@ -83,7 +83,7 @@ class Model:
     @property
     def precision(self) -> str | None:
         """Of the engine's model; None where a test stands in its place."""
-        return None if self._engine is None else self._engine[1]
+        return None if self._engine is None else self._engine.precision
 
     def show(self) -> None:
         """Let the gauges of its name and version show this model, as long as it exists."""
