@@ -224,12 +224,11 @@ def rows_of(
 
 def epochs_of_equal_cost(rows: list[Row], epochs: float) -> dict[str, float]:
     """Epochs by which each method costs what the slowest does, from the rows of so many epochs for all."""
-    minutes = {
-        name: float(
-            np.mean([row["core_minutes"] for row in rows if (row["method"], row["budget"]) == (name, "epochs")])
-        )
-        for name in [*VSSL, *PEERS]
-    }
+    spent: dict[str, list[float]] = {}
+    for row in rows:
+        if row["budget"] == "epochs":
+            spent.setdefault(row["method"], []).append(row["core_minutes"])
+    minutes = {name: float(np.mean(each)) for name, each in spent.items()}
     return {name: epochs * max(minutes.values()) / max(each, 1e-9) for name, each in minutes.items()}
 
 
