@@ -119,10 +119,12 @@ def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
         name, version, bundle = (_text(row[key]) for key in ("id", "version", "bundle_id"))
         fields = row.get("preprocessing")
         preprocessing = None if fields is None else Preprocessing(**fields)
-        limits = [None if row.get(key) is None else int(row[key]) for key in LIMITS]
+        images, most_bytes, pixels = (None if row.get(key) is None else int(row[key]) for key in LIMITS)
         encoder = None if row.get("encoder_id") is None else _text(row["encoder_id"])
         dimension, size = int(row["dimension"]), int(row["image_size"])
-        return ModelInfo(name, version, bundle, dimension, size, preprocessing, *limits, encoder_id=encoder)
+        return ModelInfo(
+            name, version, bundle, dimension, size, preprocessing, images, most_bytes, pixels, encoder_id=encoder
+        )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(MODELS, error) from error
 
