@@ -263,3 +263,34 @@ def test_labels_of_more_rows_than_a_request_takes_go_in_parts(modules: Any) -> N
       return [sizes, labelling.changes.size];
     }"""
     assert call(modules, "labelling", code) == [[10_000, 10_000, 5_000] * 2, 0]
+
+
+def test_what_is_higher_than_a_browser_scrolls_is_scrolled_from_end_to_end(modules: Any) -> None:
+    code = """(m, whole, view) => {
+      const { height, ratio, move } = m.scaled(whole, view);
+      const end = height - view;
+      return [height, move(0, 0, end), move(5e6, 5e6 / ratio, 0), move(0, 0, end / 2), move(7e6, 3e6, 3e6 + 100)];
+    }"""
+    for whole in (10_000_000, 37_000_000):
+        height, last, first, middle, near = call(modules, "wall", code, whole, 800)
+        assert height == min(whole, 15_000_000)
+        assert (last, first) == (whole - 800, 0)
+        assert middle == pytest.approx((whole - 800) / 2)
+        assert near == (3_000_100 if whole == height else 7_000_100)
+    assert call(modules, "wall", code, 500, 800)[:2] == [500, 0]
+
+
+@pytest.mark.parametrize(
+    ("percentile", "words"),
+    [
+        (100, "More uncertain than every reference image."),
+        (99.9, "More uncertain than over 99 % of the reference images."),
+        (97, "More uncertain than 97 % of the reference images."),
+        (3, "More certain than 97 % of the reference images."),
+        (0, "More certain than every reference image."),
+    ],
+)
+def test_uncertainty_in_words(modules: Any, percentile: float, words: str) -> None:
+    assert (
+        call(modules, "words", "(m, one) => m.uncertainty(one)", {"uncertainty": 1, "percentile": percentile}) == words
+    )

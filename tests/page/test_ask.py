@@ -48,6 +48,15 @@ def test_a_degraded_image_that_is_dropped_gets_its_flag(site: Site, watched: Wat
         expect(shown).to_have_count(int(answer["query"]["flags"][flag]))
     assert any(answer["query"]["flags"].values())
     expect(tab.get_by_text("inference")).to_be_visible()
+    said = site.client.post(
+        "/v1/galleries/clothes/classify", content=bad, headers={"Content-Type": "image/png"}
+    ).json()["data"][0]
+    expect(tab.locator(".verdict .badge")).to_have_text(said["action"])
+    tab.get_by_text("The request", exact=True).click()
+    told = tab.locator("details pre").inner_text()
+    assert told.splitlines()[0].startswith("curl -X POST 'http://127.0.0.1:")
+    assert "clothes/classify" in told
+    assert "-H 'Content-Type: image/png'" in told
 
 
 def test_several_are_asked_and_a_file_that_is_none_says_so(site: Site, watched: Watched, fashion_folder: Path) -> None:

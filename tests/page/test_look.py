@@ -1,8 +1,15 @@
 """Look: filters with counts, one image with its neighbours, names and metadata that are markup."""
 
+import io
+
+import numpy as np
+import pyarrow as pa
 from playwright.sync_api import expect
+from starlette.testclient import TestClient
 
 from tests.page.conftest import HOSTILE, Site, Watched
+
+ARROW = {"content-type": "application/vnd.apache.arrow.stream"}
 
 
 def test_a_filter_counts_and_leaves_what_the_store_has(site: Site, watched: Watched) -> None:
@@ -37,3 +44,42 @@ def test_by_keyboard_to_an_image_and_back(site: Site, watched: Watched) -> None:
     expect(tab.locator("#detail-title")).not_to_have_text(before)
     tab.keyboard.press("Escape")
     expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+def fill(client: TestClient, gallery: str, rows: int) -> None:
+    """Rows that are embedded already: their names are numbers, and none has a picture."""
+    client.put(f"/v1/galleries/{gallery}", json={})
+    dimension = client.get(f"/v1/galleries/{gallery}").json()["dimension"]
+    vectors = np.random.default_rng(0).normal(size=(rows, dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"{number:07}" for number in range(rows)]
+    for start in range(0, rows, 5000):
+        part = slice(start, start + 5000)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors[part].ravel()), dimension)
+        table = pa.table({"id": names[part], "embedding": column})
+        body = io.BytesIO()
+        with pa.ipc.new_stream(body, table.schema) as writer:
+            writer.write_table(table)
+        sent = client.post(f"/v1/galleries/{gallery}/rows", content=body.getvalue(), headers=ARROW)
+        assert sent.status_code == 200, sent.text
+
+
+def test_a_wall_of_100_000_is_scrolled_to_any_place_at_once(site: Site, watched: Watched) -> None:
+    watched.forgiven = "404"  # no picture
+    gallery, rows = "long", 100_000
+    fill(site.client, gallery, rows)
+    tab = watched.goto(site.page(f"{gallery}/look?sort=id"))
+    wall = tab.locator(".wall")
+    expect(tab.get_by_text(f"{rows:,} images", exact=True)).to_be_visible()
+    expect(tab.get_by_role("button", name="0000000")).to_be_visible()
+    tab.locator("[data-at='0']").focus()
+    tab.keyboard.press("End")
+    expect(tab.get_by_role("button", name=f"{rows - 1:07}")).to_be_focused()
+    wall.evaluate("e => { e.scrollTop = e.scrollHeight / 2 }")
+    expect(tab.get_by_role("button", name=f"{rows // 2:07}")).to_be_visible()
+    assert tab.get_by_role("gridcell").count() < 120
+    asked = [url for url in watched.requests if f"{gallery}/images" in url]
+    assert len(asked) <= 12  # the start, the end and the middle, and not what lies between
+    tab.keyboard.press("Home")
+    wall.evaluate("e => { e.scrollTop = 0 }")
+    expect(tab.get_by_role("button", name="0000000")).to_be_visible()

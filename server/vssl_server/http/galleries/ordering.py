@@ -43,13 +43,13 @@ class Ordered:
         places = pc.sort_indices(columns, [("key", direction), ("id", "ascending")])
         return cls(ids.take(places), keys.take(places), order)
 
-    def page(self, after: str | None, limit: int) -> tuple[list[str], str | None]:
-        """The next ids behind a cursor, and the cursor behind them; None at the end.
+    def page(self, after: str | None, limit: int, offset: int = 0) -> tuple[list[str], str | None]:
+        """The next ids behind a cursor, or behind the first `offset`, and the cursor behind them; None at the end.
 
         Raises:
             ApiError: 422, it is no cursor of this order.
         """
-        start = 0 if after is None else self._behind(after)
+        start = offset if after is None else self._behind(after)
         ids: list[str] = self.ids[start : start + limit].to_pylist()
         end = start + len(ids)
         return ids, self._cursor(end - 1) if ids and end < len(self.ids) else None

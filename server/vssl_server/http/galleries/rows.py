@@ -45,6 +45,7 @@ class ListQuery(Options):
     """`GET …/images`."""
 
     after: str | None = Field(None, max_length=4096, description="`next` of the answer before.")
+    offset: int = Field(0, ge=0, le=2**53, description="How many rows to pass over first; not together with `after`.")
     limit: int = Field(100, ge=1, le=1000)
     filter: str | None = Field(None, description="A filter as JSON.")
     columns: str | None = Field(None, max_length=4096, description="Separated by commas; by default all short ones.")
@@ -106,18 +107,20 @@ class Delete(BaseModel):
 async def list_rows(request: Request, name: str, query: Annotated[ListQuery, Query()]) -> Response:
     """Rows page by page, by id or by a number."""
     galleries = galleries_of(request)
+    if query.offset and query.after is not None:
+        raise invalid_option("offset: give it or after, not both", "offset")
     async with answering(request):
         view = await view_of(request, name, "search")
         columns = columns_of(view.gallery.spec, query.columns)
         where = view.gallery.parse(filter_document(query.filter))
-        if query.sort == "id" and query.order == "asc":
+        if query.sort == "id" and query.order == "asc" and not query.offset:
             version: int = await galleries.run("version", view.gallery.store.version)
             read = partial(_page, view, query, where, columns)
         else:
             question = ("order", query.sort, query.order, query.filter)
             sort = partial(_ordered, view, query.sort, query.order, where)
             ordered, version = await computed(request, view, question, sort, lambda found: found.nbytes)
-            read = partial(_rows_at, view, *ordered.page(query.after, query.limit), columns)
+            read = partial(_rows_at, view, *ordered.page(query.after, query.limit, query.offset), columns)
         data, after = await galleries.run("page", read)
     return json_response({"data": data, "next": after, "version": version})
 

@@ -1,6 +1,6 @@
 /** The view Ask: an image, and what the gallery says of it. */
 
-import { pathOf, send } from "./api.js";
+import { address, key, pathOf, send } from "./api.js";
 import { Crop, inPixels } from "./crop.js";
 import { Flags, Loading, Problem, Thumbnail, Trust } from "./parts.js";
 import { hashOf } from "./place.js";
@@ -41,7 +41,16 @@ async function answerOf(gallery, question) {
   const itself = body.id === undefined ? {} : { exclude_self: true };
   const found = await ask("search", { k: K, columns: ["label", "percentile"], ...itself });
   const said = await ask("classify", {});
-  return { about: found.data[0].query, neighbours: found.data[0].neighbours, said: said.data[0], timing: found.timing };
+  const { query: about, neighbours } = found.data[0];
+  return { about, neighbours, said: said.data[0], timing: found.timing, request: requestOf(gallery, question, body.crop) };
+}
+
+/** The question for a shell: a whole file as it is, else JSON, in which the image's bytes are left out. */
+function requestOf(gallery, { id, file }, crop) {
+  const url = address(pathOf(gallery, "/classify"));
+  if (file && !crop) return words.curl("POST", url, undefined, Boolean(key.get()), file);
+  const body = file ? { image: `data:${file.type};base64,…`, crop } : { id };
+  return words.curl("POST", url, body, Boolean(key.get()));
 }
 
 let last = 0;
@@ -139,10 +148,13 @@ function Question({ info, question, ask, onOpen, onBox }) {
   </article>`;
 }
 
-function Answer({ info, answer: { about, neighbours, said, timing }, onOpen }) {
+function Answer({ info, answer: { about, neighbours, said, timing, request }, onOpen }) {
   const { title, lines } = words.answer(said);
-  return html`<h2>${title}</h2>
-    ${lines.map((line) => html`<p>${line}</p>`)}
+  return html`<div class=${`verdict ${said.action ?? ""}`}>
+      <h2>${title}</h2>${said.action && html`<span class="badge">${said.action}</span>`}
+      ${said.p_correct !== null && html`<${Chance} p=${said.p_correct} interval=${said.interval} />`}
+      ${lines.map((line) => html`<p>${line}</p>`)}
+    </div>
     <${Trust} of=${about} /><${Flags} of=${about} />
     <h3>Nearest in ${info.name}</h3>
     ${!neighbours.length && html`<p class="quiet">The gallery is empty.</p>`}
@@ -155,7 +167,17 @@ function Answer({ info, answer: { about, neighbours, said, timing }, onOpen }) {
         <a href=${hashOf(info.name, "ask", { id: row.id })} aria-label=${`Ask about ${row.id}`}>Ask about it</a>
       </li>`,
     )}</ol>
-    <p class="quiet">${timed(timing)}</p>`;
+    <p class="quiet">${timed(timing)}</p>
+    <details><summary>The request</summary><pre tabindex="0">${request}</pre></details>`;
+}
+
+/** The chance to be right, from 0 to 1, and its interval, drawn; the sentences under it say the same. */
+function Chance({ p, interval }) {
+  const at = (share) => `${100 * share}%`;
+  return html`<div class="chance" aria-hidden="true">
+    ${interval && html`<i class="chance-range" style=${{ left: at(interval[0]), width: at(interval[1] - interval[0]) }}></i>`}
+    <i class="chance-at" style=${{ left: at(p) }}></i>
+  </div>`;
 }
 
 const PARTS = { decode_ms: "decoding", queue_ms: "queue", inference_ms: "inference", store_ms: "search" };

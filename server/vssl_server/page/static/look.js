@@ -21,10 +21,7 @@ const SORTS = {
 const NEAREST = 1000;
 
 /** Pages of a list that is there at once. */
-const sliced = (all) => (after) => {
-  const from = Number(after ?? 0);
-  return { data: all.slice(from, from + SIZE), next: from + SIZE < all.length ? String(from + SIZE) : null };
-};
+const sliced = (all) => (from) => ({ data: all.slice(from, from + SIZE), next: from + SIZE < all.length ? "more" : null });
 
 /** What to show: the images like one, those chosen on the map, or all by a sort. */
 function fetcher(info, { like, chosen, sort, filter }) {
@@ -34,19 +31,19 @@ function fetcher(info, { like, chosen, sort, filter }) {
       id: like, k: NEAREST, columns: ["label", "uncertainty", "percentile", "flags"], ...(own && { filter: own }),
     }).then(({ data }) => sliced(data[0].neighbours));
     found.catch(() => {}); // the list itself reports it
-    return async (after) => (await found)(after);
+    return async (offset) => (await found)(offset);
   }
   if (chosen) {
     const pages = sliced(chosen);
     const loaded = import("./rows.js");
-    return async (after, signal) => {
-      const { data, next } = pages(after);
+    return async (offset, signal) => {
+      const { data, next } = pages(offset);
       return { data: await (await loaded).rowsOf(info.name, data, { signal }), next };
     };
   }
   const by = SORTS[sort];
-  return (after, signal) =>
-    get(pathOf(info.name, "/images", { after, limit: SIZE, filter: own, columns: COLUMNS, sort: by.sort, order: by.order }), {
+  return (offset, signal) =>
+    get(pathOf(info.name, "/images", { offset, limit: SIZE, filter: own, columns: COLUMNS, sort: by.sort, order: by.order }), {
       signal,
     });
 }
@@ -94,6 +91,9 @@ export function Look({ info, place, chosen: picked, onOpen }) {
   const list = useList(info, what);
   const special = query.like !== undefined || chosen !== null;
   const total = useTotal(info, filter, special);
+  useEffect(() => {
+    if (total !== null && !special) list.expect(total);
+  }, [list, total, special]);
   const to = (change) => go(hashOf(place.gallery, "look", { ...query, open: null, ...change }), true);
   const onFilter = (next) => to({ filter: Object.keys(next).length ? JSON.stringify(next) : null });
   useEffect(() => {

@@ -1,11 +1,10 @@
-/** Rows of a long list by pages: fetched one after another, kept near where one looks, forgotten elsewhere. */
+/** Rows of a long list by pages: fetched where one looks, kept near it, forgotten elsewhere. */
 
 export const SIZE = 200;
 const KEPT = 24; // pages: some thousand rows in memory, of however many
 
-/** `fetchPage(after, signal)` gives `{data, next}`; `onChange` is called when rows have come or could not. */
+/** `fetchPage(offset, signal)` gives `{data, next}`; `onChange` is called when rows have come or could not. */
 export class Pages {
-  #cursors = [null]; // where each page begins
   #pages = new Map();
   #ending = new AbortController();
   #busy = false;
@@ -15,7 +14,7 @@ export class Pages {
     this.fetchPage = fetchPage;
     this.onChange = onChange;
     this.problem = null;
-    this.whole = false;
+    this.whole = false; // whether `length` is that of the list
     this.length = 0; // rows that are known to be there, whether they are in memory or not
     this.#fill();
   }
@@ -28,6 +27,13 @@ export class Pages {
   /** All rows that are in memory now, with their places. */
   *inMemory() {
     for (const [page, rows] of this.#pages) for (let at = 0; at < rows.length; at++) yield [page * SIZE + at, rows[at]];
+  }
+
+  /** Says how many rows there are, so that one can go to any of them at once. */
+  expect(total) {
+    if (this.whole || total <= this.length) return;
+    this.length = total;
+    this.onChange();
   }
 
   /** Asks for the rows from one place to another, and a page beyond. */
@@ -52,7 +58,7 @@ export class Pages {
     this.#busy = true;
     for (let page = this.#next(); page !== null && !this.#ending.signal.aborted; page = this.#next()) {
       try {
-        const { data, next } = await this.fetchPage(this.#cursors[page], this.#ending.signal);
+        const { data, next } = await this.fetchPage(page * SIZE, this.#ending.signal);
         this.#keep(page, data, next);
       } catch (error) {
         if (!this.#ending.signal.aborted) this.problem = error;
@@ -64,22 +70,20 @@ export class Pages {
     if (this.problem) this.onChange();
   }
 
-  /** The first wanted page that is not in memory, or the way there. */
+  /** The first wanted page that is not in memory. */
   #next() {
     const [first, last] = this.#wanted;
     for (let page = first; page <= last; page++) {
-      if (this.#pages.has(page)) continue;
-      if (page < this.#cursors.length) return page;
-      return this.whole ? null : this.#cursors.length - 1;
+      if (!this.#pages.has(page)) return page * SIZE < this.length || !this.whole ? page : null;
     }
     return null;
   }
 
   #keep(page, data, next) {
     this.#pages.set(page, data);
-    this.length = Math.max(this.length, page * SIZE + data.length);
-    if (next === null) this.whole = true;
-    else if (page + 1 === this.#cursors.length) this.#cursors.push(next);
+    const end = page * SIZE + data.length;
+    if (next === null) [this.length, this.whole] = [end, true];
+    else this.length = Math.max(this.length, end);
     const far = (one) => Math.abs(one - this.#wanted[0]);
     if (this.#pages.size > KEPT) {
       this.#pages.delete([...this.#pages.keys()].reduce((most, one) => (far(one) > far(most) ? one : most)));

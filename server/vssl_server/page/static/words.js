@@ -17,6 +17,8 @@ export function uncertainty({ uncertainty: value, percentile }) {
     return `Uncertainty ${value.toPrecision(3)}. The model has no calibration, so there is nothing to compare it with.`;
   }
   const share = percentile / 100;
+  if (share === 1) return "More uncertain than every reference image.";
+  if (share === 0) return "More certain than every reference image.";
   if (percentile >= 50) return `More uncertain than ${percent(share)} of the reference images.`;
   return `More certain than ${percent(1 - share)} of the reference images.`;
 }
@@ -24,6 +26,7 @@ export function uncertainty({ uncertainty: value, percentile }) {
 /** How like the reference an image is. */
 export function familiarity({ familiarity: share }) {
   if (share === null || share === undefined) return null;
+  if (share === 1 || share === 0) return `${share ? "More" : "Less"} familiar than every reference image.`;
   return `More familiar than ${percent(share)} of the reference images.`;
 }
 
@@ -102,11 +105,12 @@ export function shown(value) {
   return String(value);
 }
 
-/** A request as a line for a shell. The key is named, never shown. */
-export function curl(method, url, body, keyed) {
+/** A request as a line for a shell. The key is named, never shown; of a file that is sent as it is, the name. */
+export function curl(method, url, body, keyed, file) {
   const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   const parts = [`curl -X ${method} ${quoted(url)}`];
   if (keyed) parts.push(`-H "Authorization: Bearer $VSSL_API_KEY"`);
-  if (body !== undefined) parts.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(body))}`);
+  if (file) parts.push(`-H ${quoted(`Content-Type: ${file.type || "application/octet-stream"}`)}`, `--data-binary ${quoted(`@${file.name}`)}`);
+  else if (body !== undefined) parts.push("-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(body))}`);
   return parts.join(" \\\n  ");
 }

@@ -166,6 +166,12 @@ def test_pages_hold_every_row_once_in_every_order(shoes: TestClient) -> None:
         values = [row[sort] for row in seen]
         assert values == sorted(values, reverse=order == "desc")
         assert len({row["id"] for row in seen}) == 12
+        behind = shoes.get(f"{FRONT}/images", params={"limit": 3, "sort": sort, "order": order, "offset": 7}).json()
+        assert [row["id"] for row in behind["data"]] == [row["id"] for row in seen[7:10]]
+        assert behind["next"] is not None
+    assert shoes.get(f"{FRONT}/images", params={"offset": 12}).json()["data"] == []
+    both = shoes.get(f"{FRONT}/images", params={"offset": 1, "after": "a"})
+    assert (both.status_code, both.json()["error"]["param"]) == (422, "offset")
     wrong = shoes.get(f"{FRONT}/images", params={"sort": "uncertainty", "after": "nothing"})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "after")
 
