@@ -83,3 +83,19 @@ def test_a_wall_of_100_000_is_scrolled_to_any_place_at_once(site: Site, watched:
     tab.keyboard.press("Home")
     wall.evaluate("e => { e.scrollTop = 0 }")
     expect(tab.get_by_role("button", name="0000000")).to_be_visible()
+
+
+def test_what_one_tab_writes_another_shows_when_it_is_looked_at_again(site: Site, watched: Watched) -> None:
+    watched.forgiven = "404"  # no picture
+    fill(site.client, "shared", 30)
+    tab = watched.goto(site.page("shared/look?sort=id"))
+    other = watched.tab.context.new_page()
+    other.goto(site.page("shared/curate?tab=odd"))
+    other.locator(".pick").first.focus()
+    other.keyboard.press("Space")
+    other.keyboard.type("glove")
+    other.keyboard.press("Enter")
+    expect(other.locator(".pick", has_text="glove")).to_have_count(1)
+    expect(tab.get_by_role("gridcell").filter(has_text="glove")).to_have_count(0)
+    tab.evaluate("dispatchEvent(new Event('focus'))")
+    expect(tab.get_by_role("gridcell").filter(has_text="glove")).to_have_count(1)

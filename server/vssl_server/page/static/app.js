@@ -29,8 +29,11 @@ function useGalleries() {
   }, []);
   useEffect(() => {
     load();
+    // Another tab, or somebody else, may have written meanwhile. What is shown stays until the answer is there.
+    const again = () => get("/v1/galleries").then(({ data }) => setFound({ galleries: data, problem: null }), () => {});
     addEventListener("vssl-key", load);
-    return () => removeEventListener("vssl-key", load);
+    addEventListener("focus", again);
+    return () => (removeEventListener("vssl-key", load), removeEventListener("focus", again));
   }, []);
   return { ...found, load };
 }

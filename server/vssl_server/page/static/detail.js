@@ -4,7 +4,7 @@ import { address, get, key, pathOf, send } from "./api.js";
 import { Neighbours } from "./neighbours.js";
 import { Flags, Loading, Problem, Thumbnail, Trust } from "./parts.js";
 import { go, hashOf } from "./place.js";
-import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/preact.js";
 import { curl, shown } from "./words.js";
 
 /** The image before (−1) or after (1) another in the list that is on screen; null where there is none. */
@@ -27,7 +27,7 @@ export function Detail({ info, id, place, onOpen, onClose }) {
     return () => ending.abort();
   };
   useEffect(load, [info.name, id]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!dialog.current.open) dialog.current.showModal();
   }, []);
   const step = (event) => {

@@ -113,7 +113,7 @@ export function Look({ info, place, chosen: picked, onOpen }) {
       <${Bar} ...${{ list, total, special, sort, to, like: query.like, chosen }} />
       ${list.problem ? html`<${Problem} error=${list.problem} retry=${() => list.retry()} />`
       : list.whole && list.length === 0 ? html`<${Nothing} ...${{ info, filter, onFilter }} />`
-      : html`<${Wall} key="wall" ...${{ gallery: info.name, list, caption, onOpen }} label=${`Images of ${info.name}`} />`}
+      : html`<${Wall} key="wall" ...${{ gallery: info.name, list, caption, onOpen }} what=${JSON.stringify(what)} label=${`Images of ${info.name}`} />`}
     </section>
   </div>`;
 }

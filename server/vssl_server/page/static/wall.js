@@ -30,8 +30,8 @@ export function scaled(whole, view) {
   return { height, ratio, move };
 }
 
-/** `list` is a `Pages`; `caption(row)` gives the line under a picture. */
-export function Wall({ gallery, list, label, caption, onOpen }) {
+/** `list` is a `Pages`; `what` says of what, so that another one begins at its top; `caption(row)` is under a picture. */
+export function Wall({ gallery, list, what, label, caption, onOpen }) {
   const place = useRef(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
   const [top, setTop] = useState(0); // of the view in the list
@@ -50,7 +50,7 @@ export function Wall({ gallery, list, label, caption, onOpen }) {
     scrolled.current = 0;
     setTop(0);
     setAt(0);
-  }, [list]);
+  }, [what]);
   const columns = Math.max(2, Math.floor(size.width / WIDTH));
   const tall = Math.floor(size.width / columns) + CAPTION;
   const lines = Math.ceil(list.length / columns);
@@ -70,13 +70,18 @@ export function Wall({ gallery, list, label, caption, onOpen }) {
   useEffect(() => list.need(first * columns, last * columns), [list, first, last, columns]);
   useEffect(() => {
     if (!focus.current) return;
-    focus.current = false;
     const line = Math.floor(at / columns) * tall;
     if (line < top) show(line);
     else if (line + tall > top + size.height) show(line + tall - size.height);
-    const focused = () => place.current?.querySelector(`[data-at="${at}"]`)?.focus({ preventScroll: true });
-    requestAnimationFrame(() => requestAnimationFrame(focused));
   }, [at]);
+  useEffect(() => {
+    // It may be a while before the picture to go to is there.
+    const tile = focus.current ? place.current.querySelector(`[data-at="${at}"]`) : null;
+    if (tile) {
+      focus.current = false;
+      tile.focus({ preventScroll: true });
+    }
+  });
   const page = Math.max(1, Math.floor(size.height / tall)) * columns;
   const steps = {
     ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: page, PageUp: -page,
