@@ -31,9 +31,9 @@ class Flaky(engines.ServedEngine):
         return super().__call__(images)
 
 
-def open_flaky(bundle: Bundle, threads: int, full: int, small: bool | None) -> Flaky:
+def open_flaky(bundle: Bundle, threads: int, full: int, small: bool | None, precision: str | None) -> Flaky:
     """In place of `open_engine`."""
-    return Flaky(engines.open_engine(bundle, threads, full, small))
+    return Flaky(engines.open_engine(bundle, threads, full, small, precision))
 
 
 vars(serving)["open_engine"] = open_flaky

@@ -40,7 +40,7 @@ class Sick(ServedEngine):
         return super().__call__(images)
 
 
-def open_sick(bundle: Bundle, threads: int, full: int, small: bool | None) -> ServedEngine:
+def open_sick(bundle: Bundle, threads: int, full: int, small: bool | None, precision: str | None) -> ServedEngine:
     return Sick(bundle)
 
 

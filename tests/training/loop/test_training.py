@@ -24,7 +24,7 @@ from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import load_embedder
 from vssl_training.judging.online import OnlineJudge
-from vssl_training.loop.budget import plan
+from vssl_training.loop.budget import SecondSpeed, plan
 from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.steps import interrupts
 from vssl_training.loop.training import train
@@ -188,6 +188,14 @@ def test_minutes_fix_the_schedule_once(
         assert schedule.encoder + schedule.variance in range(30, 39)  # of the 40, less a reserve and what was spent
     assert set(measured) == {"encoder", "variance"}
     assert measured == before
+
+
+def test_steps_that_look_clean_images_up_fit_more_often() -> None:
+    """By hand: 100 steps' worth of images are shown once, at 2 s less 1 s a step, which leaves 150 of 200 s."""
+    speed = SecondSpeed(plain=2.0, kept=1.0, worth=100)
+    assert speed.steps_in(200.0) == 150
+    assert speed.steps_in(100.0) == 50  # too few to pay: none are shown
+    assert SecondSpeed(1.0, 1.0, 0).steps_in(7.0) == 7
 
 
 def test_speed_is_measured_while_the_encoder_still_learns(

@@ -115,3 +115,24 @@ def test_a_head_by_neighbours_goes_on_from_its_state_whatever_encoder_it_is_buil
     torch.testing.assert_close(again.bank, whole.bank, atol=0, rtol=0)
     for a, b in zip(whole.head.parameters(), again.head.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+def test_what_is_kept_of_clean_images_is_what_the_encoder_says_of_them(small_recipe: Recipe) -> None:
+    """Kept where each image is asked for twice: the steps are those without, but for the rounding of other batches."""
+    recipe = override(small_recipe, ["variance.batch=16"])
+    pixels, losses = torch.from_numpy(fashion(40, recipe.size)), {}
+    for keep in (True, False):
+        torch.manual_seed(0)
+        phase = VarianceTraining(recipe, build_encoder(recipe), pixels, 0, 5).prepare(keep=keep)
+        assert (phase.clean is not None) == keep
+        losses[keep] = [phase.step(step)["loss"].item() for step in range(5)]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert VarianceTraining(recipe, build_encoder(recipe), pixels, 0, 4).prepare().clean is None
+
+
+def test_more_clean_images_than_memory_holds_are_not_kept(
+    small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vssl_training.phases.variance.free_memory", lambda device: 1_000)
+    pixels = torch.from_numpy(fashion(40, small_recipe.size))
+    assert VarianceTraining(small_recipe, build_encoder(small_recipe), pixels, 0, 50).prepare().clean is None

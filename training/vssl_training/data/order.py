@@ -23,6 +23,18 @@ class Order:
         return batch_indices(self.seed, self.phase, step, self.count, self.batch)[self.part]
 
 
+@dataclass(frozen=True)
+class Everything:
+    """An order that takes all of `count` images in turn, `batch` a step; the last step goes on with the first ones."""
+
+    count: int
+    batch: int
+
+    def __call__(self, step: int) -> Tensor:
+        """Indices of one step."""
+        return torch.arange(step * self.batch, (step + 1) * self.batch) % self.count
+
+
 def generator(*coordinates: int, device: torch.device | None = None) -> Generator:
     """Random numbers from nothing but their coordinates (seed, phase, step): a resumed run needs no random state.
 

@@ -22,7 +22,8 @@ from vssl.images.decoding import DEFAULT_LIMITS, ImageError, Preprocessing, deco
 from vssl.memory import cores
 from vssl.sources.source import Source
 from vssl_training.data.crops import CropOrder, Cuts
-from vssl_training.data.order import Order
+from vssl_training.data.order import Everything, Order
+from vssl_training.data.sending import sent
 
 SHOWN = 5
 """Files that can't be read and are named; more are counted."""
@@ -58,13 +59,13 @@ class Stream:
         self.failures: dict[str, str] = {}
         self._files = _Files(source, paths, preprocessing)
         self._most, self._say = max_unreadable * len(paths), say
-        self._next: tuple[Order | CropOrder, int] | None = None
+        self._next: tuple[Order | Everything | CropOrder, int] | None = None
         self._batches: Iterator[_Batch] = iter(())
 
     def __len__(self) -> int:
         return len(self._files.paths)
 
-    def take(self, order: Order, step: int) -> Tensor:
+    def take(self, order: Order | Everything, step: int) -> Tensor:
         """Images of one step, uint8 [B, S, S, 3] on the device.
 
         Raises:
@@ -84,7 +85,7 @@ class Stream:
         """
         return self._taken(order, step)
 
-    def _taken(self, order: Order | CropOrder, step: int) -> list[Tensor]:
+    def _taken(self, order: Order | Everything | CropOrder, step: int) -> list[Tensor]:
         if self._next != (order, step):
             self._batches = self._decode_ahead(order, step)
         try:
@@ -102,7 +103,7 @@ class Stream:
             raise too_many_unreadable(len(self.failures), len(self), *next(iter(self.failures.items())))
         return [torch.as_tensor(pixels).to(self.device, non_blocking=True) for pixels in batch.pixels]
 
-    def _decode_ahead(self, order: Order | CropOrder, step: int) -> "Iterator[_Batch]":
+    def _decode_ahead(self, order: Order | Everything | CropOrder, step: int) -> "Iterator[_Batch]":
         workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         first = _wanted(order, step)
         side = self._files.preprocessing.size
@@ -166,7 +167,7 @@ class _Wanted(NamedTuple):
     cuts: tuple[Cuts, ...]
 
 
-def _wanted(order: Order | CropOrder, step: int) -> _Wanted:
+def _wanted(order: Order | Everything | CropOrder, step: int) -> _Wanted:
     return _Wanted(order(step).tolist(), order.cuts(step) if isinstance(order, CropOrder) else ())
 
 
@@ -215,7 +216,7 @@ class _Files(Dataset[_Batch]):
 class _Steps(Sampler[_Wanted]):
     """Images of every step from `start` on, without end."""
 
-    def __init__(self, order: Order | CropOrder, start: int) -> None:
+    def __init__(self, order: Order | Everything | CropOrder, start: int) -> None:
         self.order, self.start = order, start
 
     def __iter__(self) -> Iterator[_Wanted]:
@@ -234,11 +235,11 @@ def _follow_parent(_: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def batch_of(images: Tensor | Stream, order: Order, step: int) -> Tensor:
+def batch_of(images: Tensor | Stream, order: Order | Everything, step: int) -> Tensor:
     """Images of one step, uint8 [B, S, S, 3], from memory or from a stream."""
     if isinstance(images, Stream):
         return images.take(order, step)
-    return images[order(step).to(images.device)]
+    return images[sent(order(step), images.device)]
 
 
 def too_many_unreadable(bad: int, files: int, path: str, reason: str) -> VsslError:

@@ -22,6 +22,10 @@ class Features:
     final: Tensor
     maps: tuple[Tensor, ...]
 
+    def single(self) -> "Features":
+        """The same in single precision."""
+        return Features(self.images.float(), self.final.float(), tuple(each.float() for each in self.maps))
+
     def with_statistics(self) -> Tensor:
         """`final` with the statistics of all stages, [N, F + 2 Σ C_i]."""
         return self.seen("all", detail=False)

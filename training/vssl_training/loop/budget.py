@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from vssl_training.data.stream import Stream
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.phases.base import Phase
 from vssl_training.phases.encoder import EncoderTraining
-from vssl_training.phases.variance import VarianceTraining
+from vssl_training.phases.variance import WORTH, VarianceTraining
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes
 from vssl_training.run.numerics import Numerics
@@ -53,22 +54,44 @@ def plan(
         steps = budget.epochs * (len(pixels) // min(recipe.optimiser.batch, len(pixels)))
         return steps_of_each(steps, round(steps * share / (1 - share)) if share < 1 else steps, share)
     if budget.steps is not None:
-        second = round(budget.steps * share)
-        return steps_of_each(budget.steps - second, second, share)
+        of_second = round(budget.steps * share)
+        return steps_of_each(budget.steps - of_second, of_second, share)
     assert budget.minutes is not None  # a budget is one of the three
     begun = time.monotonic()
     # The first phase is measured first: the second one freezes the encoder that it is given.
     first = EncoderTraining(recipe, pixels, 0, TRIAL, numerics)
     first_seconds = mean_seconds(first) if share < 1 else 1.0
-    second_seconds = 1.0
     clock = time.monotonic()
     first.judged(judge)
     judging = (time.monotonic() - clock) * EVALUATIONS
-    if share > 0:
-        second_seconds = seconds_a_step(VarianceTraining(recipe, first.trained, pixels, 0, TRIAL, numerics).prepare())
+    second = SecondSpeed.of(recipe, first, pixels, numerics) if share > 0 else SecondSpeed(1.0, 1.0, 0)
     left = max(0.0, budget.minutes * 60 * (1 - RESERVE) - spent - (time.monotonic() - begun) - judging)
-    fitting = steps_of_each(int(left * (1 - share) / first_seconds), int(left * share / second_seconds), share)
+    fitting = steps_of_each(int(left * (1 - share) / first_seconds), second.steps_in(left * share), share)
     return processes.broadcast(fitting)
+
+
+@dataclass(frozen=True)
+class SecondSpeed:
+    """Seconds of a step of the second phase: `plain`, and where clean images are `kept` (see `VarianceTraining`), which
+    pays from `worth` steps on.
+    """
+
+    plain: float
+    kept: float
+    worth: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, first: EncoderTraining, pixels: Tensor | Stream, numerics: Numerics) -> "SecondSpeed":
+        """Measured behind the first phase, whose encoder it freezes."""
+        phase = VarianceTraining(recipe, first.trained, pixels, 0, TRIAL, numerics).prepare(keep=False)
+        plain = seconds_a_step(phase)
+        return cls(plain, seconds_a_step(phase.pretending()) if phase.fits() else plain, phase.worth)
+
+    def steps_in(self, seconds: float) -> int:
+        """Steps that fit, first showing all images to the encoder where that pays."""
+        showing = (self.plain - self.kept) * self.worth / WORTH
+        kept = int((seconds - max(0.0, showing)) / self.kept)
+        return kept if kept >= self.worth > 0 else int(seconds / self.plain)
 
 
 def steps_of_each(encoder: int, variance: int, share: float) -> Schedule:

@@ -30,7 +30,7 @@ from vssl_training.recipe.sections import Recipe
 from vssl_training.report.page import SHOWN, write_report
 from vssl_training.run import processes
 from vssl_training.run.folder import Run, check_same
-from vssl_training.run.numerics import Numerics
+from vssl_training.run.numerics import Numerics, prepare
 from vssl_training.run.record import Budget, RunRecord, Schedule
 
 
@@ -67,6 +67,7 @@ def train(
     check_network(recipe)
     run = Run(path)
     with processes.joined() as device, ExitStack() as stack:
+        prepare(device)
         progress = Progress(processes.rank() == 0)
         progress.say(f"reading {location}")
         data = load_data(location, options.val, recipe.image.settled(), device, options.max_unreadable, progress.say)
@@ -106,7 +107,7 @@ def measure(
     progress: Progress,
 ) -> tuple[Schedule, Numerics]:
     """Fix the steps of a new run, and the switches that make them fast; `begun` is when it began (`time.monotonic`)."""
-    numerics = autotune(recipe, data.images, progress) if options.tune else Numerics()
+    numerics = autotune(recipe, data.images, progress) if options.tune else Numerics.of(data.images.device)
     spent = time.monotonic() - begun
     schedule = plan(recipe, data.images, judge, budget, spent, numerics, encoder=not options.start.variance_only)
     return schedule, numerics

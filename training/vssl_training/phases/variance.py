@@ -12,7 +12,9 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor, nn
 
-from vssl_training.data.order import Order
+from vssl_training.data.memory import free_memory
+from vssl_training.data.order import Everything, Order
+from vssl_training.data.sending import sent
 from vssl_training.data.stream import Stream, batch_of
 from vssl_training.encoder.embedder import build_embedder
 from vssl_training.encoder.embedding import IMAGES, EmbeddingLayer
@@ -33,6 +35,26 @@ from vssl_training.views.pixels import to_float
 
 BANK_ORDER = 2
 """The coordinate of randomness of the bank's images: no phase has it."""
+
+
+WORTH = 2
+"""Times that the steps must ask for each clean image, for what the encoder says of it to be kept."""
+
+SHARE_OF_MEMORY = 1 / 8
+"""Part of the free memory that it may take."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What the frozen encoder says of all N clean images.
+
+    Attributes:
+        seen: the head's input [N, F].
+        target: embeddings [N, D] on the sphere of radius √D.
+    """
+
+    seen: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,32 +105,84 @@ class VarianceTraining(Phase):
         self.optimiser = adamw(self.head, settings.learning_rate, settings.weight_decay, betas, self.numerics.fused)
         self.forward_head = processes.synchronised(self.head)
         self.bank = torch.empty(0)
+        self.clean: Clean | None = None
 
-    def prepare(self, mean: nn.Module | None = None) -> Self:
-        """Make what follows from the encoder: the embedding, fitted unless `mean` is one that was, and the bank."""
+    def prepare(self, mean: nn.Module | None = None, keep: bool = True) -> Self:
+        """Make what follows from the encoder.
+
+        Args:
+            mean: an embedding that was fitted; without one it is fitted now.
+            keep: whether what the encoder says of clean images may be kept.
+        """
         if mean is not None:
             self.embedder.mean.load_state_dict(mean.state_dict())
         elif isinstance(self.embedder.mean, EmbeddingLayer):
             self.embedder.mean.fit(map(self.embedder.mean.pooled, self.features(IMAGES)))
-        self.fill_bank()
+        return self.filled(keep)
+
+    def filled(self, keep: bool = True) -> Self:
+        """With what follows from the embedder as it is now."""
+        if self.needs_bank:
+            self.bank = self.embed_bank()
+        if keep and self.steps >= self.worth and self.fits():
+            self.clean = self.seen_clean()
         return self
+
+    @property
+    def worth(self) -> int:
+        """The least steps that ask for each clean image so often that what the encoder says of it is kept."""
+        return -(-WORTH * len(self.pixels) // self.batch)
 
     @property
     def needs_bank(self) -> bool:
         """Whether the loss looks at other images."""
         return self.recipe.variance.target == "neighbour"
 
-    def fill_bank(self) -> None:
-        """Embed the bank's images, where the loss needs them."""
-        if self.needs_bank:
-            self.bank = self.embed_bank()
+    def fits(self) -> bool:
+        """Whether memory holds what the encoder says of all clean images."""
+        seen, target = self.answer_of_two()
+        needed = len(self.pixels) * (seen.shape[1] + target.shape[1]) * seen.element_size()
+        return needed <= SHARE_OF_MEMORY * free_memory(self.pixels.device)
+
+    @torch.no_grad()
+    def seen_clean(self) -> Clean:
+        """Show all clean images to the encoder, the same in every process."""
+        order = Everything(len(self.pixels), self.batch)  # of the whole batch, so that all processes keep the same
+        parts = [
+            self.answer(self.backbone(self.shown(to_float(batch_of(self.pixels, order, step)))))
+            for step in range(-(-order.count // order.batch))
+        ]
+        seen, target = (torch.cat(column)[: order.count] for column in zip(*parts, strict=True))
+        return Clean(seen, target)
+
+    def pretending(self) -> Self:
+        """With room for what it says of clean images and nothing in it: to measure the steps that look it up."""
+        seen, target = self.answer_of_two()
+        count = len(self.pixels)
+        self.clean = Clean(seen.new_zeros(count, seen.shape[1]), target.new_zeros(count, target.shape[1]))
+        return self
+
+    @torch.no_grad()
+    def answer_of_two(self) -> tuple[Tensor, Tensor]:
+        """`answer` of two images, for its shapes."""
+        return self.answer(self.backbone(self.shown(self.images(0)[:2])))
+
+    def answer(self, features: Features) -> tuple[Tensor, Tensor]:
+        """The head's input [N, F] and the embeddings [N, D] of the backbone's features of N images."""
+        return self.embedder.head_input(features), on_sphere(self.embedder.mean_of(features))
+
+    def backbone(self, images: Tensor) -> Features:
+        """The frozen backbone's features of images [N, 3, S, S]; what is made of them keeps single precision."""
+        with self.numerics.autocast(self.pixels.device):
+            features: Features = self.embedder.backbone(images)
+        return features.single() if self.numerics.bf16 else features
 
     def features(self, images: int) -> Iterator[Features]:
         """The backbone's features of so many random clean images, or of all: always the same, since it is frozen."""
         order = Order(self.seed, BANK_ORDER, len(self.pixels), self.batch)
         for step in range(min(-(-images // self.batch), len(self.pixels) // self.batch)):
             with torch.no_grad():
-                yield self.embedder.backbone(self.shown(to_float(batch_of(self.pixels, order, step))))
+                yield self.backbone(self.shown(to_float(batch_of(self.pixels, order, step))))
 
     def embed_bank(self) -> Tensor:
         """Embeddings [M, D] of random clean images."""
@@ -125,9 +199,14 @@ class VarianceTraining(Phase):
         clean, draws = self.shown(self.images(step)), self.draws(step)
         views, degraded = degraded_view(clean, self.recipe.variance.views, draws, self.batch, self.part)
         with torch.no_grad():
-            both = self.embedder.backbone(torch.cat([views, clean]))
-            mean, target = on_sphere(self.embedder.mean_of(both)).chunk(2)
-            return Views(self.embedder.head_input(both), mean, target, degraded[:, None].to(mean.dtype), draws)
+            if self.clean is None:
+                seen, both = self.answer(self.backbone(torch.cat([views, clean])))
+                mean, target = both.chunk(2)
+            else:
+                rows = sent(self.order(step), self.pixels.device)
+                seen, mean = self.answer(self.backbone(views))
+                seen, target = torch.cat([seen, self.clean.seen[rows]]), self.clean.target[rows]
+            return Views(seen, mean, target, degraded[:, None].to(mean.dtype), draws)
 
     def learn(self, step: int, views: Views) -> dict[str, Tensor]:
         """Take one step of the head on views that were seen."""
@@ -157,7 +236,7 @@ class VarianceTraining(Phase):
         return {"embedder": self.embedder.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`; the bank is embedded again by the encoder that it holds."""
+        """Continue from `state`; what is kept of other images is made again by the encoder that it holds."""
         self.embedder.load_state_dict(state["embedder"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.fill_bank()
+        self.filled()

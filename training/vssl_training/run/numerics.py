@@ -1,7 +1,7 @@
 """Switches that make a step faster on one device and slower on another."""
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -10,7 +10,8 @@ from vssl_training.recipe.section import Section
 
 
 class Numerics(Section):
-    """What a run computes with, as its record keeps it: `--autotune` measures, and a resumed run does not change it.
+    """What a run computes with, as its record keeps it: those of its device, or what `--autotune` measures. A resumed
+    run does not change it.
 
     Attributes:
         channels_last: memory of images and convolutions with the channels together.
@@ -19,10 +20,17 @@ class Numerics(Section):
         fused: the optimiser's step in one kernel.
     """
 
-    channels_last: bool = True  # the default alone was measured: benchmarks/training_throughput.py
+    channels_last: bool = True  # on CPUs this alone was measured to pay: benchmarks/training_throughput.py
     bf16: bool = False
     compile: bool = False
     fused: bool = False
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """What a run takes without being told; a compilation takes minutes, so `--autotune` alone chooses it."""
+        if device.type != "cuda":
+            return cls()
+        return cls(bf16=torch.cuda.is_bf16_supported(including_emulation=False), fused=True)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -36,3 +44,14 @@ class Numerics(Section):
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Where forward passes run."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def prepare(device: torch.device) -> None:
+    """Let a GPU round the factors of float32 products to TF32, and search for its fastest convolutions.
+
+    Both are switches of the whole process. A CPU has neither.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vssl_training.views.constants import constant, inverse
+
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -30,19 +32,19 @@ CHROMINANCE = (
 )
 """Table K.2."""
 YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+TO_RGB = inverse(YCBCR)
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
     """Images [N, 3, S, S] in 0 … 1 as JPEG at `quality` [N] (1 … 99) gives them back; 100 leaves an image as it is."""
     size = images.shape[-1]
-    to_ycbcr = torch.tensor(YCBCR, device=images.device)
     # Blocks of 16 pixels: eight of the halved chroma. Borders repeat their last pixel, as the encoder has it.
     padded = F.pad(images * 255, (0, -size % 16, 0, -size % 16), mode="replicate")
-    planes = torch.einsum("ij,njhw->nihw", to_ycbcr, padded)
+    planes = torch.einsum("ij,njhw->nihw", constant(YCBCR, images), padded)
     luma = quantised(planes[:, :1] - 128, LUMINANCE, quality) + 128
     halved = quantised(F.avg_pool2d(planes[:, 1:], 2), CHROMINANCE, quality)
     chroma = F.interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False)
-    decoded = torch.einsum("ij,njhw->nihw", torch.linalg.inv(to_ycbcr), torch.cat([luma, chroma], 1))
+    decoded = torch.einsum("ij,njhw->nihw", constant(TO_RGB, images), torch.cat([luma, chroma], 1))
     decoded = decoded[..., :size, :size].round_().div_(255).clamp_(0, 1)
     return torch.where((quality < 100)[:, None, None, None], decoded, images)
 
@@ -52,7 +54,7 @@ def quantised(planes: Tensor, table: tuple[tuple[int, ...], ...], quality: Tenso
     count, channels, height, width = planes.shape
     cosines = cosine_matrix(planes.device)
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
-    steps = ((torch.tensor(table, device=planes.device) * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)
+    steps = ((constant(table, planes) * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)
     blocks = planes.reshape(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     steps = steps[:, None, None, None]
     coefficients = (cosines @ blocks @ cosines.T / steps).round() * steps

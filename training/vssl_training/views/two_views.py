@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from vssl_training.recipe.section import Range
 from vssl_training.recipe.sections import ViewSettings
+from vssl_training.views.constants import constant, inverse
 from vssl_training.views.draws import Draws
 from vssl_training.views.resampling import apply, blur_matrix, crop_matrix
 
@@ -18,6 +19,7 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, as pillow's and torchvision's grey."""
 
 YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+FROM_YIQ = inverse(YIQ)
 
 
 def two_views(
@@ -149,7 +151,7 @@ def change_colours(images: Tensor, settings: ViewSettings, draws: Draws) -> Tens
     angle = torch.where(chosen, draws.uniform(-settings.hue, settings.hue), 0.0) * 2 * math.pi
     saturation = torch.where(draws.chance(settings.grey), 0.0, saturation)
     matrix = hue_matrix(angle, saturation)
-    luma = torch.tensor(LUMA, device=images.device)
+    luma = constant(LUMA, images)
     middle = (images.mean((2, 3)) @ luma * brightness * (1 - contrast))[:, None, None]
     pixels = torch.baddbmm(middle, matrix * (brightness * contrast)[:, None, None], images.flatten(2))
     return pixels.clamp_(0, 1).view(images.shape)
@@ -160,9 +162,7 @@ def hue_matrix(angle: Tensor, saturation: Tensor) -> Tensor:
 
     Luma stays, so grey stays grey; saturation 0 leaves the luma alone in all three channels.
     """
-    to_yiq = torch.tensor(YIQ, device=angle.device)
     cos, sin = angle.cos() * saturation, angle.sin() * saturation
     one, zero = torch.ones_like(cos), torch.zeros_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
-    return matrix
+    return constant(FROM_YIQ, turn) @ turn @ constant(YIQ, turn)
