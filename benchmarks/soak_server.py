@@ -7,6 +7,7 @@ row would make the server look whether the engine has failed for good.
 import itertools
 
 from vssl.arrays import Pixels
+from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.cli import main
 from vssl.engine import Embeddings
@@ -31,7 +32,7 @@ class Flaky(engines.ServedEngine):
         return super().__call__(images)
 
 
-def open_flaky(bundle: Bundle, threads: int, full: int, small: bool | None, precision: str | None) -> Flaky:
+def open_flaky(bundle: Bundle, threads: int, full: int, small: bool | None, precision: Precision | None) -> Flaky:
     """In place of `open_engine`."""
     return Flaky(engines.open_engine(bundle, threads, full, small, precision))
 

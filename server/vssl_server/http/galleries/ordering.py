@@ -12,6 +12,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vssl_gallery.store.filters import Filter
+from vssl_gallery.view import View
 from vssl_server.wire.errors import invalid_option
 
 Order = Literal["asc", "desc"]
@@ -74,6 +76,11 @@ class Ordered:
         beyond = pc.greater(self.keys, key) if self.order == "asc" else pc.less(self.keys, key)
         behind = pc.or_(beyond, pc.and_(pc.equal(self.keys, key), later))
         return _first(pc.fill_null(behind, True))
+
+
+def ordered_rows(view: View, column: str, order: Order, where: Filter | None) -> Ordered:
+    """The rows that a view shows of those that a filter leaves."""
+    return Ordered.of(view.scan(where, [] if column == "id" else [column]), column, order)
 
 
 def _numbers(column: pa.Array) -> pa.Array:

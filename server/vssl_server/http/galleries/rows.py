@@ -23,7 +23,7 @@ from vssl_server.access.galleries import may
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import row_schema, schema
 from vssl_server.http.galleries.curating import Options, computed
-from vssl_server.http.galleries.ordering import Order, Ordered
+from vssl_server.http.galleries.ordering import Order, ordered_rows
 from vssl_server.http.galleries.row_form import columns_of, no_row, row_as_json, rows_as_json
 from vssl_server.http.galleries.viewed import answering, body_of, filter_document, galleries_of, key_of, view_of
 from vssl_server.wire.errors import ApiError, clipped, invalid_option
@@ -118,7 +118,7 @@ async def list_rows(request: Request, name: str, query: Annotated[ListQuery, Que
             read = partial(_page, view, query, where, columns)
         else:
             question = ("order", query.sort, query.order, query.filter)
-            sort = partial(_ordered, view, query.sort, query.order, where)
+            sort = partial(ordered_rows, view, query.sort, query.order, where)
             ordered, version = await computed(request, view, question, sort, lambda found: found.nbytes)
             read = partial(_rows_at, view, *ordered.page(query.after, query.limit, query.offset), columns)
         data, after = await galleries.run("page", read)
@@ -255,10 +255,6 @@ def _page(view: View, query: ListQuery, where: Filter | None, columns: list[str]
     rows = view.page(query.after, query.limit + 1, where, columns)
     data = rows_as_json(rows.slice(0, query.limit), view.gallery.spec)
     return data, data[-1]["id"] if rows.num_rows > query.limit else None
-
-
-def _ordered(view: View, column: str, order: Order, where: Filter | None) -> Ordered:
-    return Ordered.of(view.scan(where, [] if column == "id" else [column]), column, order)
 
 
 def _rows_at(view: View, ids: list[str], after: str | None, columns: list[str]) -> Page:
