@@ -27,7 +27,9 @@ def guarded(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> It
         yield served
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"]
+)
 def test_health_and_metrics_are_open(guarded: Served, path: str) -> None:
     assert guarded.client.get(path).status_code == 200
 
@@ -131,6 +133,18 @@ def test_a_requests_name_is_echoed_and_logged(tiny_bundle: Bundle) -> None:
         (made_up, "GET /nothing", 404),
     ]
     assert all(line["seconds"] > 0 and line["time"] > 1.7e9 for line in lines)
+
+
+def test_the_name_of_a_key_is_logged_and_never_the_key(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(FILE)
+    with running(tiny_bundle.location, "--log-requests", "--api-keys-file", str(file)) as server:
+        for key in ("first-key", "second-key", "third-key"):
+            httpx2.get(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+        written = server.stop(signal.SIGTERM)
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [(line["key"], line["status"]) for line in lines] == [(None, 200), ("two", 200), (None, 401)]
+    assert "-key" not in written
 
 
 def test_a_failure_of_the_server_itself_has_a_name_too(guarded: Served) -> None:
