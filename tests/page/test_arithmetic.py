@@ -236,7 +236,10 @@ def test_undo_goes_back_step_by_step_and_changes_are_what_differs(modules: Any) 
 def test_a_label_keeps_its_digit_and_a_new_one_takes_that_of_the_longest_unused(modules: Any) -> None:
     code = """async (m) => {
       const sent = [], common = [..."abcdefghij"];
-      const labelling = new m.Labelling(async (ids, label) => void sent.push([ids, label]), common);
+      const rows = new Map();
+      const write = async (ids, label) => (sent.push([ids, label]), ids.forEach((id) => rows.set(id, label)));
+      const read = async (ids) => ids.map((id) => ({ id, label: rows.get(id) }));
+      const labelling = new m.Labelling(write, read, common);
       const one = (label, before = null) => labelling.set(new Map([["x", before]]), label);
       const first = labelling.digits.join("");
       await one("i"); await one("b", "i"); await one("new", "b");
@@ -244,20 +247,27 @@ def test_a_label_keeps_its_digit_and_a_new_one_takes_that_of_the_longest_unused(
       const several = new Map([["p", "a"], ["q", null], ["r", "a"]]);
       const said = await labelling.set(several, "b");
       const undone = await labelling.undo.undo();
-      return [first, then, said, undone, sent.slice(3), labelling.changes.csv()];
+      const done = sent.slice(3);
+      await labelling.set(several, "b");
+      rows.set("p", "somebody's");
+      const partly = await labelling.undo.undo();
+      return [first, then, said, undone, done, partly, [...rows], labelling.changes.csv()];
     }"""
-    first, then, said, undone, sent, text = call(modules, "labelling", code)
+    first, then, said, undone, sent, partly, rows, text = call(modules, "labelling", code)
     assert first == "abcdefghi"
     assert then == "a b c d e f g new i"
     assert said == undone == "“b” on 3 images"
     assert sent == [[["p", "q", "r"], "b"], [["p", "r"], "a"], [["q"], None]]
-    assert text == "id,label,label_before\r\nx,new,\r\n"
+    assert partly == "“b” on 3 images, not of 1 image, which somebody else has changed since"
+    assert dict(rows) == {"x": "new", "p": "somebody's", "q": None, "r": "a"}
+    assert text == "id,label,label_before\r\np,somebody's,a\r\nx,new,\r\n"
 
 
 def test_labels_of_more_rows_than_a_request_takes_go_in_parts(modules: Any) -> None:
     code = """async (m) => {
       const sizes = [];
-      const labelling = new m.Labelling(async (ids) => void sizes.push(ids.length));
+      const read = async (ids) => ids.map((id) => ({ id, label: "a" }));
+      const labelling = new m.Labelling(async (ids) => void sizes.push(ids.length), read);
       await labelling.set(new Map(Array.from({ length: 25_000 }, (_, at) => [`${at}`, null])), "a");
       await labelling.undo.undo();
       return [sizes, labelling.changes.size];

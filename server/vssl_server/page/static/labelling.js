@@ -12,10 +12,12 @@ export class Labelling {
 
   /**
    * @param {function(string[], string|null): Promise<void>} write sets the label of at most 10,000 ids on the server
+   * @param {function(string[]): Promise<{id: string, label: string|null}[]>} read the rows of these ids as they are now
    * @param {string[]} common labels that the digits stand for before any was used
    */
-  constructor(write, common = []) {
+  constructor(write, read, common = []) {
     this.write = write;
+    this.read = read;
     /** The labels of the digits 1 … 9. A label keeps its digit while it is used. */
     this.digits = common.slice(0, RECENT);
     this.#used = this.digits.toReversed();
@@ -33,13 +35,21 @@ export class Labelling {
     await this.#write([...before.keys()], label);
     for (const [id, was] of before) this.changes.note(id, was, label);
     if (label !== null) this.#remember(label);
-    this.undo.add(what, async () => {
-      for (const [was, ids] of byLabel(before)) {
-        await this.#write(ids, was);
-        for (const id of ids) this.changes.note(id, label, was);
-      }
-    });
+    this.undo.add(what, () => this.#back(before, label));
     return what;
+  }
+
+  /** Gives rows the label that they had, but for those that somebody else has labelled or deleted since. */
+  async #back(before, label) {
+    const now = new Map((await this.read([...before.keys()])).map((row) => [row.id, row.label]));
+    const ours = new Map([...before].filter(([id]) => now.get(id) === label));
+    for (const [was, ids] of byLabel(ours)) {
+      await this.#write(ids, was);
+      for (const id of ids) this.changes.note(id, label, was);
+    }
+    const others = [...before.keys()].filter((id) => !ours.has(id));
+    for (const id of others) now.has(id) ? this.changes.note(id, label, now.get(id)) : this.changes.forget(id);
+    return others.length ? `not of ${count(others.length)}, which somebody else has changed since` : null;
   }
 
   #remember(label) {

@@ -47,7 +47,8 @@ async function labellingOf({ name }) {
     const { data } = await get(`/v1/galleries/${name}/counts?by=label`);
     const labels = data.map((one) => one.value).filter((label) => label !== null);
     const write = (ids, label) => send("PATCH", `/v1/galleries/${name}/images`, { ids, label });
-    labellings.set(name, Object.assign(new Labelling(write, labels), { labels }));
+    const read = (ids) => rowsOf(name, ids);
+    labellings.set(name, Object.assign(new Labelling(write, read, labels), { labels }));
   }
   return labellings.get(name);
 }

@@ -17,7 +17,7 @@ export class Undo {
 
   /**
    * @param {string} what in words
-   * @param {function(): Promise<void>} back undoes it
+   * @param {function(): Promise<string|null>} back undoes it, and says in words of what it did not
    */
   add(what, back) {
     this.#done.push({ what, back });
@@ -28,9 +28,9 @@ export class Undo {
   async undo() {
     const step = this.#done.at(-1);
     if (!step) return null;
-    await step.back();
+    const left = await step.back();
     this.#done.splice(this.#done.indexOf(step), 1);
-    return step.what;
+    return left ? `${step.what}, ${left}` : step.what;
   }
 }
 
