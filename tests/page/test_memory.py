@@ -8,7 +8,6 @@ from playwright.sync_api import expect
 from tests.page.conftest import Site, Watched
 from tests.page.test_ask import DROP, noise
 
-WARM = 40
 MOST = 3_000_000
 """Bytes of JavaScript's heap that 160 actions may add: caches of code, and the hour of metrics."""
 
@@ -43,16 +42,16 @@ def heap(session: Any) -> int:
     return int(used["JSHeapUsedSize"])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_memory_is_flat_over_two_hundred_actions(site: Site, watched: Watched) -> None:
+@pytest.mark.parametrize(("warm", "actions"), [(10, 30), pytest.param(40, 200, marks=pytest.mark.slow)])
+def test_memory_is_flat_over_many_actions(site: Site, watched: Watched, warm: int, actions: int) -> None:
     # One document all the while: an address that differs behind the # alone loads nothing anew.
     watched.tab.goto(site.page("clothes/ask"))
     session = watched.tab.context.new_cdp_session(watched.tab)
     session.send("Performance.enable")
-    for turn in range(WARM):
+    for turn in range(warm):
         act(site, watched.tab, turn)
     before = heap(session)
-    for turn in range(WARM, 200):
+    for turn in range(warm, actions):
         act(site, watched.tab, turn)
     assert heap(session) - before < MOST
