@@ -17,6 +17,7 @@ def act(site: Site, tab: Any, turn: int) -> None:
     view = ("ask", "look", "map", "curate", "watch")[turn % 5]
     tab.goto(site.page(f"clothes/{view}"))
     if view == "ask":
+        expect(tab.get_by_text("Drop an image")).to_be_visible()
         tab.evaluate(DROP, [".ask", f"{turn}.png", list(noise())])
         expect(tab.get_by_role("heading", name="Nearest in clothes").first).to_be_visible()
     elif view == "look":
