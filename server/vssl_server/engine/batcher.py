@@ -11,9 +11,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from vssl.engine import Embeddings
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
 from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError, Job, Part
-from vssl_server.wire.capacity import Capacity
+from vssl_server.wire.capacity import Places
 
 Infer = Callable[[Pixels], Embeddings]
 
@@ -68,7 +68,7 @@ class Batcher:
         self._jobs: deque[Job] = deque()
         self._jobs_behind: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._capacity, self._capacity_behind = Capacity(capacity), Capacity(max(max_batch, capacity // 2))
+        self._places = Places(capacity, max_batch)
         self._batch: list[Part] = []
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
@@ -85,7 +85,7 @@ class Batcher:
     @property
     def in_flight(self) -> int:
         """Images that hold a place now."""
-        return self._capacity.in_flight
+        return self._places.in_flight
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -103,12 +103,7 @@ class Batcher:
 
     def admit(self, images: int, behind: bool = False) -> AbstractContextManager[None]:
         """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
-        return self._admit_behind(images) if behind else self._capacity.admit(images)
-
-    @contextmanager
-    def _admit_behind(self, images: int) -> Iterator[None]:
-        with self._capacity_behind.admit(images), self._capacity.admit(images):
-            yield
+        return self._places.admit(images, behind)
 
     def submit(
         self,

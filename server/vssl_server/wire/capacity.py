@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from vssl_server.wire.errors import busy
 
@@ -73,6 +73,28 @@ class Capacity:
     def _give_back(self, count: int) -> None:
         with self._lock:
             self.in_flight -= count
+
+
+class Places:
+    """Places for images of two classes: those that go `behind` others may hold half of them, or a whole batch."""
+
+    def __init__(self, limit: int, batch: int) -> None:
+        self._all, self._behind = Capacity(limit), Capacity(max(batch, limit // 2))
+
+    @property
+    def in_flight(self) -> int:
+        """Places that are taken now."""
+        return self._all.in_flight
+
+    @contextmanager
+    def admit(self, count: int, behind: bool = False) -> Iterator[None]:
+        """Hold `count` places until the end of the block.
+
+        Raises:
+            OverloadedError: too few are free, as of `Capacity.admit`.
+        """
+        with self._behind.admit(count) if behind else nullcontext(), self._all.admit(count):
+            yield
 
 
 class Pending:

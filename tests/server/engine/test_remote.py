@@ -1,5 +1,7 @@
 """The two ends of a front's connection to the engine, both in this process, over a real socket and shared memory."""
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -69,9 +71,14 @@ class EngineSide:
 
 @contextmanager
 def connected(
-    bundle: Bundle, folder: Path, infer: Infer, slots: int = 64, max_batch: int = 8
+    bundle: Bundle,
+    folder: Path,
+    infer: Infer,
+    slots: int = 64,
+    max_batch: int = 8,
+    listen: Callable[[Path], socket.socket] = channel.listen,
 ) -> Iterator[tuple[EngineSide, RemoteBatcher]]:
-    with channel.listen(folder / "engine") as listener:
+    with listen(folder / "engine") as listener:
         engine = EngineSide(listener, bundle, infer, max_batch)
         shape = Shape(slots, bundle.manifest.preprocessing.size, bundle.manifest.outputs.dimension)
         front = RemoteBatcher(folder / "engine", BUNDLE, max_batch, shape)
@@ -112,6 +119,34 @@ def test_a_slot_gives_what_was_put_there(size: int, dimension: int, data: st.Dat
     theirs.put_rows(slots, rows)
     for name in OUTPUTS:
         np.testing.assert_array_equal(getattr(ours.rows(slots), name), getattr(rows, name))
+
+
+class Crowded(socket.socket):
+    """Too many files are open when it is asked first."""
+
+    tries = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.tries += 1
+        if self.tries == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def crowded(path: Path) -> socket.socket:
+    listener = Crowded(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def test_a_moment_without_free_files_ends_nothing(
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = pictures(tiny_bundle, 2)
+    with connected(tiny_bundle, tmp_path, Engine(tiny_bundle), listen=crowded) as (_, front):
+        assert_right(tiny_bundle, images, front.submit(images).result(60).embeddings)
+    assert "can't connect yet: [Errno 24]" in caplog.text
 
 
 def test_every_request_gets_its_own_rows_in_its_own_order(tiny_bundle: Bundle, tmp_path: Path) -> None:

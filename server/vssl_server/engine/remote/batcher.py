@@ -3,9 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from vssl.arrays import Pixels
@@ -13,7 +13,7 @@ from vssl_server.engine.health import PROBE_SECONDS
 from vssl_server.engine.jobs import BatchResult, EngineStoppedError
 from vssl_server.engine.remote.link import GONE, Link, RefusedError
 from vssl_server.engine.remote.ring import Shape
-from vssl_server.wire.capacity import Capacity
+from vssl_server.wire.capacity import Places
 
 AGAIN_SECONDS = 0.2
 """Between two tries to reach the engine process."""
@@ -51,8 +51,7 @@ class RemoteBatcher:
         self.health = RemoteHealth()
         self.warm: Future[None] = Future()
         self.warm.set_running_or_notify_cancel()  # nobody who waits for it may cancel it for the others
-        capacity = shape.slots
-        self._capacity, self._capacity_behind = Capacity(capacity), Capacity(max(max_batch, capacity // 2))
+        self._places = Places(shape.slots, max_batch)
         self._closing = threading.Event()
         self._link: Link | None = None
         self._thread: threading.Thread | None = None
@@ -66,7 +65,7 @@ class RemoteBatcher:
     @property
     def in_flight(self) -> int:
         """Images that hold a place now."""
-        return self._capacity.in_flight
+        return self._places.in_flight
 
     def start(self) -> None:
         """Connect, in a thread that then hears the answers."""
@@ -83,12 +82,7 @@ class RemoteBatcher:
 
     def admit(self, images: int, behind: bool = False) -> AbstractContextManager[None]:
         """Hold a place for each image of a request until it is answered; OverloadedError if too few are free."""
-        return self._admit_behind(images) if behind else self._capacity.admit(images)
-
-    @contextmanager
-    def _admit_behind(self, images: int) -> Iterator[None]:
-        with self._capacity_behind.admit(images), self._capacity.admit(images):
-            yield
+        return self._places.admit(images, behind)
 
     def submit(
         self,
@@ -112,10 +106,14 @@ class RemoteBatcher:
         return answer
 
     def _run(self) -> None:
+        told = ""
         while not self._closing.is_set():
             try:
                 self._link = link = Link(self._path, self._bundle, self._shape)
-            except OSError:
+            except OSError as error:
+                if told != str(error):
+                    told = str(error)
+                    logger.error("the engine process can't be reached: %s", told)
                 self._closing.wait(AGAIN_SECONDS)
                 continue
             if self._closing.is_set():

@@ -1,8 +1,11 @@
 """The engine process's end of the connections: requests of all fronts go into the batchers of their models."""
 
+import errno
+import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -13,6 +16,11 @@ from vssl_server.engine.batcher import Batcher
 from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError
 from vssl_server.engine.remote.channel import Channel
 from vssl_server.engine.remote.ring import Ring, Shape
+
+AGAIN_SECONDS = 0.2
+"""Between two tries to accept a connection."""
+
+logger = logging.getLogger("vssl.server")
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,12 @@ class Fronts:
         while True:
             try:
                 sock, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):  # it was closed, or shut down
+                    return
+                logger.error("a front process can't connect yet: %s", error)
+                time.sleep(AGAIN_SECONDS)  # too many open files, such as pass
+                continue
             threading.Thread(target=self._serve, args=(Channel(sock),), name="front", daemon=True).start()
 
     def tell(self) -> None:
