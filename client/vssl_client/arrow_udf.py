@@ -89,7 +89,8 @@ class ArrowUDF:
     def _embedded(self, images: Sequence[bytes | None]) -> pa.Table:
         if not images:
             return ADDED.empty_table()
-        client = _client(tuple(sorted(self.settings.items())))
+        known = {name: tuple(each) if isinstance(each, list) else each for name, each in self.settings.items()}
+        client = _client(tuple(sorted(known.items())))
         result = client.embed([image or b"" for image in images], on_error="return").to_arrow()
         return result.select(ADDED.names).cast(ADDED)
 

@@ -59,3 +59,9 @@ def test_spark_is_told_the_columns() -> None:
         "confidence float, familiarity float, flags struct<degraded: boolean, ood: boolean, unfamiliar: boolean>, "
         "error string"
     )
+
+
+def test_several_servers_are_named_in_a_list(server: str) -> None:
+    images = pictures(2)
+    (answer,) = arrow_udf(url=[server, server])([batch([*images])])
+    assert answer["error"].null_count == 2

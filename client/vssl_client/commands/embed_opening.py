@@ -43,15 +43,21 @@ def open_images(names: list[str]) -> Source:
 
 
 def check_where(
-    urls: list[str] | None, bundle: Path | None, on_ray: bool, ray_address: str | None, precision: Precision | None
+    urls: list[str] | None,
+    bundle: Path | None,
+    on_ray: bool,
+    ray_address: str | None,
+    precision: Precision | None = None,
 ) -> None:
     """Refuse flags of where the embedding is to happen that contradict each other.
 
     Raises:
         UsageError: they do.
     """
-    if (on_ray and bundle is None) or (ray_address and not on_ray):
-        raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+    if (on_ray and (bundle is None or urls)) or (ray_address and not on_ray):
+        raise UsageError(
+            "--engine ray runs a bundle: give --bundle too, and no --url; --ray-address goes with --engine ray"
+        )
     if precision is not None and (urls or on_ray):
         raise UsageError("--precision is of a bundle that runs in this process; a server has its own: vssl serve")
 

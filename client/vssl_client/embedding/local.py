@@ -46,7 +46,7 @@ class LocalEmbedder:
         max_bytes: int = DEFAULT_LIMITS.max_bytes,
     ) -> None:
         self.in_flight = cores() + 1
-        self._manifest, self._max_bytes, self._precision = bundle.manifest, max_bytes, precision
+        self._manifest, self._max_bytes = bundle.manifest, max_bytes
         self._references = references_of(bundle)
         try:
             self._engine = Engine(bundle, threads, precision)
@@ -66,7 +66,7 @@ class LocalEmbedder:
             engine.size,
             manifest.preprocessing,
             encoder_id=manifest.encoder_id,
-            precision=self._precision,
+            precision=engine.precision,
         )
 
     def max_image_bytes(self) -> int:

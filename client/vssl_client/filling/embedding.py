@@ -34,15 +34,15 @@ class Embedded:
     precision: str | None = None
 
 
-def embedded(embedder: Embedder, files: list[ImageFile], thumbnails: bool) -> Embedded:
-    """Embed a batch of files, and draw their thumbnails."""
+def embedded(embedder: Embedder, files: list[ImageFile], thumbnails: bool, precision: str | None) -> Embedded:
+    """Embed a batch of files by a model of this precision, None where it is not known, and draw their thumbnails."""
     images = [(file.data, file.problem) for file in files]
     result = explained(embedder.embed_batch([data for data, _ in images]), images)
     failures = [(f.path, e.reason) for f, e in zip(files, result.errors, strict=True) if e is not None]
     good = [row for row, error in enumerate(result.errors) if error is None]
     pictures = [picture(files[row].data, thumbnails) for row in good]
     files = [replace(files[row], data=b"") for row in good]
-    return Embedded(files, pictures, result[good], failures, embedder.model().precision)
+    return Embedded(files, pictures, result[good], failures, precision)
 
 
 class EmbedHere:

@@ -83,12 +83,13 @@ def test_what_was_added_is_there(place: Path, images: Path, tiny_bundle: Bundle)
                 "width",
                 "height",
                 "sha256",
+                "precision",
                 "size",
                 "thumbnail",
             ],
         ).to_pylist()
     assert [row["id"] for row in rows] == [name]
-    assert (rows[0]["label"], rows[0]["year"]) == (name.split("/")[0], 2000)
+    assert (rows[0]["label"], rows[0]["year"], rows[0]["precision"]) == (name.split("/")[0], 2000, "fp32")
     assert json.loads(rows[0]["meta"]) == {"shelf": "shelf 0"}
     assert (rows[0]["width"], rows[0]["height"], rows[0]["size"]) == (28, 28, (images / name).stat().st_size)
     with Image.open(io.BytesIO(rows[0]["thumbnail"])) as thumbnail:

@@ -19,7 +19,7 @@ from vssl_client.folder.reading import ImageFile
 
 def test_what_a_node_makes_travels_without_the_files(local: LocalEmbedder) -> None:
     files = [ImageFile(f"{number}.png", data, "hash", len(data)) for number, data in enumerate(pictures(3))]
-    embed = pickle.loads(pickle.dumps(partial(embedded, thumbnails=True)))
+    embed = pickle.loads(pickle.dumps(partial(embedded, thumbnails=True, precision="fp32")))
     sent = pickle.dumps(embed(local, [*files, ImageFile("bad.png", b"no image")]))
     made = pickle.loads(sent)
     assert [file.path for file in made.files] == ["0.png", "1.png", "2.png"]

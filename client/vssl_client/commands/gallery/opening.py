@@ -15,7 +15,7 @@ from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.sources.source import Source
 from vssl_client.client import Client
-from vssl_client.commands.embed_opening import open_embedder
+from vssl_client.commands.embed_opening import check_where, open_embedder
 from vssl_client.filling.contract import Way
 from vssl_client.filling.embedding import EmbedHere, embedded
 from vssl_client.filling.sending import SendThere
@@ -76,8 +76,7 @@ class Embedding:
     ray_address: str | None
 
     def __post_init__(self) -> None:
-        if (self.ray and (self.bundle is None or self.urls)) or (self.ray_address and not self.ray):
-            raise UsageError("--engine ray runs a bundle: give --bundle too; --ray-address goes with --engine ray")
+        check_where(self.urls, self.bundle, self.ray, self.ray_address)
 
 
 @contextmanager
@@ -91,7 +90,8 @@ def way_into(gallery: Gallery, images: Source, location: str, by: Embedding) -> 
     if by.ray and by.bundle is not None:
         from vssl_client.folder.ray import RayWork
 
-        encoder, embed = open_bundle(by.bundle).manifest.encoder_id, partial(embedded, thumbnails=True)
+        encoder = open_bundle(by.bundle).manifest.encoder_id
+        embed = partial(embedded, thumbnails=True, precision="fp32")  # what the nodes run
         # Before the gallery is opened: Ray forks, and a store's threads don't outlive that.
         with RayWork(images, location, by.bundle, embed, by.ray_address) as work:
             yield EmbedHere(gallery, encoder, work)
@@ -99,9 +99,10 @@ def way_into(gallery: Gallery, images: Source, location: str, by: Embedding) -> 
     if is_server(gallery.address) and not by.urls and by.bundle is None:
         yield SendThere(images, gallery)
         return
-    embed = partial(embedded, thumbnails=gallery.info().keep_thumbnails)
     with open_embedder(by.urls, by.bundle, Options(api_key=by.api_key)) as embedder:
-        yield EmbedHere(gallery, embedder.model().encoder_id, in_threads(images, embedder, embed))
+        model, kept = embedder.model(), gallery.info().keep_thumbnails
+        embed = partial(embedded, thumbnails=kept, precision=model.precision)
+        yield EmbedHere(gallery, model.encoder_id, in_threads(images, embedder, embed))
 
 
 @contextmanager

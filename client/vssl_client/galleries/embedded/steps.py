@@ -33,6 +33,7 @@ from vssl_client.galleries.embedded import answering
 from vssl_client.galleries.embedded.exporting import export_rows
 from vssl_client.galleries.embedded.writing import write_images
 from vssl_client.galleries.reading import read_items, read_queries
+from vssl_client.results.model_info import ModelInfo
 from vssl_gallery.curating import find_duplicates, find_outliers, map_of, pick_next
 from vssl_gallery.gallery import Gallery
 from vssl_gallery.map import main_directions, tsne
@@ -101,11 +102,10 @@ class EmbeddedSteps:
         good = [place for place, one in enumerate(added) if one.error is None]
         if not good:
             return Added(None, added)
-        yield from self._check_encoder()
+        precision = (yield from self._check_encoder()).precision
         result = yield from self._means.embed([images[place] for place in good])
         some, data = [items[place] for place in good], [images[place] for place in good]
         ids = [added[place].id for place in good]
-        precision = (yield from self._means.model()).precision
         written, told = yield from here(lambda: write_images(self.gallery(), some, ids, data, result, precision))
         for place, one in zip(good, told, strict=True):
             added[place] = one
@@ -211,12 +211,14 @@ class EmbeddedSteps:
                 self._gallery = Gallery(place.open(self.name))
             return self._gallery
 
-    def _check_encoder(self) -> Steps[None]:
+    def _check_encoder(self) -> Steps[ModelInfo]:
+        """The client's model, which is of the gallery's encoder."""
         gallery = yield from here(self.gallery)
-        encoder = (yield from self._means.model()).encoder_id
-        if encoder is None:
+        model = yield from self._means.model()
+        if model.encoder_id is None:
             raise UsageError("the server does not say of which encoder its model is; it is too old for galleries")
-        gallery.check_encoder(encoder)
+        gallery.check_encoder(model.encoder_id)
+        return model
 
     def _asked(self, query: Query) -> Steps[tuple[Queries, list[QueryInfo], list[str | None]]]:
         """The queries, what is known of each, and the row that each one is."""
