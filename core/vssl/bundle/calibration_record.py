@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
-from vssl.arrays import Float32s
+from vssl.arrays import Float32s, Float64s
 from vssl.bundle.record import Frozen, RelativePath, Sha256, Share, Word
 
 Table = Annotated[list[float], Field(min_length=2)]
@@ -23,6 +23,11 @@ class Curve(Frozen):
         if len(self.x) != len(self.y) or sorted(self.x) != self.x:
             raise ValueError("a curve needs as many `y` as `x`, and `x` in ascending order")
         return self
+
+    @cached_property
+    def knots(self) -> tuple[Float64s, Float64s]:
+        """`x` and `y` as arrays [K], converted once: every request needs them."""
+        return np.array(self.x, np.float64), np.array(self.y, np.float64)
 
 
 class Reference(Frozen):

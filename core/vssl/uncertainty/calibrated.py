@@ -66,5 +66,5 @@ def _out_of_distribution(calibration: "Calibration", answer: "Embeddings") -> Ma
 
 def interpolate(curve: "Curve", values: Floats) -> Float64s:
     """The curve at values [N]."""
-    found: Float64s = np.interp(values, curve.x, curve.y)
+    found: Float64s = np.interp(values, *curve.knots)
     return found

@@ -13,6 +13,7 @@ from vssl.bundle.calibration_record import Confidence, Curve, GalleryCalibration
 from vssl.errors import UsageError
 from vssl.measures.uncertainty import calibration_error, error_cut, r_auroc
 from vssl.search.nearest import NeighbourSearch
+from vssl.uncertainty.calibrated import interpolate
 from vssl.uncertainty.conformal import coverage_and_size, prediction_sets, quantile
 from vssl.uncertainty.matches import Matches, matches_of
 
@@ -33,7 +34,7 @@ def fit_confidence(uncertainty: Floats, wrong: Mask) -> Confidence:
     fitted, judged = _parts(wrong, (0.5, 0.5))
     curve, _, _ = _isotonic(-uncertainty[fitted], ~wrong[fitted])
     curve = Curve(x=[-x for x in reversed(curve.x)], y=list(reversed(curve.y)))
-    probability = np.interp(uncertainty[judged], curve.x, curve.y)
+    probability = interpolate(curve, uncertainty[judged])
     return Confidence(
         curve=curve,
         auroc=r_auroc(uncertainty[judged], wrong[judged]),
@@ -88,7 +89,7 @@ def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCali
     weights = logistic.coef_[0] / scaler.scale_
     logits = matches.evidence @ weights + (bias := float(logistic.intercept_[0] - scaler.mean_ @ weights))
     curve, low, high = _isotonic(logits[second], right[second])
-    p_correct = np.interp(logits, curve.x, curve.y)
+    p_correct = interpolate(curve, logits)
     scores = 1 - matches.votes[np.arange(len(labels)), labels]
     quantiles = {f"{alpha:g}": quantile(scores[second], alpha) for alpha in ALPHAS}
     measured = _measured(matches, labels, p_correct, third, quantiles["0.1"])

@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 import vssl
+from vssl.uncertainty.calibrated import FLAGS
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with the folder where workers keep their counts, so that each can report those of all."""
@@ -138,12 +139,15 @@ class ModelMetrics:
         self.uncertainty = UNCERTAINTY.labels(model)
         self.embedded = IMAGES.labels(model, "embedded")
         self.cached = IMAGES.labels(model, "cached")
+        self._judged = JUDGED.labels(model)
+        self._flagged = {flag: FLAGGED.labels(model, flag) for flag in FLAGS}
 
     def judged(self, images: int, flagged: Mapping[str, int]) -> None:
         """Count answers that a calibration has judged, and among them those with each flag."""
-        JUDGED.labels(self._model).inc(images)
+        self._judged.inc(images)
         for flag, count in flagged.items():
-            FLAGGED.labels(self._model, flag).inc(count)
+            if count:
+                self._flagged[flag].inc(count)
 
     def refused(self, reason: str) -> None:
         """Count an image that was refused."""
