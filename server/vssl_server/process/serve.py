@@ -239,6 +239,7 @@ class Server(uvicorn.Server):
             return
         self.failure = VsslError(f"no model has answered for {self.registry.unanswered:.0f} seconds; see the log")
         self.should_exit = self.force_exit = True
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # nobody needs the traceback of being ended
         last = threading.Timer(LAST_SECONDS, os._exit, (1,))  # in case anything hangs at the end
         last.daemon = True
         last.start()
