@@ -6,6 +6,7 @@ import gzip
 import io
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -211,4 +212,7 @@ def test_closing_leaves_no_thread(way: str, addresses: Addresses) -> None:
         with client:
             client.embed([*pictures(3), b"text"], on_error="return")
         client.close()
+    deadline = time.monotonic() + 60  # nobody waits for a thread that has been told to end
+    while time.monotonic() < deadline and not set(threading.enumerate()) <= before:
+        time.sleep(0.01)
     assert set(threading.enumerate()) <= before
