@@ -19,6 +19,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 """As root; and WebGL2 without a graphics card."""
 
+PATIENCE_MS = 30_000
+"""How long a test waits for what it expects: a slow machine is no fault of the page."""
+
 HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
 HERE = Path(__file__).parent
 
@@ -40,9 +43,10 @@ def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         missing(f"there is no {CHROMIUM}: apt-get install chromium")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ModuleNotFoundError:
         missing("playwright is not installed: pip install playwright axe-playwright-python")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
@@ -125,7 +129,7 @@ def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     options = getattr(request, "param", {})
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **options})
     watched = Watched(context.new_page())
-    watched.tab.set_default_timeout(20_000)
+    watched.tab.set_default_timeout(PATIENCE_MS)
     watched.tab.on("request", lambda one: watched.requests.append(one.url))
     watched.tab.on("pageerror", lambda error: watched.complaints.append(str(error)))
     watched.tab.on("console", lambda one: watched.complaints.append(one.text) if one.type == "error" else None)

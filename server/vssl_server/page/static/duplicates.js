@@ -11,11 +11,12 @@ const NEAR = 0.98;
 const MOST_IDS = 10_000;
 
 export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem, Loading, Empty }) {
-  const [threshold, setThreshold] = useState(NEAR);
+  const [search, setSearch] = useState({ threshold: NEAR });
   const [state, setState] = useState(null);
   const [problem, setProblem] = useState(null);
   const [asked, setAsked] = useState(null);
   const ending = useRef(null);
+  const { threshold } = search;
   const load = async (before) => {
     ending.current?.abort();
     ending.current = new AbortController();
@@ -37,7 +38,12 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
     setState(null);
     load(null);
     return () => ending.current?.abort();
-  }, [info.name, threshold]);
+  }, [info.name, search]);
+  const find = (event) => {
+    event.preventDefault();
+    setState(null); // what was found before can't be deleted any more while the answer is on its way
+    setSearch({ threshold: Number(event.target.least.value) });
+  };
   const gone = (ids) => {
     const left = new Set(ids);
     const rest = (group) => ({ ...group, rows: group.rows.filter((row) => !left.has(row.id)) });
@@ -48,7 +54,7 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
   const keep = (at, id) =>
     setState({ ...state, groups: state.groups.map((group, place) => (place === at ? { ...group, kept: id } : group)) });
   return html`<div class="duplicates">
-    <form class="bar" onSubmit=${(event) => (event.preventDefault(), setThreshold(Number(event.target.least.value)))}>
+    <form class="bar" onSubmit=${find}>
       <label>Alike from <input name="least" type="number" min="0.5" max="1" step="0.001" value=${threshold} /></label>
       <button>Find</button>
       ${writable && state?.groups.length > 0 &&
