@@ -1,4 +1,4 @@
-"""Exact search: a gallery's embeddings in memory, pinned to a version and kept up to date by their keys.
+"""Exact search: a gallery's embeddings, ids and labels in memory, pinned to a version, kept up to date by their keys.
 
 Up to 250,000 rows the true nearest neighbours are found by comparing with every row, faster than a database does it.
 Above, an index proposes four times as many rows as are asked for, and their true similarities put them in order.
@@ -17,7 +17,7 @@ from vssl.search.nearest import Neighbours, NeighbourSearch
 from vssl_gallery.gathering import Gathered
 from vssl_gallery.store.contract import Found, Keys, Store, Version
 from vssl_gallery.store.filters import Filter
-from vssl_gallery.store.rows import check_vectors, found_schema, vectors
+from vssl_gallery.store.rows import check_vectors, found_schema, schema, vectors
 
 EXACT_ROWS = 250_000
 """The most rows whose embeddings are kept in memory: at 512 numbers each, half a gigabyte."""
@@ -31,6 +31,9 @@ TAKEN = 8192
 REMEMBERED = 4
 """Filters, with the rows that match them."""
 
+KEPT = ("id", "label")
+"""Columns that stand in memory: what `classify` and most searches ask for costs no call to the store."""
+
 TRIES = 3
 """Others may write while we search; then search again what they have made of it."""
 
@@ -42,12 +45,14 @@ class Column:
     Attributes:
         version: of the gallery.
         keys: [M], the key of each place.
+        kept: [M], the columns `KEPT`.
         vectors: [M, D], of unit length.
         alive: [M], whether the row is there still; others are gone or have another key now.
     """
 
     version: Version
     keys: Int64s
+    kept: pa.Table
     vectors: Float32s
     alive: Mask
 
@@ -70,7 +75,8 @@ class Column:
         """The same without the places of rows that are gone."""
         if self.alive.all():
             return self
-        return Column(self.version, self.keys[self.alive], self.vectors[self.alive], self.alive[self.alive])
+        kept, alive = self.kept.filter(pa.array(self.alive)), self.alive
+        return Column(self.version, self.keys[alive], kept, self.vectors[alive], alive[alive])
 
 
 class ExactSearch:
@@ -172,7 +178,10 @@ class ExactSearch:
     def _taken(self, neighbours: Neighbours, column: Column, columns: Sequence[str]) -> pa.Table | None:
         """The rows of the answer, or None if one of them is gone by now."""
         query, rank = np.nonzero(np.isfinite(neighbours.similarity))
-        keys = column.keys[neighbours.rows[query, rank]]
+        places = neighbours.rows[query, rank]
+        if set(columns) <= set(KEPT):
+            return self._answer(query, neighbours.similarity[query, rank], column.kept.take(pa.array(places)), columns)
+        keys = column.keys[places]
         each, place = np.unique(keys, return_inverse=True)
         rows = self._store.take(Keys(each, column.version), columns)
         if rows.num_rows < len(each):
@@ -187,27 +196,29 @@ class ExactSearch:
     def _first(self) -> Column:
         version = self._store.version()
         self._buffer = np.empty((self._store.count() * 5 // 4, self._store.spec.dimension), np.float32)
-        keys, known = [np.zeros(0, np.int64)], 0
-        for batch in self._store.scan(None, ["key", "embedding"]):
+        keys, kept, known = [np.zeros(0, np.int64)], [_kept(schema(self._store.spec).empty_table())], 0
+        for batch in self._store.scan(None, ["key", "label", "embedding"]):
             keys.append(batch["key"].to_numpy())
+            kept.append(_kept(batch))
             known = self._put(known, vectors(batch["embedding"]))
         # The scan may have been of a later version than we know; then the next step finds what is missing.
-        return Column(version, np.concatenate(keys), self._buffer[:known], np.ones(known, np.bool_))
+        return Column(version, np.concatenate(keys), _joined(kept), self._buffer[:known], np.ones(known, np.bool_))
 
     def _brought_up_to_date(self, column: Column) -> Column:
         now = self._store.keys()
         alive = np.isin(column.keys, now.keys)
         if np.count_nonzero(~alive) > len(alive) // 4:
-            column = Column(column.version, column.keys, column.vectors, alive).dense()
+            column = Column(column.version, column.keys, column.kept, column.vectors, alive).dense()
             self._buffer, alive = column.vectors, column.alive
         fresh = np.setdiff1d(now.keys, column.keys, assume_unique=True)
-        keys, known = [column.keys], len(column.keys)
+        keys, kept, known = [column.keys], [column.kept], len(column.keys)
         for start in range(0, len(fresh), TAKEN):
-            rows = self._store.take(Keys(fresh[start : start + TAKEN], now.version), ["embedding"])
+            rows = self._store.take(Keys(fresh[start : start + TAKEN], now.version), ["label", "embedding"])
             keys.append(rows["key"].to_numpy())
+            kept.append(_kept(rows))
             known = self._put(known, vectors(rows["embedding"]))
         alive = np.concatenate([alive, np.ones(known - len(alive), np.bool_)])
-        return Column(now.version, np.concatenate(keys), self._buffer[:known], alive)
+        return Column(now.version, np.concatenate(keys), _joined(kept), self._buffer[:known], alive)
 
     def _put(self, known: int, more: Float32s) -> int:
         """Write vectors behind the first `known` of the buffer, which others may be reading now."""
@@ -218,6 +229,15 @@ class ExactSearch:
             self._buffer = larger
         self._buffer[known:end] = more
         return end
+
+
+def _kept(rows: pa.Table | pa.RecordBatch) -> pa.Table:
+    return pa.table({name: rows[name] for name in KEPT})
+
+
+def _joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """One table in one piece each column, from which rows are taken fast."""
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def _nearest(queries: Float32s, k: int, column: Column, places: Int64s | None) -> Neighbours:

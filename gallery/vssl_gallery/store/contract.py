@@ -206,8 +206,9 @@ class Store(Protocol):
     def keys(self, where: Filter | None = None) -> Keys:
         """The keys of the rows that match, read cheaply.
 
-        A key is the name of one state of one row. A row that is put again has another key, no key is used twice, and a
-        key's embedding never changes: so it may be kept in memory by its key. Maintenance may give new keys to all.
+        A key is the name of one state of one row. A row that is put again has another key, no key is used twice, and
+        what a key's row holds never changes: so it may be kept in memory by its key. Maintenance may give new keys to
+        all.
         """
 
     def take(self, keys: Keys, columns: Sequence[str] = ()) -> "pa.Table":
