@@ -6,7 +6,6 @@ Each view, light and dark, on the demo's photographs of clothes by the default m
 
 import argparse
 import io
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.page import SOFTWARE, WINDOW, hang_demo  # noqa: E402
 from benchmarks.served import VSSL, listening  # noqa: E402
 
 ARCHIVE = ROOT / "demo" / "clothes.zip"
@@ -25,7 +25,6 @@ OUT = ROOT / "docs" / "images"
 MOST = 150_000
 """Bytes of a picture."""
 
-WINDOW = {"width": 1280, "height": 800}
 PATIENCE = 120_000
 
 
@@ -37,11 +36,9 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         place = str(Path(folder) / "galleries")
-        for words in (["create", "clothes"], ["add", "clothes", f"{ARCHIVE}::gallery"], ["calibrate", "clothes"]):
-            subprocess.run([VSSL, "gallery", *words, "--at", place], check=True)
+        hang_demo(place)
         blurred = write_blurred(Path(folder) / "blurred.jpg")
-        software = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=software)
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=SOFTWARE)
         with listening([VSSL, "serve", "--port", "0", "--galleries", place, "--ui"]) as server:
             for scheme in ("light", "dark"):
                 page = browser.new_page(viewport=WINDOW, color_scheme=scheme, reduced_motion="reduce")
