@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Error
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -218,7 +220,7 @@ def test_undo_goes_back_step_by_step_and_changes_are_what_differs(modules: Any) 
         undo.add(`label ${id}`, async () => { labels[id] = before; changes.note(id, label, before); });
       };
       set("a", "one"); set("a", "two"); set('b,"c"', ""); set('b,"c"', "y, z");
-      const all = changes.csv();
+      const all = m.toCsv(...changes.table());
       const said = [await undo.undo(), undo.next, undo.size];
       undo.add("fails", async () => { throw new Error("away"); });
       const failed = await undo.undo().catch((error) => error.message);
@@ -231,6 +233,19 @@ def test_undo_goes_back_step_by_step_and_changes_are_what_differs(modules: Any) 
     assert said == ['label b,"c"', 'label b,"c"', 3]
     assert (failed, kept, size) == ("away", 4, 2)
     assert suggested == ["coat", "Cap", "overcoat"]
+
+
+def test_parquet_says_what_pyarrow_reads(modules: Any) -> None:
+    texts = ["", "x", None, "é\n", '"<b>,', "長い" * 100, "a\0b", None]
+    for count in (0, 1, 7, 8, 9, 300, 20_000):
+        rows = [[f"{at}.jpg", texts[at % len(texts)], None] for at in range(count)]
+        names = ["id", "läbel", "label_before"]
+        found = bytes(call(modules, "parquet", "(m, names, rows) => [...m.toParquet(names, rows)]", names, rows))
+        table = pq.read_table(pa.BufferReader(found))
+        assert table.schema == pa.schema([(name, pa.string()) for name in names])
+        assert [list(row.values()) for row in table.to_pylist()] == rows
+    wide = call(modules, "parquet", "(m, names) => [...m.toParquet(names, [names])]", [f"c{at}" for at in range(200)])
+    assert pq.read_table(pa.BufferReader(bytes(wide))).num_columns == 200
 
 
 def test_a_label_keeps_its_digit_and_a_new_one_takes_that_of_the_longest_unused(modules: Any) -> None:
@@ -251,16 +266,16 @@ def test_a_label_keeps_its_digit_and_a_new_one_takes_that_of_the_longest_unused(
       await labelling.set(several, "b");
       rows.set("p", "somebody's");
       const partly = await labelling.undo.undo();
-      return [first, then, said, undone, done, partly, [...rows], labelling.changes.csv()];
+      return [first, then, said, undone, done, partly, [...rows], labelling.changes.table()];
     }"""
-    first, then, said, undone, sent, partly, rows, text = call(modules, "labelling", code)
+    first, then, said, undone, sent, partly, rows, changed = call(modules, "labelling", code)
     assert first == "abcdefghi"
     assert then == "a b c d e f g new i"
     assert said == undone == "“b” on 3 images"
     assert sent == [[["p", "q", "r"], "b"], [["p", "r"], "a"], [["q"], None]]
     assert partly == "“b” on 3 images, not of 1 image, which somebody else has changed since"
     assert dict(rows) == {"x": "new", "p": "somebody's", "q": None, "r": "a"}
-    assert text == "id,label,label_before\r\np,somebody's,a\r\nx,new,\r\n"
+    assert changed == [["id", "label", "label_before"], [["p", "somebody's", "a"], ["x", "new", None]]]
 
 
 def test_labels_of_more_rows_than_a_request_takes_go_in_parts(modules: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -61,6 +62,13 @@ def test_labels_are_set_by_keyboard_and_undone(site: Site, watched: Watched, she
     with Path(download.value.path()).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["id"]: row["label_before"] or None for row in rows} == {id: before[id] for id in (first, second)}
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Save 2 changed labels as Parquet").click()
+    assert download.value.suggested_filename == "shelf-labels.parquet"
+    table = pq.read_table(download.value.path())
+    assert table.to_pylist() == [
+        {"id": id, "label": "hat", "label_before": before[id]} for id in sorted((first, second))
+    ]
     tab.locator(".pick").first.focus()
     tab.keyboard.press("Control+z")
     expect(tab.locator(".pick", has_text="hat")).to_have_count(0)

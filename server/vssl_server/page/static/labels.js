@@ -7,6 +7,7 @@ import { save } from "./map_parts.js";
 import { Picks } from "./picks.js";
 import { rowsOf } from "./rows.js";
 import { Typing } from "./typing.js";
+import { toCsv } from "./undo.js";
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 
 const SHOWN = 200;
@@ -122,6 +123,12 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
 /** What a digit and a typed label would do; what can be undone; what was changed, as a file. */
 function Bar({ info, labelling, field, typed, acts, what }) {
   const { undo, changes, digits, labels } = labelling;
+  const file = `${info.name}-labels`;
+  const saving = `Save ${changes.size || "no"} changed label${changes.size === 1 ? "" : "s"}`;
+  const saveParquet = async () => {
+    const { toParquet } = await import("./parquet.js");
+    save(`${file}.parquet`, toParquet(...changes.table()), "application/vnd.apache.parquet");
+  };
   return html`<div class="bar">
     <${Typing} labels=${labels} field=${field} what=${`Label ${what}`} onDone=${typed} />
     <div class="digits" role="group" aria-label=${`Label ${what}`}>
@@ -132,8 +139,10 @@ function Bar({ info, labelling, field, typed, acts, what }) {
     </div>
     <div class="buttons">
       <button type="button" disabled=${!undo.size} onClick=${acts.undo}>Undo${undo.next ? ` ${undo.next}` : ""}</button>
-      <button type="button" disabled=${!changes.size} onClick=${() => save(`${info.name}-labels.csv`, changes.csv())}>
-        Save ${changes.size || "no"} changed label${changes.size === 1 ? "" : "s"} as CSV</button>
+      <button type="button" disabled=${!changes.size} onClick=${() => save(`${file}.csv`, toCsv(...changes.table()))}>
+        ${saving} as CSV</button>
+      <button type="button" disabled=${!changes.size} aria-label=${`${saving} as Parquet`} onClick=${saveParquet}>
+        as Parquet</button>
     </div>
   </div>`;
 }

@@ -85,10 +85,10 @@ function saveRows(map, rows) {
   save("chosen.csv", toCsv(["id", "x", "y", ...map.columns.map((column) => column.name)], lines));
 }
 
-/** Saves a text as a file, as if it were downloaded. */
-export function save(name, text) {
+/** Saves a text, or bytes, as a file, as if it were downloaded. */
+export function save(name, content, type = "text/csv") {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

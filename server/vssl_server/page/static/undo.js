@@ -54,10 +54,10 @@ export class Changes {
     this.#rows.delete(id);
   }
 
-  /** The changed rows as CSV, by id. */
-  csv() {
+  /** The changed rows by id, as what writes a table takes them: the names, and a line of each row. */
+  table() {
     const rows = [...this.#rows].sort(([a], [b]) => (a < b ? -1 : 1));
-    return toCsv(["id", "label", "label_before"], rows.map(([id, { before, after }]) => [id, after, before]));
+    return [["id", "label", "label_before"], rows.map(([id, { before, after }]) => [id, after, before])];
   }
 }
 
