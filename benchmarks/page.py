@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from benchmarks.gallery import clusters
 from benchmarks.report import Row, parser, report
@@ -30,7 +30,7 @@ DEMO = "clothes"
 DIMENSION = 64
 WRITTEN = 50_000
 SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-WINDOW = {"width": 1280, "height": 800}
+WINDOW: ViewportSize = {"width": 1280, "height": 800}
 LOADS = 5
 """First loads, each by a browser that has kept nothing; their median counts."""
 
