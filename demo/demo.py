@@ -1,10 +1,13 @@
 """Embed photographs and look at them: with the default model, or (`--train`) with one that is attached first.
 
 Every step but the pictures and the static page is the `vssl` command that a user would type; it is printed before it
-runs. In a terminal the last one shows the gallery in the browser, until Ctrl-C. Without `--train` nothing needs torch.
+runs. In a terminal the last one shows the gallery in the browser, until Ctrl-C; elsewhere the demo ends with the
+address, and the command that serves it. Without `--train` nothing needs torch.
 """
 
 import argparse
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +23,9 @@ OUT = HERE / "out"
 ARCHIVE = HERE / "clothes.zip"
 RISK = "0.2"
 """Part of the accepted matches that may be wrong: so small a gallery can't promise less."""
+PORT = 8000
+"""Of the page, where nobody is there to open it at once."""
+
 VSSL = str(Path(sys.executable).parent / "vssl")
 
 
@@ -89,11 +95,12 @@ def main() -> None:
     matches = vssl(*words, capture=True)
     page = HERE / "gallery.html"
     write_gallery(pictures, f"{ARCHIVE}::gallery", queries, matches, page)
+    print(f"\nMatches and flags as one static page: {page}", flush=True)
     vssl("gallery", "classify", "clothes", *bundle_of(bundle), *map(str, asked(pictures)), "--risk", RISK, *at)
-    print(f"\nA static page of this: {page}")
     show = ["open", "clothes", *bundle_of(bundle), *at]
     if not sys.stdout.isatty():
-        print(f"Look at the gallery: vssl {' '.join(show)}")
+        command = shlex.join([os.path.relpath(VSSL), *show, "--port", str(PORT)])
+        print(f"\n{command}\nshows all of this at http://127.0.0.1:{PORT}/ui/#/clothes")
         return
     with suppress(KeyboardInterrupt):
         vssl(*show)

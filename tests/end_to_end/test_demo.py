@@ -20,7 +20,9 @@ def test_the_demo_flags_what_is_degraded_or_drawn() -> None:
     drawn = page[page.index("No photographs at all") : page.index("Most certain")]
     assert drawn.count("ood") == 2
     assert page.count("accept<br>") > 5
-    assert "Look at the gallery: vssl open clothes" in done.stdout
+    *_, command, address = done.stdout.splitlines()
+    assert " open clothes --at " in command
+    assert address.endswith("at http://127.0.0.1:8000/ui/#/clothes")
     said = re.findall(r"^\S*/pictures/(\w+)/.*\t(accept|review|abstain \(ood\))$", done.stdout, re.M)
     assert {what for where, what in said if where != "clean"} == {"abstain (ood)"}
     assert len(said) == 5
