@@ -21,10 +21,18 @@ class _Asked:
     queries: Float32s
     among: tuple[Any, ...]
     found: Neighbours | None = None
+    error: BaseException | None = None
+    alone: bool = False
+    """Whether to compute it by itself: together with others it failed."""
+
+    @property
+    def answered(self) -> bool:
+        return self.found is not None or self.error is not None
 
 
 class Gathered:
-    """Threads share it.
+    """Threads share it. Whoever finds nobody computing does it for the one that waits longest, and for all that can be
+    computed with that.
 
     Args:
         compute: the neighbours of queries [Q, D], given what else was asked.
@@ -32,35 +40,60 @@ class Gathered:
 
     def __init__(self, compute: Callable[..., Neighbours]) -> None:
         self._compute = compute
-        self._computing, self._lock = threading.Lock(), threading.Lock()
+        self._changed, self._computing = threading.Condition(), False
         self._waiting: list[_Asked] = []
 
     def __call__(self, queries: Float32s, *among: Any) -> Neighbours:  # noqa: ANN401 — what `compute` takes
         """As `compute`; queries with the very same objects in `among` are computed together."""
         asked = _Asked(queries, among)
-        with self._lock:
-            self._waiting.append(asked)
-        with self._computing:
-            if asked.found is None:
-                self._answer(self._together(asked))
-        assert asked.found is not None
+        self._see_to(asked)
+        if asked.found is None:
+            try:
+                raise asked.error or RuntimeError("nothing was computed")
+            finally:
+                del asked  # the error would hold this frame, and the frame the error
         return asked.found
 
-    def _together(self, first: _Asked) -> list[_Asked]:
-        """Those that wait for the same as the first, which is among them."""
-        with self._lock:
-            chosen, size = [first], len(first.queries)
-            for one in self._waiting:
-                same = len(one.among) == len(first.among) and all(map(_is, one.among, first.among))
-                if one is not first and same and size + len(one.queries) <= MOST_QUERIES:
-                    chosen.append(one)
-                    size += len(one.queries)
-            self._waiting = [one for one in self._waiting if one not in chosen]
-            return chosen
+    def _see_to(self, asked: _Asked) -> None:
+        """Return when it is answered."""
+        with self._changed:
+            self._waiting.append(asked)
+            while not asked.answered:
+                if self._computing:
+                    self._changed.wait()
+                    continue
+                together, self._computing = self._next(), True
+                self._changed.release()
+                try:
+                    self._answer(together)
+                finally:
+                    self._changed.acquire()
+                    self._computing = False
+                    self._waiting = [one for one in together if not one.answered] + self._waiting
+                    self._changed.notify_all()
+
+    def _next(self) -> list[_Asked]:
+        """Take the one that waits longest, and those that wait for the same."""
+        first = self._waiting[0]
+        chosen, size = [first], len(first.queries)
+        for one in [] if first.alone else self._waiting[1:]:
+            same = len(one.among) == len(first.among) and all(map(_is, one.among, first.among))
+            if same and not one.alone and size + len(one.queries) <= MOST_QUERIES:
+                chosen.append(one)
+                size += len(one.queries)
+        self._waiting = [one for one in self._waiting if one not in chosen]
+        return chosen
 
     def _answer(self, together: list[_Asked]) -> None:
-        """Where it fails, the first has the error, and each of the others computes for itself."""
-        found = self._compute(np.concatenate([one.queries for one in together]), *together[0].among)
+        """Where several fail together, each is to be computed by itself."""
+        try:
+            found = self._compute(np.concatenate([one.queries for one in together]), *together[0].among)
+        except BaseException as error:
+            if len(together) == 1:
+                together[0].error = error
+            for one in together:
+                one.alone = True
+            return
         start = 0
         for one in together:
             end = start + len(one.queries)

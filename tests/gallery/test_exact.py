@@ -176,3 +176,28 @@ def test_searches_of_many_threads_are_computed_together() -> None:
         wanted = nearest(queries[number : number + 1], banks[number % 2], 3)
         np.testing.assert_array_equal(one.rows, wanted.rows)
         np.testing.assert_allclose(one.similarity, wanted.similarity, atol=1e-6)
+
+
+def test_who_is_answered_does_not_wait_for_those_that_came_later() -> None:
+    first, later = threading.Event(), threading.Event()
+    begun: list[str] = []
+
+    def compute(queries: Float32s, of: str) -> Neighbours:
+        begun.append(of)
+        assert {"first": first, "later": later}.get(of, first).wait(60)
+        return Neighbours(np.zeros((len(queries), 1), np.int64), np.ones((len(queries), 1), np.float32))
+
+    gathered, query = Gathered(compute), np.ones((1, 4), np.float32)
+    with ThreadPoolExecutor(6) as pool:
+        asked = []
+        for waiting, of in enumerate(("first", "both", "both", "later", "both")):
+            asked.append(pool.submit(gathered, query, of))
+            while len(gathered._waiting) + min(len(begun), 1) < waiting + 1:
+                time.sleep(0.001)
+        first.set()
+        for one in (0, 1, 2, 4):
+            asked[one].result(60)
+        assert not asked[3].done()
+        later.set()
+        asked[3].result(60)
+    assert begun == ["first", "both", "later"]
