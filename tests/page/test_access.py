@@ -1,5 +1,6 @@
 """Keys, and a server that is gone."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from tests.server.conftest import over_tcp, serving
 from vssl.bundle.reading import Bundle
 
 
-def test_a_key_is_typed_once_and_stays_in_the_tab(tiny_bundle: Bundle, tmp_path: Path, watched: Watched) -> None:
+def test_a_key_is_typed_once_and_stays_in_the_tab(
+    tiny_bundle: Bundle, tmp_path: Path, watched: Watched, fashion_folder: Path
+) -> None:
     watched.forgiven = "401"
     keys = tmp_path / "keys"
     keys.write_text(
@@ -31,6 +34,17 @@ def test_a_key_is_typed_once_and_stays_in_the_tab(tiny_bundle: Bundle, tmp_path:
         expect(tab).to_have_title("north · Ask · VSSL")  # the only one that it may see
         kept = "[sessionStorage.length, localStorage.length, document.cookie, location.href.includes('0123')]"
         assert tab.evaluate(kept) == [1, 0, "", False]
+        image = (fashion_folder / "bag" / "0000.png").read_bytes()
+        twice = [("images", (f"{at}.png", image, "image/png")) for at in range(2)]
+        added = served.client.post("/v1/galleries/north/images", files=twice, headers=owner)
+        assert added.status_code == 200, added.text
+        tab.get_by_role("link", name="Curate").click()  # what a key without the scope may not do is not offered
+        expect(tab.locator(".group .pick")).to_have_count(2)
+        expect(tab.get_by_role("button", name=re.compile("Delete"))).to_have_count(0)
+        expect(tab.get_by_role("radio")).to_have_count(0)
+        tab.get_by_role("tab", name="Label next").click()
+        expect(tab.get_by_text("labels need the scope write")).to_be_visible()
+        expect(tab.get_by_role("button", name=re.compile("Undo|Save"))).to_have_count(0)
 
 
 def test_a_server_that_is_gone_is_said_and_asked_again(tiny_bundle: Bundle, tmp_path: Path, watched: Watched) -> None:

@@ -1,15 +1,18 @@
 """An image that is dropped or chosen, and what the page says of it."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
+from PIL import Image, ImageFilter
 from playwright.sync_api import expect
 
 from tests.page.conftest import HOSTILE, Site, Watched
+from tests.server.conftest import over_tcp, serving
+from vssl.bundle.reading import open_bundle
 
 DROP = """([place, name, bytes]) => {
   const data = new DataTransfer();
@@ -19,6 +22,13 @@ DROP = """([place, name, bytes]) => {
     document.querySelector(place).dispatchEvent(event);
   }
 }"""
+
+PASTE = """([name, bytes]) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+CLOTHES = Path(__file__).parents[2] / "demo" / "clothes.zip"
 
 
 def noise() -> bytes:
@@ -57,6 +67,45 @@ def test_a_degraded_image_that_is_dropped_gets_its_flag(site: Site, watched: Wat
     assert told.splitlines()[0].startswith("curl -X POST 'http://127.0.0.1:")
     assert "clothes/classify" in told
     assert "-H 'Content-Type: image/png'" in told
+
+
+def test_an_image_that_is_pasted_is_asked(site: Site, watched: Watched) -> None:
+    tab = ask(site, watched)
+    tab.evaluate(PASTE, ["pasted.png", list(noise())])
+    expect(tab.get_by_role("article", name="pasted.png").locator(".neighbours li")).to_have_count(12)
+
+
+def photographs() -> tuple[bytes, bytes]:
+    """A photograph, and the same out of focus."""
+    with zipfile.ZipFile(CLOTHES) as archive:
+        sharp = archive.read(next(name for name in archive.namelist() if name.startswith("gallery/Hat/")))
+    file = io.BytesIO()
+    Image.open(io.BytesIO(sharp)).filter(ImageFilter.GaussianBlur(4)).save(file, "PNG")
+    return sharp, file.getvalue()
+
+
+def test_what_a_degraded_photograph_looks_like_is_said_where_it_is_known(watched: Watched, tmp_path: Path) -> None:
+    watched.forgiven = "404"  # no thumbnail
+    default, folder = open_bundle("builtin:default"), str(tmp_path / "galleries")
+    with (
+        serving(default, name="page-kinds", galleries=folder, allowed_hosts="testserver", ui=True) as served,
+        over_tcp(served.client.app) as (host, port),
+    ):
+        sharp, blurred = photographs()
+        served.client.put("/v1/galleries/hats", json={})
+        png = {"Content-Type": "image/png"}
+        for data in (sharp, blurred):
+            said = served.client.post("/v1/galleries/hats/search", content=data, headers=png).json()["data"][0]
+            tab = watched.goto(f"http://{host}:{port}/ui/#/hats/ask")
+            expect(tab.get_by_text("Drop an image")).to_be_visible()
+            tab.evaluate(DROP, [".ask", "hat.png", list(data)])
+            expect(tab.get_by_role("article").get_by_text("inference")).to_be_visible()
+            kind = said["query"]["resembles"]
+            assert (kind is None) == (data is sharp)
+            expect(tab.locator(".flags").get_by_text("It looks")).to_have_count(int(kind is not None))
+    assert kind["kind"] in ("blur", "low_resolution")
+    assert kind["accuracy"] >= 0.7
+    expect(tab.locator(".flags")).to_contain_text("It looks blurred; such a guess is right for")
 
 
 def test_several_are_asked_and_a_file_that_is_none_says_so(site: Site, watched: Watched, fashion_folder: Path) -> None:

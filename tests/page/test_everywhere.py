@@ -31,8 +31,19 @@ def test_no_view_has_a_violation_of_accessibility(site: Site, watched: Watched) 
     assert found == {}
 
 
-@pytest.mark.parametrize("watched", [{"viewport": {"width": 400, "height": 800}}], indirect=True, ids=str)
-def test_every_view_fits_a_telephone(site: Site, watched: Watched) -> None:
+@pytest.mark.parametrize(
+    "watched",
+    [{"viewport": {"width": width, "height": height}} for width, height in ((400, 800), (3840, 2160))],
+    indirect=True,
+    ids=["telephone", "4K"],
+)
+def test_every_view_fits(site: Site, watched: Watched) -> None:
+    watched.forgiven = "404"  # the picture of an image that has none
+    width = watched.tab.viewport_size["width"]
     for place in PLACES:
         tab = shown(watched, site.page(place))
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 400, place
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, place
+    tab = shown(watched, site.page("clothes/look"))
+    first, second = (tab.get_by_role("gridcell").nth(at).bounding_box() for at in (0, 1))
+    in_a_row = width // (second["x"] - first["x"] or width)
+    assert in_a_row == (2 if width == 400 else pytest.approx(20, abs=8))  # what is wide is used

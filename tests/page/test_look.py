@@ -1,6 +1,7 @@
 """Look: filters with counts, one image with its neighbours, names and metadata that are markup."""
 
 import io
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,17 @@ def test_by_keyboard_to_an_image_and_back(site: Site, watched: Watched) -> None:
     expect(tab.locator("#detail-title")).not_to_have_text(before)
     tab.keyboard.press("Escape")
     expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+def test_focus_stays_where_columns_become_fewer(site: Site, watched: Watched) -> None:
+    tab = watched.goto(site.page("clothes/look"))
+    tab.locator("[data-at='9']").focus()
+    for width in (700, 1280):
+        tab.set_viewport_size({"width": width, "height": 800})
+        expect(tab.get_by_role("grid")).to_have_attribute(
+            "aria-colcount", re.compile("[234]" if width == 700 else "[567]")
+        )
+        expect(tab.locator("[data-at='9']")).to_be_focused()
 
 
 def fill(client: TestClient, gallery: str, rows: int) -> None:

@@ -79,6 +79,14 @@ def test_a_legend_entry_chooses_its_rows_and_columns_can_be_other_fields(site: S
 def test_pointing_shows_the_image_and_enter_opens_it(site: Site, watched: Watched) -> None:
     tab = opened(site, watched)
     assert drawn(tab) > 100
+    box = tab.locator("canvas").bounding_box()
+    card = tab.locator(".map-card")
+    for step in range(400):  # over the whole map in rows, until a point is under the pointer
+        x, y = step % 20 / 20, step // 20 / 20
+        tab.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if card.count():
+            break
+    expect(card.locator("img")).to_be_visible()
     tab.locator("canvas").focus()
     tab.keyboard.press("Enter")
     expect(tab.get_by_role("dialog")).to_be_visible()

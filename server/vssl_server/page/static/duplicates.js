@@ -12,6 +12,7 @@ const MOST_IDS = 10_000;
 
 export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem, Loading, Empty }) {
   const [search, setSearch] = useState({ threshold: NEAR });
+  const [least, setLeast] = useState(NEAR); // what is typed stays, whatever comes meanwhile
   const [state, setState] = useState(null);
   const [problem, setProblem] = useState(null);
   const [asked, setAsked] = useState(null);
@@ -42,7 +43,7 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
   const find = (event) => {
     event.preventDefault();
     setState(null); // what was found before can't be deleted any more while the answer is on its way
-    setSearch({ threshold: Number(event.target.least.value) });
+    setSearch({ threshold: Number(least) });
   };
   const gone = (ids) => {
     const left = new Set(ids);
@@ -55,7 +56,8 @@ export function Duplicates({ info, writable, onOpen, onGone, Thumbnail, Problem,
     setState({ ...state, groups: state.groups.map((group, place) => (place === at ? { ...group, kept: id } : group)) });
   return html`<div class="duplicates">
     <form class="bar" onSubmit=${find}>
-      <label>Alike from <input name="least" type="number" min="0.5" max="1" step="0.001" value=${threshold} /></label>
+      <label>Alike from <input type="number" min="0.5" max="1" step="0.001" value=${least}
+        onInput=${(event) => setLeast(event.target.value)} /></label>
       <button>Find</button>
       ${writable && state?.groups.length > 0 &&
       html`<button type="button" class="danger" onClick=${() => setAsked(state.groups.flatMap(othersOf))}>

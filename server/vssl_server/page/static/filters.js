@@ -77,9 +77,12 @@ function Values({ info, field, filter, onFilter }) {
 function Range({ field, type, filter, onFilter }) {
   const given = filter[field] ?? {};
   const [kind, step] = type === "time" ? ["date", undefined] : ["number", type === "integer" ? 1 : "any"];
+  const [typed, setTyped] = useState({}); // and not yet asked for: it stays, whatever comes meanwhile
   const shown = (value) => (value === undefined ? "" : type === "time" ? value.slice(0, 10) : value);
+  const typing = (operator) => (event) => setTyped({ ...typed, [operator]: event.target.value });
   const set = (operator) => (event) => {
     const text = event.target.value;
+    setTyped({});
     const { [operator]: _, ...rest } = given;
     const end = operator === "$gte" ? "T00:00:00Z" : "T23:59:59Z";
     const own = text === "" ? rest : { ...rest, [operator]: type === "time" ? text + end : Number(text) };
@@ -87,7 +90,9 @@ function Range({ field, type, filter, onFilter }) {
     onFilter(Object.keys(own).length ? { ...others, [field]: own } : others);
   };
   return html`<div class="range">
-    <label>from <input type=${kind} step=${step} value=${shown(given.$gte)} onChange=${set("$gte")} /></label>
-    <label>to <input type=${kind} step=${step} value=${shown(given.$lte)} onChange=${set("$lte")} /></label>
+    <label>from <input type=${kind} step=${step} value=${typed.$gte ?? shown(given.$gte)}
+      onInput=${typing("$gte")} onChange=${set("$gte")} /></label>
+    <label>to <input type=${kind} step=${step} value=${typed.$lte ?? shown(given.$lte)}
+      onInput=${typing("$lte")} onChange=${set("$lte")} /></label>
   </div>`;
 }

@@ -82,6 +82,13 @@ export function Wall({ gallery, list, what, label, caption, onOpen }) {
       tile.focus({ preventScroll: true });
     }
   });
+  const focused = place.current?.contains(document.activeElement) && document.activeElement.dataset.at !== undefined;
+  useLayoutEffect(() => {
+    // Where the columns become more or fewer, tiles change lines and are made anew: the focus goes with them.
+    if (focused && !place.current.contains(document.activeElement)) {
+      place.current.querySelector(`[data-at="${at}"]`)?.focus({ preventScroll: true });
+    }
+  });
   const page = Math.max(1, Math.floor(size.height / tall)) * columns;
   const steps = {
     ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: page, PageUp: -page,

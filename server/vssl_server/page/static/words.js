@@ -39,7 +39,9 @@ export function confidence({ confidence: share }) {
 /** The kinds of degradation, as people name them. */
 const KINDS = {
   crop: "cut off", blur: "blurred", noise: "noisy", occlusion: "partly covered", darkness: "too dark",
-  jpeg: "compressed too much", low_resolution: "of too low a resolution",
+  jpeg: "compressed too much", low_resolution: "of too low a resolution", motion_blur: "blurred by motion",
+  overexposure: "overexposed", underexposure: "underexposed", colour_cast: "tinted", saturation: "wrong in its colours",
+  quarter_turn: "turned by a quarter", overlay: "overlaid with something", two_at_once: "degraded in two ways",
 };
 
 /** The flags that are up, each with its name, and why. `resembles` names the kind of degradation where it is known. */
