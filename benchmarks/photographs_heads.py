@@ -24,10 +24,12 @@ from vssl_training.attaching.head import squared_errors
 from vssl_training.attaching.judging import correct_and_judge
 from vssl_training.attaching.looking import Sight, look
 from vssl_training.attaching.photographs import Photographs, draw
+from vssl_training.encoder.backbones import split_name
 from vssl_training.encoder.embedder import Embedder
 from vssl_training.encoder.embedding import EmbeddingLayer
 from vssl_training.encoder.features import Backbone
 from vssl_training.encoder.pretrained import load_pretrained
+from vssl_training.encoder.sources import find_weights
 from vssl_training.loop.progress import Progress
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe
@@ -43,9 +45,10 @@ PART = 16
 
 @dataclass(frozen=True)
 class Bench:
-    """A backbone with its weights and its recipe, and where its answers are kept."""
+    """A backbone with its weights, of this file, and its recipe, and where its answers are kept."""
 
     backbone: Backbone
+    weights: str
     recipe: Recipe
     folder: Path
     progress: Progress
@@ -160,7 +163,7 @@ def bench(backbone: str, weights: str, changes: list[str], folder: Path, seed: i
     pretrained = load_pretrained(recipe, weights)
     place = folder / f"{pretrained.recipe.network.backbone.replace(':', '-')}-{pretrained.recipe.size}"
     place.mkdir(parents=True, exist_ok=True)
-    return Bench(pretrained.backbone, pretrained.recipe, place, Progress(), seed)
+    return Bench(pretrained.backbone, weights, pretrained.recipe, place, Progress(), seed)
 
 
 def fitted(on: Bench, name: str, location: str, images: int) -> Fitted:
@@ -250,6 +253,21 @@ def answers(embedder: Embedder, cache: Cache) -> Answers:
     predicted = torch.cat([part.double().exp().mean(1) for part in parts]).view(cache.kinds.shape)
     error = squared_errors(torch.from_numpy(vectors)).double().mean(-1)
     return Answers(vectors, uncertainty.numpy(), predicted.numpy(), error.numpy(), cache.kinds, cache.strengths)
+
+
+def energy(on: Bench, cache: Cache) -> Float64s | None:
+    """−log Σ exp of the logits of the backbone's own classifier [N], by its features of clean images.
+
+    It is high where no class is likely (Liu et al. 2020, arXiv 2010.03759). None where the file holds no classifier.
+    """
+    kind, name = split_name(on.recipe.network.backbone)
+    tensors = list(find_weights(kind, name, on.weights).tensors.values())[-2:]
+    features = torch.from_numpy(cache.pooled[:, 0, : on.backbone.features]).double()
+    weight, bias = tensors
+    if weight.shape != (*bias.shape, features.shape[1]):
+        return None
+    found: Float64s = -(features @ weight.double().T + bias.double()).logsumexp(1).numpy()
+    return found
 
 
 def class_numbers(*named: list[str]) -> list[Int64s]:

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from benchmarks.photographs_heads import Answers, Fitted, Study, answers, attached, class_numbers, without
+from benchmarks.photographs_heads import Answers, Fitted, Study, answers, attached, class_numbers, energy, without
 from benchmarks.photographs_judge import JUDGES
 from benchmarks.report import Row
 from vssl.arrays import Float32s, Float64s, Floats, Int64s
@@ -12,8 +12,9 @@ from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.measures.embeddings import knn_accuracy
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import calibration_error, r_auroc, rank_correlation
-from vssl.search.nearest import nearest
+from vssl.search.nearest import nearest, normalised
 from vssl.uncertainty.calibrated import interpolate
+from vssl.uncertainty.familiarity import References
 from vssl.uncertainty.fitting import fit_gallery, fit_matches
 from vssl.uncertainty.kinds import LEAST_ACCURACY, LEAST_CHANCE, nearest_kind
 from vssl.uncertainty.matches import Matches, matches_of
@@ -210,7 +211,7 @@ def flagged(uncertainty: Floats, reference: Floats) -> float:
 
 
 def tiers(study: Study) -> list[Row]:
-    """Are wrong neighbours told? By the image alone, by the match, and by the calibrated p_correct."""
+    """Are wrong neighbours told? By the image alone, three ways, by the match, and by the calibrated p_correct."""
     (test, names), (val, val_names) = study.split("test", study.clean), study.split("val")
     labels, val_labels, bank_labels = class_numbers(names, val_names, study.clothes.classes)
     classes = int(max(labels.max(), val_labels.max(), bank_labels.max())) + 1
@@ -229,6 +230,12 @@ def tiers(study: Study) -> list[Row]:
         {"tier": "1, u", "AUROC": r_auroc(asked.evidence[:, 0], ~right)},
         {"tier": "2, distance to the neighbour", "AUROC": r_auroc(-asked.evidence[:, 1], ~right)},
     ]
+    held, vectors = (normalised(answers(study.network, each).vectors[:, 0]) for each in (study.clothes.held, test))
+    familiar = References(held).familiarity(vectors)
+    rows.append({"tier": f"1, familiarity among {len(held)} held back", "AUROC": r_auroc(-familiar, ~right)})
+    classifier = energy(study.on, test)
+    if classifier is not None:
+        rows.append({"tier": "1, energy of the backbone's classifier", "AUROC": r_auroc(classifier, ~right)})
     for name, calibration in ((f"{len(val_labels)} queries of val", by_val), ("the gallery itself", by_itself)):
         p = p_correct(calibration, asked)
         rows.append(

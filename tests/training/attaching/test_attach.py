@@ -73,18 +73,30 @@ def test_it_can_be_evaluated(attached: Path, pictures: Path) -> None:
 KILLED = """
 import os, signal
 import vssl.cli
-from vssl_training.attaching import cache
-write_shard = cache.write_shard
-def write_and_die(*shard):
-    write_shard(*shard)
+from vssl_training.attaching import {module} as module
+whole = module.{step}
+def do_and_die(*arguments):
+    whole(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-cache.write_shard = write_and_die
+module.{step} = do_and_die
 vssl.cli.main()
 """
 
+SHARDS = ["000000.npz", "000001.npz", "000002.npz", "000003.npz"]
 
-def test_killed_while_it_looks_it_goes_on_to_the_same_result(
-    attached: Path, finished_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+
+@pytest.mark.parametrize(
+    ("module", "step", "there"), [("cache", "write_shard", 1), ("head", "optimiser_step", len(SHARDS))]
+)
+def test_killed_while_it_looks_or_learns_it_goes_on_to_the_same_result(
+    attached: Path,
+    finished_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    step: str,
+    there: int,
 ) -> None:
     recipe = Run(attached).record().recipe
     out = tmp_path / "run"
@@ -92,9 +104,10 @@ def test_killed_while_it_looks_it_goes_on_to_the_same_result(
     command = ["attach", "--backbone", "small", "--weights", str(finished_run)]
     command += ["--data", str(pictures), "--out", str(out), "--copies", "3"]
     command += [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *command], stderr=subprocess.DEVNULL, check=False)
+    script = KILLED.format(module=module, step=step)
+    killed = subprocess.run([sys.executable, "-c", script, *command], stderr=subprocess.DEVNULL, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert [path.name for path in (out / "cache").glob("*.npz")] == ["000000.npz"]
+    assert sorted(path.name for path in (out / "cache").glob("*.npz")) == SHARDS[:there]
     written, write_shard = [], cache.write_shard
 
     def write(path: Path, *shard: Any) -> None:
@@ -103,7 +116,7 @@ def test_killed_while_it_looks_it_goes_on_to_the_same_result(
 
     monkeypatch.setattr(cache, "write_shard", write)
     vssl_here(*command)
-    assert written == ["000001.npz", "000002.npz", "000003.npz"]
+    assert written == SHARDS[there:]
     assert Run(out).record().recipe == recipe
     for name, values in load_file(Run(attached).weights_path).items():
         assert torch.equal(values, load_file(Run(out).weights_path)[name]), name
