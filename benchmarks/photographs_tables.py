@@ -243,11 +243,18 @@ def tiers(study: Study) -> list[Row]:
                 "tier": f"3, p_correct calibrated on {name}",
                 "AUROC": r_auroc(-p, ~right),
                 "ECE": calibration_error(p, right),
+                "ECE if p were exact": exact_error(p),
                 "mean p": float(p.mean()),
                 "right": float(right.mean()),
             }
         )
     return rows
+
+
+def exact_error(p: Float64s) -> float:
+    """The ECE that probabilities [Q] have on the average of draws that follow them exactly: less can't be expected."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([calibration_error(p, rng.random(len(p)) < p) for _ in range(200)]))
 
 
 def p_correct(calibration: GalleryCalibration, matches: Matches) -> Float64s:
