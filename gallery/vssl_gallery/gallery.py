@@ -19,7 +19,7 @@ from vssl.search.nearest import NEIGHBOURS
 from vssl_gallery.classifying import STALE, CalibrationRecord, Classified, Reason, classify, fit, read_calibration
 from vssl_gallery.errors import InvalidRows, TooLarge
 from vssl_gallery.exact import ExactSearch
-from vssl_gallery.fingerprint import Fingerprint
+from vssl_gallery.fingerprint import Fingerprint, LabelledRows
 from vssl_gallery.queries import Queries
 from vssl_gallery.scoring import NEEDED, Score, candidates, ranked
 from vssl_gallery.store.columns import MAX_NAME_BYTES
@@ -63,8 +63,7 @@ class Gallery:
         self.exact = ExactSearch(store)
         self.writing = threading.RLock()
         """Held by every write: who reads rows to write them again must not undo what came between."""
-        self._lock = threading.Lock()
-        self._fingerprint: tuple[Version, Fingerprint] | None = None
+        self._labelled = LabelledRows(store, LABELLED)
         self._judged: tuple[str, Version, CalibrationRecord, bool] | None = None
         if encoder_id is not None:
             self.check_encoder(encoder_id)
@@ -267,7 +266,7 @@ class Gallery:
             record, stale = known[2:]
         else:
             record = read_calibration(text, self.name)
-            stale = Fingerprint.from_text(record.fingerprint).changed(self._labelled()) > STALE
+            stale = Fingerprint.from_text(record.fingerprint).changed(self._labelled.fingerprint()) > STALE
             self._judged = text, version, record, stale
         return (None, "stale") if stale else (record, None)
 
@@ -282,16 +281,3 @@ class Gallery:
     def close(self) -> None:
         """Let go of files and connections."""
         self.store.close()
-
-    def _labelled(self) -> Fingerprint:
-        """Of the labelled rows now, read again only where the gallery has changed."""
-        with self._lock:
-            version = self.store.version()
-            if self._fingerprint is None or self._fingerprint[0] != version:
-                pairs = (
-                    pair
-                    for batch in self.store.scan(LABELLED, ["label"])
-                    for pair in zip(batch["id"].to_pylist(), batch["label"].to_pylist(), strict=True)
-                )
-                self._fingerprint = version, Fingerprint.of(pairs)
-            return self._fingerprint[1]
