@@ -1,4 +1,4 @@
-"""The fingerprint of labelled rows that is kept up to date says what a fresh one says, and rereads only what changed."""
+"""The fingerprint of labelled rows that is kept up to date is what a fresh one is; only what changed is read again."""
 
 from collections.abc import Callable
 
