@@ -7,7 +7,7 @@ the count of changes is exact; above, it is an estimate, whose standard error at
 import base64
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -98,7 +98,7 @@ class LabelledRows:
 
     def _all(self, version: Version) -> Version:
         # The scan may be of a later version; then the next call finds what has changed.
-        self._keep(np.zeros(0, np.bool_), list(self._store.scan(self._where, ["key", "label"])))
+        self._keep(np.zeros(len(self._keys), np.bool_), list(self._store.scan(self._where, ["key", "label"])))
         return version
 
     def _changed(self) -> Version:
@@ -111,12 +111,11 @@ class LabelledRows:
         self._keep(np.isin(self._keys, now.keys), taken)
         return now.version
 
-    def _keep(self, still: npt.NDArray[np.bool_], more: "list[pa.RecordBatch] | list[pa.Table]") -> None:
+    def _keep(self, still: npt.NDArray[np.bool_], more: Sequence[pa.RecordBatch | pa.Table]) -> None:
         """Keep what is known of these rows, and what was read now."""
-        keys, hashes = (self._keys[still], self._hashes[still]) if len(still) else (self._keys[:0], self._hashes[:0])
         pairs = (zip(part["id"].to_pylist(), part["label"].to_pylist(), strict=True) for part in more)
-        self._hashes = np.concatenate([hashes, *map(_hashes, pairs)])
-        self._keys = np.concatenate([keys, *(part["key"].to_numpy() for part in more)])
+        self._hashes = np.concatenate([self._hashes[still], *map(_hashes, pairs)])
+        self._keys = np.concatenate([self._keys[still], *(part["key"].to_numpy() for part in more)])
 
 
 def _hashes(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.uint64]:

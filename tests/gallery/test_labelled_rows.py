@@ -1,6 +1,6 @@
 """The fingerprint of labelled rows that is kept up to date is what a fresh one is; only what changed is read again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from tests.gallery.samples import some_rows
 from vssl_gallery.fingerprint import Fingerprint, LabelledRows
 from vssl_gallery.gallery import LABELLED
-from vssl_gallery.store.contract import Store
+from vssl_gallery.store.contract import Keys, Store
 from vssl_gallery.store.filters import ids
 
 
@@ -33,7 +33,12 @@ def test_after_each_write_only_what_changed_is_read(
     assert rows.fingerprint().to_text() == fresh(store).to_text()
     taken: list[int] = []
     take = store.take
-    monkeypatch.setattr(store, "take", lambda keys, columns: taken.append(len(keys.keys)) or take(keys, columns))
+
+    def counted(keys: Keys, columns: Sequence[str]) -> pa.Table:
+        taken.append(len(keys.keys))
+        return take(keys, columns)
+
+    monkeypatch.setattr(store, "take", counted)
     writes: list[tuple[Callable[[], object], int]] = [
         (lambda: store.upsert(labelled(2, first=40)), 2),
         (lambda: store.upsert(labelled(3, label="shoe")), 3),
