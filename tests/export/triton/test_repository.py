@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,6 +220,9 @@ def test_real_triton_counts_in_its_metrics(triton: Triton, photos: list[bytes]) 
 
     before = counted()
     ask(triton, "grpc", "fashion_image", np.array(photos[:4], dtype=object)[:, None])
+    end = time.monotonic() + 60  # it answers first and counts then
+    while counted() < before + 4 and time.monotonic() < end:
+        time.sleep(0.01)
     assert counted() == before + 4
 
 
