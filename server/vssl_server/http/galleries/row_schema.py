@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from vssl_server.http.galleries.schema import REFUSALS, PathBody, route
-from vssl_server.http.schema import Flags
+from vssl_server.http.schema import Flags, nullable
 
 
 class Row(BaseModel):
@@ -198,18 +198,20 @@ _IMAGES: dict[str, Any] = {
 _ITEM = {
     "anyOf": [
         {"type": "string", "description": "Base64, or a data URI"},
-        {
-            "type": "object",
-            "required": ["data"],
-            "properties": {
-                "data": {"type": "string"},
-                "name": {"type": "string", "maxLength": 1024},
-                "id": {"type": "string", "description": "By default the name, or the SHA-256 where there is none"},
-                "label": {"type": "string"},
-                "meta": {"description": "Any JSON, up to 64 kB"},
-                "fields": {"type": "object", "description": "The gallery's own fields"},
-            },
-        },
+        nullable(
+            {
+                "type": "object",
+                "required": ["data"],
+                "properties": {
+                    "data": {"type": "string"},
+                    "name": {"type": "string", "maxLength": 1024},
+                    "id": {"type": "string", "description": "By default the name, or the SHA-256 where there is none"},
+                    "label": {"type": "string"},
+                    "meta": {"description": "Any JSON, up to 64 kB"},
+                    "fields": {"type": "object", "description": "The gallery's own fields"},
+                },
+            }
+        ),
     ]
 }
 ADD: dict[str, Any] = asking("Add images", AddedImages, PathBody)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
 from tests.server.process.test_serve import Server, running
@@ -18,6 +18,8 @@ load_all_checks()
 # It can't know which bytes are an image, which fields a gallery has, or which names are taken.
 IGNORED = [CHECKS.get_one("positive_data_acceptance")]
 NAME = "shoes"
+LONGEST_QUERY = 60_000
+"""Bytes. A head of over 64 KiB is refused where there is no request yet: the answer has no body."""
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def test_every_answer_is_one_that_the_document_tells_of(
         def check(case: Any) -> None:
             if "name" in (case.path_parameters or {}) and "alias" not in case.operation.path:
                 case.path_parameters["name"] = NAME
+            assume(len(json.dumps(case.query, default=str)) < LONGEST_QUERY)
             case.call_and_validate(excluded_checks=IGNORED)
 
         with subtests.test(operation.label):
