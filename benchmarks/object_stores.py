@@ -126,13 +126,15 @@ def embed(source: str, bundle: str, pid: int) -> tuple[float, float, float]:
 
 
 def beside(folder: Path, bundle: str, pid: int, rounds: int) -> list[Row]:
-    """The disk and the store in turns."""
+    """The disk and the store in turns, after a round that does not count: files are still being written then."""
     places = {"disk": str(folder / BUCKET), "store": f"s3://{BUCKET}"}
     count = sum(1 for _ in open_source(places["disk"]).paths())
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in places}
-    for _ in range(rounds):
+    os.sync()
+    for counts in [False, *[True] * rounds]:
         for name, place in places.items():
-            runs[name].append(embed(place, bundle, pid))
+            run = embed(place, bundle, pid)
+            runs[name] += [run] if counts else []
     disk = statistics.median(seconds for seconds, _, _ in runs["disk"])
     rows: list[Row] = []
     for name, found in runs.items():
