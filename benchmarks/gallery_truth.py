@@ -5,7 +5,6 @@ same. Then galleries of several sizes are asked at every risk: of what they acce
 With `--clothing`, photographs of clothes are ranked by each score, queries by senders that the gallery does not have.
 """
 
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.default_model import by_name, images_of
-from benchmarks.gallery import started
+from benchmarks.gallery import Started, folder_of
 from benchmarks.report import Row, parser, report
 from vssl.arrays import Integers
 from vssl.bundle.reading import Bundle, open_bundle
@@ -98,16 +97,15 @@ def gallery_of(bank: Embedded, store: str = "lance", size: int | None = None) ->
     """A gallery of a random part of a bank, or of all of it; gone afterwards."""
     chosen = np.random.default_rng(0).permutation(len(bank))[:size]
     about = bank.bundle.manifest
-    with tempfile.TemporaryDirectory() as folder:
-        address, stop = started(store, folder)
-        try:
-            with closing(open_place(address)) as place:
-                gallery = Gallery.create(place, "truth", Spec(about.encoder_id, about.outputs.dimension))
-                for first in range(0, len(chosen), WRITTEN):
-                    gallery.add(bank.rows(chosen[first : first + WRITTEN]))
-                yield gallery
-        finally:
-            stop()
+    with (
+        folder_of(store, None) as folder,
+        closing(Started(store, folder)) as started,
+        closing(open_place(started.address)) as place,
+    ):
+        gallery = Gallery.create(place, "truth", Spec(about.encoder_id, about.outputs.dimension))
+        for first in range(0, len(chosen), WRITTEN):
+            gallery.add(bank.rows(chosen[first : first + WRITTEN]))
+        yield gallery
 
 
 def stores(asked: Embedded, bank: Embedded, arguments: Namespace) -> list[Row]:

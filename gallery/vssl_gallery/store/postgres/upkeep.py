@@ -18,8 +18,10 @@ INDEX_FROM = 20_000
 INDEXABLE = 4000
 """Numbers of an embedding that pgvector can index as float16."""
 
-_MEMORY = (64, 1024)
-"""Megabytes of the server to build the index in; beyond them it takes much longer."""
+_LEAST = 64
+"""Megabytes of the server to build the index in. At most it is half of its `effective_cache_size`, which says how large
+the machine is; an index that needs more takes much longer.
+"""
 
 ENOUGH = 0.99
 """The share of the true nearest rows that the index should find."""
@@ -65,9 +67,12 @@ def _index_state(connection: Connection, number: int) -> bool | None:
 
 def _build(connection: Connection, number: int, dimension: int, rows: int) -> None:
     _drop(connection, number)  # what an interrupted run left
-    least, most = _MEMORY
-    megabytes = min(max(rows * (2 * dimension + 400) >> 20, least), most)
-    connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (f"{megabytes}MB",))
+    wanted = max(rows * (2 * dimension + 400) >> 20, _LEAST)
+    connection.execute(
+        "SELECT set_config('maintenance_work_mem', least(%s, greatest(%s, pg_size_bytes("
+        "current_setting('effective_cache_size')) / 2097152)) || 'MB', false)",
+        (wanted, _LEAST),
+    )
     parts = (sql.Identifier(index_name(number)), rows_table(number), half(dimension), sql.Literal(_BREADTH))
     statement = sql.SQL(
         "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw ((embedding::{}) halfvec_ip_ops) WITH (ef_construction = {})"

@@ -27,10 +27,16 @@ class PostgresServer:
     def create(cls, settings: str = "") -> "PostgresServer":
         """An empty server that runs."""
         # Not below pytest's folders, which nobody else may enter; and the path of a socket is short.
-        parent = Path(tempfile.mkdtemp(prefix="vssl-postgres-"))
+        return cls.at(Path(tempfile.mkdtemp(prefix="vssl-postgres-")), settings)
+
+    @classmethod
+    def at(cls, parent: Path, settings: str = "") -> "PostgresServer":
+        """A server that runs, with the data that an earlier one left in the folder, or none."""
         parent.chmod(0o777)
-        _run("initdb", "-D", parent / "data", "-U", "vssl", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync")
-        server = cls(parent / "data", free_port(), settings)
+        data = parent / "data"
+        if not data.exists():
+            _run("initdb", "-D", data, "-U", "vssl", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync")
+        server = cls(data, free_port(), settings)
         server.start()
         return server
 
@@ -59,9 +65,13 @@ class PostgresServer:
         log = self._folder.with_name(f"{self._folder.name}.log")
         _run("pg_ctl", "-D", self._folder, "-w", "-l", log, "-o", settings, "start")
 
-    def stop(self) -> None:
-        """At once, as a power cut does."""
-        _run("pg_ctl", "-D", self._folder, "-m", "immediate", "stop")
+    def stop(self, how: str = "immediate") -> None:
+        """At once, as a power cut does; or `fast`, with all that was written in its place."""
+        _run("pg_ctl", "-D", self._folder, "-m", how, "stop")
+
+    def process_id(self) -> int:
+        """Of the process whose children serve."""
+        return int((self._folder / "postmaster.pid").read_text().split()[0])
 
     def promote(self) -> None:
         """Make a standby take writes."""
