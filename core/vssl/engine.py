@@ -73,13 +73,10 @@ class Engine:
     """
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: Precision | None = "fp32") -> None:
-        refuse_both_runtimes()
-        models = bundle.manifest.models
-        if precision not in (None, *models):
-            raise UsageError(f"{bundle.location}: no model in {precision}; there are {', '.join(models)}")
+        check_precision(bundle, precision)
         self.precision = precision or default_precision(bundle)
         self._session = open_session(bundle, threads, self.precision)
-        if precision is None and self.precision == "fp16" and "fp32" in models and not self._on_gpu:
+        if precision is None and self.precision == "fp16" and "fp32" in bundle.manifest.models and not self._on_gpu:
             self.precision = "fp32"  # the wheel knows GPUs, but there is none
             self._session = open_session(bundle, threads, self.precision)
         self.size = bundle.manifest.preprocessing.size
@@ -191,6 +188,18 @@ def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]
 def bucket(images: int) -> int:
     """The least power of two that is at least a number of images; `MAX_BATCH` is one."""
     return 1 << (images - 1).bit_length()
+
+
+def check_precision(bundle: Bundle, precision: Precision | None) -> None:
+    """Refuse early what no engine can be opened with.
+
+    Raises:
+        UsageError: onnxruntime and onnxruntime-gpu are both installed, or the bundle has no such precision.
+    """
+    refuse_both_runtimes()
+    models = bundle.manifest.models
+    if precision not in (None, *models):
+        raise UsageError(f"{bundle.location}: no model in {precision}; there are {', '.join(models)}")
 
 
 def default_precision(bundle: Bundle) -> Precision:

@@ -99,7 +99,7 @@ def test_what_each_file_of_values_is_for(chart: helm_python.Chart) -> None:
         rendered(chart, values(name)) for name in ("gpu", "keys", "tls", "folder", "postgres")
     )
     assert container(gpu)["resources"]["limits"] == {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": 1}
-    assert container(gpu)["startupProbe"]["failureThreshold"] * container(gpu)["startupProbe"]["periodSeconds"] == 1200
+    assert container(gpu)["startupProbe"]["failureThreshold"] * container(gpu)["startupProbe"]["periodSeconds"] == 60
     assert environment(keys)["VSSL_API_KEYS_FILE"] == "/keys/api-keys"
     assert {port["name"] for port in container(tls)["ports"]} == {"http", "metrics", "grpc"}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

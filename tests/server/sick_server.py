@@ -1,6 +1,7 @@
 """`vssl serve` with engines that fail when a file says so, and with all waits short.
 
-$SICK/NAME holds `raise` or `hang`, and perhaps the process that is meant. A module of its own, so that workers, which
+$SICK/NAME holds `raise` or `hang`, and perhaps the process that is meant. While $SICK/NAME.loads is there, the model is
+still being loaded, in ONNX Runtime's own code. A module of its own, so that workers, which
 start by importing it, are like that too.
 """
 
@@ -14,6 +15,7 @@ from vssl.cli import main
 from vssl.engine import Embeddings, Engine
 from vssl_server.engine import health
 from vssl_server.engine.opening import ServedEngine
+from vssl_server.process import engine_process
 from vssl_server.process import serve as serving
 
 FOLDER = Path(os.environ["SICK"])
@@ -41,10 +43,12 @@ class Sick(ServedEngine):
 
 
 def open_sick(bundle: Bundle, threads: int, full: int, small: bool | None, precision: str | None) -> ServedEngine:
+    while (FOLDER / f"{bundle.manifest.name}.loads").exists():
+        Engine(bundle, 1)
     return Sick(bundle)
 
 
-vars(serving)["open_engine"] = open_sick
+vars(serving)["open_engine"] = vars(engine_process)["open_engine"] = open_sick
 
 if __name__ == "__main__":
     main()

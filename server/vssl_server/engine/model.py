@@ -19,7 +19,7 @@ from vssl_server.decoding.request import BadImagesError, Decoder, Refusal
 from vssl_server.engine.batcher import Batcher, Infer
 from vssl_server.engine.batching import Batching
 from vssl_server.engine.cache import Cache, keys_of
-from vssl_server.engine.opening import ServedEngine
+from vssl_server.engine.opening import LoadedLater, ServedEngine
 from vssl_server.engine.pipeline import EmbedResult, Pipeline
 from vssl_server.engine.remote.batcher import RemoteBatcher
 from vssl_server.engine.statistics import Statistics
@@ -37,7 +37,7 @@ class Model:
 
     Args:
         manifest: of the bundle that `infer` runs.
-        infer: uint8 [N, S, S, 3] → Embeddings; the engine, or what hands images to one in another process.
+        infer: uint8 [N, S, S, 3] → Embeddings; the engine, what loads it, or what hands images to another process's.
         settings: limits, batch and queue size.
         pool: where images are decoded; several models may share it.
         references: of the bundle, where it keeps some.
@@ -53,9 +53,7 @@ class Model:
     ) -> None:
         self.manifest, self.references, self._pool = manifest, references, pool
         self._labels = (manifest.name, manifest.version)
-        self.why = infer.why if isinstance(infer, ServedEngine) else ""
-        """How the engine's threads were chosen, as a sentence; empty where nothing was."""
-        self._engine = infer if isinstance(infer, ServedEngine) else None
+        self._loaded = infer if isinstance(infer, LoadedLater) else None
         self.statistics = Statistics()
         self.metrics = metrics.ModelMetrics(manifest.name)
         size = manifest.preprocessing.size
@@ -81,15 +79,30 @@ class Model:
         return self.manifest.version
 
     @property
+    def _engine(self) -> ServedEngine | None:
+        """None until it is loaded, or where it is in another process."""
+        return None if self._loaded is None else self._loaded.engine
+
+    @property
+    def why(self) -> str:
+        """How the engine's threads were chosen, as a sentence; empty where nothing was."""
+        return "" if self._engine is None else self._engine.why
+
+    @property
     def precision(self) -> str | None:
-        """Of the engine's model; None where a test stands in its place."""
+        """Of the engine's model; None until it is loaded, or where it is in another process."""
         return None if self._engine is None else self._engine.precision
 
     def show(self) -> None:
-        """Let the gauges of its name and version show this model, as long as it exists."""
+        """Let the gauges of its name and version show this model, as long as it exists; what runs it, once that is
+        loaded.
+        """
         me = weakref.ref(self)
         metrics.QUEUE_IMAGES.labels(*self._labels).set_function(lambda: model.in_flight if (model := me()) else 0)
         metrics.READY.labels(*self._labels).set_function(lambda: model.ready if (model := me()) else 0)
+        self.batcher.warm.add_done_callback(lambda _: model._show_engine() if (model := me()) else None)
+
+    def _show_engine(self) -> None:
         if self._engine is not None:
             show_engine(self._engine, *self._labels)
 

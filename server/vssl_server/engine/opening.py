@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -41,6 +42,25 @@ class ServedEngine:
     def provider(self) -> str:
         """Of ONNX Runtime, the one that really runs the model."""
         return self._every.providers[0].removesuffix("ExecutionProvider").lower()
+
+
+class LoadedLater:
+    """An engine that its first call opens, which is the warm-up in the engine's thread: the server listens meanwhile.
+
+    Args:
+        open: how.
+    """
+
+    def __init__(self, open: Callable[[], ServedEngine]) -> None:
+        self._open = open
+        self.engine: ServedEngine | None = None
+        """None until it is loaded."""
+
+    def __call__(self, images: Pixels) -> Embeddings:
+        """Embed uint8 images [N, S, S, 3]."""
+        if self.engine is None:
+            self.engine = self._open()
+        return self.engine(images)
 
 
 def open_engine(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from ctypes import c_bool
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -40,24 +41,30 @@ LAG_SECONDS = 0.25
 
 
 def create_app(
-    settings: Settings, models: Sequence[Model], open_model: OpenModel | None = None, locations: Sequence[Path] = ()
+    settings: Settings,
+    models: Sequence[Model],
+    open_model: OpenModel | None = None,
+    locations: Sequence[Path] = (),
+    beside: c_bool | None = None,
 ) -> FastAPI:
     """The application for at least one model; its lifespan starts and ends the models' engines.
 
-    With `open_model` models can be loaded later; `locations` are the bundles of `models`, in their order.
+    With `open_model` models can be loaded later; `locations` are the bundles of `models`, in their order. `beside`
+    says whether other processes serve the same port already; None where there are none.
     """
-    registry = ModelRegistry(settings, models)
+    registry = ModelRegistry(settings, models, beside)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # No variable of this function may hold a model: it would keep an unloaded one in memory.
         registry.start()
         tasks = [asyncio.create_task(_measure_lag())]
-        if settings.several:
-            # A worker listens when it can answer, as others serve meanwhile; or when it is told to end before that.
+        if beside is not None and beside.value:
+            # It listens when it can answer, as others serve meanwhile; or when it is told to end before that.
             warm = [asyncio.wrap_future(model.batcher.warm) for model in registry.models]
             while not registry.draining and (await asyncio.wait(warm, timeout=0.1))[1]:
                 pass
+        if settings.several:
             tasks.append(asyncio.create_task(_publish(registry)))
         galleries = app.state.galleries
         if galleries is not None:

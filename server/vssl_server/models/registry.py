@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from ctypes import c_bool
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -59,6 +60,8 @@ class ModelRegistry:
 
     settings: Settings
     models: Sequence[Model]
+    beside: c_bool | None = None
+    """Whether all processes that serve the same port can answer, or could; they share it. None: this one is alone."""
     draining: bool = False
     pending: Pending = field(init=False)
     """The bodies in memory."""
@@ -83,13 +86,17 @@ class ModelRegistry:
 
     @property
     def state(self) -> str:
-        """`ready`: some model can answer; `draining`; or `unavailable`: none can, or one is still warming up."""
+        """`ready`: some model can answer; `draining`; `loading`: one is not warm yet, here or in a process beside this
+        one; or `unavailable`: none can answer.
+        """
         if self.draining:
             return "draining"
+        if self.beside is not None and not self.beside.value:
+            return "loading"
         ready = [model.ready for model in self.models]
-        if all(ready):
-            return "ready"
-        return "ready" if any(ready) and all(model.batcher.warm.done() for model in self.models) else "unavailable"
+        if not all(ready) and not all(model.batcher.warm.done() for model in self.models):
+            return "loading"
+        return "ready" if any(ready) else "unavailable"
 
     @property
     def failed(self) -> list[Model]:

@@ -1,16 +1,16 @@
 """From a bundle to a listening process, and its orderly end."""
 
 import asyncio
-import gc
 import logging
 import math
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from ctypes import c_bool
+from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.cli import INTERRUPTED, echo
+from vssl.engine import check_precision
 from vssl.errors import UsageError, VsslError
 from vssl.uncertainty.familiarity import references_of
 from vssl_gallery.store.opening import check_driver
@@ -27,7 +28,7 @@ from vssl_server.decoding.pool import Pool
 from vssl_server.engine import health
 from vssl_server.engine.jobs import EngineStoppedError
 from vssl_server.engine.model import Model
-from vssl_server.engine.opening import open_engine
+from vssl_server.engine.opening import LoadedLater, open_engine
 from vssl_server.engine.remote.batcher import RemoteBatcher
 from vssl_server.engine.remote.ring import Shape
 from vssl_server.http.app import create_app
@@ -37,6 +38,7 @@ from vssl_server.models.registry import ModelRegistry
 from vssl_server.models.repository import Repository
 from vssl_server.observed.request_log import LogThread
 from vssl_server.process import memory
+from vssl_server.process.interpreter import leave_engines, share_lock, spare_collector
 from vssl_server.process.listening import bind, bind_unix, duplicates, url
 from vssl_server.settings import Settings
 from vssl_server.wire.tls import check_tls, renew
@@ -63,15 +65,18 @@ def run(
     settings: Settings,
     announce: Callable[[str, str], object] = say_where,
     engine_process: Path | None = None,
+    beside: c_bool | None = None,
 ) -> None:
     """Serve the bundles until SIGTERM, SIGINT or SIGHUP, then answer what is in flight and return.
 
-    `announce` gets the line that says where and the address alone, as soon as every model can answer. With the path of
-    the socket of an `engine_process`, that one holds the models.
+    It listens before the models are loaded, and says meanwhile that it is not ready. `announce` gets the line that says
+    where and the address alone, as soon as every model can answer. With the path of the socket of an `engine_process`,
+    that one holds the models. `beside` is shared by the processes that serve one port: whether all of them could
+    answer. Of one that starts later nobody needs to know before it can.
 
     Raises:
-        UsageError, BundleError: a bundle is not there, or can't be trusted or loaded, or two have one name and version.
-        VsslError: the address can't be listened on, or a model can't run.
+        UsageError, BundleError: a bundle is not there, or can't be trusted, or two have one name and version.
+        VsslError: the address can't be listened on, or a model can't be loaded or run.
     """
     with ExitStack() as stack:
         sockets = _listen(stack, settings)
@@ -81,13 +86,13 @@ def run(
 
         def open_model(location: Path) -> Model:
             bundle = open_bundle(location)
-            engine = (
-                open_engine(
-                    bundle, settings.engine_threads, settings.batch_size, settings.small_model, settings.precision
-                )
-                if engine_process is None
-                else _remote(bundle, settings, engine_process)
-            )
+            if engine_process is not None:
+                engine: LoadedLater | RemoteBatcher = _remote(bundle, settings, engine_process)
+            else:
+                precision = settings.precision
+                check_precision(bundle, precision)
+                threads, full, small = settings.engine_threads, settings.batch_size, settings.small_model
+                engine = LoadedLater(partial(open_engine, bundle, threads, full, small, precision))
             return Model(bundle.manifest, engine, settings, pool, references_of(bundle))
 
         check_tls(settings)
@@ -98,12 +103,13 @@ def run(
         if double := {f"{name} {version}" for name, version in released if released.count((name, version)) > 1}:
             raise UsageError(f"{', '.join(double)} appears twice: export one under another --name or --model-version")
         stack.enter_context(logging_in_a_thread(settings))
-        app = create_app(settings, models, open_model, locations)
+        app = create_app(settings, models, open_model, locations, beside)
         del models  # unloading a model must free its memory
         server = Server(_config(app, settings), app.state.registry, app.state.repository, announce)
         for number in ends():
             signal.signal(number, server.drain)
         server.run(sockets)
+    leave_engines(0 if server.failure is None else server.failure.exit_status)
     if server.failure is not None:
         raise server.failure
 
@@ -248,6 +254,7 @@ class Server(uvicorn.Server):
         return Protocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
 
     async def _announce(self) -> None:
+        settings = self.registry.settings
         for model in self.registry.models:
             try:
                 await asyncio.wrap_future(model.batcher.warm)
@@ -261,33 +268,16 @@ class Server(uvicorn.Server):
         spare_collector()
         share_lock()
         for model in self.registry.models:
+            if settings.several:
+                model.publish()  # before anybody hears that it can answer
             if model.why:
                 say(f"vssl: {model.why}; --small-model and --no-small-model settle it")
-        settings = self.registry.settings
         names = ", ".join(model.name for model in self.registry.models)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         grpc = "" if settings.grpc_port is None else f" and grpc://{host}:{self.grpc_port}"
         numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"
         page = f", the page on {self._places[0]}/ui/" if settings.ui else ""
         self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}{page}", self._places[0])
-
-
-def share_lock() -> None:
-    """Give the engine's thread Python's lock almost at once; it needs it only between two batches.
-
-    By default the event loop keeps it for 5 ms, which is a whole batch of a small model: one of them always waited.
-    """
-    sys.setswitchinterval(0.0005)
-
-
-def spare_collector() -> None:
-    """Let Python's garbage collector skip what stays for good.
-
-    It took a sixth of the event loop's time. Requests hardly need it: reference counts free their images.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000)
 
 
 def _grpc() -> ModuleType:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from ctypes import c_bool
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -25,6 +26,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from vssl.bundle.reading import open_bundle
 from vssl.cli import INTERRUPTED, echo
+from vssl.engine import check_precision
 from vssl.errors import UsageError, VsslError
 from vssl.memory import cores
 from vssl_server.engine.remote import channel
@@ -49,7 +51,7 @@ def run_workers(locations: Sequence[Path], settings: Settings) -> None:
     if settings.engine_process and not hasattr(os, "memfd_create"):
         raise UsageError("--engine-process needs Linux, whose processes can share memory without a name")
     for location in locations:
-        open_bundle(location)  # so that a bad one is reported once
+        check_precision(open_bundle(location), settings.precision)  # so that what is wrong is reported once
     workers = _Workers(locations)
     for number in ends():
         signal.signal(number, workers.stop)
@@ -81,7 +83,9 @@ class _Workers:
         self.engine_socket: socket.socket | None = None
         """Where fronts connect to it. We keep it, so that they can also while another one starts."""
         self.ready: set[Connection] = set()
-        self.announced = self.stopping = False
+        self.announced = multiprocessing.get_context("spawn").RawValue(c_bool)
+        """Whether all could answer; the workers read it."""
+        self.stopping = False
         self.failure: str | None = None
         self.folder: str | None = None
 
@@ -101,12 +105,12 @@ class _Workers:
 
     def start_worker(self) -> None:
         path = None if self.engine_socket is None else Path(self.engine_socket.getsockname())
-        self.start(partial(_serve, path))
+        self.start(partial(_serve, path), self.announced)
 
     def start_engine(self, listener: socket.socket) -> None:
         self.engine = self.start(_embed, listener)
 
-    def start(self, work: Work, *arguments: socket.socket) -> Connection | None:
+    def start(self, work: Work, *arguments: socket.socket | c_bool) -> Connection | None:
         if self.stopping:
             return None
         context = multiprocessing.get_context("spawn")
@@ -150,8 +154,8 @@ class _Workers:
         self.ready.add(pipe)
         if pipe is self.engine:
             return
-        if len(self.ready - {self.engine}) == self.settings.workers and not self.announced and not self.stopping:
-            self.announced = True
+        if len(self.ready - {self.engine}) == self.settings.workers and not self.announced.value and not self.stopping:
+            self.announced.value = True
             echo(text, err=True)
 
     def kind(self, pipe: Connection) -> str:
@@ -191,8 +195,10 @@ def _engine_socket(folder: Path) -> socket.socket:
         raise VsslError(f"{folder} can't hold a socket: {error.strerror or error}; set TMPDIR to another") from None
 
 
-def _serve(path: Path | None, pipe: Connection, locations: Sequence[Path], settings: Settings) -> None:
-    run(locations, settings, lambda line, _: pipe.send((True, line)), path)
+def _serve(
+    path: Path | None, pipe: Connection, locations: Sequence[Path], settings: Settings, announced: c_bool
+) -> None:
+    run(locations, settings, lambda line, _: pipe.send((True, line)), path, announced)
 
 
 def _embed(pipe: Connection, locations: Sequence[Path], settings: Settings, listener: socket.socket) -> None:
@@ -200,7 +206,7 @@ def _embed(pipe: Connection, locations: Sequence[Path], settings: Settings, list
 
 
 def _work(
-    pipe: Connection, work: Work, locations: Sequence[Path], settings: Settings, *arguments: socket.socket
+    pipe: Connection, work: Work, locations: Sequence[Path], settings: Settings, *arguments: socket.socket | c_bool
 ) -> None:
     # Until `run` has handlers: the process that started us tells us when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
