@@ -5,6 +5,7 @@ long as the session.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +25,8 @@ def lance_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("galleries"))
 
 
-@pytest.fixture(scope="session")
-def s3_address() -> Iterator[str]:
+@contextmanager
+def moto_bucket(name: str) -> Iterator[None]:
     """A bucket of moto's server, in memory. Its keys are in the environment, as a user's are."""
     import boto3
     from moto.server import ThreadedMotoServer
@@ -38,9 +39,15 @@ def s3_address() -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_REGION", "us-east-1")
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="galleries")
-        yield "s3://galleries"
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
+        yield
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    with moto_bucket("galleries"):
+        yield "s3://galleries"
 
 
 @pytest.fixture(scope="session")

@@ -110,10 +110,11 @@ def embed(
                 return
             work = None
             if on_ray and bundle is not None:
-                from vssl_client.folder.ray import RayWork  # it imports pyarrow
+                from vssl_client.folder.ray import EmbedEach, RayWork  # it imports pyarrow
                 from vssl_client.folder.work import embedded_rows
 
-                work = stack.enter_context(RayWork(images, source[0], bundle, embedded_rows, ray_address))
+                on_nodes = RayWork(images, source[0], bundle, EmbedEach(embedded_rows), ray_address)
+                work = stack.enter_context(on_nodes)
             reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
             try:
                 summary = embed_source(

@@ -1,7 +1,7 @@
 """A job's work on Ray Data: actors on every node read, decode and embed; what they make comes back here, in order.
 
-The job itself (which images, what is written where, what is done already) stays where it is, so a folder begun on one
-machine can be finished on a cluster, and the other way round. Ray, an optional extra, is imported when the work begins.
+The job itself (which images, what is done already) stays where it is, so one begun on one machine can be finished on a
+cluster, and the other way round. Ray, an optional extra, is imported when the work begins.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +26,7 @@ from vssl.sources.folder import Folder
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed
 from vssl.sources.source import Source
+from vssl_client.embedding.contract import Embedder
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.errors import ClientError
 from vssl_client.folder.contract import Embed
@@ -33,6 +34,9 @@ from vssl_client.folder.reading import Reader
 from vssl_client.folder.work import embed_paths
 
 T = TypeVar("T")
+
+NodeWork = Callable[[Reader, Embedder, list[str], Any], list[T]]
+"""What a node makes of a chunk of paths, and of what else it was given for them."""
 
 TASK_CHUNKS = 4
 """Chunks of at most 64 images in one task: enough to make the hand-over cheap."""
@@ -64,24 +68,27 @@ class EmbedFiles:
     Args:
         bundle: the model.
         where: the source, or its location on this node.
-        embed: makes something of a batch of files.
+        work: what it does with them.
     """
 
-    def __init__(self, bundle: CarriedBundle, where: Source | str, embed: Embed[Any]) -> None:
+    def __init__(self, bundle: CarriedBundle, where: Source | str, work: NodeWork[Any]) -> None:
         import ray
 
-        self._embed = embed
+        self._work = work
         self._embedder = LocalEmbedder(bundle, threads=1)
         source = open_source(where) if isinstance(where, str) else where
         self._reader = Reader(source, self._embedder.max_image_bytes())
         self._node = ray.get_runtime_context().get_node_id()
 
     def __call__(self, task: pa.Table) -> pa.Table:
-        """`paths`, a list in each row → `batches`, pickled, how many `images`, and the `node`, in each row."""
+        """`paths`, a list in each row, and what is `given` for them → `made`, pickled, how many `images`, and the
+        `node`, in each row.
+        """
         chunks: list[list[str]] = task["paths"].to_pylist()
-        made = [pickle.dumps(embed_paths(self._reader, self._embedder, paths, self._embed)) for paths in chunks]
-        packed = pa.array(made, pa.large_binary())
-        return pa.table({"batches": packed, "images": list(map(len, chunks)), "node": [self._node] * len(chunks)})
+        given = map(pickle.loads, task["given"].to_pylist())
+        made = [self._work(self._reader, self._embedder, *one) for one in zip(chunks, given, strict=True)]
+        packed = pa.array(map(pickle.dumps, made), pa.large_binary())
+        return pa.table({"made": packed, "images": list(map(len, chunks)), "node": [self._node] * len(chunks)})
 
 
 class RayWork(Generic[T]):
@@ -93,14 +100,14 @@ class RayWork(Generic[T]):
         source: the images. Folders and archives must lie at the same place on every node.
         location: the name that opened `source`.
         bundle: the model; it is sent to the nodes.
-        embed: makes something of a batch of files; it is sent to the nodes.
+        work: what a node does; it is sent there.
         address: of the cluster that this machine is a node of, `auto` or `head:6379`; None starts Ray here.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at `address`.
     """
 
-    def __init__(self, source: Source, location: str, bundle: Path, embed: Embed[T], address: str | None) -> None:
+    def __init__(self, source: Source, location: str, bundle: Path, work: NodeWork[T], address: str | None) -> None:
         # Otherwise Ray sends figures of its use home, and its core writes warnings between our lines.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -113,7 +120,7 @@ class RayWork(Generic[T]):
             ) from error
         self.images_of_nodes: Counter[str] = Counter()
         self._where = reader(source, location)
-        self._bundle, self._embed = carried(open_bundle(bundle)), embed
+        self._bundle, self._work = carried(open_bundle(bundle)), work
         self._ray: Any = ray
         try:
             if address is not None and address != "auto":  # Ray itself takes minutes to give up
@@ -132,7 +139,7 @@ class RayWork(Generic[T]):
     @contextmanager
     def __call__(self, todo: Iterator[list[str]]) -> Iterator[Iterator[T]]:
         """What is made of each batch of files, in order."""
-        yield self._made(todo)
+        yield self.made(((paths, None) for paths in todo), TASK_CHUNKS)
 
     def __enter__(self) -> Self:
         return self
@@ -142,20 +149,25 @@ class RayWork(Generic[T]):
     ) -> None:
         self._ray.shutdown()
 
-    def _made(self, todo: Iterator[list[str]]) -> Iterator[T]:
-        tasks = iter(lambda: list(islice(todo, TASK_CHUNKS)), [])
+    def made(self, todo: Iterator[tuple[list[str], object]], chunks: int) -> Iterator[T]:
+        """What is made of paths and what is given for them, so many chunks in one task, in order."""
+        tasks = iter(lambda: list(islice(todo, chunks)), [])
         for first in tasks:
             yield from self._round([first, *islice(tasks, ROUND_TASKS - 1)])
 
-    def _round(self, tasks: list[list[list[str]]]) -> Iterator[T]:
+    def _round(self, tasks: list[list[tuple[list[str], object]]]) -> Iterator[T]:
         data = self._ray.data
         context = data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         cores = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        embedded = data.from_arrow([pa.table({"paths": chunks}) for chunks in tasks]).map_batches(
+        tables = [
+            pa.table({"paths": [paths for paths, _ in task], "given": [pickle.dumps(given) for _, given in task]})
+            for task in tasks
+        ]
+        embedded = data.from_arrow(tables).map_batches(
             EmbedFiles,
-            fn_constructor_args=(self._bundle, self._where, self._embed),
+            fn_constructor_args=(self._bundle, self._where, self._work),
             batch_format="pyarrow",
             batch_size=None,
             compute=data.ActorPoolStrategy(size=min(cores, len(tasks))),
@@ -165,9 +177,20 @@ class RayWork(Generic[T]):
             for batch in embedded.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in batch.to_pylist():
                     self.images_of_nodes[row["node"]] += row["images"]
-                    yield from pickle.loads(row["batches"])
+                    yield from pickle.loads(row["made"])
         except self._ray.exceptions.RayError as error:
             raise ClientError(f"Ray could not go on: {error}") from error
+
+
+@dataclass(frozen=True)
+class EmbedEach(Generic[T]):
+    """A `NodeWork`: makes something of each batch of files."""
+
+    embed: Embed[T]
+
+    def __call__(self, reader: Reader, embedder: Embedder, paths: list[str], _: object) -> list[T]:
+        """In order."""
+        return embed_paths(reader, embedder, paths, self.embed)
 
 
 class Files(Folder):

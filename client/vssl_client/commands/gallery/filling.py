@@ -33,7 +33,7 @@ def add(
 
     from vssl.errors import VsslError
     from vssl_client.commands.embed_opening import RETRIES, open_images
-    from vssl_client.commands.gallery.opening import Embedding, opened, way_into
+    from vssl_client.commands.gallery.opening import Embedding, opened, reopener, way_into
     from vssl_client.commands.gallery.shown import as_json, problems
     from vssl_client.filling.adding import add_images
     from vssl_client.filling.metadata import read_metadata
@@ -45,7 +45,7 @@ def add(
     with ExitStack() as stack:
         target = stack.enter_context(opened(name, at, api_key=api_key, retries=RETRIES))
         images = stack.enter_context(closing(open_images(source)))
-        way = stack.enter_context(way_into(target, images, source[0], by))
+        way = stack.enter_context(way_into(target, images, source[0], by, reopener(name, at, api_key)))
         reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
         found = add_images(images, target, way, metadata=known, overwrite=overwrite, reporter=reporter)
     passed = images.passed_over.as_text()

@@ -1,7 +1,8 @@
 """The gallery that a command works on: in a store here, or at a server."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import atexit
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,20 @@ def opened(
         yield gallery
 
 
+def reopener(name: str, at: str | None, api_key: str | None) -> Callable[[], Gallery]:
+    """What opens the same gallery in another process, for as long as that lives. It knows the address whole, with a
+    password if there is one.
+    """
+    address = at or default_address()
+    return partial(_stay_open, name, address if "://" in address else str(Path(address).absolute()), api_key)
+
+
+def _stay_open(name: str, at: str, api_key: str | None) -> Gallery:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(opened(name, at, api_key=api_key))
+
+
 @dataclass(frozen=True)
 class Embedding:
     """What embeds the images that are added: servers, a bundle here or on Ray; or what the gallery's place has."""
@@ -80,21 +95,24 @@ class Embedding:
 
 
 @contextmanager
-def way_into(gallery: Gallery, images: Source, location: str, by: Embedding) -> Iterator[Way]:
-    """How images of a source get into the gallery.
+def way_into(
+    gallery: Gallery, images: Source, location: str, by: Embedding, reopen: Callable[[], Gallery]
+) -> Iterator[Way]:
+    """How images of a source get into the gallery, which nodes of a cluster `reopen`.
 
     Raises:
         UsageError: urls and a bundle are named.
         ClientError: no server answers.
     """
     if by.ray and by.bundle is not None:
+        from vssl_client.filling.sharding import PutShard, PutThere
         from vssl_client.folder.ray import RayWork
 
         encoder = open_bundle(by.bundle).manifest.encoder_id
-        embed = partial(embedded, thumbnails=True, precision="fp32")  # what the nodes run
+        put = PutShard(reopen, partial(embedded, thumbnails=True, precision="fp32"))  # what the nodes run
         # Before the gallery is opened: Ray forks, and a store's threads don't outlive that.
-        with RayWork(images, location, by.bundle, embed, by.ray_address) as work:
-            yield EmbedHere(gallery, encoder, work)
+        with RayWork(images, location, by.bundle, put, by.ray_address) as work:
+            yield PutThere(encoder, work)
         return
     if is_server(gallery.address) and not by.urls and by.bundle is None:
         yield SendThere(images, gallery)
