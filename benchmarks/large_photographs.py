@@ -25,8 +25,9 @@ from shutil import copyfile
 from statistics import median
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
+from benchmarks.phone_photographs import originals, resized
 from benchmarks.report import Row, parser, report
 from benchmarks.served import VSSL, listening
 from vssl.arrays import Float32s, Pixels
@@ -35,7 +36,6 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.engine import Engine
 from vssl.images.decoding import DEFAULT_LIMITS, Preprocessing, decode, load_rgb
-from vssl.sources.opening import open_source
 from vssl.uncertainty.calibrated import CalibratedUncertainty, apply_calibration
 from vssl.uncertainty.familiarity import references_of
 from vssl_client.inputs import snapshot
@@ -44,8 +44,6 @@ SIZES = (3, 12)
 """Megapixels, beside the originals."""
 REPEATED = {"original": 16, "3 MP": 4, "12 MP": 1}
 """Files of each size for the speed, in multiples of those of 12 MP: the start of a job should not count."""
-TURN = 6
-"""EXIF's orientation of a phone held upright."""
 
 
 def main() -> None:
@@ -73,30 +71,11 @@ def main() -> None:
 
 def photographs(location: str, count: int, grain: float) -> dict[str, list[bytes]]:
     """Files by the name of their size, of the same photographs in the same order."""
-    source = open_source(location)
-    paths = list(source.paths())
-    chosen = [paths[place] for place in np.linspace(0, len(paths) - 1, count).astype(int)]
-    originals = [source.read(path, DEFAULT_LIMITS.max_bytes) for path in chosen]
-    rng = np.random.default_rng(0)
+    files, rng = originals(location, count), np.random.default_rng(0)
     return {
-        "original": originals,
-        **{f"{size} MP": [enlarged(data, size * 10**6, grain, rng) for data in originals] for size in SIZES},
+        "original": files,
+        **{f"{size} MP": [resized(data, size * 10**6, grain, rng) for data in files] for size in SIZES},
     }
-
-
-def enlarged(data: bytes, pixels: int, grain: float, rng: np.random.Generator) -> bytes:
-    """A photograph as a phone's JPEG of so many pixels."""
-    with Image.open(io.BytesIO(data)) as opened:
-        image = load_rgb(opened)
-    factor = (pixels / (image.width * image.height)) ** 0.5
-    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
-    image = image.transpose(Image.Transpose.ROTATE_90)  # stored so; EXIF turns it back
-    noise = rng.normal(0, grain, (image.height, image.width, 1))
-    spoilt = np.clip(np.rint(np.asarray(image, np.float32) + noise), 0, 255).astype(np.uint8)
-    exif, file = Image.Exif(), io.BytesIO()
-    exif[ExifTags.Base.Orientation] = TURN
-    Image.fromarray(spoilt).save(file, "JPEG", quality=90, subsampling="4:2:0", exif=exif)
-    return file.getvalue()
 
 
 # Drift ----------------------------------------------------------------------------------------------------------------
