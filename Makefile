@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo demo-train test test-all test-triton test-spark test-page test-light peers lint types docs bench release-check
+.PHONY: setup demo demo-train test test-all test-triton test-spark test-page test-light test-gpu peers lint types docs bench release-check
 
 setup: .venv/.ready
 
@@ -34,6 +34,10 @@ test-all: setup .venv-triton/.ready .venv-spark/.ready
 
 test-page: setup  ## the page in a real Chromium (apt-get install chromium), whose lack is an error here
 	VSSL_TEST_REQUIRE=chromium $(BIN)/pytest $(IN_TWO) -m 'page and not slow' tests/page
+
+# Without `setup`: such a machine may have no network, and has torch in its own python3; see tests/gpu/pack.py.
+test-gpu:  ## what must hold on a GPU, in under five minutes; DATA=images to train on
+	$(or $(wildcard $(BIN)/python),python3) -m tests.gpu.check $(if $(DATA),--data $(DATA))
 
 test-triton: setup .venv-triton/.ready  ## a real Triton, asked for tensors and JPEGs; perf_analyzer against our server
 	$(BIN)/pytest -m triton $$(grep -rl --include='*.py' mark.triton tests)
