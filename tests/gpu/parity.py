@@ -62,8 +62,10 @@ def learned(phase: VarianceTraining, step: int, views: Views) -> float:
     """The loss of a step of a head in double precision."""
     phase.head.double()
     place = phase.pixels.device
-    moved = (each.double().to(place) for each in (views.features, views.mean, views.target, views.degraded))
-    return phase.learn(step, Views(*moved, draws=views.draws))["loss"].item()
+    features, mean, target, degraded = (
+        each.double().to(place) for each in (views.features, views.mean, views.target, views.degraded)
+    )
+    return phase.learn(step, Views(features, mean, target, degraded, views.draws))["loss"].item()
 
 
 def relative(one: torch.nn.Module, other: torch.nn.Module) -> float:
