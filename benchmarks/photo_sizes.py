@@ -31,7 +31,7 @@ from benchmarks.report import Row, parser, report
 from benchmarks.served import VSSL, Listening, listening
 from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import open_bundle
-from vssl.engine import Engine
+from vssl.engine import Engine, part_images
 from vssl.images.decoding import decode
 from vssl.memory import cores
 
@@ -116,17 +116,18 @@ def of_size(
 
 
 def bare_loop(location: Path, photographs: Sequence[bytes], seconds: float) -> Speed:
-    """Decode and infer, a batch a thread, on all cores."""
+    """Decode and infer, a few images a thread, on all cores."""
     bundle = open_bundle(location)
     engine, preprocessing = Engine(bundle, threads=1), bundle.manifest.preprocessing
-    engine(np.zeros((BATCH, engine.size, engine.size, 3), np.uint8))
+    few = part_images(engine.size, BATCH, 1)
+    engine(np.zeros((few, engine.size, engine.size, 3), np.uint8))
     begun, cpu = time.perf_counter(), time.process_time()
 
     def work(first: int) -> int:
         done = 0
         while time.perf_counter() - begun < seconds:
-            few = islice(cycle(photographs), first, first + BATCH)
-            done += len(engine(np.stack([decode(data, preprocessing) for data in few])))
+            some = islice(cycle(photographs), first, first + few)
+            done += len(engine(np.stack([decode(data, preprocessing) for data in some])))
         return done
 
     with ThreadPoolExecutor(cores()) as pool:

@@ -16,7 +16,17 @@ from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.engine import MAX_BATCH, OUTPUTS, PROVIDERS, Embeddings, Engine, bucket, concatenate, provider_options
+from vssl.engine import (
+    MAX_BATCH,
+    OUTPUTS,
+    PROVIDERS,
+    Embeddings,
+    Engine,
+    bucket,
+    concatenate,
+    part_images,
+    provider_options,
+)
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -215,6 +225,25 @@ def test_a_model_that_cant_be_loaded(tmp_path: Path, model: bytes) -> None:
         Engine(bundle_around(tmp_path, model))
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 17, 100])
+def test_parts_side_by_side_are_the_whole(tiny_bundle: Bundle, images: int) -> None:
+    """Of as many threads at once as one engine may be called from."""
+    some = np.random.default_rng(images).integers(0, 256, (images, 32, 32, 3), np.uint8)
+    alone, divided = Engine(tiny_bundle, threads=1)(some), Engine(tiny_bundle, threads=3)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(divided, [some] * 8):
+            for name in OUTPUTS:
+                np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "among", "expected"),
+    [(224, 32, 2, 2), (224, 2, 2, 1), (32, 128, 2, 16), (32, 8, 2, 4), (1024, 8, 2, 1)],
+)
+def test_parts_are_few_images_and_enough_for_all_cores(size: int, images: int, among: int, expected: int) -> None:
+    assert part_images(size, images, among) == expected
+
+
 def test_a_model_that_fails_on_some_batches(tmp_path: Path) -> None:
     """One that looks at the third image of the batch: it loads, and fails where there is none."""
 
@@ -224,7 +253,7 @@ def test_a_model_that_fails_on_some_batches(tmp_path: Path) -> None:
         model.graph.node.append(onnx.helper.make_node("Gather", ["mean_log", "third"], ["example"]))
         model.graph.node.append(onnx.helper.make_node("Sub", ["mean_log", "example"], ["uncertainty"]))
 
-    engine = Engine(bundle_around(tmp_path, changed(look_at_the_third)))
+    engine = Engine(bundle_around(tmp_path, changed(look_at_the_third)), threads=1)
 
     assert len(engine(IMAGES[:3])) == 3
     with pytest.raises(VsslError, match="ONNX Runtime failed on a batch of 2 images"):

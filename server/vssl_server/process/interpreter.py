@@ -6,6 +6,9 @@ import os
 import sys
 import threading
 
+LAST_SECONDS = 2.0
+"""How long the interpreter may take to end below an engine that does not."""
+
 ENGINE = "engine"
 """The name of the batchers' threads, in which models are loaded and run."""
 
@@ -34,3 +37,6 @@ def leave_engines(status: int) -> None:
     """
     if any(thread.name == ENGINE for thread in threading.enumerate()):
         atexit.register(os._exit, status)
+        late = threading.Timer(LAST_SECONDS, os._exit, (status,))  # Python waits for threads of a pool before that
+        late.daemon = True
+        late.start()
