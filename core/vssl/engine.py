@@ -1,6 +1,7 @@
 """The one place that opens ONNX Runtime: pixels in, embeddings with their variance out.
 
-The server, in-process embedding, verification and evaluation all call `Engine`, so their results agree.
+The server, in-process embedding, verification and evaluation all call `Engine`, so their results agree. It is long
+because nothing else may know ONNX Runtime.
 """
 
 import contextlib
@@ -152,16 +153,13 @@ class Engine:
 
     def _run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
         """Outputs for at least one image, a batch at a time, or in parts side by side."""
+        session, each, over = self._session, batch_images(self.size), map
+        if self._divided is not None and len(images) > 1:
+            (session, pool), each = self._divided, part_images(self.size, len(images), self._cores)
+            over = pool.map  # type: ignore[assignment]  # it takes what `map` takes
+        few = [images[start : start + each] for start in range(0, len(images), each)]
         try:
-            if self._divided is not None and len(images) > 1:
-                session, pool = self._divided
-                each = part_images(self.size, len(images), self._cores)
-                few = [images[start : start + each] for start in range(0, len(images), each)]
-                parts = list(pool.map(partial(self._call, session, outputs), few))
-            else:
-                each = batch_images(self.size)
-                few = [images[start : start + each] for start in range(0, len(images), each)]
-                parts = [self._call(self._session, outputs, some) for some in few]
+            parts = list(over(partial(self._call, session, outputs), few))
         except Exception as error:
             raise VsslError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
         return parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]

@@ -110,11 +110,9 @@ def embed(
                 return
             work = None
             if on_ray and bundle is not None:
-                from vssl_client.folder.ray import EmbedEach, RayWork  # it imports pyarrow
-                from vssl_client.folder.work import embedded_rows
+                from vssl_client.folder.ray import rows_on_nodes  # it imports pyarrow
 
-                on_nodes = RayWork(images, source[0], bundle, EmbedEach(embedded_rows), ray_address)
-                work = stack.enter_context(on_nodes)
+                work = stack.enter_context(rows_on_nodes(images, source[0], bundle, ray_address))
             reporter = SILENT if quiet or json else stack.enter_context(ProgressBar(images))
             try:
                 summary = embed_source(

@@ -31,7 +31,8 @@ from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.errors import ClientError
 from vssl_client.folder.contract import Embed
 from vssl_client.folder.reading import Reader
-from vssl_client.folder.work import embed_paths
+from vssl_client.folder.work import embed_paths, embedded_rows
+from vssl_client.parts.rows import Rows
 
 T = TypeVar("T")
 
@@ -191,6 +192,11 @@ class EmbedEach(Generic[T]):
     def __call__(self, reader: Reader, embedder: Embedder, paths: list[str], _: object) -> list[T]:
         """In order."""
         return embed_paths(reader, embedder, paths, self.embed)
+
+
+def rows_on_nodes(source: Source, location: str, bundle: Path, address: str | None) -> RayWork[Rows]:
+    """The rows of parts, embedded on a cluster; errors as `RayWork`."""
+    return RayWork(source, location, bundle, EmbedEach(embedded_rows), address)
 
 
 class Files(Folder):
