@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import photographs_hands as by_hands
 from benchmarks import photographs_tables as tables
 from benchmarks.photographs_heads import Study, bench
 from benchmarks.report import Row, parser, report
@@ -22,6 +23,9 @@ TABLES: dict[str, tuple[str, Callable[[Study], list[Row]]]] = {
     "kinds": ("Degraded clothes of senders never seen", tables.kinds),
     "told": ("Which kind of degradation a flagged picture is told to be", tables.told),
     "predicted": ("Squared error, foretold and real", tables.predicted),
+    "hands": ("What the head is worth, by senders and by hands that degrade", by_hands.hands),
+    "default": ("The default model on the same pictures", by_hands.default),
+    "novelty": ("Rank correlation of u with the error, and with the novelty of the lower stages", by_hands.novelty),
     "tiers": ("Wrong neighbours among clothes of senders never seen", tables.tiers),
     "left_out": ("Each kind of degradation left out of the training", tables.left_out),
     "elsewhere": ("Heads on another kind of picture; AUROC of each kind from strength .5", tables.elsewhere),

@@ -4,6 +4,7 @@ The backbone's answers are kept in a folder, so that a table costs seconds once 
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.photographs_judge import JUDGES, judged_pictures
+from benchmarks.photographs_judge import JUDGES, judged_pictures, own_pictures
 from vssl.arrays import Float32s, Float64s, Int64s, Pixels
 from vssl.files import atomic_write
 from vssl.images.decoding import decode
@@ -34,6 +35,9 @@ from vssl_training.loop.progress import Progress
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.record import preprocessing_of
+
+Hand = Callable[[Pixels, int, int], tuple[Pixels, list[float]]]
+"""An image, its number and a seed → it and a copy of each kind, and the copies' strengths."""
 
 LIMIT = 100_000_000
 FREE = 500
@@ -142,19 +146,24 @@ class Study:
 
     def split(self, name: str, images: int | None = None) -> tuple[Cache, list[str]]:
         """Clothes of a split without copies, and the names of their classes."""
-        return asked(self.on, f"{name}-clean", f"{self.data}::{name}", images, judged=False)
+        return asked(self.on, f"{name}-clean", f"{self.data}::{name}", images)
 
     @cached_property
     def judged(self) -> Cache:
         """Test clothes with the judge's copies."""
-        return asked(self.on, "test-judged", f"{self.data}::test", self.degraded, judged=True)[0]
+        return asked(self.on, "test-judged", f"{self.data}::test", self.degraded, judged_pictures)[0]
+
+    @cached_property
+    def by_own_hand(self) -> Cache:
+        """The same clothes with copies as `vssl attach` makes them."""
+        return asked(self.on, "test-own", f"{self.data}::test", self.degraded, own_pictures)[0]
 
     @cached_property
     def judged_photos(self) -> Cache:
         """Photographs of many kinds with the judge's copies."""
         if self.photos is None:
             raise SystemExit("--photos: needed for this table")
-        return asked(self.on, "photos-judged", self.photos, self.degraded, judged=True)[0]
+        return asked(self.on, "photos-judged", self.photos, self.degraded, judged_pictures)[0]
 
 
 def bench(backbone: str, weights: str, changes: list[str], folder: Path, seed: int = 0) -> Bench:
@@ -195,7 +204,7 @@ def without(cache: Cache, left_out: set[int]) -> Cache:
     return Cache(cache.inputs[at], cache.pooled[at], kinds, strengths, cache.images, [])
 
 
-def asked(on: Bench, name: str, location: str, images: int | None, judged: bool) -> tuple[Cache, list[str]]:
+def asked(on: Bench, name: str, location: str, images: int | None, hand: Hand | None = None) -> tuple[Cache, list[str]]:
     """What the backbone says of some images of a location, drawn at random, and the names of their classes.
 
     Args:
@@ -203,7 +212,7 @@ def asked(on: Bench, name: str, location: str, images: int | None, judged: bool)
         name: under which its answers are kept.
         location: of the images.
         images: how many at most.
-        judged: whether each is followed by the judge's copies.
+        hand: degrades them; None: no copies.
     """
     source = open_source(location)
     paths = list(source.paths())
@@ -212,7 +221,7 @@ def asked(on: Bench, name: str, location: str, images: int | None, judged: bool)
 
     def pictures(number: int) -> tuple[Pixels, list[float]]:
         image = decode(source.read(paths[number], LIMIT), preprocessing)
-        return judged_pictures(image, number, on.seed) if judged else (image[None], [])
+        return (image[None], []) if hand is None else hand(image, number, on.seed)
 
     parts = []
     for first in range(0, len(order), PART):
@@ -223,7 +232,7 @@ def asked(on: Bench, name: str, location: str, images: int | None, judged: bool)
             some = slice(len(order) - first)  # a table of more images may have left more here
             parts.append((kept["inputs"][some], kept["pooled"][some], kept["strengths"][some]))
     inputs, pooled, strengths = (np.concatenate(column) for column in zip(*parts, strict=True))
-    kinds = np.tile(np.arange(-1, len(JUDGES) if judged else 0), (len(order), 1))
+    kinds = np.tile(np.arange(-1, 0 if hand is None else len(JUDGES)), (len(order), 1))
     source.close()
     cache = Cache(inputs, pooled, kinds, strengths, order, [])
     return cache, [source.label(paths[number]) or "" for number in order]

@@ -188,8 +188,24 @@ def judged_pictures(image: Pixels, number: int, seed: int) -> tuple[Pixels, list
     clean = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     pictures, strengths = [image], []
     for place, judge in enumerate(JUDGES.values()):
-        rng = np.random.default_rng([seed, number, place])
-        strengths.append(float(rng.uniform(0, 1)))
-        degraded = judge(clean, strengths[-1], rng).clamp(0, 1)
+        rng, strength = drawn(number, place, seed)
+        degraded = judge(clean, strength, rng).clamp(0, 1)
         pictures.append((degraded * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        strengths.append(strength)
     return np.stack(pictures), strengths
+
+
+def own_pictures(image: Pixels, number: int, seed: int) -> tuple[Pixels, list[float]]:
+    """The same with the degradations that `vssl attach` trains with, at the strengths of the judge's."""
+    pictures, strengths = [image], []
+    for place, degradation in enumerate(DEGRADATIONS.values()):
+        rng, strength = drawn(number, place, seed)
+        pictures.append(degradation(image, strength, rng))
+        strengths.append(strength)
+    return np.stack(pictures), strengths
+
+
+def drawn(number: int, place: int, seed: int) -> tuple[np.random.Generator, float]:
+    """What makes the copy of one kind of an image: random numbers, and the strength, which is the first of them."""
+    rng = np.random.default_rng([seed, number, place])
+    return rng, float(rng.uniform(0, 1))
