@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.photographs_heads import LIMIT, Answers, Fitted, Hand, Study, answers, attached, without
 from benchmarks.photographs_judge import JUDGES, judged_pictures, own_pictures
 from benchmarks.report import Row
-from vssl.arrays import Float32s, Float64s
+from vssl.arrays import Float32s, Float64s, Floats
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Engine
 from vssl.files import atomic_write
@@ -94,7 +94,9 @@ def by_default(study: Study, location: str, hand: Hand, folder: Path) -> Answers
                 pictures, strengths = hand(image, number, study.on.seed)
                 said, buffer = engine(pictures), io.BytesIO()
                 foretold = said.variance.astype(np.float64).sum(1)
-                np.savez(buffer, e=said.embedding, u=said.uncertainty, p=foretold, s=np.float32([0, *strengths]))
+                np.savez(
+                    buffer, e=said.embedding, u=said.uncertainty, p=foretold, s=np.array([0.0, *strengths], np.float32)
+                )
                 folder.mkdir(parents=True, exist_ok=True)
                 with atomic_write(file) as target:
                     target.write(buffer.getbuffer())
@@ -141,7 +143,7 @@ def novelty_row(name: str, study: Study, data: Fitted, number: int | None = None
     return row
 
 
-def novel_directions(inputs: Float32s) -> tuple[Float64s, Float64s]:
+def novel_directions(inputs: Floats) -> tuple[Float64s, Float64s]:
     """Mean [P] of clean images' statistics [N, P], and the matrix [P, D] that gives them unit variance."""
     values = inputs.astype(np.float64)
     mean, spread = values.mean(0), np.maximum(values.std(0), 1e-3)
@@ -150,7 +152,7 @@ def novel_directions(inputs: Float32s) -> tuple[Float64s, Float64s]:
     return mean, kept / spread[:, None]
 
 
-def novel(directions: tuple[Float64s, Float64s], inputs: Float32s) -> Float64s:
+def novel(directions: tuple[Float64s, Float64s], inputs: Floats) -> Float64s:
     """The logarithm of the mean squared Mahalanobis distance [...] of statistics [..., P]."""
     mean, matrix = directions
     found: Float64s = np.log(np.square((inputs.astype(np.float64) - mean) @ matrix).mean(-1))
