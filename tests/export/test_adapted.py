@@ -36,7 +36,7 @@ def test_changes_of_low_rank_are_in_the_bundle(
     options = TrainingOptions(start=StartingWeights(tmp_path / "net.safetensors"))
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "any_interrupted", lambda received, done, phase: done == 10)
+        patch.setattr(steps, "agreed", lambda done, wishes: [done == 10, *wishes[1:]])
         with pytest.raises(KeyboardInterrupt):
             train(recipe, str(fashion_folder), run.path, Budget(steps=20), options=options)
     half = export_run(run.checkpoint_path, tmp_path / "half", "adapted", "1")

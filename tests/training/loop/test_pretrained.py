@@ -60,7 +60,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     recipe, options = recipe_of(name, weights)
     for out, stop in (("whole", 99), ("run", 3)):
         with monkeypatch.context() as patch:
-            patch.setattr(steps, "any_interrupted", lambda received, done, phase, stop=stop: done == stop)
+            patch.setattr(steps, "agreed", lambda done, wishes, stop=stop: [done == stop, *wishes[1:]])
             try:
                 train(recipe, str(fashion_folder), tmp_path / out, Budget(steps=8), options=options)
             except KeyboardInterrupt:

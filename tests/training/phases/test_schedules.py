@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.core.samples import fashion
 from vssl_training.data.order import batch_indices, generator
 from vssl_training.loop import budget as planning
-from vssl_training.loop.budget import due
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.schedules import teacher_momentum, warm_up_cosine
 from vssl_training.recipe.reading import override
@@ -57,13 +56,6 @@ def test_randomness_depends_on_seed_phase_and_step_alone() -> None:
     }
     assert len({tuple(draw) for draw in draws.values()}) == 4
     assert torch.rand(4, generator=generator(1, 0, 0)).tolist() == draws[1, 0, 0]
-
-
-@given(steps=st.integers(1, 2_000), times=st.integers(1, 200))
-def test_due_happens_as_often_as_asked_and_at_the_end(steps: int, times: int) -> None:
-    happened = [done for done in range(1, steps + 1) if due(done, steps, times)]
-    assert len(happened) == min(steps, times)
-    assert happened[-1] == steps
 
 
 def test_early_views_have_another_size_and_their_share_of_the_plan(

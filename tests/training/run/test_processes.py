@@ -77,6 +77,6 @@ def test_one_process_leaves_everything_as_it_is() -> None:
     values = torch.rand(4, 3)
     assert processes.gather(values, 2) is values
     assert processes.broadcast("x") == "x"
-    assert not processes.any_process(False, torch.device("cpu"))
+    assert processes.any_process([False, True]) == [False, True]
     module = torch.nn.BatchNorm1d(3)
     assert processes.shared_norms(module, torch.device("cpu")) is module

@@ -17,7 +17,10 @@ from vssl_training.run.numerics import Numerics
 from vssl_training.run.record import Budget, Schedule
 
 LOGS, EVALUATIONS, CHECKPOINTS = 100, 10, 50
-"""How often a phase does each."""
+"""How often a phase does each, if its steps are quick."""
+
+LOG_SECONDS, EVALUATION_SECONDS, CHECKPOINT_SECONDS = 30.0, 600.0, 60.0
+"""At the latest so long after the last time: of a run of days a hundredth is too long to wait for, or to lose."""
 
 RESERVE = 0.05
 """Part of the minutes that is not planned for: checkpoints, the report, and slower moments."""
@@ -119,8 +122,3 @@ def seconds_a_step(phase: Phase, first: int = 0, warm_up: int = 3) -> float:
         terms = phase.step(first + warm_up + step)
     terms["loss"].item()
     return processes.broadcast((time.monotonic() - begun) / steps)
-
-
-def due(done: int, steps: int, times: int) -> bool:
-    """Whether something that happens `times` times over `steps` happens after step number `done`; always at the end."""
-    return done * times // steps > (done - 1) * times // steps

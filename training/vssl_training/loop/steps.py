@@ -9,7 +9,15 @@ from typing import Any
 
 from vssl.errors import VsslError
 from vssl_training.judging.online import OnlineJudge
-from vssl_training.loop.budget import CHECKPOINTS, EVALUATIONS, LOGS, due
+from vssl_training.loop.budget import (
+    CHECKPOINT_SECONDS,
+    CHECKPOINTS,
+    EVALUATION_SECONDS,
+    EVALUATIONS,
+    LOG_SECONDS,
+    LOGS,
+)
+from vssl_training.loop.occasions import Occasion
 from vssl_training.loop.progress import Progress
 from vssl_training.phases.base import Phase
 from vssl_training.phases.health import Patience, not_finite
@@ -17,7 +25,7 @@ from vssl_training.run import processes
 from vssl_training.run.folder import Run
 
 AGREEMENT = 10
-"""Steps between the moments at which several processes ask each other whether they were interrupted."""
+"""Steps between the moments at which several processes ask each other whether one was interrupted, or it is time."""
 
 
 @dataclass(frozen=True)
@@ -47,40 +55,56 @@ def run_phase(phase: Phase, checkpoint: dict[str, Any] | None, context: RunConte
         start, patience = checkpoint["step"], Patience(checkpoint["bad"])
         progress.say(f"going on with the {phase.name} phase at step {start:,} of {phase.steps:,}")
     progress.begin(phase.name, start, phase.steps, phase.batch)
+    logs, judgements = Occasion(LOGS, LOG_SECONDS), Occasion(EVALUATIONS, EVALUATION_SECONDS)
+    checkpoints = Occasion(CHECKPOINTS, CHECKPOINT_SECONDS)
     for step in range(start, phase.steps):
         terms = phase.step(step)
-        done = step + 1
-        healthy = False
-        if due(done, phase.steps, LOGS):
-            values = {name: value.item() for name, value in terms.items()}
-            trouble = not_finite(values)
-            if trouble is None and due(done, phase.steps, EVALUATIONS):
-                figures = processes.broadcast(phase.judged(context.judge) if processes.rank() == 0 else {})
-                values |= figures
-                complaint, warning = phase.complaint(figures), phase.warning(figures)
-                healthy = complaint is None and warning is None
-                trouble = phase.alarm(figures) or patience.judge(done, complaint)
-                if warning is not None:
-                    progress.say(warning)
-            rate = progress.advance(done, phase.waited, values)
-            if processes.rank() == 0:
-                run.log(phase=phase.name, step=done, images_per_second=round(rate, 1), **values)
+        done, healthy = step + 1, False
+        stop, log, judge = agreed(done, [bool(context.interrupted), logs.late, judgements.late])
+        judge = judge or judgements.due(done, phase.steps)
+        if log or judge or logs.due(done, phase.steps):
+            with logs.happening():
+                values = {name: value.item() for name, value in terms.items()}
+                trouble = not_finite(values)
+                if trouble is None and judge:
+                    with judgements.happening():
+                        healthy, trouble = judged(phase, done, patience, values, context)
+                rate = progress.advance(done, phase.waited, values)
+                if processes.rank() == 0:
+                    run.log(phase=phase.name, step=done, images_per_second=round(rate, 1), **values)
             if trouble is not None:
                 raise VsslError(stop_message(run, phase, done, trouble))
-        stop = any_interrupted(context.interrupted, done, phase)
-        if (due(done, phase.steps, CHECKPOINTS) or stop) and processes.rank() == 0:
-            run.save_checkpoint(phase.state() | {"bad": patience.bad}, phase.name, done, good=healthy)
+        if processes.rank() == 0 and (stop or healthy or checkpoints.worth(done, phase.steps)):
+            with checkpoints.happening():
+                run.save_checkpoint(phase.state() | {"bad": patience.bad}, phase.name, done, good=healthy)
         if stop:
             progress.say(f"stopped at step {done:,}, and saved; the same command goes on from here")
             raise KeyboardInterrupt
     progress.end()
 
 
-def any_interrupted(interrupted: list[int], done: int, phase: Phase) -> bool:
-    """Whether to stop after this step. All processes stop at the same one, so they ask each other now and then."""
+def judged(
+    phase: Phase, done: int, patience: Patience, values: dict[str, float], context: RunContext
+) -> tuple[bool, str | None]:
+    """Judge a phase after step `done`, add the figures to `values`, and say any warning.
+
+    Returns:
+        Whether its state is healthy, and why the run must stop, or None.
+    """
+    figures = processes.broadcast(phase.judged(context.judge) if processes.rank() == 0 else {})
+    values |= figures
+    complaint, warning = phase.complaint(figures), phase.warning(figures)
+    if warning is not None:
+        context.progress.say(warning)
+    trouble = phase.alarm(figures) or patience.judge(done, complaint)
+    return complaint is None and warning is None, trouble
+
+
+def agreed(done: int, wishes: list[bool]) -> list[bool]:
+    """Which wishes are granted after step `done`: those of any process. Several ask each other now and then."""
     if processes.size() > 1 and done % AGREEMENT:
-        return False
-    return processes.any_process(bool(interrupted), phase.pixels.device)
+        return [False] * len(wishes)
+    return processes.any_process(wishes)
 
 
 def stop_message(run: Run, phase: Phase, done: int, trouble: str) -> str:

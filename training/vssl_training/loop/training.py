@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vssl.errors import UsageError
 from vssl.files import locked
@@ -82,7 +81,7 @@ def train(
             record = describe(schedule=schedule, speed=numerics)
             if processes.rank() == 0:
                 run.start(record, data.sample)
-        check_shared(run, device)
+        check_shared(run)
         if run.finished:
             progress.say(f"{path}: this run is finished")
             return data.failures
@@ -113,14 +112,14 @@ def measure(
     return schedule, numerics
 
 
-def check_shared(run: Run, device: torch.device) -> None:
+def check_shared(run: Run) -> None:
     """Let no process go on before the run exists.
 
     Raises:
         UsageError: a process does not see it.
     """
     processes.broadcast(None)
-    if processes.any_process(not run.record_path.exists(), device):
+    if any(processes.any_process([not run.record_path.exists()])):
         raise UsageError(
             f"{run.path}: not every process sees this folder; on several nodes a run must lie on a file system that "
             "all of them share"

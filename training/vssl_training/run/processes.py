@@ -41,7 +41,8 @@ def joined() -> Iterator[torch.device]:
     if "WORLD_SIZE" not in os.environ:
         yield device
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Beside NCCL gloo, for what lies on the CPU: processes ask each other things without waiting for their GPUs.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
     finally:
@@ -82,13 +83,13 @@ def broadcast(value: Value) -> Value:
     return box[0]
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether any process says yes."""
+def any_process(flags: list[bool]) -> list[bool]:
+    """Which of the flags any process has set. On the CPU: no GPU is waited for."""
     if size() == 1:
-        return flag
-    said = torch.tensor(float(flag), device=device)
+        return flags
+    said = torch.tensor(flags, dtype=torch.float32)
     dist.all_reduce(said, dist.ReduceOp.MAX)
-    return bool(said.item())
+    return [bool(each) for each in said.tolist()]
 
 
 class SharedBatchNorm(nn.BatchNorm1d):
