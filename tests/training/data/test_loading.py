@@ -49,7 +49,7 @@ def silent(_: str) -> None:
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     """No set fits into this memory."""
-    monkeypatch.setattr("vssl_training.data.loading.SHARE_OF_MEMORY", 0)
+    monkeypatch.setattr("vssl_training.data.placing.SHARE_OF_MEMORY", 0)
 
 
 def load(location: str | Path, val: Path | None = None, limit: float = 0.5) -> TrainingData:
@@ -97,14 +97,14 @@ def test_a_streamed_run_that_was_killed_goes_on_to_the_same_weights(
     finished_run: Path, shards: Path, small_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shards of the same images in the same order; SIGKILL in the second epoch takes the workers too."""
-    program = "import vssl_training.data.loading as data; data.SHARE_OF_MEMORY = 0\n" + killed_after(5)
+    program = "import vssl_training.data.placing as data; data.SHARE_OF_MEMORY = 0\n" + killed_after(5)
     arguments = ["train", "--data", str(shards), "--out", str(tmp_path / "run"), "--steps", "40", *small_flags]
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL, start_new_session=True
     )
     assert process.wait() == -signal.SIGKILL
     assert not Run(tmp_path / "run").finished
-    monkeypatch.setattr("vssl_training.data.loading.SHARE_OF_MEMORY", 0)
+    monkeypatch.setattr("vssl_training.data.placing.SHARE_OF_MEMORY", 0)
     done = vssl_here(*arguments)
     assert "batches are decoded as they are needed" in done.stderr
     assert "going on with the encoder phase" in done.stderr
@@ -149,7 +149,7 @@ def test_a_file_that_cant_be_streamed_is_named_and_replaced(damaged: Path) -> No
 def test_too_many_files_that_cant_be_read_stop_the_run(
     damaged: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    monkeypatch.setattr("vssl_training.data.loading.SHARE_OF_MEMORY", share)
+    monkeypatch.setattr("vssl_training.data.placing.SHARE_OF_MEMORY", share)
     with pytest.raises(VsslError, match=r"5 of 45 files can't be read \(bag/.*--max-unreadable"):
         load(damaged, limit=0.1)
     load(damaged, limit=0.12)
@@ -294,7 +294,7 @@ def test_a_run_in_dockers_shared_memory_ends(
 ) -> None:
     """Where the batches do not fit and nobody noticed, no batch ever comes: the run ends with one line."""
     patches = (
-        "from vssl_training.data import loading, stream; loading.SHARE_OF_MEMORY = 0; stream.WORKER_SECONDS = 5.0; "
+        "from vssl_training.data import placing, stream; placing.SHARE_OF_MEMORY = 0; stream.WORKER_SECONDS = 5.0; "
     )
     if not known:
         patches += "stream.free_shared_memory = lambda: 2**40; "

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
@@ -15,19 +14,25 @@ from vssl.sources.in_memory import ImageSet, load_images
 from vssl.sources.opening import splits_of
 from vssl.sources.source import Source
 from vssl_training.data.classes import load_classes, paths_of
-from vssl_training.data.stream import SHOWN, Stream, too_many_unreadable
+from vssl_training.data.placing import HostImages, Place, Room, room_here
+from vssl_training.data.stream import SHOWN, Images, Stream, too_many_unreadable
 from vssl_training.data.torchvision import open_data
 from vssl_training.recipe.sections import SettledImage
+from vssl_training.run import processes
 from vssl_training.run.record import DataRecord, record_data, settled_preprocessing
-
-SHARE_OF_MEMORY = 0.5
-"""Decoded images may fill this part of the memory; more are streamed."""
 
 SAMPLE = 10_000
 """Random images of a stream that are kept in memory: to judge by, and for the report."""
 
 MAX_UNREADABLE = 0.1
 """Part of the files that may be damaged before a run stops; the default of `--max-unreadable`."""
+
+SAID = {
+    "device": "all are decoded once and kept",
+    "host": "all are decoded once and kept, and copied to the device batch by batch",
+    "stream": "batches are decoded as they are needed",
+}
+"""Of each place."""
 
 JUDGING_SPLITS = ("val", "valid", "validation")
 
@@ -37,14 +42,14 @@ class TrainingData:
     """What a run trains on and is judged by.
 
     Attributes:
-        images: all of them as they are stored, uint8 [N, S, S, 3] on the device, or a stream.
+        images: all of them as they are stored, uint8 [N, S, S, 3], or a stream; batches of them are on the device.
         sample: images as the network sees them, in memory: all, or a random part of them where they are streamed or
             stored at another size.
         val: labelled images that are only judged by, if there are any.
         record: what identifies the data of a run.
     """
 
-    images: Tensor | Stream
+    images: Images
     sample: ImageSet
     val: ImageSet | None
     record: DataRecord
@@ -62,10 +67,12 @@ def load_data(
     device: torch.device,
     max_unreadable: float,
     say: Callable[[str], None],
+    room: Room | None = None,
 ) -> TrainingData:
     """Read a run's data. Where it holds splits, see `chosen_splits`.
 
-    `image.classes` leaves out images of other classes, and `image.stored` names what views are cut out of.
+    `image.classes` leaves out images of other classes, and `image.stored` names what views are cut out of. `room` is
+    what images may fill, the host's memory by default.
 
     Raises:
         UsageError: no images, one that can't be trained on, or a `val` whose classes are not those of the data.
@@ -79,16 +86,17 @@ def load_data(
         f"{len(paths):,} images at {stored.size} px take {needed / 2**30:.2f} GiB "
         f"of {memory_bytes() / 2**30:.1f} GiB of memory: "
     )
-    streamed = image.stored == "original" or needed > SHARE_OF_MEMORY * memory_bytes()
-    images: Tensor | Stream
-    if streamed and image.stored == "original":
+    place: Place = "stream" if image.stored == "original" else common((room or room_here()).place(needed))
+    images: Images
+    if image.stored == "original":
         say(f"{len(paths):,} images: each is decoded anew for its views, at the size that it is stored in")
     else:
-        say(kept + ("batches are decoded as they are needed" if streamed else "all are decoded once and kept"))
-    if not streamed:
+        say(kept + SAID[place])
+    if place != "stream":
         decoded = load_images(source, stored, paths)
         sample = decoded if stored == settled_preprocessing(image) else drawn_sample(source, image, decoded.paths)
-        images = torch.from_numpy(decoded.pixels).to(device)
+        pixels = torch.from_numpy(decoded.pixels)
+        images = pixels.to(device) if place == "device" else HostImages(pixels, device)
         record = record_data(location, decoded)
     else:
         sample = drawn_sample(source, image, paths)
@@ -107,6 +115,12 @@ def load_data(
         raise UsageError(f"{val}: its classes {judging.classes} are not those of the data, {sample.classes}")
     say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes_as_text(sample.classes)}")
     return TrainingData(images, sample, judging, record)
+
+
+def common(place: Place) -> Place:
+    """The place that all processes have room for: they must train on the same."""
+    streams, not_on_device = processes.any_process([place == "stream", place != "device"])
+    return "stream" if streams else "host" if not_on_device else "device"
 
 
 def stored_preprocessing(image: SettledImage) -> Preprocessing:

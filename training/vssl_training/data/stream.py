@@ -2,7 +2,6 @@
 
 import ctypes
 import itertools
-import os
 import shutil
 import signal
 import sys
@@ -23,6 +22,7 @@ from vssl.memory import cores
 from vssl.sources.source import Source
 from vssl_training.data.crops import CropOrder, Cuts
 from vssl_training.data.order import Everything, Order
+from vssl_training.data.placing import HostImages, local_processes
 from vssl_training.data.sending import sent
 
 SHOWN = 5
@@ -104,7 +104,7 @@ class Stream:
         return [torch.as_tensor(pixels).to(self.device, non_blocking=True) for pixels in batch.pixels]
 
     def _decode_ahead(self, order: Order | Everything | CropOrder, step: int) -> "Iterator[_Batch]":
-        workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        workers = max(1, cores() // local_processes())
         first = _wanted(order, step)
         side = self._files.preprocessing.size
         each = sum(cuts.pixels for cuts in first.cuts) if first.cuts else side**2
@@ -235,11 +235,15 @@ def _follow_parent(_: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def batch_of(images: Tensor | Stream, order: Order | Everything, step: int) -> Tensor:
-    """Images of one step, uint8 [B, S, S, 3], from memory or from a stream."""
+Images = Tensor | HostImages | Stream
+"""What a run trains on: on its device, in the host's memory, or streamed."""
+
+
+def batch_of(images: Images, order: Order | Everything, step: int) -> Tensor:
+    """Images of one step, uint8 [B, S, S, 3], on the device."""
     if isinstance(images, Stream):
         return images.take(order, step)
-    return images[sent(order(step), images.device)]
+    return images[order(step) if isinstance(images, HostImages) else sent(order(step), images.device)]
 
 
 def too_many_unreadable(bad: int, files: int, path: str, reason: str) -> VsslError:

@@ -2,9 +2,7 @@
 
 import time
 
-from torch import Tensor
-
-from vssl_training.data.stream import Stream
+from vssl_training.data.stream import Images
 from vssl_training.loop.progress import Progress
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.sections import Recipe
@@ -17,7 +15,7 @@ GAIN = 1.1
 WARM_UP, ROUNDS = 2, 6
 
 
-def autotune(recipe: Recipe, pixels: Tensor | Stream, progress: Progress) -> Numerics:
+def autotune(recipe: Recipe, pixels: Images, progress: Progress) -> Numerics:
     """Turn the switches on one after the other, each on top of those that paid, measuring whole steps of phase 1."""
     chosen = Numerics(channels_last=False)
     best = EncoderTraining(recipe, pixels, 0, 10_000, chosen)

@@ -4,9 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from vssl_training.data.stream import Stream
+from vssl_training.data.stream import Images
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.phases.base import Phase
 from vssl_training.phases.encoder import EncoderTraining
@@ -34,7 +32,7 @@ MEASURED = 2.0
 
 def plan(
     recipe: Recipe,
-    pixels: Tensor | Stream,
+    pixels: Images,
     judge: OnlineJudge,
     budget: Budget,
     spent: float,
@@ -84,7 +82,7 @@ class SecondSpeed:
     worth: int
 
     @classmethod
-    def of(cls, recipe: Recipe, first: EncoderTraining, pixels: Tensor | Stream, numerics: Numerics) -> "SecondSpeed":
+    def of(cls, recipe: Recipe, first: EncoderTraining, pixels: Images, numerics: Numerics) -> "SecondSpeed":
         """Measured behind the first phase, whose encoder it freezes."""
         phase = VarianceTraining(recipe, first.trained, pixels, 0, TRIAL, numerics).prepare(keep=False)
         plain = seconds_a_step(phase)

@@ -21,6 +21,7 @@ from vssl_training.loop.budget import plan
 from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.loggers import check_loggers, following
 from vssl_training.loop.progress import Progress
+from vssl_training.loop.room import room_on
 from vssl_training.loop.start import Start, start_of
 from vssl_training.loop.steps import RunContext, interrupts, run_phase
 from vssl_training.phases.encoder import EncoderTraining
@@ -69,7 +70,8 @@ def train(
         prepare(device)
         progress = Progress(processes.rank() == 0)
         progress.say(f"reading {location}")
-        data = load_data(location, options.val, recipe.image.settled(), device, options.max_unreadable, progress.say)
+        image, room = recipe.image.settled(), room_on(recipe, device)
+        data = load_data(location, options.val, image, device, options.max_unreadable, progress.say, room)
         judge = OnlineJudge.draw(data.sample, seed, device, data.val)
         known = {"init": begins.init, "backbone": begins.backbone, "prior": begins.prior_backbone}
         describe = partial(RunRecord, recipe=recipe, seed=seed, data=data.record, budget=budget, **known)

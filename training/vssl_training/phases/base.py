@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from vssl_training.data.order import Order, generator
-from vssl_training.data.stream import Stream, batch_of
+from vssl_training.data.stream import Images, batch_of
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run import processes
@@ -40,7 +40,7 @@ class Phase(ABC):
     """Its coordinate of randomness; see `vssl_training.data.order.generator`."""
 
     def __init__(
-        self, recipe: Recipe, pixels: Tensor | Stream, seed: int, steps: int, batch: int, numerics: Numerics | None
+        self, recipe: Recipe, pixels: Images, seed: int, steps: int, batch: int, numerics: Numerics | None
     ) -> None:
         self.recipe = recipe
         self.pixels = pixels

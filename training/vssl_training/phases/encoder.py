@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vssl.arrays import Int64s
 from vssl_training.data.crops import CropOrder
 from vssl_training.data.order import Order
-from vssl_training.data.stream import Stream, batch_of
+from vssl_training.data.stream import Images, Stream, batch_of
 from vssl_training.encoder.adapters import merged
 from vssl_training.encoder.embedder import build_encoder, build_predictor
 from vssl_training.encoder.prior import Prior, build_prior
@@ -57,7 +57,7 @@ class EncoderTraining(Phase):
     def __init__(
         self,
         recipe: Recipe,
-        pixels: Tensor | Stream,
+        pixels: Images,
         seed: int,
         steps: int,
         numerics: Numerics | None = None,

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from vssl_training.data.memory import free_memory
 from vssl_training.data.order import Everything, Order
 from vssl_training.data.sending import sent
-from vssl_training.data.stream import Stream, batch_of
+from vssl_training.data.stream import Images, batch_of
 from vssl_training.encoder.embedder import build_embedder
 from vssl_training.encoder.embedding import IMAGES, EmbeddingLayer
 from vssl_training.encoder.features import Features
@@ -90,7 +90,7 @@ class VarianceTraining(Phase):
         self,
         recipe: Recipe,
         encoder: Encoder,
-        pixels: Tensor | Stream,
+        pixels: Images,
         seed: int,
         steps: int,
         numerics: Numerics | None = None,
