@@ -27,6 +27,7 @@ WAITING = {
 SMALL = [
     *("image.size=32", "optimiser.batch=4", "variance.batch=4", "network.dimension=16", "variance.hidden=8"),
     *("network.projector.hidden=16", "network.predictor.hidden=16", "optimiser.accumulate=2", "optimiser.clip=1"),
+    "optimiser.recompute=true",
     *("views.size=24", "views.early=null", "views.small_crops.count=1", "views.solarise=[0, 0.2]"),
     *("variance.target=neighbour", "variance.bank=4"),
 ]

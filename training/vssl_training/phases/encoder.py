@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from vssl.arrays import Int64s
+from vssl.errors import UsageError
 from vssl_training.data.crops import CropOrder
 from vssl_training.data.order import Order
 from vssl_training.data.stream import Images, Stream, batch_of
 from vssl_training.encoder.adapters import merged
 from vssl_training.encoder.embedder import build_encoder, build_predictor
 from vssl_training.encoder.prior import Prior, build_prior
+from vssl_training.encoder.recomputing import recompute_blocks
 from vssl_training.encoder.student import Encoder, Student, update_teacher
 from vssl_training.judging.online import OnlineJudge
 from vssl_training.objective.batch import objective_terms
@@ -85,6 +87,8 @@ class EncoderTraining(Phase):
             self.teacher: Encoder | Prior = following(self.student)
         else:
             self.teacher = (prior or build_prior(recipe)).to(device).to(memory_format=layout)
+        if recipe.optimiser.recompute and not recompute_blocks(self.student.backbone):
+            raise UsageError(f"optimiser.recompute: {recipe.network.backbone} has no blocks; set it to false")
         trained = Student(self.student, self.predictor)
         pace = None if recipe.adapt is None else paces(trained, recipe.adapt, recipe.optimiser)
         self.optimiser = build_optimiser(trained, recipe.optimiser, self.numerics.fused, pace)

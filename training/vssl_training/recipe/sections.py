@@ -262,6 +262,8 @@ class OptimiserSettings(Section):
         clip: most length of the gradient of all parameters together; longer ones are shortened.
         accumulate: a step's images go through the network in so many parts, for the memory of one; each part has its
             own loss, and the step follows their mean.
+        recompute: the student's backbone keeps what goes into its blocks, and computes what is inside again in the
+            backward pass: less memory for about a third more time, and the same steps.
     """
 
     name: Literal["adamw", "sgd", "lars"] = "adamw"
@@ -274,6 +276,7 @@ class OptimiserSettings(Section):
     warm_up: Share = 0.1
     clip: float | None = Field(default=None, gt=0)
     accumulate: int = Field(default=1, ge=1)
+    recompute: bool = False
 
 
 LEAST_MOMENTUM = 0.996
