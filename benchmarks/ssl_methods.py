@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.encoder_variants import VARIANTS, Variant, on_trial
 from benchmarks.probes import OnlineProbe, features_of_views
 from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
 from benchmarks.variants import objective
@@ -69,6 +70,8 @@ PEERS: dict[str, tuple[Loss, bool, bool]] = {  # the loss; whether there is a pr
     "SimCLR": (lightly.loss.NTXentLoss(temperature=0.2), False, False),
 }
 METHODS = [*VSSL, *PEERS]
+TRIALS = {f"VSSL: {name}": variant for name, variant in VARIANTS.items()}
+"""Changes of VSSL balanced, which `--only` names."""
 
 
 class Peer(EncoderTraining):
@@ -152,27 +155,29 @@ def normalise_each_view(phase: EncoderTraining) -> None:
 
 def trained(name: str, seed: int, setup: Setup, train: ImageSet, epochs: float) -> tuple[Encoder, OnlineProbe, Row]:
     """An encoder by one method, the probe that learned beside it, and what it cost."""
-    recipe, speed = load_recipe(setup.recipe), Numerics(bf16=setup.bf16)
-    pixels = torch.from_numpy(train.pixels)
+    variant, speed = TRIALS.get(name, Variant(VSSL.get(name, []))), Numerics(bf16=setup.bf16)
+    recipe, pixels = override(load_recipe(setup.recipe), variant.settings), torch.from_numpy(train.pixels)
     steps = max(1, round(epochs * (len(pixels) // recipe.optimiser.batch)))
-    phase = (
-        Peer(name, recipe, pixels, seed, steps, speed)
-        if name in PEERS
-        else EncoderTraining(override(recipe, VSSL[name]), pixels, seed, steps, speed)
-    )
-    if setup.per_view:
-        normalise_each_view(phase)
-    assert train.labels is not None
-    probe = OnlineProbe(phase.student, train.labels, seed)
-    spent, clock = 0.0, time.monotonic()
-    with objective(name.removeprefix("VSSL ")):
+    with on_trial(variant), objective(name.removeprefix("VSSL ")):
+        phase = (
+            Peer(name, recipe, pixels, seed, steps, speed)
+            if name in PEERS
+            else EncoderTraining(recipe, pixels, seed, steps, speed)
+        )
+        if setup.per_view:
+            normalise_each_view(phase)
+        if variant.change is not None:
+            variant.change(phase)
+        assert train.labels is not None
+        probe = OnlineProbe(phase.student, train.labels, seed)
+        spent, clock = 0.0, time.monotonic()
         for step in range(steps):
             begun = time.process_time()
             phase.step(step)
             spent += time.process_time() - begun
             probe.step(phase.order(step), warm_up_cosine(step, steps, recipe.optimiser.warm_up))
     cost = {"core_minutes": round(spent / 60, 2), "wall_minutes": round((time.monotonic() - clock) / 60, 2)}
-    return phase.student, probe, {"epochs": round(epochs, 2), **cost}
+    return variant.judged(phase), probe, {"epochs": round(epochs, 2), **cost}
 
 
 def run(name: str, seed: int, budget: str, epochs: float, setup: Setup) -> Row:
@@ -242,7 +247,7 @@ def main() -> None:
     flags.add_argument("--bf16", action="store_true", help="where `vssl train --autotune` finds it to pay")
     flags.add_argument("--per-view", action="store_true", help="BatchNorm sees one view at a time, for all methods")
     flags.add_argument("--held-out", type=int, default=0, help="training images to judge by, in the test images' place")
-    flags.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, help="methods to compare")
+    flags.add_argument("--only", nargs="+", choices=[*METHODS, *TRIALS], default=METHODS, help="methods to compare")
     flags.add_argument("--jobs", type=int, default=1, help="runs at once, which share the cores")
     arguments = flags.parse_args()
     epochs, seeds = (0.2, 1) if arguments.quick else (arguments.epochs, arguments.seeds)
@@ -258,7 +263,7 @@ def main() -> None:
     }
     rows = earlier_rows(arguments.json, settings)
     for budget in ("epochs", "minutes"):
-        each = dict.fromkeys(METHODS, epochs) if budget == "epochs" else epochs_of_equal_cost(rows, epochs)
+        each = dict.fromkeys(arguments.only, epochs) if budget == "epochs" else epochs_of_equal_cost(rows, epochs)
         for row in rows_of(budget, arguments.only, seeds, each, rows, setup, arguments.jobs):
             rows.append(row)
             report("Methods of self-supervised learning", rows, settings, arguments.json)

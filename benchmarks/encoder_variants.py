@@ -1,0 +1,157 @@
+"""Changes to the first phase that are on trial: rows of `benchmarks/ssl_methods.py`, not switches of a recipe.
+
+Each is named by its key in `VARIANTS`. Notation and shapes are those of `vssl_training.objective.terms`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from vssl_training.data.order import generator
+from vssl_training.encoder.student import Encoder
+from vssl_training.objective import batch
+from vssl_training.objective.batch import swapped
+from vssl_training.objective.terms import Gaussian, on_sphere
+from vssl_training.phases.encoder import EncoderTraining
+from vssl_training.recipe.sections import ObjectiveSettings
+from vssl_training.views.draws import Draws
+from vssl_training.views.pixels import to_float
+from vssl_training.views.two_views import crop_and_flip
+
+Apart = Callable[[Tensor, list[Gaussian], Gaussian], Tensor]
+"""Means of both views [2N, D], the student's answers, the teacher's → a scalar in decorrelation's place."""
+
+RATE_EPSILON = 0.5
+"""ε of the coding rate, of vectors of length 1."""
+
+WEAK_CROP, WEAK = (0.2, 1.0), 3
+"""Of the teacher's view: area, and the coordinate of its randomness, behind (seed, phase, step, 0)."""
+
+
+def cross_correlation(means: Tensor, students: list[Gaussian], teacher: Gaussian) -> Tensor:
+    """Squares of what two different dimensions of predicted and teacher's means have in common, a scalar.
+
+    After Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230), on the sphere; what each has with itself is left to the
+    agreement. Normalised as `decorrelation`: the sum over the others for an average dimension.
+    """
+    ours, theirs = standardised(students[0].mean), standardised(swapped(teacher).mean)
+    correlation = ours.T @ theirs / len(ours)
+    return (correlation.square().sum() - torch.diagonal(correlation).square().sum()) / ours.shape[1]
+
+
+def standardised(mean: Tensor) -> Tensor:
+    """Means [N, D] on the sphere, each dimension with mean 0 and variance 1."""
+    points = on_sphere(mean)
+    centred = points - points.mean(0)
+    return centred / (centred.square().mean(0) + 1e-4).sqrt()
+
+
+def coding_rate(means: Tensor, students: list[Gaussian], teacher: Gaussian) -> Tensor:
+    """−½ log det(I + D / ε² · covariance) per dimension, both views in one covariance, a scalar.
+
+    SimDINO's (Wu et al. 2025, arXiv 2502.10385), of vectors of length 1.
+    """
+    points = nn.functional.normalize(means, dim=-1)
+    dimension = points.shape[1]
+    covariance = points.T @ points / len(points)
+    identity = torch.eye(dimension, dtype=points.dtype, device=points.device)
+    return -0.5 * torch.logdet(identity + dimension / RATE_EPSILON**2 * covariance) / dimension
+
+
+def weak_teacher(phase: EncoderTraining) -> None:
+    """Show the teacher crops and flips alone, and the student what both had before (ReSSL, arXiv 2107.09282)."""
+    strong, teacher = phase.views, phase.forward_teacher
+    weak: list[Tensor] = []
+
+    def views(step: int) -> list[Tensor]:
+        found = strong(step)
+        numbers = generator(phase.seed, phase.number, step, 0, WEAK, device=phase.pixels.device)
+        draws = Draws(numbers, phase.batch, 2, phase.part)
+        images = phase.images(step).repeat(2, 1, 1, 1)
+        shown = crop_and_flip(images, WEAK_CROP, 0.5, draws, found[0].shape[-1])
+        weak[:] = [shown.contiguous(memory_format=phase.numerics.memory_format)]
+        return found
+
+    phase.views, phase.forward_teacher = views, lambda _: teacher(weak[0])  # type: ignore[method-assign]
+
+
+def clean_statistics(phase: EncoderTraining) -> Encoder:
+    """The student, its BatchNorms' statistics those of clean images at full size."""
+    encoder = phase.student
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    encoder.train()
+    with torch.no_grad():
+        for part in torch.split(torch.as_tensor(phase.pixels), phase.batch):
+            if len(part) > 1:
+                encoder(to_float(part))
+    return encoder
+
+
+def student(phase: EncoderTraining) -> Encoder:
+    """What is judged by default."""
+    return phase.student
+
+
+def teacher(phase: EncoderTraining) -> Encoder:
+    """The moving average in the student's place."""
+    assert isinstance(phase.teacher, Encoder)
+    return phase.teacher
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change.
+
+    Attributes:
+        settings: of the recipe.
+        apart: in decorrelation's place.
+        predicts: whether the student has a predictor.
+        change: of the phase before its first step.
+        judged: the encoder that it makes.
+    """
+
+    settings: list[str] = field(default_factory=list)
+    apart: Apart | None = None
+    predicts: bool = True
+    change: Callable[[EncoderTraining], None] | None = None
+    judged: Callable[[EncoderTraining], Encoder] = student
+
+
+VARIANTS = {
+    "no predictor, D 512": Variant(["network.dimension=512", "network.projector.hidden=1024"], predicts=False),
+    "cross-correlation": Variant(apart=cross_correlation),
+    "coding rate": Variant(apart=coding_rate),
+    "weak teacher view": Variant(change=weak_teacher),
+    "statistics of clean images": Variant(judged=clean_statistics),
+    "the teacher": Variant(judged=teacher),
+}
+
+
+@contextmanager
+def on_trial(variant: Variant) -> Iterator[None]:
+    """Build and train the first phase with a variant's objective and networks."""
+    own = batch.objective_terms
+
+    def terms(
+        means: Tensor, students: list[Gaussian], teacher: Gaussian, settings: ObjectiveSettings
+    ) -> dict[str, Tensor]:
+        assert variant.apart is not None
+        found = own(means, students, teacher, settings.model_copy(update={"decorrelation": 0.0}))
+        apart = variant.apart(means, students, teacher)
+        return found | {"loss": found["loss"] + settings.decorrelation * apart, "decorrelation": apart}
+
+    with ExitStack() as stack:
+        if variant.apart is not None:
+            stack.enter_context(patch("vssl_training.phases.encoder.objective_terms", terms))
+        if not variant.predicts:
+            identity: Any = nn.Sequential
+            stack.enter_context(patch("vssl_training.phases.encoder.build_predictor", lambda recipe: identity()))
+        yield
