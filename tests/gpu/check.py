@@ -25,9 +25,11 @@ from vssl.sources.opening import open_source
 from vssl_export.bundle_writer import export_run
 from vssl_export.checking.limits import compare
 from vssl_training.data.order import Order
-from vssl_training.data.stream import Stream
+from vssl_training.data.placing import HostImages
+from vssl_training.data.stream import Stream, batch_of
 from vssl_training.encoder.embedder import build_encoder, embeddings_of
 from vssl_training.encoder.weights import load_embedder
+from vssl_training.loop.room import room_on
 from vssl_training.loop.training import train
 from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.phases.variance import VarianceTraining
@@ -121,7 +123,7 @@ def same_as_onnx(recipe: Recipe, data: str, device: torch.device, steps: int = R
 
 
 def same_as_in_memory(recipe: Recipe, data: str, device: torch.device) -> str:
-    """A batch that worker processes decode, beside the one that lies in memory.
+    """Batches that worker processes decode, or that the host keeps, beside those that lie in memory.
 
     Raises:
         AssertionError: they differ.
@@ -131,17 +133,31 @@ def same_as_in_memory(recipe: Recipe, data: str, device: torch.device) -> str:
     kept = torch.from_numpy(load_images(source, preprocessing, paths).pixels)
     stream = Stream(source, paths, preprocessing, device, 0.0, lambda line: None)
     order = Order(0, 0, len(paths), recipe.optimiser.batch)
-    for step in range(3):
-        brought = stream.take(order, step)
-        assert brought.device.type == device.type, f"a batch of the stream is on {brought.device}"
-        assert torch.equal(brought.cpu(), kept[order(step)]), f"batch {step} of the stream is another"
-    return "three batches of a stream are those in memory"
+    for name, images in (("stream", stream), ("host's memory", HostImages(kept, device))):
+        for step in range(3):
+            brought = batch_of(images, order, step)
+            assert brought.device.type == device.type, f"a batch of the {name} is on {brought.device}"
+            assert torch.equal(brought.cpu(), kept[order(step)]), f"batch {step} of the {name} is another"
+    return "three batches of a stream, and of the host's memory, are those that lie in memory"
+
+
+def room_for_images(recipe: Recipe, device: torch.device) -> str:
+    """What a measured step leaves free.
+
+    Raises:
+        AssertionError: it is nothing, or more than there is.
+    """
+    room, free = room_on(recipe, device).device, torch.cuda.mem_get_info(device)[0]
+    assert room is not None
+    assert 0 < room < free, f"images may fill {room:,.0f} of {free:,} bytes"
+    return f"images may fill {room / 2**30:.1f} of {free / 2**30:.1f} GiB"
 
 
 def checks(data: str, device: torch.device, begun: float) -> Iterator[tuple[str, Check]]:
     """Name and work of each, the quickest first."""
     quick, numerics = load_recipe("quick"), Numerics.of(device)
     yield "parity", lambda: same_as_the_cpu(quick, device)
+    yield "memory", lambda: room_for_images(quick, device)
     yield "stream", lambda: same_as_in_memory(quick, data, device)
     for name, recipe in recipes().items():
         yield name, lambda recipe=recipe: one_step(recipe, numerics, device)  # type: ignore[misc]
