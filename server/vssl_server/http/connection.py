@@ -7,14 +7,16 @@ the next request.
 
 import asyncio
 from enum import Enum, auto
+from http import HTTPStatus
 
 import httptools
+from starlette.responses import Response
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from vssl_server.http.transport import GatheringTransport
 from vssl_server.models.registry import ModelRegistry
-from vssl_server.observed import metrics
+from vssl_server.wire.errors import ApiError
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's line and headers, and of all else that is no body. The last read may bring a little more."""
@@ -34,14 +36,14 @@ APPLICATION_FIRST_SECONDS = 1.0
 """The application refuses a late body first, in its protocol's own shape; the connection ends so long after."""
 
 REFUSALS = {
-    "head_timeout": b"408 Request Timeout",
-    "body_timeout": b"408 Request Timeout",
-    "head_too_large": b"431 Request Header Fields Too Large",
-    "invalid_http": b"400 Bad Request",
-    "pipeline_full": b"429 Too Many Requests",
-    "connect": b"501 Not Implemented",
+    "head_timeout": (408, "the request's head did not come in time"),
+    "body_timeout": (408, "the request's body did not come in time"),
+    "head_too_large": (431, f"the request's line and headers are over {MAX_HEAD_BYTES // 1024} KiB"),
+    "invalid_http": (400, "this is no valid HTTP request"),
+    "pipeline_full": (429, f"over {MAX_PIPELINED} requests wait on this connection for the answer to the one before"),
+    "connect": (501, "CONNECT is not supported: this server is no proxy"),
 }
-"""The status by cause, where there is no request that the application could answer."""
+"""Status and message by cause, where there is no request that the application could answer."""
 
 
 class Part(Enum):
@@ -55,6 +57,7 @@ class Part(Enum):
 class Protocol(HttpToolsProtocol):
     """One connection. Its application has `state.registry`, whose settings say how long a head may take."""
 
+    url = b""  # until a first one comes
     _part = Part.NOTHING
     _message = 0
     """How many have begun."""
@@ -137,6 +140,9 @@ class Protocol(HttpToolsProtocol):
             return
         self._part, self._progress = Part.BODY, True
         if self._refusal is not None:
+            return
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) >= MAX_HEAD_BYTES:
+            self._refuse("head_too_large")  # it came in one read; uvicorn can't parse so long a URL either
             return
         if len(self.pipeline) >= MAX_PIPELINED:
             self._refuse("pipeline_full")
@@ -259,7 +265,15 @@ class Protocol(HttpToolsProtocol):
         assert self._refusal is not None
         running = self._running
         if running is None or not (running.more_body and running.response_started):
-            metrics.REFUSALS.labels(self._refusal).inc()
-            status = REFUSALS[self._refusal]
-            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            status, message = REFUSALS[self._refusal]
+            error = ApiError(status, self._refusal, message)
+            self.transport.write(_last(error.response(self.url.decode("ascii", "replace"))))
         self._gathering.end()
+
+
+def _last(answer: Response) -> bytes:
+    """A connection's last answer, in bytes."""
+    status = HTTPStatus(answer.status_code)
+    headers = [*answer.raw_headers, (b"connection", b"close")]
+    lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode()), *(b"%s: %s" % header for header in headers)]
+    return b"\r\n".join([*lines, b"", bytes(answer.body)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import socket
 import ssl
 import subprocess
@@ -198,6 +199,33 @@ def test_a_trailer_is_no_header(tiny_bundle: Bundle, tmp_path: Path) -> None:
         body = chunked(png(1))[:-2] + b"Authorization: Bearer key\r\n\r\n"
         connection.sendall(head + b"Connection: close\r\n\r\n" + body)
         assert answers(all_of(connection)) == [401]
+
+
+LONG = protocol.MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("url", [b"/%s", b"/v1/models?q=%s", b"/v2/models/%s"])
+@pytest.mark.parametrize("length", [LONG, 300_000])
+def test_a_long_url_is_a_head_that_is_too_large(address: tuple[str, int], url: bytes, length: int, apart: bool) -> None:
+    head = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % (url % (b"x" * length))
+    with socket.create_connection(address, timeout=60) as connection:
+        send(connection, head, apart)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["content-type"]) == (431, "application/json")
+        refused = json.loads(answer.read())["error"]
+        assert refused == "the request's line and headers are over 64 KiB" or not url.startswith(b"/v2")
+        assert url.startswith(b"/v2") or refused["code"] == "head_too_large"
+        assert not connection.recv(1)
+
+
+def test_a_head_has_the_same_limit_whether_its_url_or_a_header_is_long(address: tuple[str, int]) -> None:
+    for rest in (b"?%s HTTP/1.1\r\nHost: x\r\n", b" HTTP/1.1\r\nHost: x\r\nX: %s\r\n"):
+        for length, status in ((LONG - 100, 200), (LONG, 431)):
+            with socket.create_connection(address, timeout=60) as connection:
+                connection.sendall(b"GET /healthz" + rest % (b"x" * length) + b"Connection: close\r\n\r\n")
+                assert answers(all_of(connection)) == [status]
 
 
 SLOW_ROUTE = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"

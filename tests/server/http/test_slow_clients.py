@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import socket
 import ssl
 import threading
@@ -52,7 +53,9 @@ def counted(address: tuple[str, int], cause: str) -> bool:
 def test_what_is_no_http_is_refused(impatient: tuple[str, int]) -> None:
     with socket.create_connection(impatient, timeout=60) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        assert all_of(connection).startswith(b"HTTP/1.1 400 ")
+        received = all_of(connection)
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
     assert counted(impatient, "invalid_http")
 
 
