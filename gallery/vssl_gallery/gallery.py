@@ -36,6 +36,9 @@ MAX_IDS = 10_000
 MAX_K = 1_000
 LABELLED = Exists("label", "text")
 
+COUNTED = 16
+"""Filters whose count is remembered: of the labelled rows, and of what each of a few keys may see."""
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -64,6 +67,7 @@ class Gallery:
         self.writing = threading.RLock()
         """Held by every write: who reads rows to write them again must not undo what came between."""
         self._labelled = LabelledRows(store, LABELLED)
+        self._counts: dict[Filter | None, tuple[Version, int]] = {}
         self._judged: tuple[str, Version, CalibrationRecord, bool] | None = None
         if encoder_id is not None:
             self.check_encoder(encoder_id)
@@ -80,6 +84,15 @@ class Gallery:
     def info(self) -> StoreInfo:
         """Its state now."""
         return self.store.info()
+
+    def count(self, where: Filter | None) -> int:
+        """How many rows match now. They are counted again only after a write, by the filters that were asked last."""
+        known, version = self._counts.get(where), self.store.version()
+        if known is None or known[0] != version:
+            known = version, self.store.count(where)  # perhaps of a later version; then the next call counts again
+        others = [(other, one) for other, one in self._counts.items() if other != where]
+        self._counts = dict([*others[1 - COUNTED :], (where, known)])
+        return known[1]
 
     def add(self, rows: pa.Table) -> Written:
         """Put embedded images, each in place of the one that has its id. See `Store.upsert`."""

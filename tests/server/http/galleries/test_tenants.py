@@ -90,6 +90,38 @@ def test_no_answer_holds_a_row_of_another(guarded: TestClient, shoes: Gallery, w
     assert set(read(got("map").content)[2]) == inside(shoes)
 
 
+def test_a_list_counts_the_rows_again_only_after_a_write(
+    guarded: TestClient, shoes: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert guarded.get(SHOES).is_success  # it is open now
+    (opened,) = galleries_of(guarded).opened()
+    store, counted, count = opened.store, list[object](), opened.store.count
+
+    def counting(where: Any = None) -> int:
+        if where is not None:
+            counted.append(where)
+        return count(where)
+
+    def listed(headers: dict[str, str]) -> tuple[int, int]:
+        (found,) = guarded.get("/v1/galleries", headers=headers).json()["data"]
+        return found["rows"], found["labelled"]
+
+    def expected(names: set[str]) -> tuple[int, int]:
+        rows = known(shoes)
+        return len(names), sum(rows[name]["label"] is not None for name in names)
+
+    monkeypatch.setattr(store, "count", counting)
+    monkeypatch.setattr(store, "scan", None)
+    for labels in (["boot"] * ROWS, ["boot", *[None] * (ROWS - 1)]):
+        shoes.add(rows_of(shoes.spec.dimension).drop_columns("label").append_column("label", pa.array(labels)))
+        counted.clear()
+        for _ in range(3):
+            assert listed({}) == expected(set(known(shoes)))
+            assert listed(NORTH) == expected(inside(shoes))
+        assert len(counted) == 3  # the labelled ones, those that the key may see, and the labelled of these
+    shoes.add(rows_of(shoes.spec.dimension))
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(doomed=filters, asked=st.lists(ids, min_size=1, max_size=4, unique=True), year=st.sampled_from([2005, 2006]))
 def test_no_write_reaches_another(
