@@ -28,6 +28,7 @@ from vssl.bundle.reading import Bundle
 from vssl.images.decoding import Preprocessing, decode
 from vssl_client import Client
 from vssl_server.http.embed.writers import ARROW, NPZ
+from vssl_server.wire.tensors import NPY
 
 
 def turned_jpeg(width: int, height: int) -> bytes:
@@ -77,6 +78,12 @@ def embed(doors: Doors, query: str = "", **request: Any) -> httpx2.Response:
 def of_item(answer: httpx2.Response) -> Numbers:
     [item] = answer.json()["data"]
     return item["embedding"], item["variance"], item["uncertainty"]
+
+
+def saved(array: npt.NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def unpacked(answer: httpx2.Response, kind: str) -> Numbers:
@@ -147,6 +154,7 @@ DOORS: dict[str, Callable[[Doors], Numbers]] = {
     "openai, base64": lambda d: by_openai(d, encoding_format="base64"),
     "v2 pixels, binary": lambda d: by_triton(d, triton_http, False),
     "v2 pixels, json": lambda d: by_triton(d, triton_http, False, binary_data=False),
+    "pixels as NumPy saves them": lambda d: of_item(embed(d, content=saved(d.pixels), headers={"Content-Type": NPY})),
     "v2 image": lambda d: by_triton(d, triton_http, True),
     "v2 image, bare": lambda d: bare(d, "tiny_image", FILE),
     "v2 pixels, bare": lambda d: bare(d, "tiny", d.pixels.tobytes()),

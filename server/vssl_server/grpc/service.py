@@ -86,7 +86,9 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
                 answer.raw_output_contents.append(array.tobytes())
         spent = [
             (name.lower(), value)
-            for name, value in server_timing(started, result.queue_seconds, result.inference_seconds).items()
+            for name, value in server_timing(
+                started, queue=result.queue_seconds, inference=result.inference_seconds
+            ).items()
         ]
         context.set_trailing_metadata((*context.trailing_metadata(), *spent))
         return answer

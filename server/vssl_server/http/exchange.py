@@ -36,7 +36,7 @@ class Exchange:
     """
 
     def __init__(self, request: Request) -> None:
-        self.started = time.monotonic()
+        self.started = self._received = time.monotonic()
         self.request = request
         self.registry: ModelRegistry = request.app.state.registry
         self._timeout = timeout_of(request.headers)
@@ -62,6 +62,7 @@ class Exchange:
             ApiError: as `WithinDeadline`.
             ClientDisconnect: nobody waits for the answer any more.
         """
+        self._received = time.monotonic()
         limit = shortest(self._timeout, timeout)
         return Answering(self.request, WithinDeadline(self.settings.deadline_seconds, limit, field, names))
 
@@ -87,7 +88,10 @@ class Exchange:
 
     def timing(self, result: EmbedResult) -> dict[str, str]:
         """The header that says where the request's time went."""
-        return server_timing(self.started, result.queue_seconds, result.inference_seconds)
+        receive = self._received - self.started
+        return server_timing(
+            self.started, receive=receive, queue=result.queue_seconds, inference=result.inference_seconds
+        )
 
 
 class Answering:

@@ -79,7 +79,8 @@ def nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 TIMING = {
     "Server-Timing": {
-        "description": "Milliseconds: `total` in this server, `queue` waiting for the engine, `inference`",
+        "description": "Milliseconds: `total` in this server; of these `receive` reading the request, `queue` waiting "
+        "for the engine, `inference`",
         "schema": {"type": "string"},
     }
 }

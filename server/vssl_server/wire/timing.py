@@ -3,7 +3,9 @@
 import time
 
 
-def server_timing(started: float, queue_seconds: float, inference_seconds: float) -> dict[str, str]:
-    """`Server-Timing`, in milliseconds, of a request that came at `started` on the monotonic clock."""
-    seconds = {"total": time.monotonic() - started, "queue": queue_seconds, "inference": inference_seconds}
+def server_timing(started: float, **parts: float) -> dict[str, str]:
+    """`Server-Timing`, in milliseconds: `total` of a request that began at `started` on the monotonic clock, then
+    `parts` of it, given in seconds.
+    """
+    seconds = {"total": time.monotonic() - started, **parts}
     return {"Server-Timing": ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in seconds.items())}

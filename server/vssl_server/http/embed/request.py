@@ -1,9 +1,10 @@
-"""The body of `POST /v1/embed` in its three forms → images and options."""
+"""The body of `POST /v1/embed` in its four forms → images and options."""
 
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from vssl.arrays import Pixels
 from vssl_server.http.embed.options import Options, checked_options
 from vssl_server.models.threads import LARGE_BODY_BYTES, in_thread_if
 from vssl_server.settings import Settings
@@ -12,6 +13,7 @@ from vssl_server.wire.errors import ApiError, clipped
 from vssl_server.wire.images import MAX_NAME, Encoded, check_count, most_values, too_many_images
 from vssl_server.wire.json_body import parse_object, without_nulls
 from vssl_server.wire.multipart import Part, parse_form
+from vssl_server.wire.tensors import NPY, from_npy
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Image:
     data: Encoded
 
 
-async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image], Options]:
-    """Read and check the body; `options` are those of the query.
+async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image] | Pixels, Options]:
+    """Read and check the body; `options` are those of the query. Images are files, or pixels [N, H, W, 3] in uint8.
 
     Raises:
         ApiError: 400, 413, 415, 422 or 429.
@@ -38,11 +40,15 @@ async def read_request(request: Request, options: Options, settings: Settings) -
         return _from_multipart(request.headers["content-type"], body, settings), options
     if kind.startswith("image/") or kind == "application/octet-stream":
         return [Image(None, await read_body(request, settings.max_body_bytes))], options
+    if kind == NPY:
+        pixels = from_npy(await read_body(request, settings.max_body_bytes))
+        check_count(len(pixels), settings, "images")
+        return pixels, options
     raise ApiError(
         415,
         "unsupported_media_type",
         f"Content-Type {clipped(kind, 100) or 'is missing'}: send image/… or application/octet-stream for one image "
-        "as it is, multipart/form-data with parts named images, or application/json",
+        f"as it is, multipart/form-data with parts named images, application/json, or {NPY} for pixels",
     )
 
 

@@ -1,5 +1,6 @@
-"""`POST /v1/embed`: images in three forms, answers in four."""
+"""`POST /v1/embed`: images in four forms, answers in four."""
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -7,6 +8,7 @@ from vssl_server.http.embed.options import options_of
 from vssl_server.http.embed.request import read_request
 from vssl_server.http.embed.writers import WRITERS, negotiate
 from vssl_server.http.exchange import Exchange
+from vssl_server.wire.tensors import check_size
 
 
 async def embed(request: Request) -> Response:
@@ -16,7 +18,12 @@ async def embed(request: Request) -> Response:
     async with exchange.receiving():
         images, options = await read_request(request, options, exchange.settings)
     model = exchange.registry.model(options.model)
-    async with exchange.answering("images", [image.name for image in images]):
-        result = await model.embed([image.data for image in images], partial=options.on_error == "return")
-    body = await exchange.written(model, len(images), WRITERS[media_type], model, images, options, result)
+    names = [None] * len(images) if isinstance(images, np.ndarray) else [image.name for image in images]
+    async with exchange.answering("images", names):
+        if isinstance(images, np.ndarray):
+            check_size(images, model.manifest.preprocessing.size)
+            result = await model.embed_pixels(images)
+        else:
+            result = await model.embed([image.data for image in images], partial=options.on_error == "return")
+    body = await exchange.written(model, len(names), WRITERS[media_type], model, names, options, result)
     return Response(body, media_type=media_type, headers=exchange.timing(result))

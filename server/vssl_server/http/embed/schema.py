@@ -131,6 +131,15 @@ _REQUEST = {
             }
             for kind in ("image/*", "application/octet-stream")
         },
+        "application/x-npy": {
+            "schema": _BINARY,
+            "examples": {
+                "pixels": {
+                    "summary": "numpy.save of uint8 [N, S, S, 3], the pixels that the model looks at",
+                    "value": "(bytes of pixels.npy)",
+                }
+            },
+        },
     },
 }
 

@@ -17,32 +17,33 @@ from vssl_server.engine.model import Model
 from vssl_server.engine.pipeline import EmbedResult
 from vssl_server.http.calibration import calibrated
 from vssl_server.http.embed.options import Options
-from vssl_server.http.embed.request import Image
 from vssl_server.wire.errors import ApiError
-from vssl_server.wire.tensors import base64_rows
+from vssl_server.wire.tensors import NPY, base64_rows
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
-NPZ, NPY = "application/x-npz", "application/x-npy"
+NPZ = "application/x-npz"
 MAX_ACCEPT = 1000
 """Characters of the header that are read."""
 
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 VECTORS = ("embedding", "variance")
 
-Writer = Callable[[Model, Sequence[Image], Options, EmbedResult], bytes]
+Names = Sequence[str | None]
+"""What the request calls its images, one for each."""
+Writer = Callable[[Model, Names, Options, EmbedResult], bytes]
 
 
-def to_json(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_json(model: Model, names: Names, options: Options, result: EmbedResult) -> bytes:
     """`{"model", "version", "bundle_id", "data": […]}`, one item for each image, in the order of the request."""
     columns = {name: _json_column(column, options) for name, column in _columns(model, options, result).items()}
     data: list[dict[str, Any]] = []
     row = 0
-    for index, image in enumerate(images):
-        item: dict[str, Any] = {"index": index, "name": image.name}
+    for index, name in enumerate(names):
+        item: dict[str, Any] = {"index": index, "name": name}
         if refusal := result.refused.get(index):
             item["error"] = {"type": refusal.type, "message": refusal.message}
         else:
-            item.update({name: None if column is None else column[row] for name, column in columns.items()})
+            item.update({field: None if column is None else column[row] for field, column in columns.items()})
             row += 1
         data.append(item)
     answer = {**_origin(model.manifest), "data": data}
@@ -68,30 +69,30 @@ def _json_column(column: Any, options: Options) -> Any:  # noqa: ANN401 — rows
     return base64_rows(column, "<f2" if options.encoding == "float16" else "<f4")
 
 
-def to_npz(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_npz(model: Model, names: Names, options: Options, result: EmbedResult) -> bytes:
     """Arrays of one row an image, NaN where it was refused: the chosen ones of `embedding` [N, D], `variance` [N, D]
     and `uncertainty` [N]; of `percentile`, `confidence`, `familiarity` [N] and `flags_NAME` bool [N] those that the
     bundle's calibration gives; `name`, `error_type` and `error_message` [N], empty where there is none; `model`,
     `version`, `bundle_id`.
     """
     arrays: dict[str, Any] = dict(_origin(model.manifest))
-    for key, column in _texts(images, result).items():
+    for key, column in _texts(names, result).items():
         arrays[key] = np.array([text or "" for text in column], np.str_)
-    arrays |= _arrays(model, len(images), options, result)
+    arrays |= _arrays(model, len(names), options, result)
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
-def to_npy(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_npy(model: Model, names: Names, options: Options, result: EmbedResult) -> bytes:
     """The array `embedding` [N, D] alone, NaN where an image was refused."""
     file = io.BytesIO()
     chosen = options.model_copy(update={"fields": ["embedding"]})
-    np.save(file, _arrays(model, len(images), chosen, result)["embedding"])
+    np.save(file, _arrays(model, len(names), chosen, result)["embedding"])
     return file.getvalue()
 
 
-def to_arrow(model: Model, images: Sequence[Image], options: Options, result: EmbedResult) -> bytes:
+def to_arrow(model: Model, names: Names, options: Options, result: EmbedResult) -> bytes:
     """An Arrow IPC stream of one table with the columns of `to_npz`, null in place of NaN and of empty text.
 
     Raises:
@@ -101,9 +102,9 @@ def to_arrow(model: Model, images: Sequence[Image], options: Options, result: Em
         import pyarrow as pa
     except ModuleNotFoundError:
         raise ApiError(406, "not_acceptable", f"{ARROW}: this server has no pyarrow installed") from None
-    refused = np.array([index in result.refused for index in range(len(images))])
-    columns = {key: pa.array(column, pa.string()) for key, column in _texts(images, result).items()}
-    for key, array in _arrays(model, len(images), options, result).items():
+    refused = np.array([index in result.refused for index in range(len(names))])
+    columns = {key: pa.array(column, pa.string()) for key, column in _texts(names, result).items()}
+    for key, array in _arrays(model, len(names), options, result).items():
         values = pa.array(array.ravel())
         if array.ndim == 1:
             columns[key] = pa.array(array, mask=refused)
@@ -116,10 +117,10 @@ def to_arrow(model: Model, images: Sequence[Image], options: Options, result: Em
     return sink.getvalue()
 
 
-def _texts(images: Sequence[Image], result: EmbedResult) -> dict[str, list[str | None]]:
-    refusals = [result.refused.get(index) for index in range(len(images))]
+def _texts(names: Names, result: EmbedResult) -> dict[str, list[str | None]]:
+    refusals = [result.refused.get(index) for index in range(len(names))]
     return {
-        "name": [image.name for image in images],
+        "name": list(names),
         "error_type": [refusal.type if refusal else None for refusal in refusals],
         "error_message": [refusal.message if refusal else None for refusal in refusals],
     }

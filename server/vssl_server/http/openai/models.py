@@ -11,6 +11,10 @@ from vssl_server.engine.model import Model
 from vssl_server.http.exchange import json_response
 from vssl_server.models.registry import ModelRegistry
 from vssl_server.settings import Settings
+from vssl_server.wire.tensors import NPY
+
+ACCEPTED = ("image/*", "application/octet-stream", "multipart/form-data", "application/json", NPY)
+"""What `POST /v1/embed` takes: a client can't tell by the version."""
 
 
 async def list_models(request: Request) -> Response:
@@ -39,6 +43,7 @@ def _card(model: Model, settings: Settings) -> dict[str, Any]:
         "dimension": manifest.outputs.dimension,
         "image_size": manifest.preprocessing.size,
         "preprocessing": as_told(manifest.preprocessing),
+        "accepts": ACCEPTED,
         "max_images": settings.max_images,
         "max_pixels": settings.max_pixels,
         "max_request_pixels": settings.max_request_pixels,

@@ -24,6 +24,7 @@ class ModelCard(BaseModel):
     preprocessing: Preprocessing = Field(
         description="How an image becomes that square: for clients that resize. `fit`, `decoder`: where they are used"
     )
+    accepts: list[str] = Field(description="Media types that `POST /v1/embed` takes")
     max_images: int
     max_pixels: int
     max_request_pixels: int

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from tests.server.conftest import Served, expected, png, serving
 from vssl.bundle.reading import Bundle
+from vssl.images.decoding import decode
 from vssl.uncertainty.calibrated import FLAGS, NUMBERS, CalibratedUncertainty, apply_calibration
 from vssl.uncertainty.familiarity import references_of
 from vssl_server.http.embed.writers import ARROW, NPZ
@@ -55,6 +56,13 @@ def test_json(calibrated: Served, truth: CalibratedUncertainty) -> None:
     rows = ask(calibrated).json()["data"]
     assert "percentile" not in rows.pop(2)
     assert_rows(rows, truth)
+
+
+def test_pixels(calibrated: Served, calibrated_bundle: Bundle, truth: CalibratedUncertainty) -> None:
+    file = io.BytesIO()
+    np.save(file, np.stack([decode(data, calibrated_bundle.manifest.preprocessing) for data in FILES]))
+    headers = {"Content-Type": "application/x-npy"}
+    assert_rows(calibrated.client.post("/v1/embed", content=file.getvalue(), headers=headers).json()["data"], truth)
 
 
 def test_json_of_chosen_fields(calibrated: Served, truth: CalibratedUncertainty) -> None:

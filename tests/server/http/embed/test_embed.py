@@ -20,9 +20,11 @@ from starlette.testclient import TestClient
 from tests.bad_files import REASONS, bad_files
 from tests.server.conftest import Served, expected, png
 from vssl.bundle.reading import Bundle
+from vssl.images.decoding import decode
 from vssl_server.decoding.request import IN_PLACE
-from vssl_server.http.embed.writers import ARROW, JSON, NPY, NPZ
+from vssl_server.http.embed.writers import ARROW, JSON, NPZ
 from vssl_server.wire.images import from_base64
+from vssl_server.wire.tensors import NPY
 
 FILES = [png(shade) for shade in (10, 120, 250)]
 ALL = ["embedding", "variance", "uncertainty", "percentile", "confidence", "familiarity", "flags"]
@@ -56,6 +58,52 @@ def test_one_image_as_it_is(client: TestClient, tiny_bundle: Bundle, kind: str) 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == JSON
     check(answer.json(), tiny_bundle, FILES[:1], [None])
+
+
+def saved(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def send_pixels(client: TestClient, body: bytes) -> Any:
+    return client.post("/v1/embed", content=body, headers={"Content-Type": NPY})
+
+
+def test_pixels_as_numpy_saves_them(client: TestClient, tiny_bundle: Bundle) -> None:
+    body = saved(np.stack([decode(file, tiny_bundle.manifest.preprocessing) for file in FILES]))
+    check(send_pixels(client, body).json(), tiny_bundle, FILES, [None] * 3)
+    packed = {"Content-Type": NPY, "Content-Encoding": "gzip"}
+    answer = client.post("/v1/embed", content=gzip.compress(body), headers=packed)
+    check(answer.json(), tiny_bundle, FILES, [None] * 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "status", "code"),
+    [
+        (np.zeros((1, 31, 32, 3), np.uint8), 422, "invalid_pixels"),
+        (np.zeros((32, 32, 3), np.uint8), 422, "invalid_pixels"),
+        (np.zeros((1, 32, 32, 3), np.int8), 422, "invalid_pixels"),
+        (np.zeros((1, 32, 32, 3), np.float32), 422, "invalid_pixels"),
+        (np.zeros((2, 32, 32, 3), np.uint8, order="F"), 422, "invalid_pixels"),
+        (np.array([{}]), 422, "invalid_pixels"),
+        (np.zeros((0, 32, 32, 3), np.uint8), 422, "no_images"),
+        (np.zeros((257, 32, 32, 3), np.uint8), 413, "too_many_images"),
+    ],
+)
+def test_other_arrays_are_refused(client: TestClient, array: Any, status: int, code: str) -> None:
+    answer = send_pixels(client, saved(array))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+@given(place=st.integers(0, 129), value=st.integers(0, 255), length=st.integers(-130, 3))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_damaged_pixels_are_refused_or_pixels(client: TestClient, place: int, value: int, length: int) -> None:
+    body = bytearray(saved(np.zeros((1, 32, 32, 3), np.uint8)))
+    body[place] = value
+    answer = send_pixels(client, bytes(body[:length]) if length < 0 else bytes(body) + bytes(length))
+    assert answer.status_code in (200, 413, 422)
+    assert answer.status_code != 200 or not length
 
 
 def test_a_small_file_of_many_pixels(client: TestClient, tiny_bundle: Bundle) -> None:
@@ -299,9 +347,9 @@ def test_accept_chooses_the_form_of_the_answer(client: TestClient, accept: str, 
 def test_the_parts_of_the_time_add_up(client: TestClient) -> None:
     header = client.post("/v1/embed", files=parts(FILES)).headers["server-timing"]
     spent = {part.split(";dur=")[0].strip(): float(part.split(";dur=")[1]) for part in header.split(",")}
-    assert set(spent) == {"total", "queue", "inference"}
+    assert set(spent) == {"total", "receive", "queue", "inference"}
     assert spent["inference"] > 0
-    assert spent["total"] >= spent["queue"] + spent["inference"]
+    assert spent["total"] >= spent["receive"] + spent["queue"] + spent["inference"]
 
 
 def test_models_say_what_a_client_needs(served: Served, tiny_bundle: Bundle) -> None:
@@ -333,7 +381,8 @@ def test_openapi_describes_every_route_and_its_examples_work(client: TestClient)
         *(200, 400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     }
     content = operation["requestBody"]["content"]
-    assert set(content) == {"application/json", "multipart/form-data", "image/*", "application/octet-stream"}
+    assert set(content) == {"application/json", "multipart/form-data", "image/*", "application/octet-stream", NPY}
+    assert set(content) == set(client.get("/v1/models/tiny").json()["accepts"])
     assert all(form["examples"] for form in content.values())
     answers = operation["responses"]["200"]["content"]
     assert set(answers) == {JSON, NPZ, NPY, ARROW}
