@@ -103,7 +103,7 @@ class AsyncClient(ClientBase[AsyncTransport, httpx2.AsyncClient]):
 
     def _connected(self, url: str) -> AsyncTransport:
         if self._options.transport == "http":
-            return AsyncHttpTransport(url, self._options, self._http_client)
+            return AsyncHttpTransport(url, self._options, self._line, self._http_client)
         return TritonInThread(TritonTransport(url, self._options))
 
     def _place(self) -> AbstractAsyncContextManager[Any]:

@@ -153,7 +153,7 @@ class Client(ClientBase[Transport, httpx2.Client]):
 
     def _connected(self, url: str) -> Transport:
         if self._options.transport == "http":
-            return HttpTransport(url, self._options, self._http_client)
+            return HttpTransport(url, self._options, self._line, self._http_client)
         return BlockingTriton(TritonTransport(url, self._options))
 
     def _place(self) -> AbstractContextManager[Any]:

@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,13 +13,15 @@ from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
 from vssl.objects.address import address_of
+from vssl_client.errors import ModelChanged, RequestRejected
 from vssl_client.exchange import steps
+from vssl_client.exchange.line import Line
 from vssl_client.exchange.servers import Servers
 from vssl_client.galleries.contract import GallerySteps, Means
 from vssl_client.galleries.places import default_address, is_server
 from vssl_client.galleries.remote.steps import RemoteSteps
-from vssl_client.inputs import Pixmap
-from vssl_client.options import Compression, Options, TransportName
+from vssl_client.inputs import Pixmap, decoding_seconds
+from vssl_client.options import Compression, Options, Resizing, TransportName
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 from vssl_client.transports.network import without_secrets
@@ -34,6 +37,9 @@ URL, API_KEY = "VSSL_URL", "VSSL_API_KEY"
 
 ENVELOPE_BYTES = 1024
 """More than a request of one image holds beside it."""
+
+SWAPS = 3
+"""Tries to get an answer to pixels during which the model did not change."""
 
 
 class ClientBase(ABC, Generic[T, H]):
@@ -55,7 +61,7 @@ class ClientBase(ABC, Generic[T, H]):
         connections: int = 4,
         api_key: str | None = None,
         compression: Compression | None = None,
-        resize_locally: bool = False,
+        resize_locally: Resizing = "auto",
         max_image_bytes: int | None = None,
         http_client: H | None = None,
     ) -> None:
@@ -78,8 +84,9 @@ class ClientBase(ABC, Generic[T, H]):
                 last one that answers.
             api_key: sent as a bearer token; by default the variable VSSL_API_KEY.
             compression: `gzip` packs requests: for slow lines, and BMP, TIFF or pixels. JPEG and PNG gain nothing.
-            resize_locally: decode here, and send the model's pixels where these are fewer bytes than the files. The
-                embeddings are the same; such results have no calibration.
+            resize_locally: decode here, and send the model's pixels where these are fewer bytes than the files. `auto`
+                does so once the first answers have shown that the way to the servers takes longer than they do, and
+                that decoding here costs less than it saves; over `http` alone. The results are the same.
             max_image_bytes: encoded bytes of the largest image file to read; by default what the server takes, or
                 32 MiB in this process.
             http_client: carries the requests of `http` in place of the built-in one: an `httpx2.Client`, or for
@@ -104,6 +111,7 @@ class ClientBase(ABC, Generic[T, H]):
             resize_locally,
             max_image_bytes,
         )
+        self._line = Line()
         self._bundle = None if bundle is None else Path(bundle)
         self._http_client = http_client
         self._transports = [self._connected(url) for url in self.urls] or [self._in_process(precision)]
@@ -193,13 +201,42 @@ class ClientBase(ABC, Generic[T, H]):
         if self.urls and any(isinstance(image, Pixmap) for image in images):
             most, known = (yield from self._max_bytes_steps()), (yield from self._known_steps())
             if known.preprocessing and any(isinstance(image, Pixmap) and len(image) > most for image in images):
-                return (yield from steps.resized(self._servers, self._options.retries, images, known))
-        if not self._options.resize_locally and not self._servers.crowded:
+                return (yield from self._pixels_steps(images))
+        if (yield from self._resizing_steps(images)):
+            return (yield from self._pixels_steps(images))
+        if not self._servers.crowded:
             return (yield from steps.embeddings(self._servers, self._options.retries, images))
         known = yield from self._known_steps()
-        if not self._options.resize_locally:
-            return (yield from steps.within_limits(self._servers, self._options.retries, images, known))
-        return (yield from steps.resized(self._servers, self._options.retries, images, known))
+        return (yield from steps.within_limits(self._servers, self._options.retries, images, known))
+
+    def _resizing_steps(self, images: Sequence[bytes]) -> steps.Steps[bool]:
+        """Whether these are decoded here."""
+        if self._options.resize_locally != "auto":
+            return self._options.resize_locally
+        if self._line.measured:
+            known = yield from self._known_steps()
+            files, pixels = sum(map(len, images)), len(images) * known.size**2 * 3
+            if known.preprocessing and known.takes_pixels and files > pixels:
+                usual = sorted(images, key=len)[len(images) // 2]
+                seconds = yield from steps.here(partial(decoding_seconds, usual, known.preprocessing))
+                self._line.decide(files, pixels, seconds * len(images))
+        return self._line.slow is True
+
+    def _pixels_steps(self, images: Sequence[bytes]) -> steps.Steps[EmbeddingResult]:
+        """Embed as pixels. A model that has changed since it was asked for may want others: then draw these anew."""
+        retries, files_too = self._options.retries, self._options.resize_locally == "auto"
+        known = yield from self._known_steps()
+        for _ in range(SWAPS):
+            try:
+                result = yield from steps.resized(self._servers, retries, images, known, files_too)
+                if result.bundle_id in (None, known.id):
+                    return result
+                known = yield from self._model_steps()
+            except RequestRejected:
+                before, known = known, (yield from self._model_steps())
+                if known.id == before.id:
+                    raise
+        raise ModelChanged("the model changes all the time; embed again when it rests")
 
 
 def _urls(url: str | Sequence[str] | None, bundle: str | os.PathLike[str] | None) -> list[str]:

@@ -8,6 +8,8 @@ from vssl.errors import UsageError
 
 TransportName = Literal["http", "grpc", "triton"]
 Compression = Literal["gzip"]
+Resizing = bool | Literal["auto"]
+"""Whether images are decoded and resized by the client; `auto`: where the way to the server is the bottleneck."""
 USER_AGENT = f"vssl/{vssl.__version__}"
 
 
@@ -26,7 +28,7 @@ class Options:
     connections: int = 4
     api_key: str | None = field(default=None, repr=False)
     compression: Compression | None = None
-    resize_locally: bool = False
+    resize_locally: Resizing = "auto"
     max_image_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -34,6 +36,8 @@ class Options:
             raise UsageError(f"transport {self.transport!r} is not one of {', '.join(get_args(TransportName))}")
         if self.compression not in (None, *get_args(Compression)):
             raise UsageError(f"compression {self.compression!r} is not gzip or None")
+        if not isinstance(self.resize_locally, bool) and self.resize_locally != "auto":
+            raise UsageError(f"resize_locally {self.resize_locally!r} is not True, False or 'auto'")
         if self.timeout <= 0 or self.retries < 0 or self.connections < 1 or (self.max_image_bytes or 1) < 1:
             raise UsageError("timeout, connections and max_image_bytes must be over 0, and retries not under it")
         if self.model is None and self.transport != "http":

@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -52,7 +53,7 @@ class Proxy:
 
     `edit` is given the path and the body of each answer, and gives the body to send in its place, of the same length.
     `seen` has the Authorization of each request as soon as its body is there, `headers` has all of the last one's;
-    `always` is a fault for all that is left.
+    `always` is a fault for all that is left. `slow` is how many times longer the way takes than what lies behind it.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -60,6 +61,7 @@ class Proxy:
         self.edit: Callable[[str, bytes], bytes] = lambda _, body: body
         self.faults: queue.SimpleQueue[Fault] = queue.SimpleQueue()
         self.always: Fault | None = None
+        self.slow = 0.0
         self.seen: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.headers: Message = Message()
         self.released = threading.Event()
@@ -73,7 +75,7 @@ class Proxy:
 
 def passed_on(headers: Message) -> dict[str, str]:
     """The headers without which a body can't be understood."""
-    kept = ("Content-Type", "Content-Encoding", "Inference-Header-Content-Length", "X-Request-ID")
+    kept = ("Content-Type", "Content-Encoding", "Inference-Header-Content-Length", "X-Request-ID", "Server-Timing")
     return {name: headers[name] for name in kept if name in headers}
 
 
@@ -105,10 +107,12 @@ def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
                 self.forward(body, cut=fault == "truncate")
 
         def forward(self, body: bytes, cut: bool) -> None:
+            begun = time.monotonic()
             connection = http.client.HTTPConnection(proxy.upstream.removeprefix("http://"), timeout=60)
             connection.request(self.command, self.path, body, passed_on(self.headers))
             response = connection.getresponse()
             body = proxy.edit(self.path, response.read())
+            time.sleep(proxy.slow * (time.monotonic() - begun))
             self.answer(response.status, body, passed_on(response.headers), cut)
             connection.close()
 

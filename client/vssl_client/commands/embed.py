@@ -35,6 +35,14 @@ class EngineChoice(StrEnum):
     RAY = "ray"
 
 
+class ResizeChoice(StrEnum):
+    """The values of `--resize-locally`."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 SOURCE = (
     "Images: a folder, a .zip or .tar of one, archive.zip::folder/inside, a quoted pattern such as 'photos/**/*.jpg', "
     "image files, or - for a list of paths on standard input. Of an object store: s3://BUCKET/FOLDER, gs://…, and "
@@ -73,6 +81,10 @@ def embed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be embedded.")] = False,
     connections: Annotated[int, typer.Option(min=1, help="Requests under way at once to each server.")] = 4,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer of a server.")] = 60.0,
+    resize_locally: Annotated[
+        ResizeChoice,
+        typer.Option(help="Decode here, and send pixels where they are fewer bytes; auto: once the line proves slow."),
+    ] = ResizeChoice.AUTO,
     strict: Annotated[bool, typer.Option("--strict", help="Fail (status 1) if any file was passed over.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as a line of JSON; no progress bar.")] = False,
@@ -96,7 +108,10 @@ def embed(
     check_where(url, bundle, on_ray, ray_address, precision)
     begun, place = time.monotonic(), path_of(out)
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
-    options = Options(transport.value, model, timeout, api_key=api_key, connections=connections)
+    resizing = "auto" if resize_locally is ResizeChoice.AUTO else resize_locally is ResizeChoice.ALWAYS
+    options = Options(
+        transport.value, model, timeout, api_key=api_key, connections=connections, resize_locally=resizing
+    )
     again = f"finished parts stay in {place}; run the same command again to go on"
     try:
         with ExitStack() as stack:

@@ -81,6 +81,7 @@ def open_embedder(
             timeout=options.timeout,
             connections=options.connections,
             api_key=options.api_key,
+            resize_locally=options.resize_locally,
         )
         # Report a wrong address at once, not after minutes of retries. Of several servers, one may be away.
         with client(retries=0) as probe:

@@ -6,7 +6,7 @@ steps in threads, `AsyncClient` in an event loop; the decisions are made here, o
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from vssl_client.errors import (
 )
 from vssl_client.exchange.calls import Call
 from vssl_client.exchange.servers import Servers
-from vssl_client.results.assembly import Provenance, all_failed, all_failed_by, joined, spread
+from vssl_client.results.assembly import Provenance, all_failed, all_failed_by, joined, replaced, spread
 from vssl_client.results.model_info import ModelInfo
 from vssl_client.results.result import EmbeddingResult
 
@@ -37,16 +37,20 @@ PASSING = (ConnectionFailed, Overloaded, ServerFailed)
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images as the model `model` takes them, uint8 [N, S, S, 3], in place of their files."""
+    """Images as the model `model` takes them, uint8 [N, S, S, 3], in place of their files.
+
+    `as_images`: the server takes them where it takes files; else they are tensors, whose answer has no calibration.
+    """
 
     model: str
     array: npt.NDArray[np.uint8]
+    as_images: bool = False
 
     def __len__(self) -> int:
         return len(self.array)
 
     def __getitem__(self, rows: slice) -> "Pixels":
-        return Pixels(self.model, self.array[rows])
+        return replace(self, array=self.array[rows])
 
 
 Batch = Sequence[bytes] | Pixels
@@ -181,8 +185,12 @@ def within_limits(servers: Servers, retries: int, images: Sequence[bytes], known
     return joined(results)
 
 
-def resized(servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo) -> Steps[EmbeddingResult]:
+def resized(
+    servers: Servers, retries: int, images: Sequence[bytes], known: ModelInfo, files_too: bool = False
+) -> Steps[EmbeddingResult]:
     """The same, but send the pixels that the model `known` looks at where these are fewer bytes than the files.
+
+    `files_too`: ask the servers for what can't be decoded here, as they may know more formats.
 
     Raises:
         UsageError: the server does not tell its preprocessing.
@@ -194,9 +202,14 @@ def resized(servers: Servers, retries: int, images: Sequence[bytes], known: Mode
     if sum(map(len, images)) <= len(images) * preprocessing.size**2 * 3:
         return (yield from embeddings(servers, retries, images))
     pixels, errors = yield Decode(images, preprocessing)
-    if not len(pixels):
-        return all_failed_by(errors, known)
-    return spread((yield from embeddings(servers, retries, Pixels(known.name, pixels))), errors)
+    result = all_failed_by(errors, known)
+    if len(pixels):
+        drawn = Pixels(known.name, pixels, known.takes_pixels)
+        result = spread((yield from embeddings(servers, retries, drawn)), errors)
+    refused = [row for row, error in enumerate(errors) if error is not None]
+    if not files_too or not refused:
+        return result
+    return replaced(result, refused, (yield from embeddings(servers, retries, [images[row] for row in refused])))
 
 
 def sent(servers: Servers, retries: int, call: Call) -> Steps[bytes]:

@@ -167,6 +167,17 @@ def joined(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
     )
 
 
+def replaced(result: EmbeddingResult, rows: Sequence[int], by: EmbeddingResult) -> EmbeddingResult:
+    """`result` with the rows of `by` at `rows`.
+
+    Raises:
+        ModelChanged: they come from different models.
+    """
+    order = np.arange(len(result))
+    order[rows] = len(result) + np.arange(len(by))
+    return replace(joined([result, by])[order], index=result.index)
+
+
 def _check_same(results: Sequence[EmbeddingResult]) -> None:
     """Refuse a mixture. An answer without a bundle's id may come from any bundle of its name, version and dimension."""
     first = results[0]

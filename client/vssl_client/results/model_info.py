@@ -11,7 +11,8 @@ class ModelInfo:
 
     `preprocessing` makes this input of an image. `max_images`, `max_body_bytes` and `max_request_pixels` are the
     server's limits for one request. `encoder_id` names the encoder, whose vectors can be compared. `precision` is that
-    of a model in this process. None is what the server does not tell.
+    of a model in this process. `takes_pixels`: the server answers pixels as fully as files. None is what the server
+    does not tell.
     """
 
     name: str
@@ -26,3 +27,4 @@ class ModelInfo:
     max_request_pixels: int | None = field(default=None, compare=False)
     encoder_id: str | None = field(default=None, compare=False)
     precision: str | None = field(default=None, compare=False)
+    takes_pixels: bool = field(default=False, compare=False)

@@ -13,6 +13,7 @@ import httpx2
 from vssl_client.errors import BadAnswer, ConnectionFailed, Overloaded, RequestRejected, ServerFailed
 from vssl_client.exchange import retry
 from vssl_client.exchange.calls import Call
+from vssl_client.exchange.line import Line
 from vssl_client.exchange.steps import Batch, Pixels
 from vssl_client.options import USER_AGENT, Options
 from vssl_client.results.model_info import ModelInfo
@@ -37,6 +38,7 @@ class HttpTransport:
     Args:
         url: address of a server.
         options: the client's.
+        line: is told how long answers to image files took.
         http_client: carries the requests in place of the built-in one, and stays open.
 
     Raises:
@@ -44,8 +46,8 @@ class HttpTransport:
             be used.
     """
 
-    def __init__(self, url: str, options: Options, http_client: httpx2.Client | None = None) -> None:
-        self._requests = _Requests(url, options)
+    def __init__(self, url: str, options: Options, line: Line, http_client: httpx2.Client | None = None) -> None:
+        self._requests = _Requests(url, options, line)
         self._http: httpx2.Client = http_client or self._requests.connected(httpx2.Client)
         # Close last: a connection that another thread opens during `close` would stay open.
         self._under_way = UnderWay(self._http.close if http_client is None else lambda: None)
@@ -96,8 +98,8 @@ class HttpTransport:
 class AsyncHttpTransport:
     """The same from an event loop. Threads make and read the bodies, so the loop stays free."""
 
-    def __init__(self, url: str, options: Options, http_client: httpx2.AsyncClient | None = None) -> None:
-        self._requests = _Requests(url, options)
+    def __init__(self, url: str, options: Options, line: Line, http_client: httpx2.AsyncClient | None = None) -> None:
+        self._requests = _Requests(url, options, line)
         self._owned = http_client is None
         self._http: httpx2.AsyncClient = http_client or self._requests.connected(httpx2.AsyncClient)
 
@@ -144,7 +146,8 @@ class AsyncHttpTransport:
 class _Requests:
     """Requests made and answers read, whoever carries them."""
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, options: Options, line: Line) -> None:
+        self._line = line
         self._to: Address = address(url, ("http", "https"), "http://127.0.0.1:8000")
         self._compression, self._model = options.compression, options.model
         self._embed = wire.EMBED if self._model is None else f"{wire.EMBED}&model={quote(self._model, safe='')}"
@@ -162,7 +165,9 @@ class _Requests:
         return _Request("GET", self._to.url + wire.MODELS)
 
     def embed(self, batch: Batch) -> _Request:
-        if isinstance(batch, Pixels):
+        if isinstance(batch, Pixels) and batch.as_images:
+            path, (body, headers) = self._embed, wire.array_body(batch.array)
+        elif isinstance(batch, Pixels):
             path, (body, headers) = wire.INFER.format(batch.model), wire.tensor_body(batch.array)
         else:
             path, (body, headers) = self._embed, wire.embed_body(batch)
@@ -183,9 +188,12 @@ class _Requests:
         return wire.read_model(response.content, self._model)
 
     def read(self, response: httpx2.Response, batch: Batch, request_id: str) -> EmbeddingResult:
-        if isinstance(batch, Pixels):
+        if isinstance(batch, Pixels) and not batch.as_images:
             length = response.headers.get(wire.HEADER_LENGTH)
             return wire.read_tensors(response.content, length, batch.model, len(batch))
+        if not isinstance(batch, Pixels):
+            spent = response.elapsed.total_seconds()
+            self._line.answered(sum(map(len, batch)), spent, response.headers.get("Server-Timing"))
         result = wire.read_embeddings(response.content, len(batch))
         for error in result.errors:
             if error is not None:

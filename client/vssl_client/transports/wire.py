@@ -1,11 +1,13 @@
 """`POST /v1/embed`, `GET /v1/models` and tensors of the Open Inference Protocol as bytes: pure functions.
 
 Images go out unchanged, as parts of one multipart body; vectors come back as base64 of little-endian float32 in JSON.
-No number is written in digits, and every image can have its own error. Pixels go to the protocol's inference route
-instead: tensors behind a JSON head that describes them, both ways.
+No number is written in digits, and every image can have its own error. Pixels go there as one NumPy array. A server
+that does not take these gets them at the protocol's inference route: tensors behind a JSON head that describes them,
+both ways.
 """
 
 import base64
+import io
 import json
 import secrets
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from vssl_client.results.result import EmbeddingResult, Flags
 
 EMBED, MODELS = "/v1/embed?encoding=base64&on_error=return", "/v1/models"
 INFER, HEADER_LENGTH = "/v2/models/{}/infer", "Inference-Header-Content-Length"
+NPY = "application/x-npy"
 LIMITS = ("max_images", "max_body_bytes", "max_request_pixels")
 BUNDLE = "vssl_bundle"
 """The parameter of an answer, or of a model's configuration, that names the bundle."""
@@ -52,6 +55,13 @@ def tensor_body(pixels: npt.NDArray[np.uint8]) -> tuple[bytes, dict[str, str]]:
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
     return head + pixels.tobytes(), headers
+
+
+def array_body(pixels: npt.NDArray[np.uint8]) -> tuple[bytes, dict[str, str]]:
+    """The same for a server that takes NumPy's files where it takes images."""
+    file = io.BytesIO()
+    np.save(file, pixels)
+    return file.getvalue(), {"Content-Type": NPY}
 
 
 def read_embeddings(body: bytes, images: int) -> EmbeddingResult:
@@ -122,8 +132,18 @@ def read_model(body: bytes, wanted: str | None = None) -> ModelInfo:
         images, most_bytes, pixels = (None if row.get(key) is None else int(row[key]) for key in LIMITS)
         encoder = None if row.get("encoder_id") is None else _text(row["encoder_id"])
         dimension, size = int(row["dimension"]), int(row["image_size"])
+        limits = images, most_bytes, pixels
+        takes_pixels = NPY in row.get("accepts", ())
         return ModelInfo(
-            name, version, bundle, dimension, size, preprocessing, images, most_bytes, pixels, encoder_id=encoder
+            name,
+            version,
+            bundle,
+            dimension,
+            size,
+            preprocessing,
+            *limits,
+            encoder_id=encoder,
+            takes_pixels=takes_pixels,
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(MODELS, error) from error

@@ -20,8 +20,8 @@ from vssl_client.folder.job import embed_source
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Another model under the tiny one's name and version."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("twin") / "tiny", name="tiny", seed=1)
+    """Another model under the tiny one's name and version, which looks at other pixels."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("twin") / "tiny", name="tiny", seed=1, crop=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +76,29 @@ def test_a_job_refuses_a_part_with_a_row_of_another_model(
     assert not list((tmp_path / "out").glob("part-*"))
 
 
+def photograph() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def test_so_it_is_of_pixels(server: str, other: str, tiny_bundle: Bundle) -> None:
-    photograph = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(photograph, "PNG")
     with proxied(server) as (proxy, url), Client(url, resize_locally=True, connections=1) as client:
-        assert client.embed([photograph.getvalue()] * 3).bundle_id == tiny_bundle.manifest.id
-        proxy.edit = after("/infer", switch(proxy, other))
+        assert client.embed([photograph()] * 3).bundle_id == tiny_bundle.manifest.id
+        proxy.edit = after("/v1/embed", switch(proxy, other))
         with pytest.raises(ModelChanged):
-            client.embed([photograph.getvalue()] * 150)
+            client.embed([photograph()] * 150)
+
+
+def test_pixels_are_drawn_anew_for_another_model(
+    server: str, other: str, twin: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with proxied(server) as (proxy, url), Client(url, resize_locally=True) as client:
+        client.embed([photograph()])
+        proxy.upstream = other
+        result = client.embed([photograph()])
+        assert result.bundle_id == twin.manifest.id
+        assert_same(result, oracle(twin, [photograph()]))
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["answers name it", "only its configuration does"])
