@@ -53,7 +53,8 @@ class Proxy:
 
     `edit` is given the path and the body of each answer, and gives the body to send in its place, of the same length.
     `seen` has the Authorization of each request as soon as its body is there, `headers` has all of the last one's;
-    `always` is a fault for all that is left. `slow` is how many times longer the way takes than what lies behind it.
+    `always` is a fault for all that is left. `slow` is the seconds that the way
+    takes at least; it takes five times as long as what lies behind it.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -112,7 +113,8 @@ def proxied(upstream: str) -> Iterator[tuple[Proxy, str]]:
             connection.request(self.command, self.path, body, passed_on(self.headers))
             response = connection.getresponse()
             body = proxy.edit(self.path, response.read())
-            time.sleep(proxy.slow * (time.monotonic() - begun))
+            if proxy.slow:
+                time.sleep(max(proxy.slow, 5 * (time.monotonic() - begun)))
             self.answer(response.status, body, passed_on(response.headers), cut)
             connection.close()
 

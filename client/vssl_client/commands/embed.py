@@ -102,13 +102,13 @@ def embed(
     from vssl_client.folder.contract import SILENT, Choice
     from vssl_client.folder.job import embed_source, plan
     from vssl_client.folder.progress import ProgressBar
-    from vssl_client.options import Options
+    from vssl_client.options import Options, Resizing
 
     on_ray = engine is EngineChoice.RAY
     check_where(url, bundle, on_ray, ray_address, precision)
     begun, place = time.monotonic(), path_of(out)
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
-    resizing = "auto" if resize_locally is ResizeChoice.AUTO else resize_locally is ResizeChoice.ALWAYS
+    resizing: Resizing = "auto" if resize_locally is ResizeChoice.AUTO else resize_locally is ResizeChoice.ALWAYS
     options = Options(
         transport.value, model, timeout, api_key=api_key, connections=connections, resize_locally=resizing
     )

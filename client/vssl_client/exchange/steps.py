@@ -202,10 +202,11 @@ def resized(
     if sum(map(len, images)) <= len(images) * preprocessing.size**2 * 3:
         return (yield from embeddings(servers, retries, images))
     pixels, errors = yield Decode(images, preprocessing)
-    result = all_failed_by(errors, known)
     if len(pixels):
         drawn = Pixels(known.name, pixels, known.takes_pixels)
         result = spread((yield from embeddings(servers, retries, drawn)), errors)
+    else:
+        result = all_failed_by(errors, known)
     refused = [row for row, error in enumerate(errors) if error is not None]
     if not files_too or not refused:
         return result

@@ -13,7 +13,7 @@ from vssl_server.wire.errors import ApiError, clipped
 from vssl_server.wire.images import MAX_NAME, Encoded, check_count, most_values, too_many_images
 from vssl_server.wire.json_body import parse_object, without_nulls
 from vssl_server.wire.multipart import Part, parse_form
-from vssl_server.wire.tensors import NPY, from_npy
+from vssl_server.wire.tensors import from_npy
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,15 @@ class Image:
     data: Encoded
 
 
-async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image] | Pixels, Options]:
-    """Read and check the body; `options` are those of the query. Images are files, or pixels [N, H, W, 3] in uint8.
+async def read_pixels(request: Request, settings: Settings) -> Pixels:
+    """Read and check a body of pixels, [N, H, W, 3]. Errors as for `read_request`."""
+    pixels = from_npy(await read_body(request, settings.max_body_bytes))
+    check_count(len(pixels), settings, "images")
+    return pixels
+
+
+async def read_request(request: Request, options: Options, settings: Settings) -> tuple[list[Image], Options]:
+    """Read and check a body of files; `options` are those of the query.
 
     Raises:
         ApiError: 400, 413, 415, 422 or 429.
@@ -40,15 +47,11 @@ async def read_request(request: Request, options: Options, settings: Settings) -
         return _from_multipart(request.headers["content-type"], body, settings), options
     if kind.startswith("image/") or kind == "application/octet-stream":
         return [Image(None, await read_body(request, settings.max_body_bytes))], options
-    if kind == NPY:
-        pixels = from_npy(await read_body(request, settings.max_body_bytes))
-        check_count(len(pixels), settings, "images")
-        return pixels, options
     raise ApiError(
         415,
         "unsupported_media_type",
         f"Content-Type {clipped(kind, 100) or 'is missing'}: send image/… or application/octet-stream for one image "
-        f"as it is, multipart/form-data with parts named images, application/json, or {NPY} for pixels",
+        "as it is, multipart/form-data with parts named images, or application/json",
     )
 
 
