@@ -10,6 +10,8 @@ TransportName = Literal["http", "grpc", "triton"]
 Compression = Literal["gzip"]
 Resizing = bool | Literal["auto"]
 """Whether images are decoded and resized by the client; `auto`: where the way to the server is the bottleneck."""
+RESIZING: dict[str, Resizing] = {"auto": "auto", "always": True, "never": False}
+"""Its words on the command line."""
 USER_AGENT = f"vssl/{vssl.__version__}"
 
 

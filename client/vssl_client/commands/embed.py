@@ -35,14 +35,6 @@ class EngineChoice(StrEnum):
     RAY = "ray"
 
 
-class ResizeChoice(StrEnum):
-    """The values of `--resize-locally`."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
 SOURCE = (
     "Images: a folder, a .zip or .tar of one, archive.zip::folder/inside, a quoted pattern such as 'photos/**/*.jpg', "
     "image files, or - for a list of paths on standard input. Of an object store: s3://BUCKET/FOLDER, gs://…, and "
@@ -82,9 +74,9 @@ def embed(
     connections: Annotated[int, typer.Option(min=1, help="Requests under way at once to each server.")] = 4,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer of a server.")] = 60.0,
     resize_locally: Annotated[
-        ResizeChoice,
+        Literal["auto", "always", "never"],
         typer.Option(help="Decode here, and send pixels where they are fewer bytes; auto: once the line proves slow."),
-    ] = ResizeChoice.AUTO,
+    ] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Fail (status 1) if any file was passed over.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on the screen but what went wrong.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as a line of JSON; no progress bar.")] = False,
@@ -97,21 +89,18 @@ def embed(
     from vssl.errors import VsslError
     from vssl.objects.path import path_of
     from vssl_client.commands.embed_messages import report_plan, report_problems, summary_as_json
-    from vssl_client.commands.embed_opening import check_where, open_embedder, open_images
+    from vssl_client.commands.embed_opening import RETRIES, check_where, open_embedder, open_images
     from vssl_client.errors import ClientError
     from vssl_client.folder.contract import SILENT, Choice
     from vssl_client.folder.job import embed_source, plan
     from vssl_client.folder.progress import ProgressBar
-    from vssl_client.options import Options, Resizing
+    from vssl_client.options import RESIZING, Options
 
     on_ray = engine is EngineChoice.RAY
     check_where(url, bundle, on_ray, ray_address, precision)
     begun, place = time.monotonic(), path_of(out)
     choice = Choice(retry_failed, changed, limit, variance=not no_variance)
-    resizing: Resizing = "auto" if resize_locally is ResizeChoice.AUTO else resize_locally is ResizeChoice.ALWAYS
-    options = Options(
-        transport.value, model, timeout, api_key=api_key, connections=connections, resize_locally=resizing
-    )
+    options = Options(transport.value, model, timeout, RETRIES, connections, api_key, None, RESIZING[resize_locally])
     again = f"finished parts stay in {place}; run the same command again to go on"
     try:
         with ExitStack() as stack:
