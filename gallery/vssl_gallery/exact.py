@@ -34,6 +34,9 @@ REMEMBERED = 4
 KEPT = ("id", "label")
 """Columns that stand in memory: what `classify` and most searches ask for costs no call to the store."""
 
+FEW = 4
+"""Where less than one row in so many passes a filter, these are taken out for a search."""
+
 TRIES = 3
 """Others may write while we search; then search again what they have made of it."""
 
@@ -79,6 +82,29 @@ class Column:
         return Column(self.version, self.keys[alive], kept, self.vectors[alive], alive[alive])
 
 
+@dataclass(frozen=True)
+class Below:
+    """The rows of a column that pass a filter.
+
+    Attributes:
+        places: [P], of these rows.
+        among: [M], whether the row at each place is one of them. None where all are, or so few that a search takes
+            them out and compares with nothing else.
+    """
+
+    places: Int64s
+    among: Mask | None
+
+    @classmethod
+    def of(cls, places: Int64s, column: Column) -> "Below":
+        """The rows at these places."""
+        if len(places) < len(column.keys) // FEW:
+            return cls(places, None)
+        among = np.zeros(len(column.keys), np.bool_)
+        among[places] = True
+        return cls(places, None if among.all() else among)
+
+
 class ExactSearch:
     """Searches one gallery. Threads may share it.
 
@@ -94,7 +120,7 @@ class ExactSearch:
         self._column: Column | None = None
         self._buffer = np.zeros((0, store.spec.dimension), np.float32)
         self._counted: tuple[Version, int] | None = None
-        self._below: dict[Filter, tuple[Column, Int64s]] = {}
+        self._below: dict[Filter, tuple[Column, Below]] = {}
 
     def search(
         self,
@@ -118,45 +144,52 @@ class ExactSearch:
             InvalidRows: the queries are not [Q, D], finite and of unit length.
         """
         check_vectors(queries, self._store.spec.dimension)
-        if exact is False or self.rows() > self._exact_rows:
+        if exact is False:
+            return self._by_index(queries, k, where, columns, False)
+        version = self._store.version()
+        if self._rows(version) > self._exact_rows:
             return self._by_index(queries, k, where, columns, bool(exact))
         for _ in range(TRIES):
-            column = self.column()
-            places = None if where is None else self._places(where, column)
-            if where is None or places is not None:
-                neighbours = self._nearest(queries, k, column, places)
+            column = self._at(version)
+            below = None if where is None else self._passing(where, column)
+            if where is None or below is not None:
+                neighbours = self._nearest(queries, k, column, below)
                 rows = self._taken(neighbours, column, columns)
                 if rows is not None:
                     return Found(rows, column.version, exact=True)
+            version = self._store.version()
         return self._store.search(queries, k, where, columns, exact=True)
 
     def column(self) -> Column:
         """The embeddings now, read as far as they are not here yet."""
+        return self._at(self._store.version())
+
+    def _at(self, version: Version) -> Column:
+        """The embeddings at a version that was just read, or a later one."""
         with self._lock:
             if self._column is None:
                 self._column = self._first()
-            if self._column.version != self._store.version():
+            if self._column.version != version:
                 self._column = self._brought_up_to_date(self._column)
             return self._column
 
-    def _places(self, where: Filter, column: Column) -> Int64s | None:
-        """Where the rows that match lie in the column; None where the gallery has changed meanwhile. The last few
-        filters are remembered: `classify` asks for the labelled rows every time.
+    def _passing(self, where: Filter, column: Column) -> Below | None:
+        """The rows of the column that match; None where the gallery has changed meanwhile. The last few filters are
+        remembered: `classify` asks for the labelled rows every time.
         """
-        of, places = self._below.get(where, (None, None))
+        of, below = self._below.get(where, (None, None))
         if of is column:
-            return places
+            return below
         matching = self._store.keys(where)
         if matching.version != column.version:
             return None
-        places = column.places(matching.keys)
+        below = Below.of(column.places(matching.keys), column)
         kept = [(other, known) for other, known in self._below.items() if other != where and known[0] is column]
-        self._below = dict([*kept[1 - REMEMBERED :], (where, (column, places))])
-        return places
+        self._below = dict([*kept[1 - REMEMBERED :], (where, (column, below))])
+        return below
 
-    def rows(self) -> int:
-        """How many rows the gallery has now."""
-        version = self._store.version()
+    def _rows(self, version: Version) -> int:
+        """How many rows the gallery has at a version, or had a moment later."""
         if self._counted is None or self._counted[0] != version:
             self._counted = version, self._store.count()
         return self._counted[1]
@@ -240,18 +273,18 @@ def _joined(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _nearest(queries: Float32s, k: int, column: Column, places: Int64s | None) -> Neighbours:
-    """The k nearest of the places that may be found; where there are fewer, their similarity is −∞."""
-    if (places is None and not len(column.keys)) or (places is not None and not len(places)) or not len(queries):
+def _nearest(queries: Float32s, k: int, column: Column, below: Below | None) -> Neighbours:
+    """The k nearest of the rows that may be found; where there are fewer, their similarity is −∞."""
+    most = len(column.keys) if below is None else len(below.places)
+    if not most or not len(queries):
         return Neighbours(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
     search = NeighbourSearch(queries, k)
-    if places is not None and len(places) < len(column.keys) // 4:
-        search.add(column.vectors[places], unit=True)
+    if below is not None and most < len(column.keys) // FEW:
+        search.add(column.vectors[below.places], unit=True)
         found = search.found()
-        return Neighbours(places[found.rows], found.similarity)
-    among = column.alive
-    if places is not None:
-        among = np.zeros(len(column.keys), np.bool_)
-        among[places] = True
-    search.add(column.vectors, None if among.all() else among, unit=True)
+        return Neighbours(below.places[found.rows], found.similarity)
+    if below is not None:
+        search.add(column.vectors, below.among, unit=True)
+    else:
+        search.add(column.vectors, None if column.alive.all() else column.alive, unit=True)
     return search.found()

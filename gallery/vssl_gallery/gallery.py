@@ -228,7 +228,7 @@ class Gallery:
         found = self.exact.search(
             queries.embedding, NEIGHBOURS, LABELLED if given is None else And((LABELLED, given)), ["label"]
         )
-        record, state = self.calibration()
+        record, state = self.calibration(found.version)
         obstacle: Reason | None = "filtered" if given is not None and record is not None else state
         answers = classify(queries, found, record, obstacle, self.name, alpha, risk)
         return Classification(answers, found.version, found.exact, obstacle or "fitted")
@@ -269,12 +269,14 @@ class Gallery:
         self.store.write_record(CALIBRATION, record.model_dump_json())
         return record
 
-    def calibration(self) -> tuple[CalibrationRecord | None, Reason | None]:
-        """The calibration that holds now, or why there is none: `uncalibrated` or `stale`."""
+    def calibration(self, version: Version | None = None) -> tuple[CalibrationRecord | None, Reason | None]:
+        """The calibration that holds at a version that was just read, by default now, or why there is none:
+        `uncalibrated` or `stale`.
+        """
         text = self.store.read_record(CALIBRATION)
         if text is None:
             return None, "uncalibrated"
-        version, known = self.store.version(), self._judged
+        version, known = self.store.version() if version is None else version, self._judged
         if known is not None and known[:2] == (text, version):
             record, stale = known[2:]
         else:

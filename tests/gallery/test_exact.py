@@ -1,5 +1,6 @@
 """Exact search finds what comparing with every row finds, whatever is put, deleted and compacted in between."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from vssl.search.nearest import Neighbours, nearest
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.gathering import Gathered
-from vssl_gallery.store.contract import Store
+from vssl_gallery.store.contract import Store, Version
 from vssl_gallery.store.filters import ids, parse_filter
 from vssl_gallery.store.rows import vectors
 
@@ -78,6 +79,23 @@ def test_more_rows_than_memory_are_found_by_the_index_and_ranked_exactly(create:
     assert few.column().version == store.version()
     store.delete(ids(["image-7"]))
     assert few.search(QUERIES, 5).exact
+
+
+def test_a_search_asks_for_the_version_once(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server or a bucket each time is a trip."""
+    store = create()
+    store.upsert(some_rows(30))
+    search, where = ExactSearch(store), parse_filter({"label": {"$exists": True}}, FIELDS)
+    search.search(QUERIES, 4, where, ["label"])
+    asked, version = itertools.count(), store.version
+
+    def counted() -> Version:
+        next(asked)
+        return version()
+
+    monkeypatch.setattr(store, "version", counted)
+    search.search(QUERIES, 4, where, ["label"])
+    assert next(asked) == 1
 
 
 def test_searches_beside_writes_find_whole_states(create: Create) -> None:
