@@ -3,14 +3,15 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from pgvector.psycopg import register_vector
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -21,6 +22,7 @@ from vssl_gallery.store.postgres.failures import READ_ONLY, named, passes
 T = TypeVar("T")
 Cursor = psycopg.Cursor[Any]
 Connection = psycopg.Connection[Any]
+Statement = LiteralString | bytes | sql.SQL | sql.Composed
 
 PATIENCE = 15.0
 """Seconds in which a failover may happen under a request without its caller noticing."""
@@ -66,8 +68,14 @@ class Database:
         self._pool: ConnectionPool[Connection] | None = None
         self._opening = Lock()
 
+    def ask(self, statement: Statement, bound: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """What one statement that reads finds. It sees one state of the database by itself; a transaction about it
+        would be two more trips to the server.
+        """
+        return self._trying(lambda: self._asked(statement, bound))
+
     def read(self, work: Callable[[Cursor], T]) -> T:
-        """What `work` finds in one state of the database."""
+        """What several statements find in one state of the database."""
         return self._trying(lambda: self._within(work, psycopg.IsolationLevel.REPEATABLE_READ, read_only=True))
 
     def write(self, work: Callable[[Cursor], T], again: bool = True) -> T:
@@ -114,13 +122,19 @@ class Database:
                 self._pool = ConnectionPool(
                     self._info,
                     # Statements are planned with their values: a plan for any value may be a bad one for these.
-                    kwargs={"prepare_threshold": None},
+                    kwargs={"prepare_threshold": None, "autocommit": True},
                     min_size=1,
                     max_size=CONNECTIONS,
                     name="vssl",
                     open=True,
                 )
             return self._pool
+
+    def _asked(self, statement: Statement, bound: Mapping[str, object] | None) -> list[tuple[Any, ...]]:
+        with self._opened().connection(PATIENCE) as connection:
+            _prepare(connection)
+            with connection.cursor(binary=True) as cursor:
+                return cursor.execute(statement, bound).fetchall()
 
     def _within(self, work: Callable[[Cursor], T], isolation: psycopg.IsolationLevel, read_only: bool | None) -> T:
         with self._opened().connection(PATIENCE) as connection:
@@ -166,10 +180,8 @@ class Database:
 
 def _prepare(connection: Connection) -> None:
     """See that a connection knows the type of vectors, which may be younger than itself, or not there yet."""
-    if connection.adapters.types.get("vector") is None:
-        if TypeInfo.fetch(connection, "vector") is not None:
-            register_vector(connection)
-        connection.commit()
+    if connection.adapters.types.get("vector") is None and TypeInfo.fetch(connection, "vector") is not None:
+        register_vector(connection)
 
 
 def _without_password(given: dict[str, Any]) -> str:

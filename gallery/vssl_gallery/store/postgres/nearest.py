@@ -6,6 +6,7 @@ goes on until it has found enough. A query that it leaves short all the same is 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from psycopg import sql
 from vssl.arrays import Float32s
 from vssl_gallery.store.filters import Filter
 from vssl_gallery.store.postgres.conditions import Condition
+from vssl_gallery.store.postgres.database import Database
 from vssl_gallery.store.postgres.tables import column_name, half, rows_table
 
 FEW = 10_000
@@ -44,7 +46,7 @@ class Search:
         self._parts = {
             "table": rows_table(number),
             "condition": self._condition.text,
-            "columns": sql.SQL("").join(sql.SQL(", rows.{}").format(column_name(name)) for name in columns),
+            "columns": _listed(columns),
             "join": sql.SQL("JOIN {} AS rows USING (key)" if columns else "").format(rows_table(number)),
         }
 
@@ -85,6 +87,38 @@ class Search:
         return self._cursor.execute(statement.format(**self._parts, **parts), bound).fetchall()
 
 
+def by_index(
+    database: Database, number: int, vectors: Float32s, k: int, columns: Sequence[str]
+) -> tuple[Nearest, int] | None:
+    """The k nearest rows of a gallery, without a filter, and the version, in one trip to the server; None where this is
+    not enough: there is no index, it finds too few, or the gallery is gone.
+    """
+    bound = {"number": number, "vectors": list(vectors), "k": k, "candidates": CANDIDATES * k, "most": _MOST_EFFORT}
+    found = database.ask(_at_once(number, vectors.shape[1], tuple(columns)), bound)
+    if not found or found[0][2] is None:
+        return None
+    version, rows = found[0][:2]
+    nearest = [row[3:] for row in found if row[5] is not None]
+    places = np.fromiter((row[0] for row in nearest), np.int64, len(nearest))
+    enough = np.bincount(places, minlength=len(vectors)) >= min(k, rows)
+    return (nearest, int(version)) if enough.all() else None
+
+
+@lru_cache(256)
+def _at_once(number: int, dimension: int, columns: tuple[str, ...]) -> bytes:
+    parts = {
+        "table": rows_table(number),
+        "half": half(dimension),
+        "columns": _listed(columns),
+        "join": sql.SQL("LEFT JOIN {} AS rows USING (key)" if columns else "").format(rows_table(number)),
+    }
+    return _AT_ONCE.format(**parts).as_bytes()
+
+
+def _listed(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL("").join(sql.SQL(", rows.{}").format(column_name(name)) for name in columns)
+
+
 # What few rows take in memory is no reason to write them to a temporary file.
 _COUNT = sql.SQL("""
 SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more)s) AS matching),
@@ -95,7 +129,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more
 _EXACT = sql.SQL("""
 WITH matching AS {materialized} (SELECT key, id, embedding FROM {table} WHERE {condition})
 SELECT (query.place - 1)::int, nearest.similarity, nearest.id{columns}
-FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
+FROM unnest(%(vectors)b::vector[]) WITH ORDINALITY AS query (vector, place)
 CROSS JOIN LATERAL (
     SELECT key, id, -(embedding <#> query.vector) AS similarity FROM matching
     ORDER BY embedding <#> query.vector LIMIT %(k)s
@@ -106,7 +140,7 @@ ORDER BY query.place, nearest.similarity DESC, nearest.key
 
 _INDEXED = sql.SQL("""
 SELECT (query.place - 1)::int, nearest.similarity, nearest.id{columns}
-FROM unnest(%(vectors)s::vector[]) WITH ORDINALITY AS query (vector, place)
+FROM unnest(%(vectors)b::vector[]) WITH ORDINALITY AS query (vector, place)
 CROSS JOIN LATERAL (
     SELECT key, id, -(embedding <#> query.vector) AS similarity
     FROM (
@@ -115,6 +149,28 @@ CROSS JOIN LATERAL (
     ) AS candidates
     ORDER BY embedding <#> query.vector LIMIT %(k)s
 ) AS nearest
+{join}
+ORDER BY query.place, nearest.similarity DESC, nearest.key
+""")
+
+# The inner query needs the outer one's column, so that the index is searched when the setting has been made.
+_AT_ONCE = sql.SQL("""
+SELECT state.version, state.rows, state.effort, (query.place - 1)::int, nearest.similarity, nearest.id{columns}
+FROM (
+    SELECT version, rows, effort, set_config(
+        'hnsw.ef_search', least(greatest(effort, %(candidates)s::int), %(most)s::int)::text, true
+    ) AS wide
+    FROM vssl.galleries WHERE number = %(number)s
+) AS state
+CROSS JOIN unnest(%(vectors)b::vector[]) WITH ORDINALITY AS query (vector, place)
+LEFT JOIN LATERAL (
+    SELECT key, id, -(embedding <#> query.vector) AS similarity
+    FROM (
+        SELECT key, id, embedding FROM {table} WHERE state.effort IS NOT NULL AND state.wide IS NOT NULL
+        ORDER BY embedding::{half} <#> query.vector::{half} LIMIT %(candidates)s
+    ) AS candidates
+    ORDER BY embedding <#> query.vector LIMIT %(k)s
+) AS nearest ON true
 {join}
 ORDER BY query.place, nearest.similarity DESC, nearest.key
 """)

@@ -16,7 +16,7 @@ from vssl_gallery.store.contract import Found, Keys, Report, Spec, StoreInfo, Ve
 from vssl_gallery.store.filters import Filter
 from vssl_gallery.store.postgres.conditions import Condition
 from vssl_gallery.store.postgres.database import Database
-from vssl_gallery.store.postgres.nearest import Search
+from vssl_gallery.store.postgres.nearest import Search, by_index
 from vssl_gallery.store.postgres.tables import column_name, index_name, rows_table
 from vssl_gallery.store.postgres.transfer import put, row_bytes, table_of
 from vssl_gallery.store.postgres.upkeep import maintain
@@ -42,12 +42,12 @@ class PostgresStore:
 
     def version(self) -> Version:
         """The version that reads see now."""
-        return Version(self._database.read(self._state)[0])
+        return Version(self._stated(self._database.ask(_STATE, {"number": self._number}))[0])
 
     def reach(self, version: Version, timeout: float = 5.0) -> None:
         """Return when reads see that version; a replica needs a moment for it."""
         end = time.monotonic() + timeout
-        while (seen := self._database.read(self._state)[0]) < version:
+        while (seen := self.version()) < version:
             if time.monotonic() > end:
                 raise VersionUnknown(f"gallery {self.name!r}: has no version {version}; its newest is {seen}")
             time.sleep(0.02)
@@ -98,6 +98,11 @@ class PostgresStore:
         check_vectors(vectors, self.spec.dimension)
         names = [name for name in columns if name != "id"]
         types = [pa.int32(), pa.float32(), pa.string(), *types_of(names, self.spec)]
+        if where is None and not exact:
+            quick = by_index(self._database, self._number, vectors, k, names)
+            if quick is not None:
+                found, version = quick
+                return Found(table_of(found, ("query", "similarity", "id", *names), types), Version(version), False)
 
         def work(cursor: Cursor) -> Found:
             version, rows, effort = self._state(cursor)
@@ -126,16 +131,13 @@ class PostgresStore:
         following = sql.SQL("" if after is None else " AND id > %(after)s")
         statement += following + sql.SQL(" ORDER BY id LIMIT %(limit)s")
         bound = {**values, "after": after, "limit": limit}
-        return self._database.read(
-            lambda cursor: table_of(cursor.execute(statement, bound).fetchall(), names, types_of(names, self.spec))
-        )
+        return table_of(self._database.ask(statement, bound), names, types_of(names, self.spec))
 
     def count(self, where: Filter | None = None) -> int:
         """How many rows match."""
         condition = Condition(where)
         statement = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._table, condition.text)
-        found = self._database.read(lambda cursor: cursor.execute(statement, condition.values).fetchall())
-        return int(found[0][0])
+        return int(self._database.ask(statement, condition.values)[0][0])
 
     def count_by(self, column: str, where: Filter | None = None) -> dict[str | int | bool | None, int]:
         """How many rows match of each value of a column."""
@@ -143,7 +145,7 @@ class PostgresStore:
         condition = Condition(where)
         parts = {"name": column_name(column), "table": self._table, "condition": condition.text}
         statement = sql.SQL("SELECT {name}, count(*) FROM {table} WHERE {condition} GROUP BY {name}").format(**parts)
-        return dict(self._database.read(lambda cursor: cursor.execute(statement, condition.values).fetchall()))
+        return dict(self._database.ask(statement, condition.values))
 
     def keys(self, where: Filter | None = None) -> Keys:
         """The keys of the rows that match."""
@@ -163,8 +165,7 @@ class PostgresStore:
         types = [pa.int64(), *types_of(names, self.spec)]
         parts = {"table": self._table, "names": sql.SQL(", ").join(column_name(name) for name in names)}
         statement, bound = _TAKE.format(**parts), {"keys": keys.keys.tolist()}
-        found = self._database.read(lambda cursor: cursor.execute(statement, bound).fetchall())
-        return table_of(found, ["key", *names], types)
+        return table_of(self._database.ask(statement, bound), ["key", *names], types)
 
     def maintain(self) -> Report:
         """Bring the index up to date, measure its recall, and free what deleted rows took."""
@@ -174,13 +175,12 @@ class PostgresStore:
 
     def records(self) -> dict[str, str]:
         """All texts beside the rows."""
-        return dict(self._database.read(lambda cursor: cursor.execute(_RECORDS, {"number": self._number}).fetchall()))
+        return dict(self._database.ask(_RECORDS, {"number": self._number}))
 
     def read_record(self, key: str) -> str | None:
         """A text beside the rows."""
-        bound = {"number": self._number, "key": key}
-        found = self._database.read(lambda cursor: cursor.execute(_READ_RECORD, bound).fetchone())
-        return None if found is None else str(found[0])
+        found = self._database.ask(_READ_RECORD, {"number": self._number, "key": key})
+        return str(found[0][0]) if found else None
 
     def write_record(self, key: str, text: str | None) -> None:
         """Keep that text, or with None forget it."""
@@ -206,10 +206,13 @@ class PostgresStore:
 
     def _state(self, cursor: Cursor) -> tuple[int, int, int | None]:
         """Version, rows, and with how much effort to search the index; None without one that has been measured."""
-        found = cursor.execute(_STATE, {"number": self._number}).fetchone()
-        if found is None:
+        return self._stated(cursor.execute(_STATE, {"number": self._number}).fetchall())
+
+    def _stated(self, found: Sequence[tuple[Any, ...]]) -> tuple[int, int, int | None]:
+        if not found:
             raise UnknownGallery(f"gallery {self.name!r} is gone; somebody dropped it")
-        return int(found[0]), int(found[1]), found[2]
+        [(version, rows, effort)] = found
+        return int(version), int(rows), effort
 
     def _info(self, cursor: Cursor) -> StoreInfo:
         version, rows, effort = self._state(cursor)
