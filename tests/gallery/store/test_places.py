@@ -9,8 +9,9 @@ import pytest
 from tests.gallery.samples import SPEC, some_rows, unit_vectors
 from vssl.errors import UsageError
 from vssl.search.nearest import normalised
-from vssl_gallery.errors import GalleryExists, InvalidName, UnknownGallery
+from vssl_gallery.errors import GalleryExists, InvalidName, NotAGallery, UnknownGallery
 from vssl_gallery.exact import ExactSearch
+from vssl_gallery.store import saved_spec
 from vssl_gallery.store.columns import FieldType
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
@@ -45,6 +46,26 @@ def test_a_gallery_is_there_until_it_is_dropped(place: Place, name: str) -> None
     assert fresh.count() == 0
     assert fresh.read_record("calibration") is None
     place.drop(name)
+
+
+def test_two_releases_and_their_formats(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer release goes on with an older one's gallery, and its own is refused by the older one, whole."""
+    store = place.create(name, SPEC)
+    with monkeypatch.context() as newer:
+        newer.setattr(saved_spec, "FORMAT", saved_spec.FORMAT + 1)
+        place.open(name).upsert(some_rows(3))
+    assert store.count() == 3
+    assert place.open(name).upsert(some_rows(4)).rows == 4
+    place.drop(name)
+    with monkeypatch.context() as newer:
+        newer.setattr(saved_spec, "FORMAT", saved_spec.FORMAT + 1)
+        place.create(name, SPEC).upsert(some_rows(3))
+    with pytest.raises(NotAGallery, match=f"{name}: a newer vssl wrote it .format {saved_spec.FORMAT + 1}"):
+        place.open(name)
+    with monkeypatch.context() as newer:
+        newer.setattr(saved_spec, "FORMAT", saved_spec.FORMAT + 1)
+        assert place.open(name).count() == 3
+        place.drop(name)
 
 
 def test_a_gallery_that_is_dropped_while_it_is_open(place: Place, name: str) -> None:

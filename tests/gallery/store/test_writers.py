@@ -24,13 +24,16 @@ def _shared(address: str) -> None:
 
 def started(address: str, name: str, *more: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.gallery.store.writer", address, name, *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
     store = create()
     writers = [started(address, store.name, "60") for _ in range(2)]
     assert [writer.stdout.readline() for writer in writers] == ["ready 0\n"] * 2  # type: ignore[union-attr]
+    for writer in writers:  # all at once, however long each took to begin
+        writer.stdin.write("go\n")  # type: ignore[union-attr]
+        writer.stdin.flush()  # type: ignore[union-attr]
     put_again(store, 60)
     ended = [(writer.communicate(timeout=240)[0], writer.returncode) for writer in writers]
     assert ended == [("done 60\n", 0)] * 2

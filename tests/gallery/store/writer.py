@@ -1,7 +1,7 @@
 """Another process that writes to a gallery until it is killed, and says what it has done: `ADDRESS NAME [IDS]`.
 
-With IDS it puts rows of these many ids five times, in batches of 20. Without, it puts batch after batch
-of 20 new rows, deletes some of the earlier ones, and maintains the gallery.
+With IDS it waits for a line, and puts rows of these many ids five times, in batches of 20. Without, it puts batch after
+batch of 20 new rows, deletes some of the earlier ones, and maintains the gallery.
 """
 
 import sys
@@ -44,6 +44,7 @@ if __name__ == "__main__":
     opened = open_place(sys.argv[1]).open(sys.argv[2])
     say("ready", 0)
     if len(sys.argv) > 3:
+        sys.stdin.readline()
         put_again(opened, int(sys.argv[3]))
     else:
         put_and_delete(opened)

@@ -225,6 +225,32 @@ def test_a_disk_that_is_full_changes_nothing(postgres: PostgresServer, small: St
     assert small.upsert(some_rows(5, first=1)).rows == 5
 
 
+def test_a_disk_that_is_full_in_maintenance_changes_nothing(
+    postgres: PostgresServer, small: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL's own error, while the index is built: its copy of the rows has nowhere to go."""
+    small.upsert(some_rows(300))
+    monkeypatch.setattr(upkeep, "INDEX_FROM", 50)
+    version = small.info().version
+    postgres.run(
+        """
+        CREATE FUNCTION no_space() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100';
+        END $$;
+        CREATE EVENT TRIGGER no_space ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION no_space()
+        """
+    )
+    try:
+        with pytest.raises(StoreFull, match="disk is full"):
+            small.maintain()
+    finally:
+        postgres.run("DROP EVENT TRIGGER no_space")
+        postgres.run("DROP FUNCTION no_space")
+    assert (small.count(), small.info().version, small.info().indexed_rows) == (300, version, 0)
+    assert small.search(unit_vectors(1), 3).exact
+    assert small.maintain().info.indexed_rows == 300
+
+
 def test_a_connection_that_breaks_is_replaced(postgres: PostgresServer, small: Store) -> None:
     ours = "FROM pg_stat_activity WHERE application_name = 'vssl' AND pid <> pg_backend_pid()"
     assert postgres.run(f"SELECT count(pg_terminate_backend(pid)) {ours}")[0][0]
