@@ -16,7 +16,7 @@ from PIL import Image
 from demo.make_archive import add
 
 CLASSES = ("Dress", "Hat", "Longsleeve", "Outwear", "Pants", "Shirt", "Shoes", "Shorts", "Skirt", "T-Shirt")
-PER_CLASS = {"gallery": 16, "queries": 6}
+PER_CLASS = {"gallery": 24, "queries": 6}
 SIDE, QUALITY = 224, 75
 NOTICE = """Photographs of clothes, taken by their senders: a part of the Clothing dataset of Alexey Grigorev and its
 senders, https://github.com/alexeygrigorev/clothing-dataset, shrunk. They are in the public domain by CC0 1.0

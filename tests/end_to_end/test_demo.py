@@ -24,7 +24,8 @@ def test_the_demo_flags_what_is_degraded_or_drawn() -> None:
     *_, command, address = done.stdout.splitlines()
     assert " open clothes --at " in command
     assert address.endswith("at http://127.0.0.1:8000/ui/#/clothes")
-    said = re.findall(r"^\S*/pictures/(\w+)/.*\t(accept|review|abstain \(ood\))$", done.stdout, re.M)
+    said = re.findall(r"^\S*/pictures/(\w+)/.*\t(accept|review|abstain \(\w+\))$", done.stdout, re.M)
+    assert len(said) == 12
     assert dict(said)["degraded"] == "abstain (ood)"
     assert dict(said)["drawn"] != "accept"
-    assert len(said) == 5
+    assert {action for kind, action in said if kind == "clean"} >= {"accept", "abstain (unlikely)"}
