@@ -47,12 +47,20 @@ class Servers:
             with self._lock:
                 load.images -= images
 
-    def failed(self, server: int, retry_after: float | None) -> None:
-        """It did not answer, or asks for a pause: let it rest, longer after each failure in a row."""
+    def failed(self, server: int, retry_after: float | None, times: int = 1) -> None:
+        """It did not answer, or asks for a pause: let it rest, longer after each failure in a row.
+
+        Args:
+            server: its number.
+            retry_after: seconds that it asks for, if it does.
+            times: that the request has failed there. Many requests keep each other from counting, and would all give
+                up after a few short pauses.
+        """
         load, now = self._loads[server], time.monotonic()
         with self._lock:
             if now >= load.rests_until:  # requests that fail together count once
                 load.failures += 1
+            load.failures = max(load.failures, times)
             load.rests_until = now + retry.pause(load.failures - 1, retry_after)
 
     def answered(self, server: int) -> None:

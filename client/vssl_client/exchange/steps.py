@@ -226,7 +226,7 @@ def sent(servers: Servers, retries: int, call: Call) -> Steps[bytes]:
             servers.answered(0)
             return body
         except PASSING as error:
-            servers.failed(0, getattr(error, "retry_after", None))
+            servers.failed(0, getattr(error, "retry_after", None), attempt + 1)
             untouched = isinstance(error, Overloaded) and error.status == 429
             if attempt == retries or not (call.repeatable or untouched):
                 raise
@@ -251,8 +251,8 @@ def _persist(servers: Servers, retries: int, batch: Batch) -> Steps[EmbeddingRes
                 servers.answered(server)
                 return result
             except PASSING as error:
-                servers.failed(server, getattr(error, "retry_after", None))
                 failed.append(server)
+                servers.failed(server, getattr(error, "retry_after", None), failed.count(server))
                 if len(failed) >= retries + len(servers):
                     raise
                 problem = error

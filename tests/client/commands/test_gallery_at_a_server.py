@@ -2,16 +2,20 @@
 
 import csv
 import json
+import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.client.commands.test_gallery import lines, run
 from tests.client.conftest import pictures
-from tests.client.processes import serving, vssl
+from tests.client.processes import command, serving, vssl
 from tests.conftest import FASHION
+from tests.ports import free_port
 from vssl.bundle.reading import Bundle
 
 
@@ -139,6 +143,43 @@ def test_a_gallery_is_kept_there(
 )
 def test_what_is_refused(there: str, words: list[str], status: int, says: str) -> None:
     assert says in run(*words, "--at", there, status=status)
+
+
+HELD = """
+import pathlib, time
+from vssl_client.filling import adding, sending
+adding.MAX_IMAGES = 16
+sent, calls = sending.SendThere._sent, []
+def held(*given):
+    calls.append(given)
+    while len(calls) > 2 and not pathlib.Path({go!r}).exists():
+        time.sleep(0.01)
+    return sent(*given)
+sending.SendThere._sent = held
+"""
+
+
+def test_a_job_goes_on_when_the_server_drains_and_another_takes_its_place(
+    images: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    place, go, port = tmp_path / "galleries", tmp_path / "go", free_port()
+    flags, at = ["--galleries", str(place)], f"http://127.0.0.1:{port}"
+    words: list[str | Path] = ["gallery", "add", "clothes", images, "--json", "--at", at]
+    with ExitStack() as ends:
+        with serving(tiny_bundle.location, *flags, port=port):
+            run("create", "clothes", "--at", at)
+            line = command(*words, before=HELD.format(go=str(go)))
+            adding = ends.enter_context(subprocess.Popen(line, stdout=subprocess.PIPE, text=True))
+            ends.callback(adding.kill)
+            end = time.monotonic() + 60
+            while json.loads(run("info", "clothes", "--json", "--at", at))["rows"] < 16:
+                assert time.monotonic() < end
+            go.touch()  # and the server is told to end
+        with serving(tiny_bundle.location, *flags, port=port):
+            said = json.loads(adding.communicate(timeout=120)[0])
+            count = len(some(images, 1000))
+            assert (adding.returncode, said["embedded"], said["failed"]) == (0, count, 0)
+            assert json.loads(run("info", "clothes", "--json", "--at", at))["rows"] == count
 
 
 def test_a_server_that_is_away_is_named() -> None:
