@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import pictures
+from tests.no_network import without_network
 from vssl.bundle.reading import Bundle
 
 # All in one process: each would take a second to begin.
@@ -26,14 +26,6 @@ for words in json.loads(sys.argv[1]):
 """
 OURS = (Path(".cache/vssl"), Path(".local/share/vssl"))
 VARIABLES = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "VSSL_GALLERIES")
-
-
-def without_network() -> list[str]:
-    """What runs a command where there is no network at all, where this machine lets us."""
-    alone = ["unshare", "--map-root-user", "--net"]
-    if shutil.which("unshare") and subprocess.run([*alone, "true"], check=False, capture_output=True).returncode == 0:
-        return alone
-    return []
 
 
 @pytest.mark.parametrize("where", ["the user's own folder", "a folder that is named"])

@@ -1,6 +1,9 @@
 """Vision models of transformers: their features, maps, positions and preprocessing; refused folders; ONNX."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.no_network import without_network
+from tests.paths import ROOT
 from vssl.errors import UsageError
 from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.pretrained import load_pretrained
@@ -103,6 +108,19 @@ def test_positions_are_resampled_for_another_size(kind: str, tmp_path: Path) -> 
     with torch.no_grad():
         ours, theirs = loaded.backbone(images).final, expected(net, images, 36, **more)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_user_without_a_network_reads_a_folder(tmp_path: Path) -> None:
+    """It works where there is no hub to ask, and leaves nothing in an empty home."""
+    folder_of("vit", tmp_path / "model")
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "from tests.training.encoder.test_hf_net import *; load_pretrained(recipe_of(Path(sys.argv[1])), None)"
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    line = [*without_network(), sys.executable, "-c", f"import sys; {code}", str(tmp_path / "model")]
+    done = subprocess.run(line, env=given | {"HOME": str(home)}, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
 def test_a_run_needs_the_folder_no_more(tmp_path: Path) -> None:
