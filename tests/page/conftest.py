@@ -122,6 +122,10 @@ class Watched:
         self.tab.goto(url)
         return self.tab
 
+    def leave(self) -> None:
+        """Close all tabs, before what they still ask for goes away: an answer of 404 would be a complaint."""
+        self.tab.context.close()
+
 
 @pytest.fixture
 def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
@@ -135,7 +139,7 @@ def watched(browser: Any, request: pytest.FixtureRequest) -> Iterator[Watched]:
     watched.tab.on("console", lambda one: watched.complaints.append(one.text) if one.type == "error" else None)
     watched.tab.on("dialog", watched.dialog)
     yield watched
-    context.close()
+    watched.leave()
     elsewhere = [url for url in watched.requests if not re.match(r"(http://127\.0\.0\.1:|blob:|data:|about:)", url)]
     assert elsewhere == []
     forgiven = watched.forgiven

@@ -17,12 +17,13 @@ TABS = ("Duplicates", "Label next", "Odd ones", "Chosen on the map")
 
 
 @pytest.fixture
-def shelf(site: Site, fashion_folder: Path) -> Iterator[str]:
+def shelf(site: Site, watched: Watched, fashion_folder: Path) -> Iterator[str]:
     """A gallery of eight images, and one of them again, without a label, under a hostile name."""
     files = sorted(fashion_folder.rglob("*.png"))
     site.client.put("/v1/galleries/shelf", json={"fields": {"shop": "text", "year": "integer"}})
     add(site.client, "shelf", [*files[:4], *files[-4:]])
     yield "shelf"
+    watched.leave()
     site.client.delete("/v1/galleries/shelf")
 
 
