@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vssl_gallery.store.lance.records import Records
 from vssl_gallery.store.rows import vectors
+from vssl_gallery.store.strangers import strangers
 
 VECTORS = "embedding"
 
@@ -20,7 +21,7 @@ KEPT = timedelta(hours=1)
 """How long old versions stay, for those who read them now."""
 
 NEIGHBOURS, QUERIES = 10, 100
-"""The recall is that of so many neighbours, of so many rows."""
+"""The recall is that of so many neighbours, for so many queries."""
 
 GOAL = 0.99
 EFFORTS = (50, 100, 200, 400, 800)
@@ -82,14 +83,14 @@ def by_index(query: Any, k: int, effort: int) -> Any:  # noqa: ANN401 — LanceD
 
 
 def measured(table: Any) -> Measured:  # noqa: ANN401
-    """The least effort that reaches the goal, or the most there is, for rows spread over the table."""
+    """The least effort that reaches the goal, or the most there is, for strangers beside rows all over the table."""
     places = np.linspace(0, table.count_rows() - 1, QUERIES).astype(int)
     own = table.take_offsets(np.unique(places).tolist()).with_row_id().select([VECTORS]).to_arrow()
     rows = own["_rowid"].to_numpy()
-    queries = vectors(own[VECTORS])
+    queries = strangers(vectors(own[VECTORS]))
 
     def neighbours(effort: int | None) -> set[tuple[int, int]]:
-        """Pairs of query and row; none finds itself, which would be too easy."""
+        """Pairs of query and row; the row beside a query does not count, which would be too easy."""
         k = NEIGHBOURS + 1
         query = table.search(queries, vector_column_name=VECTORS).distance_type("dot").limit(k).with_row_id(True)
         query = query.bypass_vector_index() if effort is None else by_index(query, k, effort)
