@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from vssl_gallery.store.lance.records import Records
+from vssl_gallery.store.perturbed import perturbed
 from vssl_gallery.store.rows import vectors
-from vssl_gallery.store.strangers import strangers
 
 VECTORS = "embedding"
 
@@ -83,14 +83,14 @@ def by_index(query: Any, k: int, effort: int) -> Any:  # noqa: ANN401 — LanceD
 
 
 def measured(table: Any) -> Measured:  # noqa: ANN401
-    """The least effort that reaches the goal, or the most there is, for strangers beside rows all over the table."""
+    """The least effort that reaches the goal, or the most there is, for perturbed rows from all over the table."""
     places = np.linspace(0, table.count_rows() - 1, QUERIES).astype(int)
     own = table.take_offsets(np.unique(places).tolist()).with_row_id().select([VECTORS]).to_arrow()
     rows = own["_rowid"].to_numpy()
-    queries = strangers(vectors(own[VECTORS]))
+    queries = perturbed(vectors(own[VECTORS]))
 
     def neighbours(effort: int | None) -> set[tuple[int, int]]:
-        """Pairs of query and row; the row beside a query does not count, which would be too easy."""
+        """Pairs of query and row; the row that a query was does not count, because it is found too easily."""
         k = NEIGHBOURS + 1
         query = table.search(queries, vector_column_name=VECTORS).distance_type("dot").limit(k).with_row_id(True)
         query = query.bypass_vector_index() if effort is None else by_index(query, k, effort)

@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 
 from vssl_gallery.store.contract import Spec
+from vssl_gallery.store.perturbed import perturbed
 from vssl_gallery.store.postgres.database import Connection
 from vssl_gallery.store.postgres.nearest import EFFORTS, Nearest, Search
 from vssl_gallery.store.postgres.tables import LOCKS, half, index_identifier, index_name, rows_table
-from vssl_gallery.store.strangers import strangers
 
 INDEX_FROM = 20_000
 """Rows; below, comparing all of them takes about 15 ms at 512 numbers."""
@@ -93,13 +93,13 @@ def _drop(connection: Connection, number: int) -> None:
 def _tuned(connection: Connection, number: int, rows: int) -> tuple[int, float]:
     """The effort of searches that finds enough, and the share of the true nearest rows that it finds.
 
-    The queries are strangers beside rows of the gallery.
+    The queries are perturbed rows of the gallery.
     """
     sample = sql.SQL("SELECT embedding FROM {0} WHERE key IN (SELECT key FROM {0} ORDER BY random() LIMIT %s)")
     with connection.transaction(), connection.cursor(binary=True) as cursor:
         vectors = cursor.execute(sample.format(rows_table(number)), (_SAMPLE,)).fetchall()
-        queries = strangers(np.stack([vector.to_numpy() for (vector,) in vectors]))
-        search = Search(cursor, number, _NEIGHBOURS + 1)  # each finds the row that it lies beside
+        queries = perturbed(np.stack([vector.to_numpy() for (vector,) in vectors]))
+        search = Search(cursor, number, _NEIGHBOURS + 1)  # each finds the row that it was
         true = search.exact(queries)
         for effort in EFFORTS:
             found = recall(search.indexed(queries, rows, effort)[0], true, len(queries))
