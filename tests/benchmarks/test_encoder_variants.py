@@ -21,7 +21,7 @@ from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.views.pixels import to_float
 
-TINY = ["network.width=4", "optimiser.batch=16", "network.dimension=16", "network.predictor.hidden=16"]
+TINY = ["network.width=8", "optimiser.batch=16", "network.dimension=16", "network.predictor.hidden=16"]
 PIXELS = torch.from_numpy(fashion(40, 32))
 
 

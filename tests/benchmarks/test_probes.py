@@ -15,7 +15,7 @@ from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.run.numerics import Numerics
 
-RECIPE = override(load_recipe("quick"), ["network.width=4", "optimiser.batch=16", "network.dimension=16"])
+RECIPE = override(load_recipe("quick"), ["network.width=8", "optimiser.batch=16", "network.dimension=16"])
 PIXELS = torch.from_numpy(fashion(32))
 LABELS = np.arange(32) % 2
 

@@ -128,7 +128,7 @@ def test_mc_infonce_wants_certainty_where_the_mean_is_right_and_doubt_where_it_i
 
 @pytest.mark.parametrize("kind", [variants.OrderedHead, variants.MonteCarloHead])
 def test_the_heads_learn_with_a_bank(kind: type[VarianceTraining]) -> None:
-    small = ["network.width=4", "network.embedding.whiten.dimension=16", "variance.batch=16", "variance.bank=24"]
+    small = ["network.width=8", "network.embedding.whiten.dimension=16", "variance.batch=16", "variance.bank=24"]
     recipe = override(load_recipe("quick"), small)
     phase = kind(recipe, build_encoder(recipe), torch.from_numpy(fashion(40, 32)), 0, 6).prepare()
     before = [value.clone() for value in phase.head.parameters()]

@@ -21,7 +21,7 @@ from vssl_client.parts.stored import read_embeddings
 
 VSSL = str(Path(sys.executable).parent / "vssl")
 SMALL = [
-    "network.width=8",  # below 8 channels oneDNN, without AVX-512 and in one thread, writes past its memory
+    "network.width=8",
     "network.dimension=16",
     "network.embedding.whiten.dimension=16",
     "network.projector.hidden=32",

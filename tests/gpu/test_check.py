@@ -27,13 +27,13 @@ def test_every_recipe_that_trains_is_checked() -> None:
         "imagenet100",
         "quick",
     }
-    recipe = check.recipes([*SMALL_STEP, "network.width=4", "network.embedding.whiten.dimension=8"])["quick"]
+    recipe = check.recipes([*SMALL_STEP, "network.width=8", "network.embedding.whiten.dimension=8"])["quick"]
     assert "images/s" in check.one_step(recipe, Numerics(bf16=True), CPU, steps=1)
 
 
 def test_a_step_equals_itself_and_no_other() -> None:
     assert max(largest_difference(load_recipe("quick"), CPU).values()) == 0
-    recipe = override(load_recipe("quick"), ["network.width=4", "optimiser.batch=8"])
+    recipe = override(load_recipe("quick"), ["network.width=8", "optimiser.batch=8"])
     pixels = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
     one, other = Given(recipe, pixels), Given(recipe, pixels)
     one.step(0)

@@ -8,7 +8,7 @@ from vssl_training.recipe.reading import load_recipe, override
 from vssl_training.recipe.sections import Recipe
 
 SMALL = [
-    "network.width=4",
+    "network.width=8",
     "network.dimension=16",
     "network.embedding.whiten.dimension=16",
     "network.projector.hidden=32",

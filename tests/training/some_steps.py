@@ -20,7 +20,7 @@ from vssl_training.views import degrading
 STEPS = 6
 SETTINGS = [
     *(
-        "network.width=4",
+        "network.width=8",
         "network.dimension=16",
         "optimiser.batch=16",
         "variance.batch=16",

@@ -12,7 +12,7 @@ from vssl_training.recipe.sections import Recipe
 
 FLAGS = [
     "network.backbone=small",
-    "network.width=4",
+    "network.width=8",
     "image.size=32",
     "variance.hidden=8",
     "attach.copies=3",

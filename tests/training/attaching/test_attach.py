@@ -100,7 +100,7 @@ def test_killed_while_it_looks_or_learns_it_goes_on_to_the_same_result(
 ) -> None:
     recipe = Run(attached).record().recipe
     out = tmp_path / "run"
-    flags = {"network.width": 4, "image.size": 32, "variance.hidden": 8, "epochs": 10}
+    flags = {"network.width": 8, "image.size": 32, "variance.hidden": 8, "epochs": 10}
     command = ["attach", "--backbone", "small", "--weights", str(finished_run)]
     command += ["--data", str(pictures), "--out", str(out), "--copies", "3"]
     command += [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
@@ -145,7 +145,7 @@ def test_a_cache_serves_other_heads_and_refuses_other_copies(
     other = override(attach_recipe, ["variance.hidden=16", "network.embedding.whiten=null"])
     attach_pretrained(other, finished_run, AttachJob((str(pictures),), tmp_path / "other", cache=cache))
     assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")} == before
-    assert load_embedder(Run(tmp_path / "other")).dimension == 64
+    assert load_embedder(Run(tmp_path / "other")).dimension == 128
     for setting, said in (("attach.copies=2", "copies"), ("variance.sees=stages", "sees"), ("image.size=24", "prepro")):
         with pytest.raises(UsageError, match=f"the cache of another run, with other .*{said}"):
             attach_pretrained(
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_line_and_costs_no_work(finished_run: Path, pictures:
         ),
     ]
     command += ["attach", "--backbone", "small", "--weights", str(finished_run), "--data", str(pictures)]
-    command += ["--out", str(tmp_path / "run"), "--set", "network.width=4", "--set", "image.size=32"]
+    command += ["--out", str(tmp_path / "run"), "--set", "network.width=8", "--set", "image.size=32"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 1
     assert "File too large" in done.stderr.splitlines()[-1]

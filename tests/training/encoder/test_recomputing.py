@@ -33,7 +33,7 @@ def after_two_steps(name: str, settings: list[str]) -> tuple[dict[str, Tensor], 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("quick", [*TINY, "network.width=4", "network.depth=2", "optimiser.accumulate=2", "optimiser.clip=0.1"]),
+        ("quick", [*TINY, "network.width=8", "network.depth=2", "optimiser.accumulate=2", "optimiser.clip=0.1"]),
         ("quick", [*TINY, "network.backbone=test_efficientnet", "views.early=null"]),
         ("quick", [*TINY, "network.backbone=test_vit", "image.size=32", "views={size: null, early: null}"]),
         ("adapt", ADAPT),

@@ -27,7 +27,7 @@ DISTIL = [
     *(
         *SMALL,
         "network.backbone=small",
-        "network.width=4",
+        "network.width=8",
         "network.dimension=256",
         "distil.backbone=test_efficientnet",
     ),

@@ -53,7 +53,7 @@ def test_the_second_phase_alone_keeps_the_encoder(
 
 def test_other_weights_are_refused(finished_run: Path, small_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="do not fit the backbone"):
-        initial_encoder(override(small_recipe, ["network.width=8"]), finished_run, 0)
+        initial_encoder(override(small_recipe, ["network.width=16"]), finished_run, 0)
     with pytest.raises(UsageError, match="neither a file of weights nor a run"):
         initial_encoder(small_recipe, tmp_path, 0)
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
@@ -133,7 +133,7 @@ def test_autotune_keeps_what_pays(
 
 
 def test_quickest_steps_are_of_each_phase(pixels: torch.Tensor, small_recipe: Recipe) -> None:
-    small, large = (EncoderTraining(override(small_recipe, [f"network.width={w}"]), pixels, 0, 100) for w in (4, 64))
+    small, large = (EncoderTraining(override(small_recipe, [f"network.width={w}"]), pixels, 0, 100) for w in (8, 64))
     quick, slow = tuning.quickest_steps(small, large)
     assert 0 < quick < slow
 

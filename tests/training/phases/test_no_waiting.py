@@ -62,7 +62,7 @@ class Watch(TorchDispatchMode):
 def test_a_step_of_each_recipe_waits_for_nothing(name: str) -> None:
     recipe = override(load_recipe(name), SMALL)
     if recipe.network.backbone == "small":
-        recipe = override(recipe, ["network.width=4", "network.embedding.whiten.dimension=8"])
+        recipe = override(recipe, ["network.width=8", "network.embedding.whiten.dimension=8"])
     elif recipe.network.embedding.whiten is not None:
         recipe = override(recipe, ["network.embedding.whiten.dimension=8"])
     if recipe.distil is not None:

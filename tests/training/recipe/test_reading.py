@@ -38,6 +38,7 @@ def test_unknown_recipe_lists_those_that_exist() -> None:
         ("name.first=x", "name is a value"),
         ("views.crop=[1,", "not valid YAML"),
         ("network.clamp=[1, 2]", r"network\.clamp"),
+        ("network.width=7", r"network\.width.*8"),
         ("network.cifar_stem=true", "cifar_stem is for timm's ResNets"),
         ("objective.beta_nll=0.5", "balanced has its own likelihood"),
         ("objective.likelihood=D1", r"objective\.likelihood.*not permitted"),

@@ -132,7 +132,7 @@ class NetworkSettings(Section):
         stages: whose maps a network gives, for the embedding and the variance head: the `ends` of each resolution, five
             at most, or `all`: the stem, every stage, and what its own classifier would pool; several layers of a ViT.
         cifar_stem: a 3×3 stem of stride 1 and no max-pool, for timm's ResNets on small images.
-        width: channels of the small net's first stage.
+        width: channels of the small net's first stage; below 8, oneDNN corrupts memory in one thread without AVX-512.
         depth: residual blocks in each of its stages.
         pool: its last map is averaged to pool × pool cells.
         dimension: D of the mean that the encoder is trained by.
@@ -146,7 +146,7 @@ class NetworkSettings(Section):
     stages: Literal["ends", "all"] = "ends"
     config: dict[str, Any] | None = None
     cifar_stem: bool = False
-    width: int = Field(default=24, ge=4, le=512)
+    width: int = Field(default=24, ge=8, le=512)
     depth: int = Field(default=1, ge=1, le=8)
     pool: Literal[1, 2] = 2
     dimension: int = Field(default=64, ge=2, le=4096)
