@@ -116,6 +116,24 @@ class Engine:
     def _on_gpu(self) -> bool:
         return self.providers[0] != PROVIDERS[-1]
 
+    @property
+    def divides(self) -> bool:
+        """Whether a batch is divided, so that each core can as well take some images from their decoding on."""
+        return self._divided is not None
+
+    def part_of(self, images: int) -> int:
+        """How many of so many images a core takes at a time, where batches are divided."""
+        return part_images(self.size, images, self._cores)
+
+    def alone(self, images: Pixels) -> Embeddings:
+        """Embed uint8 images [N, size, size, 3], N ≥ 0, in the calling thread, where batches are divided.
+
+        Raises:
+            ValueError: another shape or type.
+            VsslError: ONNX Runtime failed.
+        """
+        return self._embedded(images, self._divided is not None)
+
     def __call__(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, size, size, 3], N ≥ 0.
 
@@ -123,11 +141,14 @@ class Engine:
             ValueError: another shape or type.
             VsslError: ONNX Runtime failed.
         """
+        return self._embedded(images)
+
+    def _embedded(self, images: Pixels, alone: bool = False) -> Embeddings:
         self._check_images(images)
         if len(images) == 0:
             none = np.zeros((0, self.dimension), np.float32)
             return Embeddings(none, none, np.zeros(0, np.float32))
-        return Embeddings(*self._run(OUTPUTS, images))
+        return Embeddings(*self._run(OUTPUTS, images, alone))
 
     def features(self, images: Pixels) -> Float32s:
         """The backbone's features [N, F] of uint8 images [N, size, size, 3], N ≥ 0.
@@ -151,12 +172,12 @@ class Engine:
                 f"images are {images.dtype} {list(images.shape)}, not uint8 [N, {self.size}, {self.size}, 3]"
             )
 
-    def _run(self, outputs: Sequence[str], images: Pixels) -> list[Any]:
-        """Outputs for at least one image, a batch at a time, or in parts side by side."""
+    def _run(self, outputs: Sequence[str], images: Pixels, alone: bool = False) -> list[Any]:
+        """Outputs for at least one image, a batch at a time, or in parts: side by side, or `alone` in this thread."""
         session, each, over = self._session, batch_images(self.size), map
-        if self._divided is not None and len(images) > 1:
-            (session, pool), each = self._divided, part_images(self.size, len(images), self._cores)
-            over = pool.map  # type: ignore[assignment]  # it takes what `map` takes
+        if self._divided is not None and (alone or len(images) > 1):
+            (session, pool), each = self._divided, self.part_of(len(images))
+            over = map if alone else pool.map  # type: ignore[assignment]  # it takes what `map` takes
         few = [images[start : start + each] for start in range(0, len(images), each)]
         try:
             parts = list(over(partial(self._call, session, outputs), few))

@@ -43,7 +43,7 @@ def manifest(folder: Path) -> str:
     return (folder / MANIFEST).read_text()
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_manifest_with_a_right_id_is_read_or_refused(folder: Path, manifest: str, data: st.DataObject) -> None:
     fields = json.loads(manifest)
@@ -98,7 +98,7 @@ def test_outputs_without_a_name_or_a_shape(tiny_bundle: Bundle, tmp_path: Path, 
     assert found in str(refused.value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_reference_with_right_hashes_is_compared_or_refused(
     tiny_bundle: Bundle, folder: Path, data: st.DataObject

@@ -37,7 +37,7 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module", params=["test_resnet", "test_vit"])
+@pytest.fixture(scope="module", params=[pytest.param("test_resnet", marks=pytest.mark.slow), "test_vit"])
 def timm_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fashion_folder: Path) -> Path:
     """Two steps of a tiny backbone of timm on images of 32 pixels."""
     recipe = override(load_recipe("quick"), [*TINY, f"network.backbone={request.param}"])

@@ -40,6 +40,7 @@ def test_a_step_equals_itself_and_no_other() -> None:
     assert relative(one.student, other.student) > 1e-4  # what one step changes is more than is allowed
 
 
+@pytest.mark.slow
 def test_streams_and_exports_are_compared(fashion_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "SPEED_SECONDS", 0.001)
     recipe = override(load_recipe("quick"), SMALL)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
-from vssl.engine import Embeddings, Engine
+from vssl.engine import Embeddings, Engine, concatenate
 from vssl.errors import UsageError
 from vssl.images.decoding import DEFAULT_LIMITS
 from vssl.memory import cores
@@ -25,7 +25,10 @@ from vssl_client.results.result import EmbeddingResult
 
 
 class LocalEmbedder:
-    """An `Embedder` over a bundle, on all cores: each caller's thread decodes, one more thread runs the engine.
+    """An `Embedder` over a bundle, on all cores.
+
+    Of a small model each core decodes a few images and embeds them, while they are in its caches. A large one has all
+    cores for a batch: each caller's thread decodes, one more thread runs the engine.
 
     Args:
         bundle: a verified bundle.
@@ -53,7 +56,7 @@ class LocalEmbedder:
         except ModuleNotFoundError as error:
             raise UsageError(f"to embed in this process needs {error.name}: pip install 'vssl[server]'") from error
         # Not the caller's thread: it may be a daemon, and the process must not end while ONNX Runtime runs in one.
-        self._engine_thread = ThreadPoolExecutor(1)
+        self._threads = ThreadPoolExecutor(cores() if self._engine.divides else 1)
 
     def model(self) -> ModelInfo:
         """What the manifest says."""
@@ -74,18 +77,35 @@ class LocalEmbedder:
         return self._max_bytes
 
     def embed_batch(self, images: Sequence[bytes]) -> EmbeddingResult:
-        """Decode here, then wait for the engine."""
-        return self._embed(*decode_all(images, self._manifest.preprocessing, self._max_bytes))
+        """Decode and embed."""
+        if not images or not self._engine.divides:
+            pixels, errors = self._decoded(images)
+            return self._result(errors, self._embedded(pixels))
+        each = self._engine.part_of(len(images))
+        some = [images[start : start + each] for start in range(0, len(images), each)]
+        parts = list(self._threads.map(self._part, some))
+        return self._result(
+            [error for errors, _ in parts for error in errors], concatenate([part for _, part in parts])
+        )
 
     def embed_pixels(self, pixels: npt.NDArray[np.uint8]) -> EmbeddingResult:
         """Embed images as the model takes them, uint8 [N, S, S, 3]."""
-        return self._embed(pixels, [None] * len(pixels))
+        return self._result([None] * len(pixels), self._embedded(pixels))
 
-    def _embed(self, pixels: npt.NDArray[np.uint8], errors: list[ImageRejected | None]) -> EmbeddingResult:
+    def _decoded(self, images: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], list[ImageRejected | None]]:
+        return decode_all(images, self._manifest.preprocessing, self._max_bytes)
+
+    def _part(self, images: Sequence[bytes]) -> tuple[list[ImageRejected | None], Embeddings]:
+        pixels, errors = self._decoded(images)
+        return errors, self._engine.alone(pixels)
+
+    def _embedded(self, pixels: npt.NDArray[np.uint8]) -> Embeddings:
+        return self._threads.submit(self._engine, pixels).result()
+
+    def _result(self, errors: list[ImageRejected | None], output: Embeddings) -> EmbeddingResult:
         by = Provenance(self._manifest.name, self._manifest.version, self._manifest.id)
-        if not len(pixels):
+        if not len(output):
             return all_failed(errors, by, self._engine.dimension)
-        output: Embeddings = self._engine_thread.submit(self._engine, pixels).result()
         numbers = Numbers(output.embedding, output.variance, output.uncertainty)
         if self._manifest.calibration is not None:
             found = apply_calibration(self._manifest.calibration, output, self._references)
@@ -93,8 +113,8 @@ class LocalEmbedder:
         return filled(errors, by, numbers)
 
     def close(self) -> None:
-        """End the engine's thread, and drop what waits for it."""
-        self._engine_thread.shutdown(wait=False, cancel_futures=True)
+        """End the threads, and drop what waits for them."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,9 @@ OURS = (Path(".cache/vssl"), Path(".local/share/vssl"))
 VARIABLES = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "VSSL_GALLERIES")
 
 
-@pytest.mark.parametrize("where", ["the user's own folder", "a folder that is named"])
+@pytest.mark.parametrize(
+    "where", ["the user's own folder", pytest.param("a folder that is named", marks=pytest.mark.slow)]
+)
 def test_a_fresh_user_without_a_network(where: str, tiny_bundle: Bundle, tmp_path: Path) -> None:
     home, images = tmp_path / "home", tmp_path / "images"
     home.mkdir()

@@ -39,7 +39,7 @@ def test_told_to_end_while_it_is_filled(tiny_bundle: Bundle, tmp_path: Path) -> 
 
     with running(tiny_bundle.location, "--galleries", str(place)) as server:
         url = f"{server.url}/v1/galleries/shoes"
-        assert httpx2.put(url, json={}).status_code == 201
+        assert httpx2.put(url, json={}, timeout=60).status_code == 201
         filling = threading.Thread(target=fill, args=(url,))
         filling.start()
         assert some.wait(60)

@@ -10,17 +10,18 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.server.process.test_serve import running
 from vssl.bundle.reading import Bundle
+from vssl_gallery.gallery import Gallery
+from vssl_gallery.store.contract import Spec
 from vssl_gallery.store.opening import open_place
 
 
 @pytest.fixture
 def place(tiny_bundle: Bundle, tmp_path: Path) -> Path:
-    """A folder with the gallery `shoes`, made by a server."""
-    with running(tiny_bundle.location, "--galleries", str(tmp_path / "galleries")) as server:
-        assert httpx2.put(f"{server.url}/v1/galleries/shoes", json={}).status_code == 201
-        server.stop(signal.SIGTERM)
+    """A folder with the gallery `shoes`."""
+    manifest = tiny_bundle.manifest
+    with closing(open_place(str(tmp_path / "galleries"))) as found:
+        Gallery.create(found, "shoes", Spec(manifest.encoder_id, manifest.outputs.dimension, model="tiny")).close()
     return tmp_path / "galleries"
 
 

@@ -117,7 +117,8 @@ def backbone(name: str) -> Backbone:
 
 
 @pytest.mark.parametrize(
-    "name", ["test_efficientnet", "test_vit", pytest.param("test_convnext", marks=pytest.mark.slow)]
+    "name",
+    ["test_efficientnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_vit", "test_convnext"))],
 )
 def test_onnx_gives_the_same_maps(name: str) -> None:
     class Statistics(nn.Module):

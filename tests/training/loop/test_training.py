@@ -113,6 +113,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert steps == [(line["phase"], line["step"]) for line in Run(finished_run).metrics()]
 
 
+@pytest.mark.slow  # the others that are killed are its small form
 def test_a_head_by_neighbours_that_was_killed_goes_on_with_its_own_bank(
     fashion_folder: Path, small_recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(weights[1][key], value, rtol=1e-6, atol=1e-7, msg=key)
 
 
+@pytest.mark.slow  # test_two_processes_equal_one is its small form
 def test_a_whole_run_in_two_processes(fashion_folder: Path, tmp_path: Path, small_flags: list[str]) -> None:
     arguments = ["-m", "vssl_training", "train", "--data", str(fashion_folder), "--out", str(tmp_path / "run")]
     done = run(*TORCHRUN, *arguments, *small_flags, "--max-minutes", "0.1")

@@ -56,7 +56,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 def embed(server: Server, query: str = "") -> httpx2.Response:
-    return httpx2.post(f"{server.url}/v1/embed{query}", content=png(7), headers=PNG)
+    return httpx2.post(f"{server.url}/v1/embed{query}", content=png(7), headers=PNG, timeout=60)
 
 
 def served(server: Server) -> list[str]:
@@ -75,7 +75,7 @@ def test_load_and_unload(server: Server, folder: Path) -> None:
         known = {model["name"] for model in client.get_model_repository_index(headers=ADMIN)}
         assert known == {"one", "one_image", "two", "two_image"}
         body = {"parameters": {"bundle": str(folder / "three")}}
-        answer = httpx2.post(f"{server.url}/v2/repository/models/three/load", json=body, headers=ADMIN)
+        answer = httpx2.post(f"{server.url}/v2/repository/models/three/load", json=body, headers=ADMIN, timeout=60)
         assert answer.status_code == 200
         assert embed(server, "?model=three").json()["model"] == "three"
         assert client.is_model_ready("three_image")
@@ -100,7 +100,7 @@ def test_a_reload_drops_no_request(server: Server) -> None:
     for thread in threads:
         thread.start()
     for _ in range(5):
-        answer = httpx2.post(f"{server.url}/v2/repository/models/two/load", headers=ADMIN)
+        answer = httpx2.post(f"{server.url}/v2/repository/models/two/load", headers=ADMIN, timeout=60)
         assert answer.status_code == 200
     end.wait(1.5)  # the old ones end meanwhile
     end.set()
@@ -147,7 +147,7 @@ def test_what_cannot_be_done_says_why(server: Server, path: str, body: str, stat
 
 def test_a_bundle_of_another_name_and_one_there_twice(server: Server, folder: Path) -> None:
     body = {"parameters": {"bundle": str(folder / "three")}}
-    answer = httpx2.post(f"{server.url}/v2/repository/models/one/load", json=body, headers=ADMIN)
+    answer = httpx2.post(f"{server.url}/v2/repository/models/one/load", json=body, headers=ADMIN, timeout=60)
     assert (answer.status_code, "holds 'three', not 'one'" in answer.json()["error"]) == (400, True)
     status, written = failed(folder / "one", str(folder / "one"), "--port", "0")
     assert (status, "one 1 appears twice" in written) == (2, True)
@@ -210,7 +210,7 @@ def test_without_admin_keys_nobody_may_over_grpc(folder: Path) -> None:
 
 def load(server: Server, name: str, bundle: str | None) -> httpx2.Response:
     body = {} if bundle is None else {"parameters": {"bundle": bundle}}
-    return httpx2.post(f"{server.url}/v2/repository/models/{name}/load", json=body, headers=ADMIN)
+    return httpx2.post(f"{server.url}/v2/repository/models/{name}/load", json=body, headers=ADMIN, timeout=60)
 
 
 @pytest.mark.parametrize("outside", ["there", "nothing", "file", "pipe", "link"])
