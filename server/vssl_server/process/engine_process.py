@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 
 from vssl.bundle.reading import open_bundle
@@ -77,13 +77,13 @@ def _model(location: Path, settings: Settings) -> tuple[str, Model]:
 
 
 def _warm(batchers: Sequence[Batcher], stopping: threading.Event) -> bool:
-    """Whether all are warm; false where the process is told to stop before."""
+    """Whether all are warm; false where the process is told to stop before. The first that can't be is an error."""
+    cold = {batcher.warm for batcher in batchers}
     try:
-        for batcher in batchers:
-            while not stopping.is_set():
-                with suppress(TimeoutError):
-                    batcher.warm.result(LOOK_SECONDS)
-                    break
+        while cold and not stopping.is_set():
+            warm, cold = wait(cold, LOOK_SECONDS, FIRST_EXCEPTION)
+            for one in warm:
+                one.result()
     except EngineStoppedError as error:
         raise VsslError(str(error)) from None
     return not stopping.is_set()

@@ -255,13 +255,11 @@ class Server(uvicorn.Server):
 
     async def _announce(self) -> None:
         settings = self.registry.settings
-        for model in self.registry.models:
-            try:
-                await asyncio.wrap_future(model.batcher.warm)
-            except EngineStoppedError as error:
-                self.failure = VsslError(f"{model.name}: {error}")
-                self.should_exit = True
-                return
+        try:
+            await asyncio.gather(*map(_warm, self.registry.models))
+        except VsslError as error:
+            self.failure, self.should_exit = error, True
+            return
         if self.should_exit:
             return
         self._tasks.append(asyncio.create_task(self._watch()))
@@ -278,6 +276,13 @@ class Server(uvicorn.Server):
         numbers = "" if settings.metrics_port is None else f", metrics on {self._places[-1]}/metrics"
         page = f", the page on {self._places[0]}/ui/" if settings.ui else ""
         self.announce(f"vssl: serving {names} on {self._places[0]}{grpc}{numbers}{page}", self._places[0])
+
+
+async def _warm(model: Model) -> None:
+    try:
+        await asyncio.wrap_future(model.batcher.warm)
+    except EngineStoppedError as error:
+        raise VsslError(f"{model.name}: {error}") from None
 
 
 def _grpc() -> ModuleType:

@@ -33,14 +33,18 @@ def bundle(tmp_path: Path) -> Bundle:
     return open_bundle(tmp_path / "bundle")
 
 
+def starting(orders: Path, bundle: Bundle, *flags: str) -> "subprocess.Popen[str]":
+    """A server that loads for as long as the file `one.loads` is there."""
+    (orders / "one.loads").touch()
+    command = [sys.executable, str(SERVER), "serve", str(bundle.location), *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"SICK": str(orders)})
+
+
 @contextmanager
 def loading(orders: Path, bundle: Bundle, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server that listens and loads for as long as its file is there, and its address."""
-    (orders / "one.loads").touch()
     port = free_port()
-    command = [sys.executable, str(SERVER), "serve", str(bundle.location), "--port", str(port), *flags]
-    named = os.environ | {"SICK": str(orders)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=named) as process:
+    with starting(orders, bundle, "--port", str(port), *flags) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             until(lambda: state(url) == "loading")
@@ -121,3 +125,16 @@ def test_a_worker_that_takes_anothers_place_listens_when_it_can_answer(bundle: B
                 assert embed(url).status_code == 200
         (tmp_path / "one.loads").unlink()
         assert server.stop(signal.SIGTERM).count("another takes its place") == 1
+
+
+@several
+@pytest.mark.parametrize("way", ["alone", "engine process"])
+def test_a_model_that_fails_ends_the_start_though_another_is_still_loaded(
+    bundle: Bundle, tmp_path: Path, way: str
+) -> None:
+    write_tiny_bundle(tmp_path / "other", "two")
+    (tmp_path / "two").write_text("raise")
+    with starting(tmp_path, bundle, str(tmp_path / "other"), "--port", "0", *WAYS[way]) as process:
+        _, written = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the engine could not be warmed up: an illegal memory access was encountered" in written
