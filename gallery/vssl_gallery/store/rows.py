@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 
 from vssl.arrays import Float32s
 from vssl_gallery.errors import InvalidRows
-from vssl_gallery.store.columns import FIXED, MAX_META_BYTES, MAX_NAME_BYTES, Kind
+from vssl_gallery.store.columns import FIXED, MAX_META_BYTES, MAX_NAME_BYTES, FieldType, Kind
 from vssl_gallery.store.contract import Spec
 
 TYPES: Mapping[Kind, pa.DataType] = {
@@ -35,13 +36,18 @@ def vector_type(dimension: int) -> pa.DataType:
 
 def schema(spec: Spec) -> pa.Schema:
     """The columns of every row of a gallery: those of `vssl embed` and more, then its own fields."""
+    return _schema(spec.dimension, tuple(spec.fields.items()))
+
+
+@lru_cache(64)  # every search asks for it
+def _schema(dimension: int, fields: tuple[tuple[str, FieldType], ...]) -> pa.Schema:
     types = {
         **{name: TYPES[kind] for name, kind in FIXED.items()},
-        "embedding": vector_type(spec.dimension),
-        "variance": vector_type(spec.dimension),
+        "embedding": vector_type(dimension),
+        "variance": vector_type(dimension),
         "meta": pa.string(),
         "thumbnail": pa.binary(),
-        **{name: TYPES[kind] for name, kind in spec.fields.items()},
+        **{name: TYPES[kind] for name, kind in fields},
     }
     return pa.schema([pa.field(name, of, nullable=name not in REQUIRED) for name, of in types.items()])
 

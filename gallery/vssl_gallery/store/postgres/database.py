@@ -47,6 +47,11 @@ _SETTINGS = (
 """`jit` takes longer to compile a search than the search takes. The index goes on until a filter has enough rows, or it
 has looked at 40,000 for one query; `nearest` says what then."""
 
+_NEVER = 2**31
+"""Uses after which psycopg prepares a statement by itself. They are planned with their values, because a plan for any
+value may be a bad one for these, unless `Database.ask` is told otherwise.
+"""
+
 # psycopg's pool reports failed connections to its log. Who keeps a log reads them; without one Python would print them.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -68,11 +73,19 @@ class Database:
         self._pool: ConnectionPool[Connection] | None = None
         self._opening = Lock()
 
-    def ask(self, statement: Statement, bound: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def ask(
+        self, statement: Statement, bound: Mapping[str, object] | None = None, prepared: bool = False
+    ) -> list[tuple[Any, ...]]:
         """What one statement that reads finds. It sees one state of the database by itself; a transaction about it
         would be two more trips to the server.
+
+        Args:
+            statement: to execute.
+            bound: its values.
+            prepared: each connection shall parse and plan it once; for what is asked often, with one good plan for all
+                values.
         """
-        return self._trying(lambda: self._asked(statement, bound))
+        return self._trying(lambda: self._asked(statement, bound, prepared))
 
     def read(self, work: Callable[[Cursor], T]) -> T:
         """What several statements find in one state of the database."""
@@ -121,8 +134,7 @@ class Database:
             if self._pool is None:
                 self._pool = ConnectionPool(
                     self._info,
-                    # Statements are planned with their values: a plan for any value may be a bad one for these.
-                    kwargs={"prepare_threshold": None, "autocommit": True},
+                    kwargs={"prepare_threshold": _NEVER, "autocommit": True},
                     min_size=1,
                     max_size=CONNECTIONS,
                     name="vssl",
@@ -130,11 +142,11 @@ class Database:
                 )
             return self._pool
 
-    def _asked(self, statement: Statement, bound: Mapping[str, object] | None) -> list[tuple[Any, ...]]:
+    def _asked(self, statement: Statement, bound: Mapping[str, object] | None, prepared: bool) -> list[tuple[Any, ...]]:
         with self._opened().connection(PATIENCE) as connection:
             _prepare(connection)
             with connection.cursor(binary=True) as cursor:
-                return cursor.execute(statement, bound).fetchall()
+                return cursor.execute(statement, bound, prepare=prepared).fetchall()
 
     def _within(self, work: Callable[[Cursor], T], isolation: psycopg.IsolationLevel, read_only: bool | None) -> T:
         with self._opened().connection(PATIENCE) as connection:

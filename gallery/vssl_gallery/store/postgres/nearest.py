@@ -93,8 +93,9 @@ def by_index(
     """The k nearest rows of a gallery, without a filter, and the version, in one trip to the server; None where this is
     not enough: there is no index, it finds too few, or the gallery is gone.
     """
-    bound = {"number": number, "vectors": list(vectors), "k": k, "candidates": CANDIDATES * k, "most": _MOST_EFFORT}
-    found = database.ask(_at_once(number, vectors.shape[1], tuple(columns)), bound)
+    one = len(vectors) == 1
+    bound = {"vector": vectors[0]} if one else {"vectors": list(vectors)}
+    found = database.ask(_at_once(number, vectors.shape[1], k, tuple(columns), one), bound, prepared=one)
     if not found or found[0][2] is None:
         return None
     version, rows = found[0][:2]
@@ -105,10 +106,16 @@ def by_index(
 
 
 @lru_cache(256)
-def _at_once(number: int, dimension: int, columns: tuple[str, ...]) -> bytes:
+def _at_once(number: int, dimension: int, k: int, columns: tuple[str, ...], one: bool) -> bytes:
+    """The statement. Numbers of ours stand in it, so that the server knows them when it makes a plan for any vector."""
     parts = {
+        "number": sql.Literal(number),
         "table": rows_table(number),
         "half": half(dimension),
+        "k": sql.Literal(k),
+        "candidates": sql.Literal(CANDIDATES * k),
+        "most": sql.Literal(_MOST_EFFORT),
+        "queries": _ONE if one else _SEVERAL,
         "columns": _listed(columns),
         "join": sql.SQL("LEFT JOIN {} AS rows USING (key)" if columns else "").format(rows_table(number)),
     }
@@ -124,6 +131,10 @@ _COUNT = sql.SQL("""
 SELECT (SELECT count(*) FROM (SELECT FROM {table} WHERE {condition} LIMIT %(more)s) AS matching),
        set_config('work_mem', '64MB', true)
 """)
+
+# The server expects ten vectors in an array that it does not know yet: a plan for any vector would look dear.
+_ONE = sql.SQL("(SELECT %(vector)b::vector AS vector, 1 AS place) AS query")
+_SEVERAL = sql.SQL("unnest(%(vectors)b::vector[]) WITH ORDINALITY AS query (vector, place)")
 
 # `rows` is joined last, if at all, so that other columns are read of the k nearest alone.
 _EXACT = sql.SQL("""
@@ -158,18 +169,18 @@ _AT_ONCE = sql.SQL("""
 SELECT state.version, state.rows, state.effort, (query.place - 1)::int, nearest.similarity, nearest.id{columns}
 FROM (
     SELECT version, rows, effort, set_config(
-        'hnsw.ef_search', least(greatest(effort, %(candidates)s::int), %(most)s::int)::text, true
+        'hnsw.ef_search', least(greatest(effort, {candidates}), {most})::text, true
     ) AS wide
-    FROM vssl.galleries WHERE number = %(number)s
+    FROM vssl.galleries WHERE number = {number}
 ) AS state
-CROSS JOIN unnest(%(vectors)b::vector[]) WITH ORDINALITY AS query (vector, place)
+CROSS JOIN {queries}
 LEFT JOIN LATERAL (
     SELECT key, id, -(embedding <#> query.vector) AS similarity
     FROM (
         SELECT key, id, embedding FROM {table} WHERE state.effort IS NOT NULL AND state.wide IS NOT NULL
-        ORDER BY embedding::{half} <#> query.vector::{half} LIMIT %(candidates)s
+        ORDER BY embedding::{half} <#> query.vector::{half} LIMIT {candidates}
     ) AS candidates
-    ORDER BY embedding <#> query.vector LIMIT %(k)s
+    ORDER BY embedding <#> query.vector LIMIT {k}
 ) AS nearest ON true
 {join}
 ORDER BY query.place, nearest.similarity DESC, nearest.key

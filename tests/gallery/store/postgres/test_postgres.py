@@ -20,6 +20,7 @@ from vssl_gallery.store.filters import matches, parse_filter
 from vssl_gallery.store.opening import open_place
 from vssl_gallery.store.postgres import nearest as searching
 from vssl_gallery.store.postgres import upkeep
+from vssl_gallery.store.postgres.store import PostgresStore
 from vssl_gallery.store.rows import vectors
 
 ROWS, K = 3000, 10
@@ -82,6 +83,37 @@ def test_the_index_finds_the_nearest(
     exact = store.search(asked, K, exact=True)
     assert exact.exact
     assert recall(exact, asked, bank, list(range(ROWS))) == 1
+
+
+def test_single_queries_share_a_plan(indexed: tuple[Store, list[dict[str, Any]], Float32s]) -> None:
+    store, _, bank = indexed
+    assert isinstance(store, PostgresStore)
+    for asked in queries(bank, 40)[:, None]:  # by two connections, perhaps
+        found = store.search(asked, K, columns=["label"])
+        assert not found.exact
+        assert recall(found, asked, bank, list(range(ROWS))) >= 0.9
+    # Were a plan for any vector thought dear, the server would make a new one each time.
+    assert store._database.ask("SELECT max(generic_plans) FROM pg_prepared_statements")[0][0] >= 5
+
+
+def test_a_plan_does_not_outlive_what_it_is_for(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = open_place(postgres.address(options=LARGE))
+    store = place.create("planned", SPEC)
+    rows = some_rows(60)
+    store.upsert(rows)
+    monkeypatch.setattr(upkeep, "INDEX_FROM", 50)
+    for indexed in (False, True):
+        for asked in vectors(rows["embedding"])[:30, None]:
+            found = store.search(asked, 60)
+            assert found.exact != indexed
+            assert found.rows.num_rows == 60
+        store.maintain()
+    place.drop("planned")
+    with pytest.raises(UnknownGallery):
+        store.search(unit_vectors(1), 1)
+    with pytest.raises(UnknownGallery):
+        store.search(asked, 60)
+    place.close()
 
 
 conditions = st.one_of(
