@@ -42,5 +42,19 @@ def test_a_bank_in_pieces_is_one_bank(seed: int, pieces: list[int], k: int, tile
     assert all(len(set(of_query)) == found.rows.shape[1] for of_query in found.rows.tolist())
 
 
+@given(
+    seed=st.integers(0, 1000), k=st.integers(1, 12), size=st.integers(1, 6000), values=st.sampled_from([2, 50, 10**6])
+)
+def test_the_largest_of_many_columns(seed: int, k: int, size: int, values: int) -> None:
+    rng = np.random.default_rng(seed)
+    given, k = rng.integers(0, values, (3, size)).astype(np.float32), min(k, size)
+    given[:, rng.random(size) < 0.3] = -np.inf
+    found = nearest._largest(given, k)
+    assert all(len(set(row)) == k for row in found.tolist())
+    np.testing.assert_array_equal(
+        np.sort(np.take_along_axis(given, found, axis=1)), np.sort(given, axis=1)[:, size - k :]
+    )
+
+
 def test_normalised_leaves_a_zero_row_alone() -> None:
     assert np.allclose(normalised(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
