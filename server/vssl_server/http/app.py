@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ctypes import c_bool
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -20,7 +21,7 @@ from vssl_server.access.turns import TurnsMiddleware
 from vssl_server.engine.model import Model
 from vssl_server.http import operation
 from vssl_server.http.admin import routes as administration
-from vssl_server.http.direct import DirectRoutes
+from vssl_server.http.direct import DirectRoutes, Endpoint
 from vssl_server.http.embed import schema as embed_schema
 from vssl_server.http.embed.routes import embed
 from vssl_server.http.inference import routes as inference_rest
@@ -129,7 +130,13 @@ def _add_layers(app: FastAPI, registry: ModelRegistry) -> None:
     """What surrounds the routes, from inside to outside."""
     settings = registry.settings
     app.add_middleware(Methods, routes=app.routes)
-    app.add_middleware(DirectRoutes, endpoints={"/v1/embed": embed, "/v1/embeddings": create_embeddings})
+    busiest: dict[str, Endpoint] = {"/v1/embed": embed, "/v1/embeddings": create_embeddings}
+    if app.state.galleries is not None:
+        from vssl_server.http.galleries.searching import SEARCHES
+
+        busiest |= SEARCHES
+    handlers: Any = app.exception_handlers  # coroutines, every one
+    app.add_middleware(DirectRoutes, endpoints=busiest, handlers=handlers)
     app.add_middleware(AdmissionMiddleware, pending=registry.pending, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(TurnsMiddleware, at_once=OPEN_PATHS)
     app.add_middleware(HostsMiddleware, settings=settings)

@@ -225,16 +225,16 @@ def _of_images(model: Model, files: Sequence[Encoded], result: EmbedResult) -> A
     judged = calibrated(model, found)
     flags = judged["flags"]
     calibration = model.manifest.calibration
-    kinds = [None] * len(found) if calibration is None else resembled(calibration, found.variance)
+    degraded = [place for place, one in enumerate(flags or ()) if one["degraded"]]
+    kinds = resembled(calibration, found.variance[degraded]) if calibration is not None and degraded else []
+    resembles = dict(zip(degraded, kinds, strict=True))
     about = [
         {
             "uncertainty": found.uncertainty[place],
             **{name: None if column is None else column[place] for name, column in judged.items()},
-            "resembles": None
-            if kind is None or not flags[place]["degraded"]
-            else {"kind": kind[0], "accuracy": kind[1]},
+            "resembles": None if (kind := resembles.get(place)) is None else {"kind": kind[0], "accuracy": kind[1]},
         }
-        for place, kind in enumerate(kinds)
+        for place in range(len(found))
     ]
     marked = {
         name: None if flags is None else np.array([one[name] for one in flags], np.bool_)

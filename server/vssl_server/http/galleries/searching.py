@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -112,7 +111,7 @@ def _neighbours(found: Found, given: Asked, view: View, itself: Sequence[str] | 
 
 
 def _classified(answer: Classified) -> dict[str, Any]:
-    said = asdict(answer)
+    said = dict(vars(answer))
     low, high, names, similarity = (said.pop(key) for key in ("low", "high", "neighbours", "similarity"))
     said["interval"] = None if low is None else [low, high]
     said["neighbours"] = [{"id": id, "similarity": one} for id, one in zip(names, similarity, strict=True)]
@@ -128,8 +127,12 @@ def _timing(exchange: Exchange, given: Asked, begun: float) -> dict[str, float]:
     return {"decode_ms": max(0.0, decode), **known, "store_ms": stored}
 
 
+SEARCH, CLASSIFY = "/v1/galleries/{name}/search", "/v1/galleries/{name}/classify"
+SEARCHES = {SEARCH: search, CLASSIFY: classify}
+"""Many requests a second; see `DirectRoutes`."""
+
+
 def add_routes(app: FastAPI) -> None:
     """Put the routes on the application."""
-    front = "/v1/galleries/{name}"
-    app.post(f"{front}/search", **row_schema.asking("Find what is near", row_schema.Searched, SearchBody))(search)
-    app.post(f"{front}/classify", **row_schema.asking("Label, or abstain", row_schema.Labelled, ClassifyBody))(classify)
+    app.post(SEARCH, **row_schema.asking("Find what is near", row_schema.Searched, SearchBody))(search)
+    app.post(CLASSIFY, **row_schema.asking("Label, or abstain", row_schema.Labelled, ClassifyBody))(classify)
