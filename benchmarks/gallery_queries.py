@@ -1,8 +1,8 @@
 """Which queries are as hard for an index as new images: the gallery's own rows, or rows with noise?
 
-`maintain` searches an index as widely as its own queries need to find .99 of their true neighbours. This asks LanceDB's
-index for the ten neighbours of new images, of rows, and of rows with noise, at each width. With `--cifar` the new
-images are CIFAR-10's test images, else vectors of the same clusters as the rows.
+`maintain` searches an index as widely as its own queries need to find .995 of their true neighbours. This asks
+LanceDB's index for the ten neighbours of new images, of rows, and of rows with noise, at each width. With `--cifar` the
+new images are CIFAR-10's test images, else vectors of the same clusters as the rows.
 """
 
 from contextlib import closing

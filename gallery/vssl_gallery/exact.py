@@ -1,7 +1,7 @@
 """Exact search: a gallery's embeddings, ids and labels in memory, pinned to a version, kept up to date by their keys.
 
 Up to 250,000 rows the true nearest neighbours are found by comparing with every row, faster than a database does it.
-Above, an index proposes four times as many rows as are asked for, and their true similarities put them in order.
+Above, the store is asked, which has an index.
 """
 
 import threading
@@ -21,9 +21,6 @@ from vssl_gallery.store.rows import check_vectors, found_schema, schema, vectors
 
 EXACT_ROWS = 250_000
 """The most rows whose embeddings are kept in memory: at 512 numbers each, half a gigabyte."""
-
-CANDIDATES = 4
-"""Rows that an index proposes for each that is wanted."""
 
 TAKEN = 8192
 """Rows that are taken from the store in one call."""
@@ -144,11 +141,14 @@ class ExactSearch:
             InvalidRows: the queries are not [Q, D], finite and of unit length.
         """
         check_vectors(queries, self._store.spec.dimension)
-        if exact is False:
-            return self._by_index(queries, k, where, columns, False)
+        if exact is False or (self._counted is not None and self._counted[1] > self._exact_rows):
+            found = self._store.search(queries, k, where, columns, bool(exact))
+            # The answer's version says whether the gallery is still so large: to ask first would be one more trip.
+            if exact is False or self._rows(found.version) > self._exact_rows:
+                return found
         version = self._store.version()
         if self._rows(version) > self._exact_rows:
-            return self._by_index(queries, k, where, columns, bool(exact))
+            return self._store.search(queries, k, where, columns, bool(exact))
         for _ in range(TRIES):
             column = self._at(version)
             below = None if where is None else self._passing(where, column)
@@ -193,20 +193,6 @@ class ExactSearch:
         if self._counted is None or self._counted[0] != version:
             self._counted = version, self._store.count()
         return self._counted[1]
-
-    def _by_index(self, queries: Float32s, k: int, where: Filter | None, columns: Sequence[str], exact: bool) -> Found:
-        wanted = list(dict.fromkeys((*columns, "embedding")))
-        found = self._store.search(queries, k if exact else CANDIDATES * k, where, wanted, exact)
-        rows = found.rows
-        query = rows["query"].to_numpy()
-        similarity = np.einsum("nd,nd->n", queries[query], vectors(rows["embedding"]))
-        order = np.lexsort((-similarity, query))
-        first = np.searchsorted(query[order], np.arange(len(queries)))
-        nearest = order[np.arange(len(order)) - first[query[order]] < k]
-        rows = rows.take(nearest).set_column(1, "similarity", pa.array(similarity[nearest].astype(np.float32)))
-        return Found(
-            rows.select(["query", "similarity", "id", *(c for c in columns if c != "id")]), found.version, exact
-        )
 
     def _taken(self, neighbours: Neighbours, column: Column, columns: Sequence[str]) -> pa.Table | None:
         """The rows of the answer, or None if one of them is gone by now."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from vssl.search.nearest import Neighbours, nearest
 from vssl_gallery.errors import InvalidRows
 from vssl_gallery.exact import ExactSearch
 from vssl_gallery.gathering import Gathered
-from vssl_gallery.store.contract import Store, Version
+from vssl_gallery.store.contract import Found, Store, Version
 from vssl_gallery.store.filters import ids, parse_filter
 from vssl_gallery.store.rows import vectors
 
@@ -66,36 +67,51 @@ def test_a_filter_loses_no_result(create: Create, matching: int) -> None:
     assert found["id"].to_pylist() == truth(dict(list(every.items())[:matching]), QUERIES, 5)
 
 
-def test_more_rows_than_memory_are_found_by_the_index_and_ranked_exactly(create: Create) -> None:
+def test_more_rows_than_memory_are_found_by_the_store(create: Create) -> None:
     store = create()
     store.upsert(some_rows(300))
     few = ExactSearch(store, exact_rows=299)
-    found = few.search(QUERIES, 5, columns=["label"])
     exact = ExactSearch(store).search(QUERIES, 5, columns=["label"])
-    assert not found.exact
-    assert found.rows.drop_columns("similarity").equals(exact.rows.drop_columns("similarity"))
-    assert found.rows.schema == exact.rows.schema
+    for _ in range(2):  # the first counts the rows
+        found = few.search(QUERIES, 5, columns=["label"])
+        assert found.version == store.version()
+        assert found.exact == store.search(QUERIES, 5).exact
+        assert found.rows.drop_columns("similarity").equals(exact.rows.drop_columns("similarity"))
+        assert found.rows.schema == exact.rows.schema
     assert few.search(QUERIES, 5, exact=True).exact
     assert few.column().version == store.version()
     store.delete(ids(["image-7"]))
-    assert few.search(QUERIES, 5).exact
+    found = few.search(QUERIES, 5)
+    assert (found.exact, found.version) == (True, store.version())
+    assert "image-7" not in found.rows["id"].to_pylist()
+    store.upsert(some_rows(300))
+    assert few.search(QUERIES, 5).rows["id"].to_pylist() == exact.rows["id"].to_pylist()
 
 
-def test_a_search_asks_for_the_version_once(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("exact_rows", "times"), [(30, 1), (29, 0)])
+def test_a_search_asks_for_the_version_once_at_most(
+    create: Create, exact_rows: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a server or a bucket each time is a trip."""
     store = create()
     store.upsert(some_rows(30))
-    search, where = ExactSearch(store), parse_filter({"label": {"$exists": True}}, FIELDS)
+    search, where = ExactSearch(store, exact_rows), parse_filter({"label": {"$exists": True}}, FIELDS)
     search.search(QUERIES, 4, where, ["label"])
-    asked, version = itertools.count(), store.version
+    asked, version, find = itertools.count(), store.version, store.search
 
     def counted() -> Version:
         next(asked)
         return version()
 
+    def found(*given: Any) -> Found:
+        with monkeypatch.context() as patch:  # what the store asks itself is its own
+            patch.setattr(store, "version", version)
+            return find(*given)
+
     monkeypatch.setattr(store, "version", counted)
+    monkeypatch.setattr(store, "search", found)
     search.search(QUERIES, 4, where, ["label"])
-    assert next(asked) == 1
+    assert next(asked) == times
 
 
 def test_searches_beside_writes_find_whole_states(create: Create) -> None:

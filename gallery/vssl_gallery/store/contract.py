@@ -180,7 +180,8 @@ class Store(Protocol):
             k: at most; fewer are found only where fewer match.
             where: which rows may be found.
             columns: what to return of each row beside `id`.
-            exact: leave the index out. `vssl_gallery.exact` is faster, with the vectors in memory.
+            exact: leave the index out. `vssl_gallery.exact` is faster, with the vectors in memory. What an index
+                proposes is ranked by its true similarities all the same.
 
         Raises:
             InvalidRows: the vectors are not [Q, D], finite and of unit length.

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vssl_gallery.store.lance.records import Records
-from vssl_gallery.store.perturbed import perturbed
+from vssl_gallery.store.perturbed import ENOUGH, perturbed
 from vssl_gallery.store.rows import vectors
 
 VECTORS = "embedding"
@@ -23,7 +23,6 @@ KEPT = timedelta(hours=1)
 NEIGHBOURS, QUERIES = 10, 100
 """The recall is that of so many neighbours, for so many queries."""
 
-GOAL = 0.99
 EFFORTS = (50, 100, 200, 400, 800)
 """How many candidates the index follows at once. The first that reaches the goal is taken."""
 
@@ -101,6 +100,6 @@ def measured(table: Any) -> Measured:  # noqa: ANN401
     true = neighbours(None)
     for effort in EFFORTS:
         recall = len(neighbours(effort) & true) / len(true)
-        if recall >= GOAL:
+        if recall >= ENOUGH:
             break
     return Measured(effort, recall)

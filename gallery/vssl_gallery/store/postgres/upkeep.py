@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from vssl_gallery.store.contract import Spec
-from vssl_gallery.store.perturbed import perturbed
+from vssl_gallery.store.perturbed import ENOUGH, perturbed
 from vssl_gallery.store.postgres.database import Connection
 from vssl_gallery.store.postgres.nearest import EFFORTS, Nearest, Search
 from vssl_gallery.store.postgres.tables import LOCKS, half, index_identifier, index_name, rows_table
@@ -23,9 +23,6 @@ _LEAST = 64
 """Megabytes of the server to build the index in. At most it is half of its `effective_cache_size`, which says how large
 the machine is; an index that needs more takes much longer.
 """
-
-ENOUGH = 0.99
-"""The share of the true nearest rows that the index should find."""
 
 _BREADTH = 128
 """Of the search that places a new row in the graph (`ef_construction`): twice pgvector's, for a third more time."""

@@ -57,6 +57,9 @@ def test_the_index_finds_enough_below_a_filter(indexed: LanceStore, below: int) 
     ]
     assert len(pairs[0]) == len(pairs[1]) == 40 * min(10, below)
     assert len(pairs[0] & pairs[1]) >= 0.99 * len(pairs[1])
+    rows = indexed.search(queries, 10, where, ["embedding"]).rows
+    similarity = (queries[rows["query"].to_numpy()] * vectors(rows["embedding"])).sum(axis=1)
+    assert rows["similarity"].to_numpy() == pytest.approx(similarity, abs=1e-5)  # not those of the rounded vectors
 
 
 def test_the_index_answers_with_more_neighbours_than_candidates(indexed: LanceStore) -> None:
