@@ -4,6 +4,7 @@ They are rows of one more table, `_records`. It is also how we know a place as o
 """
 
 import threading
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,11 @@ KEY = {"lance-schema:unenforced-primary-key:position": "1"}
 
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False, metadata=KEY), pa.field("value", pa.string())])
 
+FRESH_SECONDS = 0.1
+"""For which what was read stays known: what other processes write is seen so late. To ask LanceDB for its version goes
+through an event loop and threads, which takes as long as all else that follows a search in memory.
+"""
+
 
 class Records:
     """Texts by their keys, which are paths: `gallery/NAME/KEY` and `alias/NAME`."""
@@ -26,14 +32,18 @@ class Records:
         self._lock = threading.Lock()
         self._opened: Any = None
         self._read: tuple[int, dict[str, str | None]] = (-1, {})
+        self._fresh_until = 0.0
 
     def read(self, key: str) -> str | None:
         """The text of a key, or None. What was read stays known until somebody writes: each answer of a gallery reads
         its calibration.
         """
-        version, known = int(self._table().version), self._read
-        if known[0] != version:
-            known = self._read = version, {}
+        now, known = time.monotonic(), self._read
+        if now >= self._fresh_until:
+            version = int(self._table().version)
+            if known[0] != version:
+                known = self._read = version, {}
+            self._fresh_until = now + FRESH_SECONDS
         if key not in known[1]:
             known[1][key] = next(iter(self._rows(to_sql(Equal("key", "text", key))).values()), None)
         return known[1][key]
@@ -49,9 +59,10 @@ class Records:
         table = self._table()
         if value is None:
             table.delete(to_sql(Equal("key", "text", key)))
-            return
-        row = pa.table({"key": [key], "value": [value]}, schema=SCHEMA)
-        table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(row)
+        else:
+            row = pa.table({"key": [key], "value": [value]}, schema=SCHEMA)
+            table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(row)
+        self._read, self._fresh_until = (-1, {}), 0.0
 
     def maintain(self, older_than: Any) -> None:  # noqa: ANN401 — a timedelta
         """Drop old versions of the table."""
