@@ -142,6 +142,18 @@ def overlay(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     return image * (1 - opacity) + colour * opacity
 
 
+def obstruction(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """A finger before the lens: a soft-edged disc of skin's or a glove's colour that comes in from the edge."""
+    size = image.shape[-1]
+    towards, radius = rng.uniform(0, 2 * np.pi), size * (0.12 + 0.4 * strength)
+    y, x = size / 2 + size / 2 * np.array([np.sin(towards), np.cos(towards)])
+    distance = ((torch.arange(size)[:, None] - y).square() + (torch.arange(size) - x).square()).sqrt()
+    share = torch.sigmoid((radius - distance) / (0.02 * size))
+    colours = [(0.85, 0.62, 0.5), (0.45, 0.3, 0.22), (0.1, 0.1, 0.12), (0.75, 0.2, 0.2)]
+    colour = torch.tensor(colours[rng.integers(len(colours))])[:, None, None]
+    return image * (1 - share) + colour * share
+
+
 def two_at_once(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """Two others, each of three quarters of the strength."""
     names = list(JUDGES)[:-1]
@@ -177,7 +189,7 @@ JUDGES: dict[str, Judge] = {
     function.__name__: function
     for function in (
         *(crop, blur, noise, occlusion, darkness, jpeg, low_resolution, motion_blur, overexposure, underexposure),
-        *(colour_cast, saturation, quarter_turn, overlay, two_at_once),
+        *(colour_cast, saturation, quarter_turn, overlay, obstruction, two_at_once),
     )
 }
 assert list(JUDGES) == list(DEGRADATIONS)

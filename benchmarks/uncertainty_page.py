@@ -13,7 +13,8 @@ from PIL import Image
 from benchmarks.plot import plot
 from vssl.bundle.reading import open_bundle
 from vssl.engine import Embeddings, Engine
-from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
+from vssl.images.strengths import SEVERITIES
 from vssl.measures.ranking import auroc
 from vssl.measures.uncertainty import bootstrap, calibration_error, error_cut, r_auroc, reliability, risk_coverage
 from vssl.sources.in_memory import ImageSet, load_images

@@ -9,14 +9,11 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageFilter
 
 from vssl.arrays import Floats, Pixels
-
-SEVERITIES = (1, 2, 3, 4, 5)
-
-KNOTS = np.arange(len(SEVERITIES) + 1) / len(SEVERITIES)
-"""Strengths at which a degradation names its parameter: 0, then those of the severities."""
+from vssl.images.masks import INKS, shape
+from vssl.images.strengths import KNOTS, at
 
 Degradation = Callable[[Pixels, float, np.random.Generator], Pixels]
 
@@ -24,7 +21,7 @@ Degradation = Callable[[Pixels, float, np.random.Generator], Pixels]
 def crop(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """A random square, scaled back up; its area is U(.62, .75) of the image at .2, U(.1, .23) at 1."""
     ends = np.linspace(0.75, 0.1, len(KNOTS))
-    low, high = _at(strength, 1, *ends[1:]), _at(strength, 1, *ends[:-1])
+    low, high = at(strength, 1, *ends[1:]), at(strength, 1, *ends[:-1])
     size = len(image)
     side = max(1, round(size * float(np.sqrt(rng.uniform(low, high)))))
     top, left = rng.integers(0, size - side + 1, 2)
@@ -33,20 +30,20 @@ def crop(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 
 def blur(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Out of focus: Gaussian blur of a σ of 1.5, 2.5, 4, 6, 8 hundredths of the side."""
-    sigma = _at(strength, 0, 1.5, 2.5, 4.0, 6.0, 8.0) / 100 * len(image)
+    sigma = at(strength, 0, 1.5, 2.5, 4.0, 6.0, 8.0) / 100 * len(image)
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
 
 
 def noise(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """White Gaussian noise; σ of the full range: .04, .08, .12, .18, .26."""
-    sigma = _at(strength, 0, 0.04, 0.08, 0.12, 0.18, 0.26) * 255
+    sigma = at(strength, 0, 0.04, 0.08, 0.12, 0.18, 0.26) * 255
     return _to_uint8(image + rng.normal(0, sigma, image.shape))
 
 
 def occlusion(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """A grey square over a share of the image: 6, 12, 20, 30, 42 %."""
     size = len(image)
-    side = round(size * float(np.sqrt(_at(strength, 0, 0.06, 0.12, 0.20, 0.30, 0.42))))
+    side = round(size * float(np.sqrt(at(strength, 0, 0.06, 0.12, 0.20, 0.30, 0.42))))
     top, left = rng.integers(0, size - side + 1, 2)
     covered = image.copy()
     covered[top : top + side, left : left + side] = 128
@@ -55,13 +52,13 @@ def occlusion(image: Pixels, strength: float, rng: np.random.Generator) -> Pixel
 
 def darkness(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Brightness times .6, .4, .25, .15, .08, rounded to whole levels: detail is lost as in a short exposure."""
-    return _to_uint8(image * _at(strength, 1, 0.6, 0.4, 0.25, 0.15, 0.08))
+    return _to_uint8(image * at(strength, 1, 0.6, 0.4, 0.25, 0.15, 0.08))
 
 
 def jpeg(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """JPEG compression at quality 40, 25, 15, 8, 4; no strength at all is quality 95."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=round(_at(strength, 95, 40, 25, 15, 8, 4)))
+    Image.fromarray(image).save(file, "JPEG", quality=round(at(strength, 95, 40, 25, 15, 8, 4)))
     with Image.open(file) as decoded:
         return np.asarray(decoded.convert("RGB"))
 
@@ -69,12 +66,12 @@ def jpeg(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 def low_resolution(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Shrunk to .7, .5, .35, .25, .18 of the side and scaled back up."""
     size = len(image)
-    return _resized(_resized(image, max(1, round(size * _at(strength, 1, 0.7, 0.5, 0.35, 0.25, 0.18)))), size)
+    return _resized(_resized(image, max(1, round(size * at(strength, 1, 0.7, 0.5, 0.35, 0.25, 0.18)))), size)
 
 
 def motion_blur(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """A camera that moved: the mean along a line of any direction; its length is 4, 7, 11, 16, 22 % of the side."""
-    length, angle = _at(strength, 0, 0.04, 0.07, 0.11, 0.16, 0.22) * len(image), rng.uniform(0, np.pi)
+    length, angle = at(strength, 0, 0.04, 0.07, 0.11, 0.16, 0.22) * len(image), rng.uniform(0, np.pi)
     # Points half a pixel apart on the line, each shared out to the four pixels around it.
     points = np.linspace(-length / 2, length / 2, 2 * int(np.ceil(length)) + 1)
     reach = int(np.ceil(length / 2)) + 1
@@ -94,7 +91,7 @@ def motion_blur(image: Pixels, strength: float, rng: np.random.Generator) -> Pix
 
 def overexposure(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Brightness times 1.3, 1.7, 2.2, 2.8, 3.6, cut off at white: bright parts lose what was in them."""
-    return _to_uint8(image * _at(strength, 1, 1.3, 1.7, 2.2, 2.8, 3.6))
+    return _to_uint8(image * at(strength, 1, 1.3, 1.7, 2.2, 2.8, 3.6))
 
 
 def underexposure(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -102,25 +99,28 @@ def underexposure(image: Pixels, strength: float, rng: np.random.Generator) -> P
 
     The grain of a pixel is that of counted photons, whose number at white is 2000, 700, 250, 100, 40.
     """
-    light = _at(strength, 1, 0.75, 0.55, 0.4, 0.28, 0.18)
-    photons = float(np.exp(_at(strength, *np.log([20000, 2000, 700, 250, 100, 40]))))
+    light = at(strength, 1, 0.75, 0.55, 0.4, 0.28, 0.18)
+    photons = float(np.exp(at(strength, *np.log([20000, 2000, 700, 250, 100, 40]))))
     bright = image / 255
     return _to_uint8(255 * light * (bright + np.sqrt(bright / photons) * rng.normal(0, 1, image.shape)))
 
 
 def colour_cast(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    """Light of another colour: red, green and blue times gains whose logarithms are .12, .25, .4, .55, .75 long."""
+    """Light of another colour: red, green and blue times gains whose logarithms are .15, .3, .5, .75, 1.1 long.
+
+    Half of the casts are those of a filter, which takes light away and adds none.
+    """
     direction = rng.normal(0, 1, 3)
     direction -= direction.mean()
-    gains: Floats = np.exp(_at(strength, 0, 0.12, 0.25, 0.4, 0.55, 0.75) * direction / np.linalg.norm(direction))
-    return _to_uint8(image.astype(np.float64) * gains)
+    gains: Floats = np.exp(at(strength, 0, 0.15, 0.3, 0.5, 0.75, 1.1) * direction / np.linalg.norm(direction))
+    return _to_uint8(image.astype(np.float64) * (gains if rng.random() < 0.5 else gains / gains.max()))
 
 
 def saturation(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Colours too pale (.75, .5, .3, .15, 0 of what they were) or, as often, too strong (1.3, 1.7, 2.2, 2.8, 3.5)."""
     pale, strong = (0.75, 0.5, 0.3, 0.15, 0), (1.3, 1.7, 2.2, 2.8, 3.5)
     grey = image @ np.array([0.299, 0.587, 0.114])
-    factor = _at(strength, 1, *(pale if rng.random() < 0.5 else strong))
+    factor = at(strength, 1, *(pale if rng.random() < 0.5 else strong))
     return _to_uint8(grey[..., None] + factor * (image - grey[..., None]))
 
 
@@ -131,38 +131,33 @@ def quarter_turn(image: Pixels, strength: float, rng: np.random.Generator) -> Pi
 
 
 def overlay(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    """Writing over the picture: lines of text, a date stamp, or a watermark from edge to edge.
+    """Something over the picture: lines of text, a date stamp, a watermark, a banner, scratches, or a border.
 
     Larger, and less transparent, with the strength: opacity .3, .5, .65, .8, .95.
     """
-    size = len(image)
-    canvas = Image.fromarray(image)
-    ink = Image.new("L", canvas.size, 0)
-    draw = ImageDraw.Draw(ink)
-    form = rng.choice(["text", "stamp", "watermark"])
-    height = size * _at(strength, 0.05, 0.06, 0.08, 0.1, 0.13, 0.17)
-    font = ImageFont.load_default(max(1.0, float(height)))
-    letters = np.array(list("ABCDEFGHKLMNOPRSTUVWabcdeghiklmnoprstuvwy 0123456789"))
-
-    def words(count: int) -> str:
-        return "".join(rng.choice(letters, count))
-
-    if form == "text":
-        top, left = rng.uniform(0, 0.6, 2) * size
-        lines = "\n".join(words(14) for _ in range(round(_at(strength, 1, 1, 2, 3, 4, 5))))
-        draw.multiline_text((left / 2, top), lines, 255, font)
-    elif form == "stamp":
-        day = f"{rng.integers(1, 29):02} {rng.integers(1, 13):02} '{rng.integers(0, 100):02}"
-        draw.text(tuple(rng.uniform([0.05, 0.02], [0.5, 0.9]) * size), day, 255, font)
+    ink = INKS[rng.integers(len(INKS))](len(image), strength, rng)
+    if rng.random() < 0.5:
+        colour = tuple(rng.choice([(255, 255, 255), (0, 0, 0), (255, 140, 0), (220, 20, 20)]).tolist())
     else:
-        text = words(8) + "   "
-        for row in np.arange(-0.5, 1.5, 2.5 * height / size):
-            draw.text((rng.uniform(-0.2, 0) * size, row * size), text * 6, 255, font)
-        ink = ink.rotate(float(rng.uniform(-45, 45)), Image.Resampling.BILINEAR)
-    colour = tuple(rng.choice([(255, 255, 255), (0, 0, 0), (255, 140, 0), (220, 20, 20)]).tolist())
-    opacity = _at(strength, 0, 0.3, 0.5, 0.65, 0.8, 0.95)
+        colour = tuple(rng.integers(0, 256, 3).tolist())
+    opacity = at(strength, 0, 0.3, 0.5, 0.65, 0.8, 0.95)
+    canvas = Image.fromarray(image)
     canvas.paste(Image.new("RGB", canvas.size, colour), mask=ink.point(lambda level: round(level * opacity)))
     return np.asarray(canvas)
+
+
+def obstruction(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """Something in front: a shape of three to many corners, as large as 6, 12, 20, 30, 42 % of the picture.
+
+    Its edges are sharp or soft. It is of any colour, or shows the picture itself upside down.
+    """
+    share = at(strength, 0, 0.06, 0.12, 0.20, 0.30, 0.42)
+    mask = shape(len(image), share, rng)
+    covered = Image.fromarray(image)
+    upside_down = Image.fromarray(np.ascontiguousarray(image[::-1, ::-1]))
+    flat = Image.new("RGB", covered.size, tuple(rng.integers(0, 256, 3).tolist()))
+    covered.paste(flat if rng.random() < 0.75 else upside_down, mask=mask)
+    return np.asarray(covered)
 
 
 def two_at_once(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -180,7 +175,7 @@ CORRUPTIONS: dict[str, Degradation] = {
 
 SINGLE: list[Degradation] = [
     *CORRUPTIONS.values(),
-    *(motion_blur, overexposure, underexposure, colour_cast, saturation, quarter_turn, overlay),
+    *(motion_blur, overexposure, underexposure, colour_cast, saturation, quarter_turn, overlay, obstruction),
 ]
 
 DEGRADATIONS: dict[str, Degradation] = {function.__name__: function for function in [*SINGLE, two_at_once]}
@@ -191,11 +186,6 @@ def degrade(images: Pixels, kind: str, severity: int, seed: int) -> Pixels:
     """Apply one degradation to images [N, S, S, 3]; image i of a seed is always degraded in the same way."""
     function, strength = DEGRADATIONS[kind], KNOTS[severity]
     return np.stack([function(image, strength, np.random.default_rng([seed, i])) for i, image in enumerate(images)])
-
-
-def _at(strength: float, *values: float) -> float:
-    """A parameter that has these values at `KNOTS`, and is linear between them."""
-    return float(np.interp(strength, KNOTS, values))
 
 
 def _resized(image: Pixels, size: int) -> Pixels:

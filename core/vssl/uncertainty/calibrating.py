@@ -11,7 +11,8 @@ import numpy as np
 from vssl.arrays import Int64s, Pixels
 from vssl.bundle.calibration_record import Acceptance, Calibration, Curve, Novelty, Reference
 from vssl.engine import Embeddings
-from vssl.images.degradations import CORRUPTIONS, SEVERITIES, degrade
+from vssl.images.degradations import CORRUPTIONS, degrade
+from vssl.images.strengths import SEVERITIES
 from vssl.measures.ranking import auroc, ranks
 from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import ImageSet

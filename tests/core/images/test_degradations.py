@@ -7,7 +7,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests.core.samples import fashion
-from vssl.images.degradations import DEGRADATIONS, SEVERITIES, crop, degrade
+from vssl.images.degradations import DEGRADATIONS, crop, degrade
+from vssl.images.masks import shape
+from vssl.images.strengths import SEVERITIES
 
 GREY = fashion(40, side=32)
 IMAGES = (GREY * np.random.default_rng(0).uniform(0.4, 1, (40, 1, 1, 3))).astype(np.uint8)  # in colour
@@ -115,3 +117,14 @@ def test_crops_cover_a_tenth_to_three_quarters_of_the_area() -> None:
     assert min(shares) < 0.13
     assert max(shares) > 0.72
     assert np.allclose(by_severity.mean(axis=1), [0.685, 0.555, 0.425, 0.295, 0.165], atol=0.02)
+
+
+def test_an_obstruction_covers_its_share_or_lies_in_part_outside() -> None:
+    black = np.zeros((256, 256, 3), np.uint8)
+    for severity, share in zip(SEVERITIES, (0.06, 0.12, 0.20, 0.30, 0.42), strict=True):
+        masks = [np.asarray(shape(256, share, np.random.default_rng(seed))) / 255 for seed in range(60)]
+        shares = [float(mask.mean()) for mask in masks]
+        assert max(shares) == pytest.approx(share, abs=0.02)
+        assert min(shares) > share / 5
+        covered = degrade(np.stack([black] * 60), "obstruction", severity, 0)
+        assert 0.5 < np.mean([one.any() for one in covered]) < 0.95  # black upside down is black

@@ -41,7 +41,8 @@ const KINDS = {
   crop: "cut off", blur: "blurred", noise: "noisy", occlusion: "partly covered", darkness: "too dark",
   jpeg: "compressed too much", low_resolution: "of too low a resolution", motion_blur: "blurred by motion",
   overexposure: "overexposed", underexposure: "underexposed", colour_cast: "tinted", saturation: "wrong in its colours",
-  quarter_turn: "turned by a quarter", overlay: "overlaid with something", two_at_once: "degraded in two ways",
+  quarter_turn: "turned by a quarter", overlay: "overlaid with something", obstruction: "covered by something",
+  two_at_once: "degraded in two ways",
 };
 
 /** The flags that are up, each with its name, and why. `resembles` names the kind of degradation where it is known. */
