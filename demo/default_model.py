@@ -129,7 +129,7 @@ def main() -> None:
     kept: list[str | Path] = ["--out", out / "run", "--cache", out / "cache"]
     vssl("attach", "--backbone", "tf_efficientnet_lite1", "--weights", weights, *data, *kept, *settings)
     card = Path(__file__).parents[1] / "docs" / "default-model.md"
-    named: list[str | Path] = ["--name", "default", "--model-version", "3", "--card", card]
+    named: list[str | Path] = ["--name", "default", "--model-version", "4", "--card", card]
     vssl("export", out / "run", "--out", bundle, "--half-weights", *named)
     vssl("calibrate", bundle, "--data", out / "held-back")
     write_licence(bundle)

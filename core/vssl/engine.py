@@ -64,9 +64,12 @@ def concatenate(parts: list[Embeddings]) -> Embeddings:
     return Embeddings(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
 
 
-def batch_images(size: int) -> int:
-    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MAX_BATCH` of small ones."""
-    return 1 << min(MAX_BATCH, max(1, MAX_BATCH_PIXELS // size**2)).bit_length() - 1
+def batch_images(size: int, most: int = MAX_BATCH_PIXELS) -> int:
+    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MAX_BATCH` of small ones.
+
+    They have about `most` pixels together, or less.
+    """
+    return 1 << min(MAX_BATCH, max(1, most // size**2)).bit_length() - 1
 
 
 def part_images(size: int, images: int, among: int) -> int:

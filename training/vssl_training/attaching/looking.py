@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from vssl.arrays import Pixels
-from vssl.engine import batch_images
 from vssl.errors import UsageError
 from vssl.images.decoding import ImageError, Preprocessing
 from vssl_training.attaching.cache import SHARD, Cache, fill, key_of, shard_path
 from vssl_training.attaching.copies import Copies, known_kinds
 from vssl_training.attaching.photographs import Photographs
+from vssl_training.encoder.embedder import at_once
 from vssl_training.encoder.embedding import EmbeddingLayer
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.modes import evaluating
@@ -56,7 +56,7 @@ class Sight:
         device = next(self.backbone.parameters()).device
         seen, pooled = [], []
         with evaluating(self.backbone):
-            for part in torch.split(torch.from_numpy(pixels), batch_images(pixels.shape[1])):
+            for part in torch.split(torch.from_numpy(pixels), at_once(pixels.shape[1], device)):
                 features: Features = self.backbone(to_float(part.to(device)))
                 seen.append(features.seen(self.sees, self.detail))
                 pooled.append(self.layer.pooled(features))

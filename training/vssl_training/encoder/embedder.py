@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.arrays import Float32s, Pixels
-from vssl.engine import Embeddings, batch_images
+from vssl.engine import PART_PIXELS, Embeddings, batch_images
 from vssl.errors import UsageError
 from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
@@ -79,6 +79,15 @@ class Embedder(nn.Module):
         return mean / dimension**0.5, variance, variance.log().mean(-1), features.final
 
 
+def at_once(size: int, device: torch.device) -> int:
+    """Images of `size` × `size` pixels in one call of a network that does not learn.
+
+    On a CPU so few that what its layers answer stays in the caches: of larger blocks of memory the C library asks the
+    system anew for each layer, which on a virtual machine took more than half of the time.
+    """
+    return batch_images(size, PART_PIXELS) if device.type == "cpu" else batch_images(size)
+
+
 @torch.no_grad()
 def embed(
     model: nn.Module,
@@ -98,7 +107,7 @@ def embed(
         Each of the tensors for all images, [N, …].
     """
     device, images = next(model.parameters()).device, torch.as_tensor(pixels)
-    parts = torch.split(images, batch or batch_images(images.shape[2]))
+    parts = torch.split(images, batch or at_once(images.shape[2], device))
     with evaluating(model):
         answers = [[values.cpu() for values in (answer or model)(part.to(device))] for part in parts]
     return [torch.cat(column).numpy() for column in zip(*answers, strict=True)]
