@@ -22,7 +22,7 @@ from torch import Tensor
 from vssl.arrays import Float32s, Int64s, Mask, Pixels
 from vssl.errors import UsageError, VsslError
 from vssl.files import atomic_write, locked
-from vssl.images import degradations
+from vssl.images import degradations, masks, strengths
 from vssl.images.decoding import ImageError, Preprocessing
 from vssl.memory import cores
 from vssl_training.attaching.copies import Copies
@@ -74,6 +74,10 @@ class Cache:
         )
 
 
+DRAWN_BY = (degradations, masks, strengths)
+"""The modules that say how a copy looks."""
+
+
 def key_of(
     weights: str, preprocessing: Preprocessing, photographs: Photographs, copies: Copies, sees: object
 ) -> dict[str, str]:
@@ -85,7 +89,7 @@ def key_of(
         "preprocessing": repr(preprocessing),
         "images": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
         "copies": repr(copies),
-        "degradations": hashlib.sha256(inspect.getsource(degradations).encode()).hexdigest(),
+        "degradations": hashlib.sha256("".join(map(inspect.getsource, DRAWN_BY)).encode()).hexdigest(),
         "sees": repr(sees),
     }
 
