@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vssl.cli import echo
+from vssl.memory import keep_freed_memory
 
 
 class Phase(StrEnum):
@@ -51,9 +52,7 @@ def train(
     ] = False,
 ) -> None:
     """Train an encoder and its variance head on a folder of images; no labels are used."""
-    # Set before torch loads OpenMP: threads that spin at its barriers slow training down threefold when another
-    # process needs one of the cores.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _prepare()
     from vssl.errors import UsageError
     from vssl_training.loop.job import StartingWeights, TrainingOptions
     from vssl_training.loop.training import train as run_training
@@ -98,7 +97,7 @@ def attach(
     seed: Annotated[int, typer.Option(min=0, max=2**20 - 1, help="Seed of every random choice.")] = 0,
 ) -> None:
     """Put an embedding and a variance head on a pretrained encoder, by your photographs; no labels are needed."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _prepare()
     from vssl_training.attaching.attach import AttachJob, attach_pretrained
     from vssl_training.recipe.reading import load_recipe, override
 
@@ -136,6 +135,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge embeddings and uncertainties: kNN accuracy, effective rank, AUROC of degraded against clean images."""
+    _prepare()
     from vssl_training.judging.evaluation import evaluate as judge
     from vssl_training.judging.table import table
 
@@ -144,3 +144,10 @@ def evaluate(
         echo(json.dumps(figures, indent=2))
     else:
         echo(table(figures))
+
+
+def _prepare() -> None:
+    """Set, before torch is loaded, what suits its work on a CPU."""
+    # Threads that spin at OpenMP's barriers slow training down threefold when another process needs one of the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    keep_freed_memory()
