@@ -1,5 +1,7 @@
 """The busiest routes are answered as the application would answer them."""
 
+from collections.abc import Callable
+
 import pytest
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
@@ -9,7 +11,12 @@ from vssl.errors import UsageError, VsslError
 from vssl_server.http.direct import DirectRoutes, Endpoint
 from vssl_server.wire.errors import HANDLERS, ApiError
 
-ERRORS = {"refused": ApiError(409, "refused", "no"), "known": UsageError("known"), "bug": ValueError("bug")}
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "refused": lambda: ApiError(409, "refused", "no"),
+    "known": lambda: UsageError("known"),
+    "bug": lambda: ValueError("bug"),
+}
+"""Made anew each time: an error that stays would keep its traceback, and with it the request."""
 
 
 async def plain(request: Request) -> Response:
@@ -18,7 +25,7 @@ async def plain(request: Request) -> Response:
 
 async def named(request: Request, name: str) -> Response:
     if name in ERRORS:
-        raise ERRORS[name]
+        raise ERRORS[name]()
     return JSONResponse({"name": name, "query": dict(request.query_params)})
 
 
