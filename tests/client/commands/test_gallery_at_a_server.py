@@ -159,6 +159,7 @@ sending.SendThere._sent = held
 """
 
 
+@pytest.mark.slow  # a failover; a server that is told to end while it is filled is the small form
 def test_a_job_goes_on_when_the_server_drains_and_another_takes_its_place(
     images: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ def test_a_slow_server_gets_less(server: str, tiny_bundle: Bundle) -> None:
         assert answered(slow) <= 3 < answered(fast)
 
 
-@pytest.mark.parametrize("way", ["threads", "event loop"])
+@pytest.mark.parametrize("way", ["threads", pytest.param("event loop", marks=pytest.mark.slow)])
 def test_one_that_dies_costs_only_retries(way: str, tiny_bundle: Bundle) -> None:
     images = pictures(64 * 30)
     with serving(tiny_bundle.location) as survivor, proxied(survivor) as (proxy, mortal):

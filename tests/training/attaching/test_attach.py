@@ -86,7 +86,8 @@ SHARDS = ["000000.npz", "000001.npz", "000002.npz", "000003.npz"]
 
 
 @pytest.mark.parametrize(
-    ("module", "step", "there"), [("cache", "write_shard", 1), ("head", "optimiser_step", len(SHARDS))]
+    ("module", "step", "there"),
+    [("cache", "write_shard", 1), pytest.param("head", "optimiser_step", len(SHARDS), marks=pytest.mark.slow)],
 )
 def test_killed_while_it_looks_or_learns_it_goes_on_to_the_same_result(
     attached: Path,

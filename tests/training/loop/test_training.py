@@ -100,9 +100,7 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize(
-    "kill_after", [pytest.param(1, marks=pytest.mark.slow), 17, pytest.param(35, marks=pytest.mark.slow), 37]
-)
+@pytest.mark.parametrize("kill_after", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 17, 35)), 37])
 def test_a_killed_run_goes_on_to_the_same_weights(
     finished_run: Path, fashion_folder: Path, small_recipe: Recipe, tmp_path: Path, kill_after: int
 ) -> None:

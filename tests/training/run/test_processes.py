@@ -45,6 +45,7 @@ def test_a_whole_run_in_two_processes(fashion_folder: Path, tmp_path: Path, smal
     assert Run(tmp_path / "run").finished
 
 
+@pytest.mark.slow
 def test_a_run_that_not_every_process_sees_is_refused(
     fashion_folder: Path, tmp_path: Path, small_flags: list[str]
 ) -> None:

@@ -116,6 +116,7 @@ while True:
 """
 
 
+@pytest.mark.slow  # a kill; the other stores are killed in test_writers
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client's, of its lock's file
 def test_killed_in_the_middle_of_writing(qdrant_address: str) -> None:
     address = f"{qdrant_address}-killed"
