@@ -29,9 +29,10 @@ from benchmarks.phone_photographs import originals, resized
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Row, parser, report
 from benchmarks.served import VSSL, Listening, listening
+from vssl.batch_sizes import part_images
 from vssl.bundle.default import default_bundle
 from vssl.bundle.reading import open_bundle
-from vssl.engine import Engine, part_images
+from vssl.engine import Engine
 from vssl.images.decoding import decode
 from vssl.memory import cores
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vssl.arrays import Float32s, Pixels
+from vssl.batch_sizes import MAX_BATCH, batch_images, bucket, part_images
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.caches import CacheUnavailableError, cache_folder
@@ -28,13 +29,6 @@ FEATURES = "features"
 """The fourth output, of bundles that were exported with their backbone's features."""
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 128
-"""Images in one call of ONNX Runtime, at most: a TensorRT engine has a largest batch."""
-MAX_BATCH_PIXELS = 2**22
-"""Pixels in one call of a network, at most: its activations take a hundred times their bytes."""
-PART, PART_PIXELS = 16, 2**17
-"""Images, and pixels, at most, that one core computes at once of a batch that is divided among the cores: few enough
-for its caches."""
 DIVIDED_BYTES = 32 << 20
 """The largest model whose batches are divided, as that takes a second session with its weights. With 45 MB of ResNet-18
 nothing was gained."""
@@ -62,19 +56,6 @@ class Embeddings:
 def concatenate(parts: list[Embeddings]) -> Embeddings:
     """Join parts in order; at least one."""
     return Embeddings(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
-
-
-def batch_images(size: int, most: int = MAX_BATCH_PIXELS) -> int:
-    """Images of `size` × `size` pixels that go through a network at once: a power of two, `MAX_BATCH` of small ones.
-
-    They have about `most` pixels together, or less.
-    """
-    return 1 << min(MAX_BATCH, max(1, most // size**2)).bit_length() - 1
-
-
-def part_images(size: int, images: int, among: int) -> int:
-    """Images of `size` × `size` pixels in each part of a batch that so many cores share."""
-    return max(1, min(PART, PART_PIXELS // size**2, -(-images // among)))
 
 
 class Engine:
@@ -135,7 +116,7 @@ class Engine:
             ValueError: another shape or type.
             VsslError: ONNX Runtime failed.
         """
-        return self._embedded(images, self._divided is not None)
+        return self._embedded(images, alone=True)
 
     def __call__(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, size, size, 3], N ≥ 0.
@@ -230,11 +211,6 @@ def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]
         binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding)
     return [values[: len(images)] for values in binding.copy_outputs_to_cpu()]
-
-
-def bucket(images: int) -> int:
-    """The least power of two that is at least a number of images; `MAX_BATCH` is one."""
-    return 1 << (images - 1).bit_length()
 
 
 def check_precision(bundle: Bundle, precision: Precision | None) -> None:

@@ -14,19 +14,10 @@ import pytest
 
 from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
+from vssl.batch_sizes import MAX_BATCH, PART_PIXELS, batch_images, bucket, part_images
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
-from vssl.engine import (
-    MAX_BATCH,
-    OUTPUTS,
-    PROVIDERS,
-    Embeddings,
-    Engine,
-    bucket,
-    concatenate,
-    part_images,
-    provider_options,
-)
+from vssl.engine import OUTPUTS, PROVIDERS, Embeddings, Engine, concatenate, provider_options
 from vssl.errors import BundleError, UsageError, VsslError
 
 IMAGES = fashion(24, SIZE)
@@ -242,6 +233,13 @@ def test_parts_side_by_side_are_the_whole(tiny_bundle: Bundle, images: int) -> N
 )
 def test_parts_are_few_images_and_enough_for_all_cores(size: int, images: int, among: int, expected: int) -> None:
     assert part_images(size, images, among) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "many", "few"), [(16, 128, 128), (32, 128, 128), (96, 128, 8), (160, 128, 4), (224, 64, 2), (1024, 4, 1)]
+)
+def test_batches_are_powers_of_two_and_hold_few_pixels(size: int, many: int, few: int) -> None:
+    assert (batch_images(size), batch_images(size, PART_PIXELS)) == (many, few)
 
 
 def test_a_model_that_fails_on_some_batches(tmp_path: Path) -> None:

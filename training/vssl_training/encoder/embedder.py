@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vssl.arrays import Float32s, Pixels
-from vssl.engine import PART_PIXELS, Embeddings, batch_images
+from vssl.batch_sizes import PART_PIXELS, batch_images
+from vssl.engine import Embeddings
 from vssl.errors import UsageError
 from vssl_training.encoder.backbones import build_backbone
 from vssl_training.encoder.embedding import EmbeddingLayer, build_embedding, check_embedding, dimension_of
