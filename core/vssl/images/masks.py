@@ -1,4 +1,7 @@
-"""What lies over a picture, as a mask: 255 where it does. For degradations."""
+"""What lies over a picture of `size` × `size` pixels, as a mask: an image of mode L, 255 where it covers, 0 elsewhere.
+
+Strengths are 0 … 1, shares parts of the picture's area.
+"""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
