@@ -3,7 +3,8 @@
 `python -m benchmarks.photo_sizes --photos PHOTOS --json FILE`. The bare loop decodes and infers the same files in one
 process, a batch a thread on all cores, and keeps nothing. `vssl embed` reads them from a folder; its own clock counts,
 without its start. The server is asked by `hey`, which shares the cores, with one photograph a request and with eight;
-never with more pixels than a request may have. The ways take turns; medians are shown. JPEGs as of a phone
+never with more pixels than a request may have. All have the same eight photographs equally often, since one may cost
+twice as much as another of as many pixels. The ways take turns; medians are shown. JPEGs as of a phone
 (`phone_photographs`), every second one turned by EXIF. At last small pictures are asked for alone, and beside clients
 that send nothing but the largest.
 """
@@ -19,6 +20,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -39,7 +41,7 @@ from vssl.memory import cores
 SIZES = {"200 px": 30_000, "500 × 375": 187_500, "1 MP": 10**6, "3 MP": 3 * 10**6, "12 MP": 12 * 10**6}
 """Pixels of each size."""
 
-DIFFERENT, BATCH, GRAIN = 16, 16, 2.0
+DIFFERENT, BATCH, GRAIN = 8, 16, 2.0
 CLIENTS = {1: 16, 8: 4}
 """Connections of `hey`, by the photographs in a request."""
 
@@ -153,15 +155,19 @@ def asker(
     photographs: Sequence[bytes], images: int, server: Listening, folder: str, seconds: float
 ) -> Callable[[], Speed]:
     """What asks the server for so many photographs a request."""
-    body, kind = form(photographs[:images])
-    file = Path(folder, f"{images}-{len(body)}")
-    file.write_bytes(body)
+    files = []
+    for first in range(0, len(photographs), images):
+        body, kind = form(photographs[first : first + images])
+        files.append(Path(folder, f"{images}-{first}-{len(body)}"))
+        files[-1].write_bytes(body)
 
     def ask() -> Speed:
         before = cpu_seconds(server.pid)
-        good = answered(server, file, kind, CLIENTS[images], seconds)
-        done = images * len(good)
-        return Speed(done / max(good.values(), default=seconds), 1000 * (cpu_seconds(server.pid) - before) / done)
+        with ThreadPoolExecutor(len(files)) as pool:
+            asked = partial(answered, server, kind=kind, clients=CLIENTS[images] // len(files), seconds=seconds)
+            moments = [moment for each in pool.map(asked, files) for moment in each]
+        done = images * len(moments)
+        return Speed(done / max(moments), 1000 * (cpu_seconds(server.pid) - before) / done)
 
     return ask
 
@@ -172,8 +178,8 @@ def form(photographs: Sequence[bytes]) -> tuple[bytes, str]:
     return b"".join(head + data + b"\r\n" for data in photographs) + b"--x--\r\n", "multipart/form-data; boundary=x"
 
 
-def answered(server: Listening, body: Path, kind: str, clients: int, seconds: float) -> dict[int, float]:
-    """The moment of each answer, in seconds, by its number; requests under way at the end are waited for."""
+def answered(server: Listening, body: Path, kind: str, clients: int, seconds: float) -> list[float]:
+    """The moment of each answer, in seconds; requests under way at the end are waited for."""
     command = ["hey", "-z", f"{seconds}s", "-c", str(clients), "-t", "0", "-o", "csv", "-m", "POST", "-T", kind]
     done = subprocess.run(
         [*command, "-D", str(body), f"{server.url}/v1/embed"], check=True, capture_output=True, text=True
@@ -182,7 +188,7 @@ def answered(server: Listening, body: Path, kind: str, clients: int, seconds: fl
     wrong = [row["status-code"] for row in rows if row["status-code"] != "200"]
     if wrong or not rows:
         raise SystemExit(f"{len(wrong)} of {len(rows)} answers are none: {wrong[:3]}")
-    return {number: float(row["offset"]) + float(row["response-time"]) for number, row in enumerate(rows)}
+    return [float(row["offset"]) + float(row["response-time"]) for row in rows]
 
 
 def beside(made: dict[str, list[bytes]], server: Listening, folder: Path, seconds: float) -> Iterator[Row]:
