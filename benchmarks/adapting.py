@@ -5,7 +5,7 @@ class folders by other senders. Each way is one command on `train`, without its 
 steps of 128 images, a fifth of them for the variance head. What is exported is asked for `test` with `train` as the
 bank, and for degraded copies of some of it. `--work` keeps the runs: what is there is not done again. `student` is the
 small network of `--recipe distil`, from scratch with the pretrained one as its prior; beside it stands the same network
-without one.
+without one. The embedding is made of the features, but for `mean`, where it is VSSL's mean head on them.
 """
 
 import json
@@ -77,6 +77,7 @@ def trained(arguments: Namespace, recipe: str, *more: str, wanted: dict[str, obj
 WAYS = {
     "attach": attach,
     "adapt, heads": lambda arguments: adapt(arguments, "heads"),
+    "adapt, heads, mean": lambda arguments: [*adapt(arguments, "heads"), "--set", "network.embedding.of=mean"],
     "adapt, last:2": lambda arguments: adapt(arguments, "last:2"),
     "adapt, lora:4": lambda arguments: adapt(arguments, "lora:4"),
     "adapt, all": lambda arguments: adapt(arguments, "all"),

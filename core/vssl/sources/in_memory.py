@@ -1,7 +1,7 @@
 """A whole set of images decoded into memory as one array."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +19,9 @@ _CHUNK = 256
 
 SHOWN = 5
 """Unreadable files that are named; the rest are counted."""
+
+Allocate = Callable[[int, int], Pixels]
+"""A number of images and the side of each → memory for them, uint8 [N, S, S, 3]."""
 
 logger = logging.getLogger("vssl.sources.in_memory")
 
@@ -61,7 +64,14 @@ def warn_of_missing(source: Source, images: ImageSet) -> None:
             logger.warning("%s: %s", printable(source.name), printable(line))
 
 
-def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[str] | None = None) -> ImageSet:
+def new_pixels(count: int, size: int) -> Pixels:
+    """Memory of this process for so many images, uint8 [N, S, S, 3]."""
+    return np.empty((count, size, size, 3), np.uint8)
+
+
+def load_images(
+    source: Source, preprocessing: Preprocessing, paths: Sequence[str] | None = None, allocate: Allocate = new_pixels
+) -> ImageSet:
     """Decode every image of a source (or those named by `paths`) on all cores; bad files are listed, not fatal.
 
     Raises:
@@ -70,7 +80,8 @@ def load_images(source: Source, preprocessing: Preprocessing, paths: Sequence[st
     wanted = list(source.paths()) if paths is None else list(paths)
     if not wanted:
         raise no_images(source)
-    pixels = _allocate(len(wanted), preprocessing.size)
+    _check_room(len(wanted), preprocessing.size)
+    pixels = allocate(len(wanted), preprocessing.size)
     reasons: list[str | None] = [None] * len(wanted)
 
     def work(start: int) -> None:
@@ -105,11 +116,10 @@ def _closed_up(pixels: Pixels, good: list[int]) -> Pixels:
     return pixels[: len(good)]
 
 
-def _allocate(count: int, size: int) -> Pixels:
+def _check_room(count: int, size: int) -> None:
     needed, available = count * size * size * 3, memory_bytes()
     if needed > available * 0.8:
         raise UsageError(
             f"{count:,} images at {size} px need {needed / 2**30:.1f} GiB of {available / 2**30:.1f} GiB of memory; "
             "use fewer images or a smaller size"
         )
-    return np.empty((count, size, size, 3), np.uint8)

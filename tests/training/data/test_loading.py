@@ -121,15 +121,6 @@ def lives(group: int) -> bool:
     return False
 
 
-@pytest.fixture
-def damaged(fashion_folder: Path, tmp_path: Path) -> Path:
-    """40 images and 5 files that are none."""
-    shutil.copytree(fashion_folder, tmp_path / "damaged")
-    for name, content in bad_files().items():
-        (tmp_path / "damaged" / "bag" / name).write_bytes(content)
-    return tmp_path / "damaged"
-
-
 @pytest.mark.usefixtures("streaming")
 def test_a_file_that_cant_be_streamed_is_named_and_replaced(damaged: Path) -> None:
     said: list[str] = []

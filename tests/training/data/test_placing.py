@@ -20,33 +20,33 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("needed", "processes", "free", "step", "place"),
+    ("needed", "copies", "free", "step", "place"),
     [
         (30, 1, 80, 10, "device"),
         (30, 1, 40, 10, "host"),  # a step leaves 30 GiB free, of which images may have nine tenths
         (30, 1, 10, 20, "host"),  # a step that is larger than the device leaves nothing
         (70, 1, 80, 10, "stream"),  # the host decodes what then lies on the device
-        (30, 4, 80, 10, "stream"),  # four processes would keep four times as much
+        (30, 4, 80, 10, "stream"),  # where processes can't share them
         (30, 1, None, 0, "device"),  # the device is the host
         (70, 1, None, 0, "stream"),
     ],
 )
-def test_where_images_are_kept(needed: float, processes: int, free: float | None, step: float, place: str) -> None:
-    there = room(128 * GIB, processes, None if free is None else free * GIB, step * GIB)
+def test_where_images_are_kept(needed: float, copies: int, free: float | None, step: float, place: str) -> None:
+    there = room(128 * GIB, copies, None if free is None else free * GIB, step * GIB)
     assert there.place(needed * GIB) == place
 
 
 @given(
     memory=st.floats(1, 1e12),
-    processes=st.integers(1, 64),
+    copies=st.integers(1, 64),
     free=st.none() | st.floats(0, 1e12),
     step=st.floats(0, 1e12),
     needed=st.floats(0, 1e12),
 )
-def test_no_place_is_overfilled(memory: float, processes: int, free: float | None, step: float, needed: float) -> None:
-    place = room(memory, processes, free, step).place(needed)
+def test_no_place_is_overfilled(memory: float, copies: int, free: float | None, step: float, needed: float) -> None:
+    place = room(memory, copies, free, step).place(needed)
     if place != "stream":
-        assert needed * processes <= SHARE_OF_MEMORY * memory * (1 + 1e-9)
+        assert needed * copies <= SHARE_OF_MEMORY * memory * (1 + 1e-9)
     if place == "device" and free is not None and needed:
         assert needed <= SHARE_OF_DEVICE * (free - step)
 

@@ -15,6 +15,7 @@ from vssl.sources.opening import splits_of
 from vssl.sources.source import Source
 from vssl_training.data.classes import load_classes, paths_of
 from vssl_training.data.placing import HostImages, Place, Room, room_here
+from vssl_training.data.sharing import decoded_once
 from vssl_training.data.stream import SHOWN, Images, Stream, too_many_unreadable
 from vssl_training.data.torchvision import open_data
 from vssl_training.recipe.sections import SettledImage
@@ -93,7 +94,7 @@ def load_data(
     else:
         say(kept + SAID[place])
     if place != "stream":
-        decoded = load_images(source, stored, paths)
+        decoded = decoded_once(lambda allocate: load_images(source, stored, paths, allocate))
         sample = decoded if stored == settled_preprocessing(image) else drawn_sample(source, image, decoded.paths)
         pixels = torch.from_numpy(decoded.pixels)
         images = pixels.to(device) if place == "device" else HostImages(pixels, device)

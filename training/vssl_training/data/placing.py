@@ -1,6 +1,5 @@
 """Where decoded images are kept: on the device, in the host's memory, or nowhere, and then they are streamed."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from vssl.memory import memory_bytes
 from vssl_training.data.sending import sent
+from vssl_training.data.sharing import copies_here
 
 SHARE_OF_MEMORY = 0.5
 """Decoded images may fill this part of the host's memory."""
@@ -36,27 +36,22 @@ class Room:
         return "device" if self.device is None or needed <= self.device else "host"
 
 
-def room(memory: float, processes: int, free: float | None = None, step: float = 0.0) -> Room:
+def room(memory: float, copies: int, free: float | None = None, step: float = 0.0) -> Room:
     """What images may fill.
 
     Args:
         memory: bytes that the processes of this machine may use together.
-        processes: that train on this machine; each decodes and keeps all images.
+        copies: of all images that they keep there.
         free: bytes of the process's own device, before anything lies there; None where that is the host.
         step: bytes that a step was measured to take there.
     """
     on_device = None if free is None else max(0.0, SHARE_OF_DEVICE * (free - step))
-    return Room(SHARE_OF_MEMORY * memory / processes, on_device)
+    return Room(SHARE_OF_MEMORY * memory / copies, on_device)
 
 
 def room_here(free: float | None = None, step: float = 0.0) -> Room:
     """`room` of this machine and the processes that `torchrun` started on it."""
-    return room(memory_bytes(), local_processes(), free, step)
-
-
-def local_processes() -> int:
-    """Processes that train on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return room(memory_bytes(), copies_here(), free, step)
 
 
 class HostImages:

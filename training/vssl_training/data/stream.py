@@ -22,8 +22,9 @@ from vssl.memory import cores
 from vssl.sources.source import Source
 from vssl_training.data.crops import CropOrder, Cuts
 from vssl_training.data.order import Everything, Order
-from vssl_training.data.placing import HostImages, local_processes
+from vssl_training.data.placing import HostImages
 from vssl_training.data.sending import sent
+from vssl_training.data.sharing import local_processes
 
 SHOWN = 5
 """Files that can't be read and are named; more are counted."""
