@@ -33,9 +33,10 @@ with joined() as device:
     for folder in sys.argv[2:]:
         decoded = 0
         try:
-            data = load_data(folder, None, image, device, 0.2, lambda line: None)
+            data = load_data(folder, folder, image, device, 0.2, lambda line: None)
             shared = "memfd:vssl images" in open("/proc/self/maps").read()
             pixels = hashlib.sha256(data.images.numpy().tobytes()).hexdigest()
+            assert data.val is None or len(data.val) == 40
             told.append([decoded, shared, pixels, len(data.images), data.sample.paths, data.sample.failures])
         except VsslError as error:
             told.append([decoded, str(error)])
@@ -66,7 +67,7 @@ def test_images_are_decoded_once_and_shared(damaged: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / "out" / str(rank)).read_text()) for rank in range(2))
-    assert [told[0] for told in first] == [45, 1]
+    assert [told[0] for told in first] == [90, 1]
     assert [told[0] for told in second] == [0, 0]
     assert [told[1:] for told in first] == [told[1:] for told in second]
     assert first[0][1] is True

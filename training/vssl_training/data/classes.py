@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
-from vssl.sources.in_memory import ImageSet, load_images, warn_of_missing
+from vssl.sources.in_memory import Allocate, ImageSet, load_images, new_pixels, warn_of_missing
 from vssl.sources.source import Source
 from vssl_training.recipe.reading import RECIPES
 
@@ -46,8 +46,10 @@ def paths_of(source: Source, classes: str | None) -> list[str]:
     return [path for path, label in zip(paths, labelled[0], strict=True) if names[label] in wanted]
 
 
-def load_classes(source: Source, preprocessing: Preprocessing, classes: str | None) -> ImageSet:
+def load_classes(
+    source: Source, preprocessing: Preprocessing, classes: str | None, allocate: Allocate = new_pixels
+) -> ImageSet:
     """`load_images` of `paths_of`; what is not among them is logged."""
-    images = load_images(source, preprocessing, paths_of(source, classes))
+    images = load_images(source, preprocessing, paths_of(source, classes), allocate)
     warn_of_missing(source, images)
     return images

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from vssl.errors import UsageError
 from vssl.images.decoding import Preprocessing
 from vssl.memory import memory_bytes
-from vssl.sources.in_memory import ImageSet, load_images
+from vssl.sources.in_memory import Allocate, ImageSet, load_images
 from vssl.sources.opening import splits_of
 from vssl.sources.source import Source
 from vssl_training.data.classes import load_classes, paths_of
@@ -111,7 +112,7 @@ def load_data(
     for name, reason in sample.failures[:SHOWN]:
         say(f"skipped {name}: {reason}")
     check_trainable(location, sample, max_unreadable)
-    judging = None if val is None else load_classes(open_data(val), settled_preprocessing(image), image.classes)
+    judging = None if val is None else decoded_once(partial(load_judging, val, image))
     if judging is not None and sample.classes and judging.classes and sample.classes != judging.classes:
         raise UsageError(f"{val}: its classes {judging.classes} are not those of the data, {sample.classes}")
     say(f"{record.images:,} images, {len(sample.failures):,} skipped, {_classes_as_text(sample.classes)}")
@@ -133,7 +134,13 @@ def stored_preprocessing(image: SettledImage) -> Preprocessing:
 def drawn_sample(source: Source, image: SettledImage, paths: list[str]) -> ImageSet:
     """A random part of the images, as the network sees them, in memory."""
     drawn = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
-    return load_images(source, settled_preprocessing(image), [paths[i] for i in sorted(drawn)])
+    wanted = [paths[i] for i in sorted(drawn)]
+    return decoded_once(lambda allocate: load_images(source, settled_preprocessing(image), wanted, allocate))
+
+
+def load_judging(location: str, image: SettledImage, allocate: Allocate) -> ImageSet:
+    """Labelled images that are only judged by, as the network sees them."""
+    return load_classes(open_data(location), settled_preprocessing(image), image.classes, allocate)
 
 
 def chosen_splits(location: str, val: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:

@@ -4,6 +4,8 @@ import mmap
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -16,6 +18,9 @@ from vssl_training.run import processes
 CAN_SHARE = hasattr(os, "memfd_create")
 """Linux has files that lie in memory alone, have no name, and go with the last process that looks into them. Unlike
 `/dev/shm` they have no limit of their own."""
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for the one that decodes; `torchrun` ends them when it dies."""
 
 
 def local_processes() -> int:
@@ -34,8 +39,9 @@ def decoded_once(decode: Callable[[Allocate], ImageSet]) -> ImageSet:
     Raises:
         VsslError: what `decode` raised on any machine, in all processes.
     """
-    if local_processes() == 1 or not CAN_SHARE:
+    if processes.size() == 1 or not CAN_SHARE:
         return decode(new_pixels)
+    waiting: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
     first = processes.rank() - int(os.environ["LOCAL_RANK"])
     file, images = -1, None
     said: tuple[int, int, int, ImageSet] | VsslError | None = None
@@ -54,7 +60,7 @@ def decoded_once(decode: Callable[[Allocate], ImageSet]) -> ImageSet:
             except VsslError as error:
                 said = error
         everywhere: list[tuple[int, int, int, ImageSet] | VsslError | None] = [None] * processes.size()
-        dist.all_gather_object(everywhere, said)
+        dist.all_gather_object(everywhere, said, waiting)
         for each in everywhere:
             if isinstance(each, VsslError):
                 raise each
@@ -64,9 +70,10 @@ def decoded_once(decode: Callable[[Allocate], ImageSet]) -> ImageSet:
             process, theirs, count, about = told
             file = os.open(f"/proc/{process}/fd/{theirs}", os.O_RDWR)
             images = replace(about, pixels=pixels_in(file, count, about.pixels.shape[1]))
-        dist.barrier()  # the first keeps its file open until all have found it
+        dist.barrier(waiting)  # the first keeps its file open until all have found it
         return images
     finally:
+        dist.destroy_process_group(waiting)
         if file >= 0:
             os.close(file)
 
