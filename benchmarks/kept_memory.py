@@ -30,7 +30,7 @@ def main() -> None:
     flags.add_argument("--backbone", default="tf_efficientnet_lite0")
     flags.add_argument("--size", type=int, default=160)
     flags.add_argument("--rounds", type=int, default=3)
-    flags.add_argument("--alone", nargs=2, help=("way and whether memory is kept: what a process of its own does"))
+    flags.add_argument("--alone", nargs=2, help="way and whether memory is kept: what a process of its own does")
     arguments = flags.parse_args()
     if arguments.alone:
         print(json.dumps(measured(arguments.backbone, arguments.size, *arguments.alone)))

@@ -2,9 +2,9 @@
 
 `python -m benchmarks.photo_sizes --photos PHOTOS --json FILE`. The bare loop decodes and infers the same files in one
 process, a batch a thread on all cores, and keeps nothing. `vssl embed` reads them from a folder; its own clock counts,
-without its start. The server is asked by `hey`, which shares the cores, with one photograph a request and with eight;
-never with more pixels than a request may have. All have the same eight photographs equally often, since one may cost
-twice as much as another of as many pixels. The ways take turns; medians are shown. JPEGs as of a phone
+which starts before the model is opened. The server is asked by `hey`, which shares the cores, with one photograph a
+request and with eight; never with more pixels than a request may have. All have the same eight photographs, since those
+of as many pixels do not cost the same. The ways take turns; medians are shown. JPEGs as of a phone
 (`phone_photographs`), every second one turned by EXIF. At last small pictures are asked for alone, and beside clients
 that send nothing but the largest.
 """
