@@ -1,12 +1,11 @@
-"""Changes to the first phase that are on trial: rows of `benchmarks/ssl_methods.py`, not switches of a recipe.
+"""Changes to the first phase that are on trial: rows of `benchmarks/ssl_methods.py`, most of them no recipe can name.
 
 Each is named by its key in `VARIANTS`. Notation and shapes are those of `vssl_training.objective.terms`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -25,9 +24,6 @@ from vssl_training.views.two_views import crop_and_flip
 
 Apart = Callable[[Tensor, list[Gaussian], Gaussian], Tensor]
 """Means of both views [2N, D], the student's answers, the teacher's → a scalar in decorrelation's place."""
-
-RATE_EPSILON = 0.5
-"""ε of the coding rate, of vectors of length 1."""
 
 WEAK_CROP, WEAK = (0.2, 1.0), 3
 """Of the teacher's view: area, and the coordinate of its randomness, behind (seed, phase, step, 0)."""
@@ -49,18 +45,6 @@ def standardised(mean: Tensor) -> Tensor:
     points = on_sphere(mean)
     centred = points - points.mean(0)
     return centred / (centred.square().mean(0) + 1e-4).sqrt()
-
-
-def coding_rate(means: Tensor, students: list[Gaussian], teacher: Gaussian) -> Tensor:
-    """−½ log det(I + D / ε² · covariance) per dimension, both views in one covariance, a scalar.
-
-    SimDINO's (Wu et al. 2025, arXiv 2502.10385), of vectors of length 1.
-    """
-    points = nn.functional.normalize(means, dim=-1)
-    dimension = points.shape[1]
-    covariance = points.T @ points / len(points)
-    identity = torch.eye(dimension, dtype=points.dtype, device=points.device)
-    return -0.5 * torch.logdet(identity + dimension / RATE_EPSILON**2 * covariance) / dimension
 
 
 def weak_teacher(phase: EncoderTraining) -> None:
@@ -113,25 +97,32 @@ class Variant:
     Attributes:
         settings: of the recipe.
         apart: in decorrelation's place.
-        predicts: whether the student has a predictor.
         change: of the phase before its first step.
         judged: the encoder that it makes.
     """
 
     settings: list[str] = field(default_factory=list)
     apart: Apart | None = None
-    predicts: bool = True
     change: Callable[[EncoderTraining], None] | None = None
     judged: Callable[[EncoderTraining], Encoder] = student
 
 
+BEFORE = ["objective.coding_rate=0", "objective.decorrelation=0.1", "network.predictor={hidden: 512}"]
+BEFORE += ["teacher.momentum=0.985"]
+"""What `quick` was: a moving average, a predictor, and decorrelation in the coding rate's place."""
+
 VARIANTS = {
-    "no predictor, D 512": Variant(["network.dimension=512", "network.projector.hidden=1024"], predicts=False),
-    "cross-correlation": Variant(apart=cross_correlation),
-    "coding rate": Variant(apart=coding_rate),
-    "weak teacher view": Variant(change=weak_teacher),
-    "statistics of clean images": Variant(judged=clean_statistics),
-    "the teacher": Variant(judged=teacher),
+    "a moving average": Variant(["teacher.momentum=0.95"]),
+    "a predictor": Variant(["network.predictor={hidden: 512}"]),
+    "decorrelation": Variant(["objective.coding_rate=0", "objective.decorrelation=0.5"]),
+    "coding rate 1": Variant(["objective.coding_rate=1"]),
+    "coding rate 4": Variant(["objective.coding_rate=4"]),
+    "D 256": Variant(["network.dimension=256"]),
+    "as before": Variant(BEFORE),
+    "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
+    "as before, weak teacher view": Variant(BEFORE, change=weak_teacher),
+    "as before, statistics of clean images": Variant(BEFORE, judged=clean_statistics),
+    "as before, the teacher": Variant(BEFORE, judged=teacher),
 }
 
 
@@ -145,13 +136,9 @@ def on_trial(variant: Variant) -> Iterator[None]:
     ) -> dict[str, Tensor]:
         assert variant.apart is not None
         found = own(means, students, teacher, settings.model_copy(update={"decorrelation": 0.0}))
-        apart = variant.apart(means, students, teacher)
-        return found | {"loss": found["loss"] + settings.decorrelation * apart, "decorrelation": apart}
+        value = variant.apart(means, students, teacher)
+        return found | {"loss": found["loss"] + settings.decorrelation * value, "decorrelation": value}
 
-    with ExitStack() as stack:
-        if variant.apart is not None:
-            stack.enter_context(patch("vssl_training.phases.encoder.objective_terms", terms))
-        if not variant.predicts:
-            identity: Any = nn.Sequential
-            stack.enter_context(patch("vssl_training.phases.encoder.build_predictor", lambda recipe: identity()))
+    apart = nullcontext() if variant.apart is None else patch("vssl_training.phases.encoder.objective_terms", terms)
+    with apart:
         yield

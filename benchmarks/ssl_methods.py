@@ -70,6 +70,15 @@ PEERS: dict[str, tuple[Loss, bool, bool]] = {  # the loss; whether there is a pr
     "SimCLR": (lightly.loss.NTXentLoss(temperature=0.2), False, False),
 }
 METHODS = [*VSSL, *PEERS]
+
+
+def peers_settings(predicts: bool, has_teacher: bool) -> list[str]:
+    """What a peer has beside the network that it shares with VSSL, of the sizes of VSSL's own networks with these."""
+    predictor, momentum = "{hidden: 512}" if predicts else "null", 0.985 if has_teacher else 0
+    return ["objective.coding_rate=0", f"network.predictor={predictor}", f"teacher.momentum={momentum}"]
+
+
+SETTINGS = VSSL | {name: peers_settings(*networks) for name, (_, *networks) in PEERS.items()}
 TRIALS = {f"VSSL: {name}": variant for name, variant in VARIANTS.items()}
 """Changes of VSSL balanced, which `--only` names."""
 
@@ -79,7 +88,7 @@ class Peer(EncoderTraining):
 
     def __init__(self, name: str, recipe: Recipe, pixels: Tensor, seed: int, steps: int, speed: Numerics) -> None:
         super().__init__(recipe, pixels, seed, steps, speed)
-        self.loss, self.predicts, self.has_teacher = PEERS[name]
+        self.loss, self.predicts, _ = PEERS[name]
 
     def step(self, step: int) -> dict[str, Tensor]:
         """See `EncoderTraining.step`."""
@@ -87,7 +96,7 @@ class Peer(EncoderTraining):
         with self.numerics.autocast(views.device):
             means, predicted, _ = (values.float() for values in self.forward_student(views)[0])
             with torch.no_grad():
-                target = self.forward_teacher(views).mean.float() if self.has_teacher else means.detach()
+                target = self.prior(views, (means, predicted, means)).mean.float()
         if self.predicts:
             (p1, p2), (t1, t2) = predicted.chunk(2), target.chunk(2)
             loss = self.loss(p1, t2) + self.loss(p2, t1)
@@ -97,7 +106,7 @@ class Peer(EncoderTraining):
         optimiser_step(
             self.optimiser, loss, settings.learning_rate * warm_up_cosine(step, self.steps, settings.warm_up)
         )
-        if self.has_teacher:
+        if isinstance(self.teacher, Encoder):
             update_teacher(self.teacher, self.student, teacher_momentum(step, self.steps, self.recipe.teacher.momentum))
         return {"loss": loss.detach()}
 
@@ -150,12 +159,14 @@ def normalise_each_view(phase: EncoderTraining) -> None:
         halves = [teacher(half) for half in views.chunk(2)]
         return Gaussian(torch.cat([half.mean for half in halves]), torch.cat([half.log_variance for half in halves]))
 
-    phase.forward_student, phase.forward_teacher = student_on_each, teacher_on_each
+    phase.forward_student = student_on_each
+    if teacher is not None:
+        phase.forward_teacher = teacher_on_each
 
 
 def trained(name: str, seed: int, setup: Setup, train: ImageSet, epochs: float) -> tuple[Encoder, OnlineProbe, Row]:
     """An encoder by one method, the probe that learned beside it, and what it cost."""
-    variant, speed = TRIALS.get(name, Variant(VSSL.get(name, []))), Numerics(bf16=setup.bf16)
+    variant, speed = TRIALS.get(name, Variant(SETTINGS.get(name, []))), Numerics(bf16=setup.bf16)
     recipe, pixels = override(load_recipe(setup.recipe), variant.settings), torch.from_numpy(train.pixels)
     steps = max(1, round(epochs * (len(pixels) // recipe.optimiser.batch)))
     with on_trial(variant), objective(name.removeprefix("VSSL ")):

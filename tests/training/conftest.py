@@ -13,6 +13,7 @@ SMALL = [
     "network.embedding.whiten.dimension=16",
     "network.projector.hidden=32",
     "network.predictor.hidden=32",
+    "teacher.momentum=0.985",
     "optimiser.batch=16",
     "variance.batch=16",
 ]

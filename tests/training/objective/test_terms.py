@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vssl_training.objective.terms import (
     Gaussian,
     beta_nll,
+    coding_rate,
     contrastive,
     cosine,
     decorrelation,
@@ -176,6 +177,21 @@ def test_decorrelation_is_zero_for_independent_directions_and_large_for_a_collap
     assert decorrelation(healthy) < 0.01
     line = torch.randn(200, 1) * torch.ones(1, D) + 0.01 * torch.randn(200, D)
     assert decorrelation(line) > 0.8 * (D - 1)
+
+
+def test_the_coding_rate_is_that_of_the_singular_values() -> None:
+    """det(I + a Σ) is the product of 1 + a s² / N."""
+    mean = draw(0).mean
+    singular = torch.linalg.svdvals(F.normalize(mean, dim=-1))
+    torch.testing.assert_close(coding_rate(mean), 0.5 * torch.log1p(2 * D * singular**2 / N).sum() / D)
+    assert torch.autograd.gradcheck(coding_rate, (mean.requires_grad_(),))
+
+
+def test_the_coding_rate_is_least_for_one_direction_and_most_for_all_alike() -> None:
+    torch.manual_seed(0)
+    line = coding_rate(torch.ones(20_000, D))
+    assert line == pytest.approx(0.5 * math.log1p(2 * D) / D, abs=1e-3)
+    assert line < coding_rate(torch.randn(20_000, D)) < 0.5 * math.log1p(2)
 
 
 def test_beta_nll_weighs_the_gradient_by_a_power_of_the_variance() -> None:

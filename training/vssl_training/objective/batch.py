@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vssl_training.objective.terms import Gaussian, contrastive, decorrelation, loss
+from vssl_training.objective.terms import Gaussian, coding_rate, contrastive, decorrelation, loss
 from vssl_training.recipe.sections import ObjectiveSettings
 
 
@@ -28,6 +28,9 @@ def objective_terms(
     apart = 0.5 * (decorrelation(first) + decorrelation(second))
     total = agreement + settings.decorrelation * apart
     terms = {"agreement": agreement, "decorrelation": apart}
+    if settings.coding_rate:  # of both views together
+        terms["coding_rate"] = coding_rate(means)
+        total = total - settings.coding_rate * terms["coding_rate"]
     if settings.contrastive:
         pairs = zip(students[0].mean.chunk(2), swapped(teacher).mean.chunk(2), strict=True)
         terms["contrastive"] = torch.stack([contrastive(*pair, settings.temperature).mean() for pair in pairs]).sum()

@@ -129,6 +129,21 @@ def decorrelation(mean: Tensor) -> Tensor:
     return hinge + off_diagonal.square().sum() / mean.shape[1]
 
 
+def coding_rate(mean: Tensor) -> Tensor:
+    """How much room means [N, D] take on the unit sphere: ½ log det(I + D / ε² · second moments) / D, ε² = ½; a scalar.
+
+    0 where all are nearly one direction, most where no direction is preferred. The rate of Yu et al. 2020 (arXiv
+    2006.08558, eq. 1), as SimDINO (Wu et al. 2025, arXiv 2502.10385) keeps an encoder from collapsing by it, per
+    dimension here. It sees how images lie together and compares no two of them.
+    """
+    points = F.normalize(mean, dim=-1)
+    dimension = points.shape[1]
+    moments = points.T @ points / len(points)
+    identity = torch.eye(dimension, dtype=points.dtype, device=points.device)
+    root = torch.linalg.cholesky_ex(identity + 2 * dimension * moments).L  # `_ex` waits for no device
+    return torch.diagonal(root).log().sum() / dimension
+
+
 def beta_nll(log_variance: Tensor, residual: Tensor, beta: float) -> Tensor:
     """D2 [N] of squared residuals [N, D or 1], each term times sg(σ²)^β (Seitzer et al. 2022, eq. 5); 0 leaves them."""
     nll = nll_d2(residual, log_variance)

@@ -1,7 +1,7 @@
 """Phase 1: the encoder. One student forward over all views, the teacher without gradient, one optimiser step.
 
 The student starts at random, or with pretrained weights and then learns with care (`phases.adaptation`); the teacher is
-its moving average, or a frozen pretrained network (`encoder.prior`).
+its moving average, the student itself without gradient, or a frozen pretrained network (`encoder.prior`).
 """
 
 import copy
@@ -83,17 +83,19 @@ class EncoderTraining(Phase):
             self.crops = CropOrder(self.order, recipe.views, recipe.image.settled().size, steps)
         self.student = student.to(device).to(memory_format=layout)
         self.predictor = processes.shared_norms(build_predictor(recipe), device).to(device)
-        if recipe.distil is None:
-            self.teacher: Encoder | Prior = following(self.student)
-        else:
+        self.teacher: Encoder | Prior | None = None
+        """None where the student's own answer is what it learns from."""
+        if recipe.distil is not None:
             self.teacher = (prior or build_prior(recipe)).to(device).to(memory_format=layout)
+        elif recipe.teacher.momentum > 0:
+            self.teacher = following(self.student)
         if recipe.optimiser.recompute and not recompute_blocks(self.student.backbone):
             raise UsageError(f"optimiser.recompute: {recipe.network.backbone} has no blocks; set it to false")
         trained = Student(self.student, self.predictor)
         pace = None if recipe.adapt is None else paces(trained, recipe.adapt, recipe.optimiser)
         self.optimiser = build_optimiser(trained, recipe.optimiser, self.numerics.fused, pace)
         self.forward_student = self.numerics.compiled(processes.synchronised(trained))
-        self.forward_teacher = self.numerics.compiled(self.teacher)
+        self.forward_teacher = None if self.teacher is None else self.numerics.compiled(self.teacher)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """See `Phase.step`."""
@@ -118,7 +120,7 @@ class EncoderTraining(Phase):
         with self.numerics.autocast(self.pixels.device):
             outputs = self.forward_student(*views)
             with torch.no_grad():
-                prior: Gaussian = self.forward_teacher(views[0])
+                prior = self.prior(views[0], outputs[0])
         counts = [2, self.recipe.views.small_crops.count]
         rows = [
             [processes.gather(values.float(), n) for values in out] for out, n in zip(outputs, counts, strict=False)
@@ -129,6 +131,14 @@ class EncoderTraining(Phase):
         terms = objective_terms(means, students, teacher, self.recipe.objective)
         (terms["loss"] / parts).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in terms.items()}
+
+    def prior(self, views: Tensor, student: tuple[Tensor, ...]) -> Gaussian:
+        """What the student's answer for the two views [2n, 3, S, S] is compared with, the views still in their order."""
+        if self.forward_teacher is None:
+            mean, _, log_variance = student
+            return Gaussian(mean.detach(), log_variance.detach())
+        found: Gaussian = self.forward_teacher(views)
+        return found
 
     def prepare(self) -> Self:
         """Make what follows from a prior, before the first step."""
@@ -198,7 +208,7 @@ class EncoderTraining(Phase):
             "student": trained.state_dict(),
             **({} if trained is self.student else {"changed": self.student.state_dict()}),
             "predictor": self.predictor.state_dict(),
-            "teacher": self.teacher.state_dict(),
+            **({} if self.teacher is None else {"teacher": self.teacher.state_dict()}),
             "optimiser": self.optimiser.state_dict(),
         }
 
@@ -206,5 +216,6 @@ class EncoderTraining(Phase):
         """See `Phase.load_state`."""
         self.student.load_state_dict(state.get("changed", state["student"]))
         self.predictor.load_state_dict(state["predictor"])
-        self.teacher.load_state_dict(state["teacher"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -137,7 +137,7 @@ class NetworkSettings(Section):
         pool: its last map is averaged to pool × pool cells.
         dimension: D of the mean that the encoder is trained by.
         projector: the head of that mean; the joint variance head has its sizes.
-        predictor: the student's alone, on the mean.
+        predictor: the student's alone, on the mean; null for none, where `objective.coding_rate` keeps the means apart.
         clamp: soft bounds of the log variance.
         embedding: what is exported: the mean by default.
     """
@@ -151,7 +151,7 @@ class NetworkSettings(Section):
     pool: Literal[1, 2] = 2
     dimension: int = Field(default=64, ge=2, le=4096)
     projector: HeadSettings = HeadSettings()
-    predictor: HeadSettings = HeadSettings()
+    predictor: HeadSettings | None = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
     embedding: EmbeddingSettings = EmbeddingSettings()
 
@@ -170,6 +170,7 @@ class ObjectiveSettings(Section):
         beta: weight of the KL.
         beta_nll: power of the detached variance that weighs each likelihood term (β-NLL); 0 for none.
         decorrelation: weight of the term that keeps the dimensions of the mean apart.
+        coding_rate: weight of the term that spreads the means over the sphere; 2 to 3 needs no decorrelation beside it.
         contrastive: weight of InfoNCE between predicted and teacher's means; 0 as in the paper.
         temperature: of InfoNCE.
     """
@@ -178,6 +179,7 @@ class ObjectiveSettings(Section):
     beta: float = Field(default=1.0, ge=0)
     beta_nll: Share = 0.0
     decorrelation: float = Field(default=0.1, ge=0)
+    coding_rate: float = Field(default=0.0, ge=0)
     contrastive: float = Field(default=0.0, ge=0)
     temperature: float = Field(default=0.2, gt=0)
 
@@ -284,7 +286,10 @@ LEAST_MOMENTUM = 0.996
 
 
 class TeacherSettings(Section):
-    """The moving average: `momentum` τ at the first step; it rises to 1 by a cosine."""
+    """The moving average: `momentum` τ at the first step; it rises to 1 by a cosine.
+
+    With 0 there is no average: the student itself is the prior of its other view, without gradient, at no cost.
+    """
 
     momentum: Share = 0.985
 
