@@ -50,6 +50,7 @@ def standardised(mean: Tensor) -> Tensor:
 def weak_teacher(phase: EncoderTraining) -> None:
     """Show the teacher crops and flips alone, and the student what both had before (ReSSL, arXiv 2107.09282)."""
     strong, teacher = phase.views, phase.forward_teacher
+    assert teacher is not None
     weak: list[Tensor] = []
 
     def views(step: int) -> list[Tensor]:

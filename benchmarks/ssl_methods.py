@@ -156,6 +156,7 @@ def normalise_each_view(phase: EncoderTraining) -> None:
         return [tuple(torch.cat(values) for values in zip(*halves, strict=True))]
 
     def teacher_on_each(views: Tensor) -> Gaussian:
+        assert teacher is not None
         halves = [teacher(half) for half in views.chunk(2)]
         return Gaussian(torch.cat([half.mean for half in halves]), torch.cat([half.log_variance for half in halves]))
 

@@ -13,6 +13,7 @@ STEPS = 2
 SIZES = ["optimiser.batch=32", "variance.batch=32", "views.early=null", "network.width=8"]
 # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
 EXACT = [*SIZES, "optimiser.name=sgd", "optimiser.learning_rate=0.02", "network.embedding.whiten.dimension=16"]
+EXACT += ["teacher.momentum=0.985"]
 
 
 class Given(EncoderTraining):
@@ -20,6 +21,7 @@ class Given(EncoderTraining):
 
     def __init__(self, recipe: Recipe, pixels: Tensor) -> None:
         super().__init__(recipe, pixels, 0, STEPS)
+        assert self.teacher is not None
         for module in (self.student, self.predictor, self.teacher):
             module.double()
         self.drawn = EncoderTraining(recipe, pixels.cpu(), 0, STEPS)

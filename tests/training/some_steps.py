@@ -30,6 +30,8 @@ SETTINGS = [
     # SGD: where a gradient is next to nothing, AdamW turns the last bit of a sum into a whole step.
     *("optimiser.name=sgd", "optimiser.learning_rate=0.02", "objective.contrastive=0.5"),
     *("views.small_crops.count=2", "views.blur=[1.0, 0.5]"),
+    # What `quick` goes without.
+    *("teacher.momentum=0.985", "network.predictor.hidden=32", "objective.decorrelation=0.1"),
 ]
 
 

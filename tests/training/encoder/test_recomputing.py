@@ -14,6 +14,7 @@ from vssl_training.phases.encoder import EncoderTraining
 from vssl_training.recipe.reading import load_recipe, override
 
 TINY = ["network.dimension=16", "network.projector.hidden=16", "network.predictor.hidden=16", "optimiser.batch=8"]
+TINY += ["teacher.momentum=0.996"]
 ADAPT = ["network.backbone=test_efficientnet", "image.size=32", *TINY, "adapt.heads_first=0", "adapt.train=lora:2"]
 
 
@@ -24,6 +25,7 @@ def after_two_steps(name: str, settings: list[str]) -> tuple[dict[str, Tensor], 
     phase = EncoderTraining(recipe, pixels, 0, 4)
     views = phase.views
     phase.views = lambda step: [each.double() for each in views(step)]  # type: ignore[method-assign]
+    assert phase.teacher is not None
     for module in (phase.student, phase.predictor, phase.teacher):
         module.double()
     losses = [phase.step(step)["loss"].item() for step in range(2)]

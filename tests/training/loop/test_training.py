@@ -81,6 +81,7 @@ def test_training_lowers_the_loss_and_leaves_the_teacher_behind_the_student(
     phase = EncoderTraining(small_recipe, pixels, seed=0, steps=60)
     losses = [phase.step(step)["loss"].item() for step in range(60)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    assert phase.teacher is not None
     pairs = zip(phase.student.parameters(), phase.teacher.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
     assert all(parameter.grad is None for parameter in phase.teacher.parameters())

@@ -22,7 +22,7 @@ def test_each_complaint_names_its_remedy() -> None:
     assert "learning_rate" in (not_finite({"loss": float("nan")}) or "")
     assert collapsed({"std": 0.9, "rank": 4.0}) is None  # a low rank is a pity, not a collapse
     for figures in ({"std": 0.01, "rank": 9.0}, {"std": 0.5, "rank": 1.1}):
-        assert "objective.decorrelation" in (collapsed(figures) or "")
+        assert "objective.coding_rate" in (collapsed(figures) or "")
     assert dead({"spread": 0.3, "rho": 0.4}) is None
     for figures in ({"spread": 0.0, "rho": 0.4}, {"spread": 0.3, "rho": 0.01}):
         assert "variance.learning_rate" in (dead(figures) or "")

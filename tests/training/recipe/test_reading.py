@@ -15,10 +15,12 @@ app = typer.Typer()
 app.command()(recipes)
 
 
-def test_quick_is_balanced_with_decorrelation() -> None:
-    recipe = load_recipe("quick")
-    assert recipe.objective.form == "balanced"
-    assert recipe.objective.decorrelation > 0
+@pytest.mark.parametrize("name", recipe_names())
+def test_nothing_collapses_by_design(name: str) -> None:
+    """The means are kept apart, or they follow those of a frozen network, or nothing but the variance is trained."""
+    recipe = load_recipe(name)
+    apart = recipe.objective.decorrelation + recipe.objective.coding_rate + recipe.objective.contrastive
+    assert apart > 0 or recipe.distil is not None or recipe.attach is not None
 
 
 def test_unknown_recipe_lists_those_that_exist() -> None:
@@ -89,6 +91,7 @@ def test_the_papers_recipes_follow_their_published_settings() -> None:
     assert cifar.optimiser.warm_up * 1000 == pytest.approx(10)
     assert cifar.network.cifar_stem
     assert (cifar.views.blur, cifar.views.solarise) == ((0, 0), (0, 0.2))
+    assert imagenet.network.predictor is not None
     assert (imagenet.size, imagenet.views.blur, imagenet.network.predictor.hidden) == (224, (1.0, 0.1), 8192)
 
 

@@ -127,8 +127,8 @@ def build_encoder(recipe: Recipe) -> Encoder:
 
 def build_predictor(recipe: Recipe) -> nn.Sequential:
     """The predictor on the student's mean, or nothing."""
-    network = recipe.network
-    return nn.Sequential() if network.predictor is None else mlp(network.dimension, network.predictor, network.dimension)
+    settings, dimension = recipe.network.predictor, recipe.network.dimension
+    return nn.Sequential() if settings is None else mlp(dimension, settings, dimension)
 
 
 def build_variance_head(recipe: Recipe, backbone: Backbone) -> VarianceHead:

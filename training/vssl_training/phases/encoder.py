@@ -133,7 +133,7 @@ class EncoderTraining(Phase):
         return {name: value.detach() for name, value in terms.items()}
 
     def prior(self, views: Tensor, student: tuple[Tensor, ...]) -> Gaussian:
-        """What the student's answer for the two views [2n, 3, S, S] is compared with, the views still in their order."""
+        """The prior of the two views [2n, 3, S, S], in their order, which the student's answer is compared with."""
         if self.forward_teacher is None:
             mean, _, log_variance = student
             return Gaussian(mean.detach(), log_variance.detach())

@@ -33,7 +33,7 @@ def collapsed(figures: dict[str, float]) -> str | None:
         return None
     return (
         f"the embeddings have collapsed (√D·std {figures['std']:.3f}, effective rank {figures['rank']:.1f}). Raise "
-        "objective.decorrelation or optimiser.batch, or lower optimiser.learning_rate"
+        "objective.coding_rate, objective.decorrelation or optimiser.batch, or lower optimiser.learning_rate"
     )
 
 
