@@ -135,7 +135,8 @@ def of_nearest(standardised: bool, references: Answers) -> Scores:
             units: Floats = (values - theirs.mean(1)) / (theirs.std(1) + least)
             return units
         over: Floats = np.maximum(0, values - theirs.max(1))
-        return (theirs < values[:, None]).mean(1) + over
+        share: Floats = (theirs < values[:, None]).mean(1) + over
+        return share
 
     return scores
 
@@ -192,7 +193,8 @@ def table(arguments: Namespace) -> list[Row]:
         for number, digit in enumerate(load_digits().images):
             Image.fromarray(np.uint8(digit / digit.max() * 255)).save(Path(folder, f"{number:04d}.png"))
         digits = answers(load_images(open_source(folder), bundle.manifest.preprocessing).pixels)
-    clean, degraded = [], {}
+    clean: list[Answers] = []
+    degraded: dict[str, Answers] = {}
     for name, data in (("CIFAR-10", arguments.cifar), ("clothes", arguments.clothing)):
         pixels = load_images(open_source(f"{data}::{arguments.part}"), bundle.manifest.preprocessing).pixels
         pixels = pixels[rng.permutation(len(pixels))[:6000]]

@@ -4,7 +4,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -26,6 +26,8 @@ class SickProxy:
         self.harm: Callable[[str, str], int | str | None] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
         self._store = host, port
+        self._puts = threading.Lock()
+        """A store decides a conditional PUT in one step; moto looks, then writes, so two at once can both succeed."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,11 +66,12 @@ class SickProxy:
             request.end_headers()
             request.wfile.write(told if request.command != "HEAD" else b"")
             return
-        store = http.client.HTTPConnection(*self._store)
-        store.request(request.command, request.path, body, dict(request.headers))
-        answer = store.getresponse()
-        data = answer.read()
-        store.close()
+        with self._puts if request.command == "PUT" else nullcontext():
+            store = http.client.HTTPConnection(*self._store)
+            store.request(request.command, request.path, body, dict(request.headers))
+            answer = store.getresponse()
+            data = answer.read()
+            store.close()
         request.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
