@@ -23,6 +23,14 @@ PATIENCE_MS = 30_000
 """How long a test waits for what it expects: a slow machine is no fault of the page."""
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
+AT_ONCE = """async (keys) => {
+  for (const key of keys) {
+    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+    for (let turn = 0; turn < 9; turn++) await null; // the page has drawn; no frame has been shown
+  }
+}"""
+"""Presses keys one after the other, as a script of the page."""
+
 HERE = Path(__file__).parent
 
 

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.page.conftest import HOSTILE, Site, Watched, add
+from tests.page.conftest import AT_ONCE, HOSTILE, Site, Watched, add
 
 TABS = ("Duplicates", "Label next", "Odd ones", "Chosen on the map")
 
@@ -80,6 +80,27 @@ def test_labels_are_set_by_keyboard_and_undone(site: Site, watched: Watched, she
     tab.keyboard.press("Control+z")
     expect(tab.locator(".pick", has_text="hat")).to_have_count(0)
     assert labels(site) == before
+
+
+def test_keys_that_come_faster_than_frames_are_all_heard(site: Site, watched: Watched, shelf: str) -> None:
+    tab = odd_ones(site, watched)
+    tab.locator(".pick").first.focus()
+    tab.evaluate(AT_ONCE, [" ", "ArrowRight", "ArrowRight", " ", "ArrowRight"])
+    expect(tab.locator(".pick").nth(3)).to_be_focused()
+    chosen = [tab.locator(".pick").nth(at).get_attribute("aria-selected") for at in range(4)]
+    assert chosen == ["true", "false", "true", "false"]
+
+
+def test_a_typed_label_goes_on_to_the_next(site: Site, watched: Watched, shelf: str) -> None:
+    tab = odd_ones(site, watched)
+    tab.locator(".pick").first.focus()
+    tab.keyboard.type("scarf")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("button", name="Undo “scarf” on 1 image")).to_be_enabled()
+    expect(tab.locator(".pick").nth(1)).to_be_focused()
+    tab.keyboard.type("x")
+    tab.keyboard.press("Escape")
+    expect(tab.locator(".pick").nth(1)).to_be_focused()
 
 
 def test_a_digit_labels_what_is_in_focus_and_goes_on(site: Site, watched: Watched, shelf: str) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from tests.page.conftest import HOSTILE, Site, Watched
+from tests.page.conftest import AT_ONCE, HOSTILE, Site, Watched
 
 ARROW = {"content-type": "application/vnd.apache.arrow.stream"}
 
@@ -45,6 +45,13 @@ def test_by_keyboard_to_an_image_and_back(site: Site, watched: Watched) -> None:
     expect(tab.locator("#detail-title")).not_to_have_text(before)
     tab.keyboard.press("Escape")
     expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+def test_keys_that_come_faster_than_frames_move_as_far(site: Site, watched: Watched) -> None:
+    tab = watched.goto(site.page("clothes/look"))
+    tab.locator("[data-at='0']").focus()
+    tab.evaluate(AT_ONCE, ["ArrowRight"] * 3)
+    expect(tab.locator("[data-at='3']")).to_be_focused()
 
 
 def test_focus_stays_where_columns_become_fewer(site: Site, watched: Watched) -> None:

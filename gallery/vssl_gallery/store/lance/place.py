@@ -8,7 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("LANCE_LOG", "error")  # read on import; without it every search writes a warning
+from vssl.memory import cores
+
+# Read on import. Without the first, every search writes a warning. A build of an index holds one thread for as long as it
+# takes; by default a machine of three cores has no other, and all reads and writes of all galleries wait.
+os.environ.setdefault("LANCE_LOG", "error")
+os.environ.setdefault("LANCE_CPU_THREADS", str(max(4, cores() - 2)))
 
 import lancedb
 

@@ -65,6 +65,7 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
   const [at, setAt] = useState(0);
   const field = useRef(null);
   const place = useRef(null);
+  const going = useRef(false);
   const load = () => {
     let left = false;
     setState(null);
@@ -97,6 +98,7 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
     if (!writable) return say(READ_ONLY);
     const targets = chosen.size ? rows.filter((row) => chosen.has(row.id)) : rows.slice(at, at + 1);
     if (text !== null && !labelling.labels.includes(text)) labelling.labels.unshift(text);
+    going.current = !place.current.querySelector(".digits").contains(document.activeElement); // a button keeps its focus
     if (!chosen.size) setAt(Math.min(rows.length - 1, at + 1));
     setChosen(new Set());
     return act(() => labelling.set(new Map(targets.map((row) => [row.id, row.label])), text));
@@ -109,14 +111,14 @@ export function Labels({ info, source, picked, writable, onOpen, say, Thumbnail,
     open: onOpen,
   };
   const typed = (text) => {
-    if (text !== null) label(text);
-    place.current?.querySelector('.pick[tabindex="0"]')?.focus();
+    if (text === null) return place.current?.querySelector('.pick[tabindex="0"]')?.focus();
+    return label(text);
   };
   const what = chosen.size ? count(chosen.size) : rows[at].id;
   return html`<div class="labels" ref=${place}>
     <p class="quiet">${about}${all > rows.length ? ` The first ${rows.length} of ${count(all)}.` : ""}</p>
     ${writable ? html`<${Bar} ...${{ info, labelling, field, typed, acts, what }} />` : html`<p>${READ_ONLY}</p>`}
-    <${Picks} gallery=${info.name} ...${{ rows, at, setAt, chosen, setChosen, note, name, acts, Thumbnail }} />
+    <${Picks} gallery=${info.name} ...${{ rows, at, setAt, chosen, setChosen, going, note, name, acts, Thumbnail }} />
   </div>`;
 }
 

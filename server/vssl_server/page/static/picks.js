@@ -1,6 +1,6 @@
 /** A grid of images to choose from and to label, by keyboard too. */
 
-import { html, useEffect, useRef } from "./vendor/preact.js";
+import { html, useLayoutEffect, useRef } from "./vendor/preact.js";
 
 const KEYS =
   "Arrow keys move, space chooses, Control A chooses all, a digit or a typed label labels what is chosen, " +
@@ -8,16 +8,17 @@ const KEYS =
 
 /**
  * @param {{gallery: string, rows: Object[], at: number, setAt: function(number): void, chosen: Set<string>,
- *   setChosen: function(Set<string>): void, note: function(Object): string, name: string, Thumbnail: function,
- *   acts: {label: function(string|null), digit: function(number), type: function(), undo: function(),
- *   open: function(string)}}} props `at`: the row in focus; `note`: what is said of a row; `acts` are of what is chosen
+ *   setChosen: function(Set<string>): void, going: {current: boolean}, note: function(Object): string,
+ *   name: string, Thumbnail: function, acts: {label: function(string|null), digit: function(number), type: function(),
+ *   undo: function(), open: function(string)}}} props `at`: the row in focus; `going`: whether the focus goes there
+ *   with the next drawing; `note`: what is said of a row; `acts` are of what is chosen
  */
-export function Picks({ gallery, rows, at, setAt, chosen, setChosen, note, name, acts, Thumbnail }) {
+export function Picks({ gallery, rows, at, setAt, chosen, setChosen, going, note, name, acts, Thumbnail }) {
   const list = useRef(null);
-  const keyed = useRef(false);
-  useEffect(() => {
-    if (keyed.current) list.current?.children[at]?.focus();
-    keyed.current = false;
+  useLayoutEffect(() => {
+    // With the drawing itself: an effect that comes later would meet the next key.
+    if (going.current) list.current?.children[at]?.focus();
+    going.current = false;
   });
   const toggle = (id) => setChosen(new Set(chosen.has(id) ? [...chosen].filter((one) => one !== id) : [...chosen, id]));
   const onKey = (event) => {
@@ -25,10 +26,9 @@ export function Picks({ gallery, rows, at, setAt, chosen, setChosen, note, name,
     if (!act) return;
     if (act[0] !== "type") event.preventDefault();
     event.stopPropagation();
-    keyed.current = act[0] !== "type";
     const row = rows[at];
     const commands = {
-      move: (step) => setAt(Math.max(0, Math.min(rows.length - 1, at + step))),
+      move: (step) => list.current.children[Math.max(0, Math.min(rows.length - 1, at + step))].focus(),
       toggle: () => toggle(row.id),
       all: () => setChosen(new Set(rows.map((one) => one.id))),
       ...acts,

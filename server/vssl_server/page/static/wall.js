@@ -68,14 +68,15 @@ export function Wall({ gallery, list, what, label, caption, onOpen }) {
   const first = Math.max(0, Math.floor(top / tall) - SPARE);
   const last = Math.min(lines, Math.ceil((top + size.height) / tall) + SPARE);
   useEffect(() => list.need(first * columns, last * columns), [list, first, last, columns]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!focus.current) return;
     const line = Math.floor(at / columns) * tall;
     if (line < top) show(line);
     else if (line + tall > top + size.height) show(line + tall - size.height);
   }, [at]);
-  useEffect(() => {
-    // It may be a while before the picture to go to is there.
+  useLayoutEffect(() => {
+    // It may be a while before the picture to go to is there. With the drawing itself: a later effect would take the
+    // next key's focus for its own.
     const tile = focus.current ? place.current.querySelector(`[data-at="${at}"]`) : null;
     if (tile) {
       focus.current = false;

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,27 @@ def test_the_index_is_measured(indexed: LanceStore) -> None:
     assert (info.rows, info.indexed_rows) == (1000, 900)
     assert info.recall is not None
     assert info.recall >= 0.99
+
+
+def test_other_galleries_are_written_and_read_while_one_is_indexed(tmp_path: Path) -> None:
+    place = LancePlace(str(tmp_path), index_rows=500)
+    large, small = place.create("large", SPEC), place.create("small", SPEC)
+    large.upsert(some_rows(20_000))
+    small.upsert(some_rows(10))
+    indexing = threading.Thread(target=large.maintain)
+    begin = time.monotonic()
+    indexing.start()
+    waited = []
+    while indexing.is_alive():
+        before = time.monotonic()
+        small.upsert(some_rows(10))
+        small.search(unit_vectors(1), 3)
+        waited.append(time.monotonic() - before)
+    took = time.monotonic() - begin
+    indexing.join()
+    assert large.info().indexed_rows == 20_000
+    assert max(waited) < took / 2, "somebody waited for the index of another gallery"
+    place.close()
 
 
 def pairs(found: Found) -> set[tuple[int, str]]:
