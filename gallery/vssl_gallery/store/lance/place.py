@@ -10,8 +10,8 @@ from typing import Any
 
 from vssl.memory import cores
 
-# Read on import. Without the first, every search writes a warning. A build of an index holds one thread for as long as it
-# takes; by default a machine of three cores has no other, and all reads and writes of all galleries wait.
+# Read on import. Without the first, every search writes a warning. A build of an index holds one thread all the time;
+# by default a machine of three cores has no other, and all galleries wait.
 os.environ.setdefault("LANCE_LOG", "error")
 os.environ.setdefault("LANCE_CPU_THREADS", str(max(4, cores() - 2)))
 
