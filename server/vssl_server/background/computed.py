@@ -17,7 +17,7 @@ from vssl_server.wire.errors import busy
 
 T = TypeVar("T")
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 128 << 20
 KEY_BYTES = 1024
 """That a kept answer takes besides, about."""
 
@@ -29,11 +29,13 @@ class Computed:
     """Keeps answers by a key, each for the newest version that was asked for.
 
     Args:
+        name: of the thread.
         most_bytes: of all answers together; the least recently asked are forgotten.
+        nice: whether the thread steps back for others.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._worker = Worker("vssl-curating")
+    def __init__(self, name: str = "vssl-curating", most_bytes: int = MOST_BYTES, nice: bool = True) -> None:
+        self._worker = Worker(name, nice=nice)
         self._most_bytes = most_bytes
         self._lock = threading.RLock()
         self._kept: OrderedDict[Hashable, tuple[int, Future[Any]]] = OrderedDict()

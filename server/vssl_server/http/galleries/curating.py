@@ -18,6 +18,7 @@ from vssl_gallery.curating import Places, find_duplicates, find_outliers, map_of
 from vssl_gallery.duplicates import Group
 from vssl_gallery.map import main_directions
 from vssl_gallery.view import View
+from vssl_server.background.computed import Computed
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import map_form, schema
 from vssl_server.http.galleries.galleries import Galleries
@@ -125,10 +126,27 @@ async def computed(
     """The answer for what the view sees now, and the gallery's version. Where it is not there by the deadline, it will
     be for the next who asks.
     """
-    galleries = galleries_of(request)
-    version = await galleries.run("version", view.gallery.store.version)
-    key = (*question, galleries.computed.number(view.gallery), view.own)
-    return await galleries.computed.get(key, version, compute, size), version
+    return await _kept_in(galleries_of(request).computed, request, view, question, compute, size)
+
+
+async def summed(
+    request: Request, view: View, question: Sequence[Hashable], compute: Callable[[], T], size: Callable[[T], int]
+) -> tuple[T, int]:
+    """The same of what takes a second at most; it never waits for what takes longer."""
+    return await _kept_in(galleries_of(request).summed, request, view, question, compute, size)
+
+
+async def _kept_in(
+    answers: Computed,
+    request: Request,
+    view: View,
+    question: Sequence[Hashable],
+    compute: Callable[[], T],
+    size: Callable[[T], int],
+) -> tuple[T, int]:
+    version = await galleries_of(request).run("version", view.gallery.store.version)
+    key = (*question, answers.number(view.gallery), view.own)
+    return await answers.get(key, version, compute, size), version
 
 
 def tsne_key(galleries: Galleries, view: View) -> Hashable:

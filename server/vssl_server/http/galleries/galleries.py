@@ -48,6 +48,8 @@ class Galleries:
 
     def __init__(self, address: str) -> None:
         self.jobs, self.computed = Jobs(), Computed()
+        self.summed = Computed("vssl-summing", nice=False)
+        """Counts and orders, which take a second at most: apart from what may take minutes."""
         self._address = address
         self._threads = Worker("vssl-store", THREADS, nice=False)
         self._drawing = Worker("vssl-thumbnails", DRAWING_THREADS)
@@ -129,6 +131,7 @@ class Galleries:
         """End what is under way, and let go of files and connections."""
         self.jobs.close()
         self.computed.close()
+        self.summed.close()
         self._drawing.close(END_SECONDS)
         self._cutting.close(END_SECONDS)
         if self._threads.close(END_SECONDS):

@@ -22,7 +22,7 @@ from vssl_gallery.view import View
 from vssl_server.access.galleries import may
 from vssl_server.http.exchange import json_response
 from vssl_server.http.galleries import row_schema, schema
-from vssl_server.http.galleries.curating import Options, computed
+from vssl_server.http.galleries.curating import Options, summed
 from vssl_server.http.galleries.ordering import Order, ordered_rows
 from vssl_server.http.galleries.row_form import columns_of, no_row, row_as_json, rows_as_json
 from vssl_server.http.galleries.viewed import answering, body_of, filter_document, galleries_of, key_of, view_of
@@ -119,7 +119,7 @@ async def list_rows(request: Request, name: str, query: Annotated[ListQuery, Que
         else:
             question = ("order", query.sort, query.order, query.filter)
             sort = partial(ordered_rows, view, query.sort, query.order, where)
-            ordered, version = await computed(request, view, question, sort, lambda found: found.nbytes)
+            ordered, version = await summed(request, view, question, sort, lambda found: found.nbytes)
             read = partial(_rows_at, view, *ordered.page(query.after, query.limit, query.offset), columns)
         data, after = await galleries.run("page", read)
     return json_response({"data": data, "next": after, "version": version})
@@ -210,7 +210,7 @@ async def count_rows(request: Request, name: str, query: Annotated[CountsQuery, 
             raise invalid_option("by: name a column of texts, integers or booleans", "by")
         count = partial(view.count_by, query.by, where)
         question = ("counts", query.by, query.filter)
-        counts, version = await computed(request, view, question, count, lambda found: 100 * len(found))
+        counts, version = await summed(request, view, question, count, lambda found: 100 * len(found))
     found = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MOST_VALUES]
     data = [{"value": value, "rows": rows} for value, rows in found]
     return json_response({"by": query.by, "data": data, "version": version})
@@ -225,7 +225,7 @@ async def show_histogram(request: Request, name: str, query: Annotated[Histogram
         where = view.gallery.parse(filter_document(query.filter))
         question = ("histogram", query.column, query.bins, query.filter)
         count = partial(_histogram, view, query.column, query.bins, where)
-        found, version = await computed(request, view, question, count, lambda _: 16 * query.bins)
+        found, version = await summed(request, view, question, count, lambda _: 16 * query.bins)
     return json_response({"column": query.column, **found, "version": version})
 
 

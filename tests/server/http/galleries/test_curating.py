@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,31 @@ def test_each_is_computed_once_for_a_version(client: TestClient, monkeypatch: py
     filled(client, "once", 2)  # another gallery of that name, at a version that the first one had
     assert len(client.get("/v1/galleries/once/outliers").json()["data"]) == 2
     assert len(calls) == 3
+
+
+def test_counts_and_orders_do_not_wait_for_a_long_computation(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(client, "long", 9)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long(*given: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return find_duplicates(*given)
+
+    monkeypatch.setattr(curating, "find_duplicates", long)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.get, "/v1/galleries/long/duplicates")
+        try:
+            assert begun.wait(60)
+            for path in ("counts?by=label", "histogram", "images?sort=uncertainty&order=desc"):
+                answer = client.get(f"/v1/galleries/long/{path}")
+                assert answer.status_code == 200, answer.text
+            assert not asked.done()
+        finally:
+            go_on.set()
+        assert asked.result().status_code == 200
 
 
 def test_a_map_at_once_and_a_better_one_by_a_job(client: TestClient) -> None:
