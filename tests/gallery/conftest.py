@@ -5,7 +5,6 @@ long as the session.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ import pytest
 
 from tests.gallery.samples import SPEC
 from tests.gallery.store.postgres.server import PostgresServer
+from tests.sick_store import sick_store
 from vssl_gallery.store.contract import Place, Spec, Store
 from vssl_gallery.store.opening import open_place
 
@@ -25,28 +25,9 @@ def lance_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("galleries"))
 
 
-@contextmanager
-def moto_bucket(name: str) -> Iterator[None]:
-    """A bucket of moto's server, in memory. Its keys are in the environment, as a user's are."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_REGION", "us-east-1")
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
-        yield
-    server.stop()
-
-
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[str]:
-    with moto_bucket("galleries"):
+    with sick_store("galleries"):
         yield "s3://galleries"
 
 

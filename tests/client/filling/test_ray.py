@@ -16,8 +16,8 @@ from tests.client.commands.test_gallery import run
 from tests.client.conftest import oracle, pictures
 from tests.client.folder.two_nodes import TOGETHER, two_nodes
 from tests.client.processes import command, vssl
-from tests.gallery.conftest import moto_bucket
 from tests.gallery.store.postgres.server import PostgresServer, until
+from tests.sick_store import sick_store
 from vssl.bundle.reading import Bundle
 from vssl_client.embedding.local import LocalEmbedder
 from vssl_client.filling.embedding import embedded
@@ -55,7 +55,7 @@ def postgres_place(_: Path) -> Iterator[str]:
 
 @contextmanager
 def s3_place(_: Path) -> Iterator[str]:
-    with moto_bucket("galleries"):
+    with sick_store("galleries"):
         yield "s3://galleries"
 
 

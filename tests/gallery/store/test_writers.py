@@ -27,8 +27,8 @@ def started(address: str, name: str, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
-    store = create()
+def write_together(address: str, store: Store) -> None:
+    """Three processes, of which this is one, put the same 60 rows five times: each is there once, as it was last."""
     writers = [started(address, store.name, "60") for _ in range(2)]
     assert [writer.stdout.readline() for writer in writers] == ["ready 0\n"] * 2  # type: ignore[union-attr]
     for writer in writers:  # all at once, however long each took to begin
@@ -40,6 +40,10 @@ def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
     ids = [name for batch in store.scan() for name in batch["id"].to_pylist()]
     assert sorted(ids) == sorted(f"image-{number}" for number in range(60))
     assert store.count_by("year") == {4: 60}
+
+
+def test_three_writers_of_the_same_rows(address: str, create: Create) -> None:
+    write_together(address, create())
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests.gallery.samples import SPEC, some_rows, unit_vectors
-from tests.gallery.store.test_writers import started
-from tests.gallery.store.writer import put_again
+from tests.gallery.store.test_writers import write_together
 from vssl_gallery.errors import GalleryExists, NotAGallery, StoreUnavailable, UnknownGallery
 from vssl_gallery.store.filters import ids
 from vssl_gallery.store.opening import open_place
@@ -46,15 +45,7 @@ def test_a_bucket_with_something_else_in_it(s3_address: str) -> None:
 @pytest.mark.slow
 def test_three_writers_in_a_bucket(s3_address: str) -> None:
     address = f"{s3_address}/writers"
-    store = open_place(address).create("shoes", SPEC)
-    writers = [started(address, "shoes", "60") for _ in range(2)]
-    assert [writer.stdout.readline() for writer in writers] == ["ready 0\n"] * 2  # type: ignore[union-attr]
-    put_again(store, 60)
-    assert [writer.communicate(timeout=240)[0] for writer in writers] == ["done 60\n"] * 2
-    fresh = open_place(address).open("shoes")
-    assert sorted(name for batch in fresh.scan() for name in batch["id"].to_pylist()) == sorted(
-        f"image-{number}" for number in range(60)
-    )
+    write_together(address, open_place(address).create("shoes", SPEC))
 
 
 def test_a_bucket_that_is_away(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
