@@ -24,6 +24,11 @@ _LEAST = 64
 the machine is; an index that needs more takes much longer.
 """
 
+_ROW_BYTES = 800
+"""Of the graph in memory for each row, beside its float16 numbers: pgvector's notice of a full memory comes after
+16 MB / (715 + 2 D) rows, for D from 64 to 1536.
+"""
+
 _BREADTH = 128
 """Of the search that places a new row in the graph (`ef_construction`): twice pgvector's, for a third more time."""
 
@@ -46,8 +51,9 @@ def maintain(connection: Connection, number: int, spec: Spec) -> Iterator[str]:
     count = connection.execute("SELECT rows FROM vssl.galleries WHERE number = %s", (number,)).fetchone()
     rows = int(count[0]) if count else 0
     if _index_state(connection, number) is not True and rows >= INDEX_FROM and spec.dimension <= INDEXABLE:
-        _build(connection, number, spec.dimension, rows)
-        yield f"built the index of {rows:,} rows"
+        whole = _build(connection, number, spec.dimension, rows)
+        slowly = "" if whole else ", in part slowly: let the server's effective_cache_size say how much memory it has"
+        yield f"built the index of {rows:,} rows{slowly}"
     if _index_state(connection, number):
         effort, recall = _tuned(connection, number, rows)
         connection.execute(
@@ -63,9 +69,10 @@ def _index_state(connection: Connection, number: int) -> bool | None:
     return None if found is None else bool(found[0])
 
 
-def _build(connection: Connection, number: int, dimension: int, rows: int) -> None:
+def _build(connection: Connection, number: int, dimension: int, rows: int) -> bool:
+    """Whether the memory was enough; rows that come after it is full take many times as long."""
     _drop(connection, number)  # what an interrupted run left
-    wanted = max(rows * (2 * dimension + 400) >> 20, _LEAST)
+    wanted = max(rows * (2 * dimension + _ROW_BYTES) >> 20, _LEAST)
     connection.execute(
         "SELECT set_config('maintenance_work_mem', least(%s, greatest(%s, pg_size_bytes("
         "current_setting('effective_cache_size')) / 2097152)) || 'MB', false)",
@@ -75,12 +82,21 @@ def _build(connection: Connection, number: int, dimension: int, rows: int) -> No
     statement = sql.SQL(
         "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw ((embedding::{}) halfvec_ip_ops) WITH (ef_construction = {})"
     ).format(*parts)
+    full: list[str] = []
+
+    def notice(told: psycopg.errors.Diagnostic) -> None:
+        full.extend([told.message_primary or ""] if "no longer fits" in (told.message_primary or "") else [])
+
+    connection.add_notice_handler(notice)
     try:
         connection.execute(statement)
     except psycopg.Error:
         with suppress(psycopg.Error):  # a broken index would slow every write down
             _drop(connection, number)
         raise
+    finally:
+        connection.remove_notice_handler(notice)
+    return not full
 
 
 def _drop(connection: Connection, number: int) -> None:
