@@ -212,6 +212,23 @@ def test_a_broken_index_is_built_again(postgres: PostgresServer, monkeypatch: py
     place.close()
 
 
+@pytest.mark.parametrize(("machine", "slowly"), [("4GB", False), ("2MB", True)])
+def test_an_index_is_built_in_memory_where_there_is_enough(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, name: str, machine: str, slowly: bool
+) -> None:
+    """PostgreSQL says when its graph no longer fits, after which each row takes many times as long."""
+    place = open_place(postgres.address(options=f"?options=-c%20effective_cache_size%3D{machine}"))
+    monkeypatch.setattr(upkeep, "INDEX_FROM", 50)
+    monkeypatch.setattr(upkeep, "_LEAST", 1)  # so that a few thousand rows are much
+    store = place.create(name, SPEC)
+    store.upsert(some_rows(4000))
+    built = next(action for action in store.maintain().actions if "built the index of 4,000 rows" in action)
+    assert ("slowly: let the server's effective_cache_size" in built) == slowly
+    assert store.info().indexed_rows == 4000
+    place.drop(name)
+    place.close()
+
+
 @pytest.fixture
 def small(postgres: PostgresServer, name: str) -> Iterator[Store]:
     """A gallery of three rows, behind an address whose statements may take .3 seconds."""
