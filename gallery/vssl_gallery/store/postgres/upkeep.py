@@ -82,10 +82,10 @@ def _build(connection: Connection, number: int, dimension: int, rows: int) -> bo
     statement = sql.SQL(
         "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw ((embedding::{}) halfvec_ip_ops) WITH (ef_construction = {})"
     ).format(*parts)
-    full: list[str] = []
+    notices: list[str] = []
 
     def notice(told: psycopg.errors.Diagnostic) -> None:
-        full.extend([told.message_primary or ""] if "no longer fits" in (told.message_primary or "") else [])
+        notices.append(told.message_primary or "")
 
     connection.add_notice_handler(notice)
     try:
@@ -96,7 +96,7 @@ def _build(connection: Connection, number: int, dimension: int, rows: int) -> bo
         raise
     finally:
         connection.remove_notice_handler(notice)
-    return not full
+    return not any("no longer fits" in one for one in notices)
 
 
 def _drop(connection: Connection, number: int) -> None:
