@@ -42,3 +42,22 @@ def test_large_blocks_are_used_again_without_asking_the_system() -> None:
 
     assert faults() > 10 * 2**17 / 4096
     assert faults("keep") < 100
+
+
+IDLE = """
+import time
+import vssl
+import numpy as np
+product = np.ones((64, 256), np.float32) @ np.ones((256, 1000), np.float32)
+begun = time.process_time()
+time.sleep(0.3)
+print(time.process_time() - begun)
+"""
+
+
+@pytest.mark.skipif(memory.cores() < 2, reason="numpy's products have one thread on one core")
+def test_after_a_product_no_thread_of_numpys_keeps_a_core_busy() -> None:
+    threads = ("OPENBLAS_THREAD_TIMEOUT", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    variables = {name: value for name, value in os.environ.items() if name not in threads}
+    done = subprocess.run([sys.executable, "-c", IDLE], env=variables, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 0.02, "seconds of work while the process slept"
