@@ -11,6 +11,7 @@ from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import open_bundle
 from vssl.errors import UsageError
 from vssl.images.names import is_image
+from vssl.memory import keep_freed_memory
 from vssl.sources.opening import open_source
 from vssl.sources.selections import Listed, split
 from vssl.sources.source import Source
@@ -89,4 +90,5 @@ def open_embedder(
         return client(retries=RETRIES)
     if urls:
         raise UsageError("--url names a server, and --bundle what runs in this process: one of the two")
+    keep_freed_memory()
     return LocalEmbedder(open_bundle(bundle or default_bundle()), precision=precision)

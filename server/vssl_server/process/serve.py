@@ -21,6 +21,7 @@ from vssl.bundle.reading import Bundle, open_bundle
 from vssl.cli import INTERRUPTED, echo
 from vssl.engine import check_precision
 from vssl.errors import UsageError, VsslError
+from vssl.memory import keep_freed_memory
 from vssl.uncertainty.familiarity import references_of
 from vssl_gallery.store.opening import check_driver
 from vssl_server.access.keys import Keys
@@ -78,6 +79,7 @@ def run(
         UsageError, BundleError: a bundle is not there, or can't be trusted, or two have one name and version.
         VsslError: the address can't be listened on, or a model can't be loaded or run.
     """
+    keep_freed_memory()
     with ExitStack() as stack:
         sockets = _listen(stack, settings)
         if settings.metrics_port is not None:
