@@ -11,11 +11,10 @@ the questions can be timed later, when the machine is idle.
 
 import json
 import os
-import resource
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ import psycopg
 import pyarrow as pa
 
 from benchmarks.default_model import images_of
+from benchmarks.gallery_speeds import Way, speeds
 from benchmarks.report import Row, at_once, parser, report
 from tests.gallery.store.postgres.server import PostgresServer
 from vssl.arrays import Float32s
@@ -40,10 +40,8 @@ from vssl_gallery.store.filters import parse_filter
 from vssl_gallery.store.opening import open_place
 from vssl_gallery.store.rows import vector_column
 
-K, BATCH, SINGLE, TURNS, WRITTEN = 10, 64, 250, 5, 5000
+K, BATCH, WRITTEN = 10, 64, 5000
 LINKS, EFFORT = 15, 100
-Way = tuple[str, Callable[[Float32s], Any], Any]
-"""Its name, what asks, and the true neighbours as an array, as wide as there are."""
 STORES = ("numpy", "faiss", "lance", "postgres", "qdrant")
 MADE, NOISE, ASKED_EVERY = 50_000, 0.02, 150
 
@@ -246,43 +244,6 @@ def by_faiss(bank: Float32s, queries: Float32s, true: Any) -> Row:  # noqa: ANN4
     built = time.perf_counter() - begun
     [row] = speeds([("HNSW15", lambda few: index.search(few, K)[1], true)], queries)
     return {"store": "faiss", "maintain_s": built} | row
-
-
-def speeds(
-    ways: Sequence[Way],
-    queries: Float32s,
-    cpu_seconds: Callable[[], float] = time.process_time,
-) -> list[Row]:
-    """Recall of each way, and queries a second and a CPU-second, one by one and all at once: the ways in turn, a fifth
-    of the questions at a time, since the machine is not always equally fast.
-    """
-    rows: list[Row] = []
-    for name, ask, true in ways:
-        found = ask(queries)  # warm
-        share = [len(set(found[row]) & set(true[row])) / len(true[row]) for row in range(len(true))]
-        ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append({"of": name, "recall": float(np.mean(share)), "ram_mb": ram})
-    singles = [queries[n % len(queries), None] for n in range(SINGLE)]
-    for label, tasks in (("single", singles), (f"batch_{len(queries)}", [queries] * TURNS)):
-        asked = sum(map(len, tasks))
-        each: list[list[float]] = [[] for _ in ways]
-        cpu = [0.0] * len(ways)
-        for turn in range(TURNS):
-            # There and back. What ran before has filled the caches, so each begins with a question that doesn't count.
-            for way in range(len(ways))[:: -1 if turn % 2 else 1]:
-                ask = ways[way][1]
-                ask(queries[:1])
-                begun = cpu_seconds()
-                for few in tasks[turn::TURNS]:
-                    start = time.perf_counter()
-                    ask(few)
-                    each[way].append(time.perf_counter() - start)
-                cpu[way] += cpu_seconds() - begun
-        for row, seconds, spent in zip(rows, each, cpu, strict=True):
-            row[f"{label}_per_s"] = asked / sum(seconds)
-            row[f"{label}_per_cpu_s"] = asked / max(spent, 1e-3)
-            row[f"{label}_p50_ms"] = float(np.median(seconds)) * 1000
-    return rows
 
 
 def by_numpy(queries: Float32s, bank: Float32s) -> Any:  # noqa: ANN401
