@@ -35,6 +35,12 @@ def test_kserve_runs_a_pod_that_kubernetes_takes() -> None:
     assert container["args"][container["args"].index("--port") + 1] == str(container["ports"][0]["containerPort"])
 
 
+def test_compose_gives_postgresql_the_shared_memory_that_an_index_takes() -> None:
+    """Half of `effective_cache_size`, which is 4 GB unless set; Docker's default is 64 MB."""
+    (compose,) = manifests("compose.yaml")
+    assert compose["services"]["postgres"]["shm_size"] == "2gb"
+
+
 def test_compose_mounts_files_that_are_there() -> None:
     (compose,) = manifests("compose.yaml")
     mounted = [volume.split(":")[0] for one in compose["services"].values() for volume in one.get("volumes", [])]
