@@ -38,8 +38,8 @@ def keep_freed_memory() -> None:
     """Let the C library keep large blocks that are freed for the next use, where it can (glibc).
 
     Otherwise each decoded photograph and each layer of a network asks the system for memory and gives it back, and all
-    its pages are fetched anew: on a virtual machine a quarter of a training step on photographs, and up to a sixth of
-    what a server does with one of 3 megapixels.
+    its pages are fetched anew: on a virtual machine a quarter of a training step on photographs, and a tenth of what
+    a server does with one of 3 megapixels.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

@@ -132,7 +132,7 @@ async def computed(
 async def summed(
     request: Request, view: View, question: Sequence[Hashable], compute: Callable[[], T], size: Callable[[T], int]
 ) -> tuple[T, int]:
-    """The same of what takes a second at most; it never waits for what takes longer."""
+    """The same of what reads a column or two; it never waits for what may take minutes."""
     return await _kept_in(galleries_of(request).summed, request, view, question, compute, size)
 
 

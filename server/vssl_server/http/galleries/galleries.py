@@ -49,7 +49,7 @@ class Galleries:
     def __init__(self, address: str) -> None:
         self.jobs, self.computed = Jobs(), Computed()
         self.summed = Computed("vssl-summing", nice=False)
-        """Counts and orders, which take a second at most: apart from what may take minutes."""
+        """Counts and orders, which read a column or two: apart from what may take minutes."""
         self._address = address
         self._threads = Worker("vssl-store", THREADS, nice=False)
         self._drawing = Worker("vssl-thumbnails", DRAWING_THREADS)
