@@ -4,7 +4,8 @@
 process, a batch a thread on all cores, and keeps nothing. `vssl embed` reads them from a folder; its own clock counts,
 which starts before the model is opened. The server is asked by `hey`, which shares the cores, with one photograph a
 request and with eight; never with more pixels than a request may have. All have the same eight photographs, since those
-of as many pixels do not cost the same. The ways take turns; medians are shown. JPEGs as of a phone
+of as many pixels do not cost the same. The ways take turns; medians are shown. What is left to the server of the cores
+beside `hey` is compared with as much of the bare loop in a column of its own. JPEGs as of a phone
 (`phone_photographs`), every second one turned by EXIF. At last small pictures are asked for alone, and beside clients
 that send nothing but the largest.
 """
@@ -12,6 +13,7 @@ that send nothing but the largest.
 import csv
 import io
 import json
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -48,10 +50,11 @@ CLIENTS = {1: 16, 8: 4}
 
 @dataclass(frozen=True)
 class Speed:
-    """Photographs a second, and milliseconds of processors' work for one."""
+    """Photographs a second, milliseconds of processors' work for one, and the cores that whoever asks takes."""
 
     per_second: float
     cpu_ms: float
+    client_cores: float = 0.0
 
 
 def main() -> None:
@@ -107,15 +110,18 @@ def of_size(
             found[way].append(measure())
     bare = median(speed.per_second for speed in found["bare loop"])
     for way, speeds in found.items():
-        rate, work = (median(getattr(speed, field) for speed in speeds) for field in ("per_second", "cpu_ms"))
+        fields = "per_second", "cpu_ms", "client_cores"
+        rate, work, client = (median(getattr(speed, field) for speed in speeds) for field in fields)
         yield {
             "photographs": size,
             "MB": sum(map(len, photographs)) / len(photographs) / 1e6,
             "way": way,
             "per_second": rate,
             "of the bare loop": rate / bare,
+            "of its share": rate / bare * cores() / (cores() - client),
             "cpu_ms": work,
             "cores_used": rate * work / 1000,
+            "client_cores": client,
         }
 
 
@@ -163,14 +169,21 @@ def asker(
         files[-1].write_bytes(body)
 
     def ask() -> Speed:
-        before = cpu_seconds(server.pid)
+        before, client = cpu_seconds(server.pid), ended_children()
         with ThreadPoolExecutor(len(files)) as pool:
             asked = partial(answered, server, kind=kind, clients=CLIENTS[images] // len(files), seconds=seconds)
             moments = [moment for each in pool.map(asked, files) for moment in each]
         done = images * len(moments)
-        return Speed(done / max(moments), 1000 * (cpu_seconds(server.pid) - before) / done)
+        work = 1000 * (cpu_seconds(server.pid) - before) / done
+        return Speed(done / max(moments), work, (ended_children() - client) / max(moments))
 
     return ask
+
+
+def ended_children() -> float:
+    """CPU-seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def form(photographs: Sequence[bytes]) -> tuple[bytes, str]:

@@ -86,10 +86,12 @@ class Engine:
         self._features = bundle.manifest.outputs.features
         self._call = run_bound if self._on_gpu else run
         self._check_signature(bundle)
-        self._cores, self._divided = threads or cores(), None
+        self.cores = threads or cores()
+        """Threads inside one call."""
+        self._divided: tuple[Any, ThreadPoolExecutor] | None = None
         size = bundle.manifest.files[bundle.manifest.models[self.precision].path].bytes
-        if self._cores > 1 and not self._on_gpu and size <= DIVIDED_BYTES:
-            self._divided = open_session(bundle, 1, self.precision), ThreadPoolExecutor(self._cores, "engine part")
+        if self.cores > 1 and not self._on_gpu and size <= DIVIDED_BYTES:
+            self._divided = open_session(bundle, 1, self.precision), ThreadPoolExecutor(self.cores, "engine part")
 
     @property
     def providers(self) -> list[str]:
@@ -107,7 +109,7 @@ class Engine:
 
     def part_of(self, images: int) -> int:
         """How many of so many images a core takes at a time, where batches are divided."""
-        return part_images(self.size, images, self._cores)
+        return part_images(self.size, images, self.cores)
 
     def alone(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, size, size, 3], N ≥ 0, in the calling thread, where batches are divided.

@@ -3,6 +3,9 @@
 The engine's thread pulls: as soon as it is free it takes everything that waits, up to one batch. A lone request does
 not wait for others, unless `max_wait` says so. Under load batches fill by themselves. A request larger than a batch is
 spread over several, and other requests have their turn in between. Its result is put together in its own order.
+
+Where each core computes a few images for itself, there is a thread for each, and they share what waits. No core waits
+for the end of another's batch then.
 """
 
 import logging
@@ -22,7 +25,7 @@ from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine import health
 from vssl_server.engine.health import Health, checked
-from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError, Job, Part
+from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError, Job, Part, Pulling
 from vssl_server.wire.capacity import Places
 
 Infer = Callable[[Pixels], Embeddings]
@@ -33,7 +36,7 @@ logger = logging.getLogger("vssl.server")
 
 
 class Batcher:
-    """Owns the engine: one thread calls `infer`, any thread may `submit`.
+    """Owns the engine: its threads call `infer`, any thread may `submit`.
 
     A request that is submitted `behind` waits while any other is there, and such requests never hold more than a part
     of the places: who fills a gallery does not keep those waiting who search it.
@@ -43,8 +46,10 @@ class Batcher:
         max_batch: images in one call of `infer`.
         capacity: images that may hold a place at once (see `admit`).
         warm_up: called once in the engine's thread before the first batch.
+        pulling: asked once, when the engine is warm; without it one thread takes whole batches.
         observe: called after each batch with its images and its seconds.
-        max_wait: seconds that a free engine waits for a batch to fill, once there is work; 0: it never waits.
+        max_wait: seconds that a free engine waits for a batch to fill, once there is work; 0: it never waits. Where it
+            waits, one thread takes whole batches.
         stall_seconds: a call of `infer` that takes longer counts as hung: not `ready` until it returns.
         probe: images that every engine can embed. After a few failed calls the engine must embed them; while it fails
             on them, it is not `ready` and all requests fail. Without a probe only the requests are ever at fault.
@@ -57,6 +62,7 @@ class Batcher:
         capacity: int,
         *,
         warm_up: Callable[[], object] = lambda: None,
+        pulling: Callable[[], Pulling] | None = None,
         observe: Callable[[int, float], None] = lambda images, seconds: None,
         stall_seconds: float = math.inf,
         max_wait: float = 0.0,
@@ -64,12 +70,14 @@ class Batcher:
     ) -> None:
         self._infer, self._max_batch, self._max_wait = infer, max_batch, max_wait
         self._warm_up, self._observe, self._probe = warm_up, observe, probe
+        self._asked, self._pulling = None if max_wait else pulling, Pulling(1, max_batch)
         self.health = Health(stall_seconds)
         self._jobs: deque[Job] = deque()
         self._jobs_behind: deque[Job] = deque()
         self._changed = threading.Condition()
         self._places = Places(capacity, max_batch)
-        self._batch: list[Part] = []
+        self._batches: dict[int, list[Part]] = {}  # what each thread has in the engine
+        self._recovering = threading.Lock()
         self._closing = self._stopped = False
         self.warm: Future[None] = Future()
         """Done when the engine is warm, or holds an EngineStoppedError that says why it never will be."""
@@ -78,7 +86,7 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is warm, its thread alive, and it neither fails nor hangs."""
+        """Whether the engine is warm, its threads alive, and it neither fails nor hangs."""
         alive = self.warm.done() and not self._stopped and not self._closing
         return alive and not self.health.failed and not self.health.hangs
 
@@ -97,7 +105,7 @@ class Batcher:
         """Answer what waits, then end the thread; wait `timeout` seconds at most for that."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -144,67 +152,87 @@ class Batcher:
             # Without the error itself: its traceback would keep the engine in memory.
             self.warm.set_exception(EngineStoppedError(f"the engine could not be warmed up: {error}"))
             return
+        if self._asked is not None:
+            self._pulling = self._asked()
+        others = [
+            threading.Thread(target=self._pull, name="engine", daemon=True) for _ in range(1, self._pulling.threads)
+        ]
+        for thread in others:
+            thread.start()
         self.warm.set_result(None)
+        self._pull()
+        for thread in others:
+            thread.join()
+        self._stop()
+
+    def _pull(self) -> None:
+        """What each thread does until the batcher closes. One that ends with an error ends them all."""
         try:
-            while self._take():
-                self._compute(self._batch)
+            while batch := self._take():
+                self._compute(batch)
                 if self.health.suspect and self._probe is not None:
                     self._recover(self._probe)
         except BaseException as error:
             logger.critical("the engine's thread has ended", exc_info=error)
-        finally:
             self._stop()
 
     def _recover(self, probe: Pixels) -> None:
         """Try the probe until the engine embeds it or the batcher closes. All requests fail meanwhile."""
-        while True:
-            try:
-                with self.health.call():
-                    checked(self._infer(probe), len(probe))
-            except Exception as error:
-                if not self.health.failed:
-                    logger.error("the engine fails, on a blank image too", exc_info=error)
-                self.health.condemn()
-                self._lose(FAILS)
-            else:
-                logger.warning("the engine answers a blank image")
-                return
-            with self._changed:
-                if self._changed.wait_for(lambda: self._closing, health.PROBE_SECONDS):
+        with self._recovering:  # one thread tries
+            while self.health.suspect:
+                try:
+                    with self.health.call():
+                        checked(self._infer(probe), len(probe))
+                except Exception as error:
+                    if not self.health.failed:
+                        logger.error("the engine fails, on a blank image too", exc_info=error)
+                    self.health.condemn()
+                    self._lose(FAILS)
+                else:
+                    logger.warning("the engine answers a blank image")
                     return
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._closing or self._stopped, health.PROBE_SECONDS):
+                        return
 
     def _stop(self) -> None:
         if not self._closing:
             self.health.condemn()
-        self._stopped = True
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         self._lose("the engine has stopped")
 
     def _lose(self, why: str) -> None:
         """Fail all requests that wait or are in the engine."""
         with self._changed:
-            lost = {*self._jobs, *self._jobs_behind, *(part.job for part in self._batch)}
+            computing = (part.job for batch in self._batches.values() for part in batch)
+            lost = {*self._jobs, *self._jobs_behind, *computing}
             self._jobs.clear()
             self._jobs_behind.clear()
         for job in lost:
             job.fail(EngineStoppedError(why))
 
-    def _take(self) -> bool:
-        """Wait for work, then take what is there, in turn, up to one batch. False when it is time to end."""
+    def _take(self) -> list[Part]:
+        """Wait for work, then take this thread's share of it, in turn. Nothing when it is time to end."""
         with self._changed:
-            self._batch, waited = [], False
-            while not (self._queue and waited) and not self._closing:
-                self._changed.wait_for(lambda: self._queue or self._closing)
+            batch, waited = list[Part](), False
+            self._batches[threading.get_ident()] = batch
+            while not (self._queue and waited) and not self._closing and not self._stopped:
+                self._changed.wait_for(lambda: self._queue or self._closing or self._stopped)
                 if self._max_wait:
                     self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
                 waited = True  # meanwhile the work may have been cancelled
-            room = self._max_batch
-            while (queue := self._queue) and room:
+            room = min(self._pulling.images, -(-self._waiting // self._pulling.threads))
+            while (queue := self._queue) and room and not self._stopped:
                 job = queue.popleft()
-                self._batch.append(job.take(room))
-                room -= len(self._batch[-1].images)
+                batch.append(job.take(room))
+                room -= len(batch[-1].images)
                 if job.taken < len(job.images):
                     queue.append(job)  # others have their turn before its next batch
-            return bool(self._batch)
+            if self._queue:
+                self._changed.notify()  # another thread may take the rest
+            return batch
 
     @property
     def _queue(self) -> deque[Job]:
@@ -218,8 +246,11 @@ class Batcher:
 
     def _compute(self, batch: list[Part]) -> None:
         """Compute a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
+        started = time.monotonic()
         try:
-            embeddings, seconds = self._timed(np.stack([image for part in batch for image in part.images]))
+            images = np.stack([image for part in batch for image in part.images])
+            with self.health.call():
+                embeddings = checked(self._infer(images), len(images))
         except Exception as error:
             if len(batch) > 1:
                 for part in batch:
@@ -228,19 +259,12 @@ class Batcher:
                 logger.error("the model failed on a request of %d images", len(batch[0].images), exc_info=error)
                 batch[0].job.fail(InferenceError(f"the model failed on this request: {error}"))
             return
-        start = 0
+        ended, start = time.monotonic(), 0
+        self._observe(len(images), ended - started)
         for part in batch:
             stop = start + len(part.images)
-            part.job.add(embeddings[start:stop], seconds)
+            part.job.add(part, embeddings[start:stop], started, ended)
             start = stop
-
-    def _timed(self, images: Pixels) -> tuple[Embeddings, float]:
-        started = time.monotonic()
-        with self.health.call():
-            embeddings = checked(self._infer(images), len(images))
-        seconds = time.monotonic() - started
-        self._observe(len(images), seconds)
-        return embeddings, seconds
 
 
 def _forget(batcher: "weakref.ref[Batcher]", job: "weakref.ref[Job]", _: "Future[BatchResult]") -> None:

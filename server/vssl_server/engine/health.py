@@ -1,6 +1,7 @@
-"""Whether an engine works, judged by its past calls and the current one."""
+"""Whether an engine works, judged by its past calls and the current ones."""
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ END_SECONDS = 60.0
 
 
 class Health:
-    """The health of one engine. The engine's thread keeps it up to date; any thread may ask.
+    """The health of one engine. The threads that call it keep this up to date; any thread may ask.
 
     Args:
         stall_seconds: a call that takes longer counts as hung until it returns.
@@ -28,7 +29,8 @@ class Health:
 
     def __init__(self, stall_seconds: float = math.inf) -> None:
         self._stall_seconds = stall_seconds
-        self._called: float | None = None
+        self._lock = threading.Lock()
+        self._called: dict[int, float] = {}  # when, by the thread
         self._failures, self._first_failure = 0, 0.0
         self.failed = False
         """Whether it fails on a blank image, or has ended."""
@@ -36,18 +38,23 @@ class Health:
     @contextmanager
     def call(self) -> Iterator[None]:
         """Around each call of the engine."""
-        started = self._called = time.monotonic()
+        thread, started = threading.get_ident(), time.monotonic()
+        with self._lock:
+            self._called[thread] = started
         try:
             yield
         except BaseException:
-            if self._failures == 0:
-                self._first_failure = started
-            self._failures += 1
+            with self._lock:
+                if self._failures == 0:
+                    self._first_failure = started
+                self._failures += 1
             raise
         else:
-            self._failures, self.failed = 0, False
+            with self._lock:
+                self._failures, self.failed = 0, False
         finally:
-            self._called = None
+            with self._lock:
+                del self._called[thread]
 
     @property
     def suspect(self) -> bool:
@@ -56,23 +63,29 @@ class Health:
 
     def condemn(self) -> None:
         """Note that it failed on a blank image or has ended; that holds until a call succeeds."""
-        if self._failures == 0:
-            self._first_failure = time.monotonic()
-        self.failed = True
+        with self._lock:
+            if self._failures == 0:
+                self._first_failure = time.monotonic()
+            self.failed = True
 
     @property
     def hangs(self) -> bool:
-        """Whether the current call takes too long."""
-        called = self._called
-        return called is not None and time.monotonic() - called > self._stall_seconds
+        """Whether a call takes too long."""
+        return self._longest_call > self._stall_seconds
 
     @property
     def unanswered(self) -> float:
         """Seconds since it began to fail or to hang; 0 while it does neither."""
-        called = self._called
         if self.failed:
             return time.monotonic() - self._first_failure
-        return time.monotonic() - called if called is not None and self.hangs else 0.0
+        longest = self._longest_call
+        return longest if longest > self._stall_seconds else 0.0
+
+    @property
+    def _longest_call(self) -> float:
+        """Seconds since the oldest of the calls began that have not returned; 0 where there is none."""
+        with self._lock:
+            return time.monotonic() - min(self._called.values()) if self._called else 0.0
 
 
 def checked(embeddings: Embeddings, images: int) -> Embeddings:

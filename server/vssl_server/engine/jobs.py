@@ -1,5 +1,6 @@
 """What waits for the engine: each request's images, what becomes of them, and how they can fail."""
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ class EngineStoppedError(Exception):
 @dataclass(frozen=True)
 class BatchResult:
     """A request's embeddings in its own order, the seconds until its first image was taken from the queue, and the
-    seconds of the batches that it was part of.
+    seconds that some of it was in the engine.
     """
 
     embeddings: Embeddings
@@ -40,22 +41,29 @@ class Job:
     """Images that are in a batch, or were."""
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
-    parts: list[Embeddings] = field(default_factory=list)
+    parts: dict[int, Embeddings] = field(default_factory=dict)
+    """What is computed, by the place of its first image."""
+    ended: float = 0.0
+    """When the last of these was computed."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, most: int) -> "Part":
         """The next images, `most` at most, for a batch."""
         if self.taken == 0:
             self.queue_seconds = time.monotonic() - self.submitted
-        part = Part(self, self.images[self.taken : self.taken + most])
+        part = Part(self, self.taken, self.images[self.taken : self.taken + most])
         self.taken += len(part.images)
         return part
 
-    def add(self, embeddings: Embeddings, seconds: float) -> None:
-        """Add what a batch of so many seconds computed for it; the last part settles the future."""
-        self.parts.append(embeddings)
-        self.inference_seconds += seconds
-        if sum(map(len, self.parts)) == len(self.images) and settle(self.future):
-            embeddings = self.parts[0] if len(self.parts) == 1 else concatenate(self.parts)
+    def add(self, part: "Part", embeddings: Embeddings, started: float, ended: float) -> None:
+        """Add what a batch from one moment to another computed for a part; the last part settles the future."""
+        with self.lock:  # another thread may come with another part
+            self.inference_seconds += max(0.0, ended - max(started, self.ended))
+            self.parts[part.first], self.ended = embeddings, max(ended, self.ended)
+            complete = sum(map(len, self.parts.values())) == len(self.images)
+        if complete and settle(self.future):
+            parts = [self.parts[first] for first in sorted(self.parts)]
+            embeddings = parts[0] if len(parts) == 1 else concatenate(parts)
             self.future.set_result(BatchResult(embeddings, self.queue_seconds, self.inference_seconds))
 
     def fail(self, error: Exception) -> None:
@@ -65,7 +73,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """The images that one batch takes of a job."""
+    """The images that one batch takes of a job, and the place of the first."""
 
     job: Job
+    first: int
     images: Sequence[Pixels]
+
+
+@dataclass(frozen=True)
+class Pulling:
+    """How images are taken from the queue: by so many threads, which share what waits, each so many at once at most."""
+
+    threads: int
+    images: int

@@ -191,6 +191,7 @@ def new_batcher(
         settings.batch_size,
         settings.queue_images,
         warm_up=partial(_warm_up, infer, size, settings.batch_size),
+        pulling=infer.share if isinstance(infer, LoadedLater) else None,
         observe=partial(_observe, statistics, series),
         stall_seconds=2 * settings.deadline_seconds,
         max_wait=settings.max_wait_seconds,

@@ -1,6 +1,7 @@
 """The engine of a served model, with as many threads as leave room for the rest of a request's work."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from vssl.bundle.reading import Bundle
 from vssl.engine import Embeddings, Engine
 from vssl.errors import VsslError
 from vssl.memory import cores
+from vssl_server.engine.jobs import Pulling
 
 SMALL_MODEL_SECONDS = 0.0005
 """One thread's time for one image; HTTP and decoding take about as long."""
@@ -19,6 +21,9 @@ SMALL_MODEL_SECONDS = 0.0005
 
 class ServedEngine:
     """A bundle's engine, perhaps with fewer threads for a batch that is not full.
+
+    Where each core can compute a few images for itself, as many threads may `share` it, each with a few images of its
+    own. A single image while no other is there gets all cores.
 
     Args:
         every: the engine for a batch of `size` images.
@@ -31,12 +36,27 @@ class ServedEngine:
     def __init__(self, every: Engine, size: int, some: Engine, threads: tuple[int, int], why: str = "") -> None:
         self._every, self._size, self._some, self.why = every, size, some, why
         self.precision = every.precision
+        self._lock, self._calls, self._shared = threading.Lock(), 0, False
         self.threads = dict(zip(("full", "part"), threads, strict=True))
         """Threads of a call, by whether the batch is full."""
 
     def __call__(self, images: Pixels) -> Embeddings:
         """Embed uint8 images [N, S, S, 3]."""
-        return (self._some if len(images) < self._size else self._every)(images)
+        if not self._shared:
+            return (self._some if len(images) < self._size else self._every)(images)
+        with self._lock:
+            alone = self._calls > 0 or len(images) > 1
+            self._calls += 1
+        try:
+            return self._every.alone(images) if alone else self._every(images)
+        finally:
+            with self._lock:
+                self._calls -= 1
+
+    def share(self) -> Pulling:
+        """By how many threads it is called from now on, and with how many images at most."""
+        self._shared = self._every is self._some and self._every.divides
+        return Pulling(self._every.cores, self._every.part_of(self._size)) if self._shared else Pulling(1, self._size)
 
     @property
     def provider(self) -> str:
@@ -61,6 +81,11 @@ class LoadedLater:
         if self.engine is None:
             self.engine = self._open()
         return self.engine(images)
+
+    def share(self) -> Pulling:
+        """As the engine's own, once it is loaded."""
+        assert self.engine is not None
+        return self.engine.share()
 
 
 def open_engine(

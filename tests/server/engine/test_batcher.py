@@ -15,8 +15,8 @@ from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine import health
 from vssl_server.engine.batcher import Batcher, Infer
-from vssl_server.engine.health import FAILED_BATCHES
-from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError
+from vssl_server.engine.health import FAILED_BATCHES, Health
+from vssl_server.engine.jobs import BatchResult, EngineStoppedError, InferenceError, Job, Pulling
 from vssl_server.wire.capacity import OverloadedError
 
 POISON = 255
@@ -61,8 +61,10 @@ def running(
     warm_up: Callable[[], object] = lambda: None,
     observe: Callable[[int, float], None] = lambda images, seconds: None,
     probe: Pixels | None = None,
+    pulling: Pulling | None = None,
 ) -> Iterator[Batcher]:
-    batcher = Batcher(infer, max_batch, 1000, warm_up=warm_up, observe=observe, probe=probe)
+    shared = None if pulling is None else lambda: pulling
+    batcher = Batcher(infer, max_batch, 1000, warm_up=warm_up, pulling=shared, observe=observe, probe=probe)
     batcher.start()
     try:
         yield batcher
@@ -75,9 +77,10 @@ def running(
     st.lists(st.lists(st.integers(0, 254), min_size=1, max_size=9), min_size=1, max_size=12),
     st.integers(1, 5),
     st.integers(1, 4),
+    st.integers(1, 3),
 )
 def test_every_request_gets_its_own_rows_in_its_own_order(
-    requests: list[list[int]], max_batch: int, threads: int
+    requests: list[list[int]], max_batch: int, threads: int, pulled_by: int
 ) -> None:
     sizes: list[int] = []
     futures: dict[int, Future[BatchResult]] = {}
@@ -86,7 +89,8 @@ def test_every_request_gets_its_own_rows_in_its_own_order(
         for number in range(first, len(requests), threads):
             futures[number] = batcher.submit([image(value) for value in requests[number]])
 
-    with running(echo, max_batch, observe=lambda images, seconds: sizes.append(images)) as batcher:
+    pulling, observe = Pulling(pulled_by, max_batch), lambda images, seconds: sizes.append(images)
+    with running(echo, max_batch, observe=observe, pulling=pulling) as batcher:
         workers = [threading.Thread(target=submit, args=(batcher, first)) for first in range(threads)]
         for worker in workers:
             worker.start()
@@ -108,6 +112,70 @@ def test_what_waits_while_the_engine_is_busy_becomes_one_batch() -> None:
         assert values(first.result(60)) == [0]
         assert [values(future.result(60)) for future in later] == [[1], [2], [3, 4, 5]]
     assert gate.batches == [[0], [1, 2, 3, 4], [5]]
+
+
+def test_threads_share_what_waits_and_none_waits_for_anothers_batch() -> None:
+    gate = Gate()
+    with running(gate, max_batch=8, pulling=Pulling(threads=2, images=3)) as batcher:
+        big = batcher.submit([image(value) for value in range(9)])
+        assert gate.entered.acquire(timeout=60)
+        assert gate.entered.acquire(timeout=60)
+        assert sorted(gate.batches) == [[0, 1, 2], [3, 4, 5]]
+        small = batcher.submit([image(9)])
+        gate.let.release()  # whichever it is goes on beside the other
+        assert gate.entered.acquire(timeout=60)
+        assert gate.batches[2] in ([6, 7], [6, 7, 9])
+        gate.let.release(9)
+        assert values(big.result(60)) == list(range(9))
+        assert values(small.result(60)) == [9]
+    assert all(len(batch) <= 3 for batch in gate.batches)
+
+
+def test_a_hung_call_is_seen_beside_others_that_return() -> None:
+    gate = Gate()
+
+    def infer(images: Pixels) -> Embeddings:
+        return gate(images) if images[0, 0, 0, 0] == 1 else echo(images)
+
+    batcher = Batcher(infer, 4, 1000, pulling=lambda: Pulling(2, 1), stall_seconds=0.05)
+    batcher.start()
+    hung = batcher.submit([image(1)])
+    assert gate.entered.acquire(timeout=60)
+    while not batcher.health.hangs:
+        assert values(batcher.submit([image(2)]).result(60)) == [2]
+    assert not batcher.ready
+    assert batcher.health.unanswered > 0.05
+    gate.let.release()
+    assert values(hung.result(60)) == [1]
+    batcher.close()
+    assert not batcher.health.hangs
+
+
+def test_health_counts_a_failed_call_in_a_row_of_all_threads() -> None:
+    judged = Health(60)
+
+    def failing() -> None:
+        with pytest.raises(RuntimeError), judged.call():
+            raise RuntimeError
+
+    with judged.call():
+        workers = [threading.Thread(target=failing) for _ in range(FAILED_BATCHES)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert judged.suspect
+    assert not judged.suspect
+
+
+def test_parts_that_were_computed_side_by_side_count_their_time_once() -> None:
+    job = Job([image(value) for value in range(3)], 0.0, Future())
+    first, last = job.take(2), job.take(2)
+    job.add(last, echo(np.stack(last.images)), 10.0, 13.0)
+    job.add(first, echo(np.stack(first.images)), 9.0, 14.0)
+    answer = job.future.result(0)
+    assert values(answer) == [0, 1, 2]
+    assert answer.inference_seconds == 4.0
 
 
 def test_work_behind_waits_for_all_other_work_and_holds_half_of_the_places_at_most() -> None:
@@ -254,14 +322,15 @@ def test_close_answers_what_waits_and_refuses_more() -> None:
             batcher.submit([image(3)])
 
 
-def test_a_dead_engine_fails_all_that_wait_and_turns_readiness_red() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_dead_engine_fails_all_that_wait_and_turns_readiness_red(threads: int) -> None:
     gate = Gate()
 
     def dies(images: Pixels) -> Embeddings:
         gate(images)
         raise SystemExit("the driver is gone")
 
-    with running(dies, max_batch=2) as batcher:
+    with running(dies, max_batch=2, pulling=Pulling(threads, 2)) as batcher:
         batcher.warm.result(60)
         assert batcher.ready
         running_now = batcher.submit([image(0), image(1), image(2)])
@@ -272,6 +341,7 @@ def test_a_dead_engine_fails_all_that_wait_and_turns_readiness_red() -> None:
             with pytest.raises(EngineStoppedError):
                 future.result(60)
         assert not batcher.ready
+        gate.let.release(9)
         with pytest.raises(EngineStoppedError):
             batcher.submit([image(4)])
 
@@ -295,7 +365,9 @@ def test_readiness_waits_for_the_warm_up_and_a_failed_one_says_why() -> None:
             batcher.submit([image(0)]).result(60)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_an_engine_that_fails_on_a_blank_image_answers_nothing_until_it_works_again(
+    threads: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(health, "PROBE_SECONDS", 0.01)
@@ -308,7 +380,7 @@ def test_an_engine_that_fails_on_a_blank_image_answers_nothing_until_it_works_ag
         answered.set()
         return echo(images)
 
-    with running(infer, probe=image(77)[None]) as batcher:
+    with running(infer, probe=image(77)[None], pulling=Pulling(threads, 4)) as batcher:
         sick.set()
         for _ in range(FAILED_BATCHES):
             with pytest.raises(InferenceError):

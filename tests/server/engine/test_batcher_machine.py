@@ -12,7 +12,7 @@ from tests.server.engine.test_batcher import POISON, echo, image, values
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine.batcher import Batcher
-from vssl_server.engine.jobs import BatchResult, InferenceError
+from vssl_server.engine.jobs import BatchResult, InferenceError, Pulling
 
 MAX_BATCH = 4
 
@@ -36,10 +36,13 @@ class Steps:
 class BatcherMachine(RuleBasedStateMachine):
     """Numbers 0 … 254 stand for images, each used once; 255 is poison."""
 
-    @initialize(max_wait=st.sampled_from([0.0, 0.001, 3600.0]))
-    def start(self, max_wait: float) -> None:
+    @initialize(
+        max_wait=st.sampled_from([0.0, 0.001, 3600.0]),
+        pulling=st.builds(Pulling, threads=st.integers(1, 3), images=st.integers(1, MAX_BATCH)),
+    )
+    def start(self, max_wait: float, pulling: Pulling) -> None:
         self.engine = Steps()
-        self.batcher = Batcher(self.engine, MAX_BATCH, capacity=1000, max_wait=max_wait)
+        self.batcher = Batcher(self.engine, MAX_BATCH, 1000, pulling=lambda: pulling, max_wait=max_wait)
         self.batcher.start()
         self.requests: list[tuple[list[int], Future[BatchResult]]] = []
         self.next = 0
