@@ -7,7 +7,7 @@ because nothing else may know ONNX Runtime.
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from vssl.arrays import Float32s, Pixels
-from vssl.batch_sizes import MAX_BATCH, batch_images, bucket, part_images
+from vssl.batch_sizes import MAX_BATCH, batch_images, part_images
+from vssl.bound import Bound
 from vssl.bundle.manifest import Precision
 from vssl.bundle.reading import Bundle
 from vssl.caches import CacheUnavailableError, cache_folder
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 DIVIDED_BYTES = 32 << 20
 """The largest model whose batches are divided, as that takes a second session with its weights. With 45 MB of ResNet-18
 nothing was gained."""
+Call = Callable[[Sequence[str], Pixels], list[Any]]
+"""Names of outputs and a batch → the outputs."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -78,20 +81,21 @@ class Engine:
         check_precision(bundle, precision)
         self.precision = precision or default_precision(bundle)
         self._session = open_session(bundle, threads, self.precision)
-        if precision is None and self.precision == "fp16" and "fp32" in bundle.manifest.models and not self._on_gpu:
+        if precision is None and self.precision == "fp16" and "fp32" in bundle.manifest.models and not self.on_gpu:
             self.precision = "fp32"  # the wheel knows GPUs, but there is none
             self._session = open_session(bundle, threads, self.precision)
         self.size = bundle.manifest.preprocessing.size
         self.dimension = bundle.manifest.outputs.dimension
         self._features = bundle.manifest.outputs.features
-        self._call = run_bound if self._on_gpu else run
+        self._call = Bound(self._session, "cuda") if self.on_gpu else partial(run, self._session)
         self._check_signature(bundle)
         self.cores = threads or cores()
         """Threads inside one call."""
-        self._divided: tuple[Any, ThreadPoolExecutor] | None = None
+        self._divided: tuple[Call, ThreadPoolExecutor] | None = None
         size = bundle.manifest.files[bundle.manifest.models[self.precision].path].bytes
-        if self.cores > 1 and not self._on_gpu and size <= DIVIDED_BYTES:
-            self._divided = open_session(bundle, 1, self.precision), ThreadPoolExecutor(self.cores, "engine part")
+        if self.cores > 1 and not self.on_gpu and size <= DIVIDED_BYTES:
+            one = partial(run, open_session(bundle, 1, self.precision))
+            self._divided = one, ThreadPoolExecutor(self.cores, "engine part")
 
     @property
     def providers(self) -> list[str]:
@@ -99,7 +103,8 @@ class Engine:
         return list(self._session.get_providers())
 
     @property
-    def _on_gpu(self) -> bool:
+    def on_gpu(self) -> bool:
+        """Whether its batches go to a GPU and back; several threads may then have one each under way."""
         return self.providers[0] != PROVIDERS[-1]
 
     @property
@@ -160,13 +165,14 @@ class Engine:
 
     def _run(self, outputs: Sequence[str], images: Pixels, alone: bool = False) -> list[Any]:
         """Outputs for at least one image, a batch at a time, or in parts: side by side, or `alone` in this thread."""
-        session, each, over = self._session, batch_images(self.size), map
+        call: Call = self._call
+        each, over = batch_images(self.size), map
         if self._divided is not None and (alone or len(images) > 1):
-            (session, pool), each = self._divided, self.part_of(len(images))
+            (call, pool), each = self._divided, self.part_of(len(images))
             over = map if alone else pool.map  # type: ignore[assignment]  # it takes what `map` takes
         few = [images[start : start + each] for start in range(0, len(images), each)]
         try:
-            parts = list(over(partial(self._call, session, outputs), few))
+            parts = list(over(partial(call, outputs), few))
         except Exception as error:
             raise VsslError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
         return parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
@@ -197,22 +203,6 @@ def run(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # n
     """Outputs of ONNX Runtime's session for N ≥ 1 images."""
     values: list[Any] = session.run(outputs, {"image": images})
     return values
-
-
-def run_bound(session: Any, outputs: Sequence[str], images: Pixels) -> list[Any]:  # noqa: ANN401
-    """`run` on a GPU: one copy there and back, in batches of a few sizes.
-
-    For each new size CUDA searches for algorithms again, and TensorRT for kernels. So black images fill each batch up
-    to the next power of two, which the server's warm-up has run.
-    """
-    batch = np.zeros((bucket(len(images)), *images.shape[1:]), np.uint8)
-    batch[: len(images)] = images
-    binding = session.io_binding()
-    binding.bind_cpu_input("image", batch)
-    for name in outputs:
-        binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
-    return [values[: len(images)] for values in binding.copy_outputs_to_cpu()]
 
 
 def check_precision(bundle: Bundle, precision: Precision | None) -> None:

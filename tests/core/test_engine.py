@@ -15,6 +15,7 @@ import pytest
 from tests.core.samples import fashion
 from tests.tiny_model import DIMENSION, SIZE, tiny_onnx, write_tiny_bundle
 from vssl.batch_sizes import MAX_BATCH, PART_PIXELS, batch_images, bucket, part_images
+from vssl.bound import Bound
 from vssl.bundle.reading import Bundle, open_bundle
 from vssl.bundle.writing import write_bundle
 from vssl.engine import OUTPUTS, PROVIDERS, Embeddings, Engine, concatenate, provider_options
@@ -97,14 +98,16 @@ def test_what_runs_on_a_gpu_answers_the_same(tiny_bundle: Bundle, monkeypatch: p
     wanted = Engine(tiny_bundle)(many)
     monkeypatch.setattr(Engine, "providers", ["CUDAExecutionProvider", "CPUExecutionProvider"])
     engine = Engine(tiny_bundle)
+    assert isinstance(engine._call, Bound)
+    monkeypatch.setattr(engine._call, "_device", "cpu")
     sizes: list[tuple[int, ...]] = []
-    bind = onnxruntime.IOBinding.bind_cpu_input
+    update = onnxruntime.OrtValue.update_inplace
 
-    def watched(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    def watched(value: Any, array: np.ndarray[Any, Any]) -> None:
         sizes.append(array.shape)
-        bind(binding, name, array)
+        update(value, array)
 
-    monkeypatch.setattr(onnxruntime.IOBinding, "bind_cpu_input", watched)
+    monkeypatch.setattr(onnxruntime.OrtValue, "update_inplace", watched)
     found = engine(many)
     assert [size[0] for size in sizes] == ([bucket(images)] if images <= MAX_BATCH else [MAX_BATCH, 4])
     assert len(found) == images

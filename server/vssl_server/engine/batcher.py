@@ -5,7 +5,7 @@ not wait for others, unless `max_wait` says so. Under load batches fill by thems
 spread over several, and other requests have their turn in between. Its result is put together in its own order.
 
 Where each core computes a few images for itself, there is a thread for each, and they share what waits. No core waits
-for the end of another's batch then.
+for the end of another's batch then. A GPU has two: one's batch is on its way while the other's is computed.
 """
 
 import logging
@@ -223,7 +223,9 @@ class Batcher:
                 if self._max_wait:
                     self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
                 waited = True  # meanwhile the work may have been cancelled
-            room = min(self._pulling.images, -(-self._waiting // self._pulling.threads))
+            room = self._pulling.images
+            if self._pulling.shared:
+                room = min(room, -(-self._waiting // self._pulling.threads))
             while (queue := self._queue) and room and not self._stopped:
                 job = queue.popleft()
                 batch.append(job.take(room))

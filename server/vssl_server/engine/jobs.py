@@ -82,7 +82,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Pulling:
-    """How images are taken from the queue: by so many threads, which share what waits, each so many at once at most."""
+    """How images are taken from the queue: by so many threads, each so many at once at most. They share what waits, or
+    each takes all that it may.
+    """
 
     threads: int
     images: int
+    shared: bool = True

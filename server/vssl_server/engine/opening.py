@@ -18,6 +18,9 @@ from vssl_server.engine.jobs import Pulling
 SMALL_MODEL_SECONDS = 0.0005
 """One thread's time for one image; HTTP and decoding take about as long."""
 
+BATCHES_UNDER_WAY = 2
+"""On a GPU: one is copied and unpacked while the other is computed."""
+
 
 class ServedEngine:
     """A bundle's engine, perhaps with fewer threads for a batch that is not full.
@@ -54,7 +57,9 @@ class ServedEngine:
                 self._calls -= 1
 
     def share(self) -> Pulling:
-        """By how many threads it is called from now on, and with how many images at most."""
+        """How it is called from now on: by as many threads as have cores, or a GPU's two batches, for themselves."""
+        if self._every.on_gpu:
+            return Pulling(BATCHES_UNDER_WAY, self._size, shared=False)
         self._shared = self._every is self._some and self._every.divides
         return Pulling(self._every.cores, self._every.part_of(self._size)) if self._shared else Pulling(1, self._size)
 

@@ -131,6 +131,17 @@ def test_threads_share_what_waits_and_none_waits_for_anothers_batch() -> None:
     assert all(len(batch) <= 3 for batch in gate.batches)
 
 
+def test_two_batches_may_be_under_way_and_each_is_full() -> None:
+    gate = Gate()
+    with running(gate, max_batch=4, pulling=Pulling(threads=2, images=4, shared=False)) as batcher:
+        big = batcher.submit([image(value) for value in range(9)])
+        assert gate.entered.acquire(timeout=60)
+        assert gate.entered.acquire(timeout=60)
+        assert sorted(gate.batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        gate.let.release(3)
+        assert values(big.result(60)) == list(range(9))
+
+
 def test_a_hung_call_is_seen_beside_others_that_return() -> None:
     gate = Gate()
 

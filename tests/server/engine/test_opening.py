@@ -112,6 +112,13 @@ def test_a_single_image_has_all_cores_while_no_other_is_there(
         np.testing.assert_allclose(answer.embedding, beside.embedding, atol=1e-6)
 
 
+def test_a_gpu_has_two_batches_under_way(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    infer = open_engine(tiny_bundle, 1, FULL)
+    assert infer.share() == Pulling(1, FULL)
+    monkeypatch.setattr(Engine, "providers", ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert infer.share() == Pulling(2, FULL, shared=False)
+
+
 def test_the_precision_is_that_asked_for_and_one_that_the_bundle_lacks_is_refused(tiny_bundle: Bundle) -> None:
     assert open_engine(tiny_bundle, 1, FULL).precision == "fp32"
     with pytest.raises(UsageError, match="no model in int8; there are fp32"):
