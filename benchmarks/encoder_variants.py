@@ -112,6 +112,9 @@ BEFORE = ["objective.coding_rate=0", "objective.decorrelation=0.1", "network.pre
 BEFORE += ["teacher.momentum=0.985"]
 """What `quick` was: a moving average, a predictor, and decorrelation in the coding rate's place."""
 
+QUICK = ["objective.coding_rate=2", "objective.decorrelation=0", "network.predictor=null", "teacher.momentum=0"]
+"""What it is, for the other recipes: the coding rate alone."""
+
 VARIANTS = {
     "a moving average": Variant(["teacher.momentum=0.95"]),
     "a predictor": Variant(["network.predictor={hidden: 512}"]),
@@ -119,6 +122,7 @@ VARIANTS = {
     "coding rate 1": Variant(["objective.coding_rate=1"]),
     "coding rate 4": Variant(["objective.coding_rate=4"]),
     "D 256": Variant(["network.dimension=256"]),
+    "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
     "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
     "as before, weak teacher view": Variant(BEFORE, change=weak_teacher),
