@@ -20,6 +20,7 @@ from vssl.uncertainty.matches import Matches, matches_of
 ALPHAS = (0.05, 0.1, 0.2)
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MIN_IMAGES, MAX_IMAGES = 100, 20_000
+FOLDS = 5
 SEED = 0
 NORMAL_95 = 1.96
 """Standard deviations of a normal distribution that hold 95 % of it."""
@@ -72,27 +73,22 @@ def calibration_rows(count: int) -> Integers:
 def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
     """Calibrate matches of images with known labels [N] in a gallery of other images with these labels.
 
-    Half of the images fit the logistic regression. A quarter fits the isotonic regression, thresholds and conformal
-    quantiles. The last quarter gives the figures.
+    Three quarters of the images fit. The isotonic regression and the thresholds are fitted on what five logistic
+    regressions say, each of the fifth that it has not seen; the one that is kept has seen all of these images. The
+    last quarter gives the figures.
 
     Raises:
         UsageError: (nearly) all neighbours are right, or all wrong.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     right = matches.label == labels
-    first, second, third = _parts(~right, (0.5, 0.25, 0.25))
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(matches.evidence[first], right[first])
-    scaler, logistic = model.steps[0][1], model.steps[1][1]
-    weights = logistic.coef_[0] / scaler.scale_
-    logits = matches.evidence @ weights + (bias := float(logistic.intercept_[0] - scaler.mean_ @ weights))
-    curve, low, high = _isotonic(logits[second], right[second])
-    p_correct = interpolate(curve, logits)
+    fitted, judged = _parts(~right, (0.75, 0.25))
+    weights, bias, unseen = _logistic(matches.evidence[fitted], right[fitted])
+    curve, low, high = _isotonic(unseen, right[fitted])
+    p_correct = interpolate(curve, matches.evidence @ weights + bias)
     scores = 1 - matches.votes[np.arange(len(labels)), labels]
-    quantiles = {f"{alpha:g}": quantile(scores[second], alpha) for alpha in ALPHAS}
-    measured = _measured(matches, labels, p_correct, third, quantiles["0.1"])
+    quantiles = {f"{alpha:g}": quantile(scores[fitted], alpha) for alpha in ALPHAS}
+    measured = _measured(matches, labels, p_correct, judged, quantiles["0.1"])
+    told = interpolate(curve, unseen)
     return GalleryCalibration(
         images=len(labels),
         classes=classes,
@@ -102,7 +98,7 @@ def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCali
         low=low,
         high=high,
         conformal={alpha: Quantile(score=score, tie=tie) for alpha, (score, tie) in quantiles.items()},
-        risk={f"{risk:g}": threshold(p_correct[second], right[second], risk) for risk in RISKS},
+        risk={f"{risk:g}": threshold(told, right[fitted], risk) for risk in RISKS},
         measured=measured,
         created=now(),
     )
@@ -143,8 +139,25 @@ def _measured(
     }
 
 
+def _logistic(evidence: Floats, right: Mask) -> tuple[Float64s, float, Float64s]:
+    """Weights [F] and bias of a logistic regression on evidence [N, F]; and the logits [N] of others like it, each
+    fitted without the fifth that it is asked about (cross-fitting, as Platt 1999 calibrates).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = min(FOLDS, int(right.sum()), int((~right).sum()))
+    unseen = cross_val_predict(model, evidence, right, cv=folds, method="decision_function")
+    scaler, logistic = (step for _, step in model.fit(evidence, right).steps)
+    weights = logistic.coef_[0] / scaler.scale_
+    return weights, float(logistic.intercept_[0] - scaler.mean_ @ weights), unseen
+
+
 def _parts(wrong: Mask, shares: Sequence[float]) -> list[Integers]:
-    """Rows of random parts of the images. Each part holds right and wrong ones.
+    """Rows of random parts of the images. Each part holds right and wrong ones, the first part two of each.
 
     Raises:
         UsageError: one of them lacks either.
@@ -152,8 +165,9 @@ def _parts(wrong: Mask, shares: Sequence[float]) -> list[Integers]:
     order = np.random.default_rng(SEED).permutation(len(wrong))
     ends = np.rint(np.cumsum(shares)[:-1] * len(wrong)).astype(int)
     parts: list[Integers] = list(np.split(order, ends))
-    for rows in parts:
-        if wrong[rows].all() or not wrong[rows].any():
+    for number, rows in enumerate(parts):
+        count = int(wrong[rows].sum())
+        if min(count, len(rows) - count) < (2 if number == 0 else 1):
             raise UsageError(
                 f"of {len(wrong)} labelled images {int(wrong.sum())} have a nearest neighbour with another label: "
                 "too few of one kind to calibrate on; use more images, or harder ones"
