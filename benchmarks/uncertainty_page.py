@@ -107,7 +107,7 @@ def matched(
         for name, values in list(tiers.items())[:3]
     ]
     coverage, size = coverage_and_size(found.sets, queries.labels)
-    low, high = coverage_interval(len(gallery) // 4, len(queries), 0.1)
+    low, high = coverage_interval(len(gallery) * 3 // 4, len(queries), 0.1)
     actions = np.array(found.actions)
     kept = actions == "accept"
     return [

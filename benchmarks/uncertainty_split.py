@@ -251,7 +251,7 @@ def tier3(gallery: Judged, queries: Judged, variant: str) -> dict[str, Floats]:
         "right": (matches.label == queries.labels).astype(np.float64),
         "covered": found.sets[np.arange(len(queries.labels)), queries.labels].astype(np.float64),
         "size": found.sets.sum(axis=1).astype(np.float64),
-        "calibrated": np.full(len(queries.labels), len(gallery.labels) // 4, np.float64),
+        "calibrated": np.full(len(queries.labels), len(gallery.labels) * 3 // 4, np.float64),
     }
 
 

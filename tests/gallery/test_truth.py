@@ -91,7 +91,7 @@ def test_probabilities_sets_and_risk_hold_on_new_images(gallery: Gallery) -> Non
     inside = np.mean(
         [label in (answer.prediction_set or []) for answer, label in zip(found.answers, truth, strict=True)]
     )
-    low, high = coverage_interval(1000, 3000, 0.1, confidence=0.999)
+    low, high = coverage_interval(3000, 3000, 0.1, confidence=0.999)
     assert low <= inside <= high
     for answer in found.answers:
         low_, p_, high_ = np.array([answer.low, answer.p_correct, answer.high], float)

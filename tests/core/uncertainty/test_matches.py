@@ -106,7 +106,7 @@ def test_two_wrong_neighbours_are_enough_and_one_is_not() -> None:
 
 def test_sets_hold_the_label_as_often_as_promised(fitted: GalleryCalibration, later: tuple[Matches, Labels]) -> None:
     matches, truth = later
-    low, high = coverage_interval(COUNT // 4, len(truth), 0.1)
+    low, high = coverage_interval(COUNT * 3 // 4, len(truth), 0.1)
     coverage, size = coverage_and_size(judged(fitted, matches).sets, truth)
     assert low <= coverage <= high
     assert 1 <= size < CLASSES
