@@ -11,6 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from benchmarks.encoder_changes import SecondHead, linear_variance, muon, neighbours_in_a_queue, small_views_late
 from vssl_training.data.order import generator
 from vssl_training.encoder.student import Encoder
 from vssl_training.objective import batch
@@ -115,6 +116,9 @@ BEFORE += ["teacher.momentum=0.985"]
 QUICK = ["objective.coding_rate=2", "objective.decorrelation=0", "network.predictor=null", "teacher.momentum=0"]
 """What it is, for the other recipes: the coding rate alone."""
 
+SMALL = "views.small_crops={count: 4, size: 12, crop: [0.1, 0.4]}"
+second = SecondHead()
+
 VARIANTS = {
     "a moving average": Variant(["teacher.momentum=0.95"]),
     "a predictor": Variant(["network.predictor={hidden: 512}"]),
@@ -122,6 +126,11 @@ VARIANTS = {
     "coding rate 1": Variant(["objective.coding_rate=1"]),
     "coding rate 4": Variant(["objective.coding_rate=4"]),
     "D 256": Variant(["network.dimension=256"]),
+    "a linear variance": Variant(change=linear_variance),
+    "a second head": Variant(["objective.decorrelation=0.5"], apart=second.loss, change=second.attach),
+    "neighbours in a queue": Variant(change=neighbours_in_a_queue),
+    "four small views late": Variant([SMALL], change=small_views_late),
+    "Muon": Variant(change=muon),
     "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
     "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
