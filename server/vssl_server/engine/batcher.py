@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -221,11 +222,11 @@ class Batcher:
             while not (self._queue and waited) and not self._closing and not self._stopped:
                 self._changed.wait_for(lambda: self._queue or self._closing or self._stopped)
                 if self._max_wait:
-                    self._changed.wait_for(lambda: self._closing or self._waiting >= self._max_batch, self._max_wait)
+                    self._changed.wait_for(lambda: self._closing or self._is_full(), self._max_wait)
                 waited = True  # meanwhile the work may have been cancelled
-            room = self._pulling.images
+            room, threads = self._pulling.images, self._pulling.threads
             if self._pulling.shared:
-                room = min(room, -(-self._waiting // self._pulling.threads))
+                room = -(-self._waiting(threads * room) // threads)
             while (queue := self._queue) and room and not self._stopped:
                 job = queue.popleft()
                 batch.append(job.take(room))
@@ -241,10 +242,18 @@ class Batcher:
         """From which the next job is taken; empty where there is none. The lock is held."""
         return self._jobs or self._jobs_behind
 
-    @property
-    def _waiting(self) -> int:
-        """Images of all jobs that have not been taken; the lock is held."""
-        return sum(len(job.images) - job.taken for job in (*self._jobs, *self._jobs_behind))
+    def _is_full(self) -> bool:
+        """Whether a whole batch waits; the lock is held."""
+        return self._waiting(self._max_batch) == self._max_batch
+
+    def _waiting(self, most: int) -> int:
+        """Images of all jobs that have not been taken, counted up to so many; the lock is held."""
+        count = 0
+        for job in chain(self._jobs, self._jobs_behind):
+            count += len(job.images) - job.taken
+            if count >= most:
+                return most
+        return count
 
     def _compute(self, batch: list[Part]) -> None:
         """Compute a batch. If it fails, each of its requests gets another try alone, and only the culprit fails."""
