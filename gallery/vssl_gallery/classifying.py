@@ -17,12 +17,12 @@ from vssl.bundle.calibration_record import GalleryCalibration
 from vssl.errors import UsageError
 from vssl.search.nearest import NEIGHBOURS, Neighbours, NeighbourSearch
 from vssl.uncertainty.fitting import calibration_rows, fit_matches
-from vssl.uncertainty.matches import Action, Matches, apply_gallery_calibration, matches_of
+from vssl.uncertainty.matches import Action, Matches, apply_gallery_calibration, beyond, matches_of
 from vssl_gallery.errors import NotAGallery
 from vssl_gallery.queries import Queries
 from vssl_gallery.store.contract import Found
 
-Reason = Literal["ood", "unfamiliar", "unlikely", "uncalibrated", "stale", "filtered", "no_uncertainty"]
+Reason = Literal["ood", "unfamiliar", "uncertain", "unlikely", "uncalibrated", "stale", "filtered", "no_uncertainty"]
 
 STALE = 0.05
 """Share of the labelled rows that may change before a calibration is stale."""
@@ -45,9 +45,10 @@ class Classified:
         high: upper end.
         prediction_set: labels that can't be ruled out at α; None as `p_correct`.
         action: `accept`, `review`, or `abstain`.
-        reason: of an abstention. `ood`, `unfamiliar`: the image's own flags. `unlikely`: the match is more likely wrong
-            than right. `uncalibrated`: the gallery was never calibrated. `stale`: it has changed too much since.
-            `filtered`: a filter changes what is likely. `no_uncertainty`: the query's is not known.
+        reason: of an abstention. `ood`, `unfamiliar`: the image's own flags. `uncertain`: more so than 99 % of those
+            that the gallery was calibrated on. `unlikely`: the match is more likely wrong than right. `uncalibrated`:
+            the gallery was never calibrated. `stale`: it has changed too much since. `filtered`: a filter changes what
+            is likely. `no_uncertainty`: the query's is not known.
         neighbours: ids of the rows that voted, the nearest first.
         similarity: their cosines with the query.
     """
@@ -198,7 +199,7 @@ def _said(
     calibrated = apply_gallery_calibration(
         record.gallery, matches, f"{alpha:g}", f"{risk:g}", queries.tie_breaks(gallery)[can], flagged["ood"]
     )
-    answers = []
+    uncertain, answers = beyond(record.gallery, matches), []
     for place, (ids, labels, similarity) in enumerate(mine):
         action: Action = calibrated.actions[place]
         reason: Reason | None = None
@@ -206,6 +207,8 @@ def _said(
             reason = "ood"
         elif flagged["unfamiliar"][place]:
             action, reason = "abstain", "unfamiliar"
+        elif uncertain[place]:
+            reason = "uncertain"
         elif action == "abstain":
             reason = "unlikely"
         inside = [name for name, there in zip(names, calibrated.sets[place], strict=True) if there]

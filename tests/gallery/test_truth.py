@@ -96,7 +96,7 @@ def test_probabilities_sets_and_risk_hold_on_new_images(gallery: Gallery) -> Non
     for answer in found.answers:
         low_, p_, high_ = np.array([answer.low, answer.p_correct, answer.high], float)
         assert low_ <= p_ <= high_
-        assert (answer.reason == "unlikely") == (answer.action == "abstain")
+        assert (answer.reason in ("unlikely", "uncertain")) == (answer.action == "abstain")
     assert found.answers == gallery.classify(asked, alpha=0.1, risk=0.1).answers
 
 
@@ -115,6 +115,9 @@ def test_each_reason(gallery: Gallery, small: Gallery) -> None:
     assert reasons(gallery, Queries(asked.embedding, asked.uncertainty, ood=yes)) == {("abstain", "ood", False)}
     known = Queries(asked.embedding, asked.uncertainty, unfamiliar=yes)
     assert reasons(gallery, known) == {("abstain", "unfamiliar", False)}
+    assert asked.uncertainty is not None
+    blurred = Queries(asked.embedding, asked.uncertainty + 10)
+    assert reasons(gallery, blurred) == {("abstain", "uncertain", False)}
 
 
 def test_a_gallery_without_labels_says_nothing(local: Place, name: str) -> None:

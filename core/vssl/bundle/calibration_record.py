@@ -65,8 +65,9 @@ class GalleryCalibration(Frozen):
 
     `weights` and `bias` make the logit of [uncertainty, similarity, margin, vote]; `p_correct`, `low` and `high` are
     curves over that logit, the latter two a 95 % interval. `conformal` maps α to its quantile. `risk` maps the
-    part of errors among the accepted to the least `p_correct` to accept, null where no threshold keeps it. `measured`
-    holds figures from images that nothing here was fitted on.
+    part of errors among the accepted to the least `p_correct` to accept, null where no threshold keeps it. 1 % of the
+    images are more uncertain than `uncertainty`; older calibrations do not know. `measured` holds figures from images
+    that nothing here was fitted on.
     """
 
     images: int = Field(ge=1)
@@ -78,6 +79,7 @@ class GalleryCalibration(Frozen):
     high: Curve
     conformal: dict[Level, Quantile]
     risk: dict[Level, Share | None]
+    uncertainty: float | None = None
     measured: dict[str, float]
     created: str
 

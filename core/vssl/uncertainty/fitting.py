@@ -3,6 +3,7 @@
 The images are split at random. Every reported figure comes from images that nothing was fitted on.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -99,9 +100,16 @@ def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCali
         high=high,
         conformal={alpha: Quantile(score=score, tie=tie) for alpha, (score, tie) in quantiles.items()},
         risk={f"{risk:g}": threshold(told, right[fitted], risk) for risk in RISKS},
+        uncertainty=exceeded_by_few(matches.evidence[:, 0]),
         measured=measured,
         created=now(),
     )
+
+
+def exceeded_by_few(values: Floats) -> float:
+    """What one more value like these [N] exceeds with a chance of at most 1 %, or 1 / (N + 1) where that is more."""
+    count = len(values)
+    return float(np.sort(values)[min(count, math.ceil((count + 1) * 0.99)) - 1])
 
 
 def threshold(p_correct: Floats, right: Mask, risk: float) -> float | None:

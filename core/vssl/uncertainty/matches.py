@@ -101,8 +101,8 @@ def apply_gallery_calibration(
 ) -> CalibratedMatches:
     """Apply a calibration to matches.
 
-    The action is `abstain` where the image is flagged `ood` or the match is more likely wrong than right, `accept`
-    where p_correct reaches the threshold for `risk`, else `review`.
+    The action is `abstain` where the image is flagged `ood`, is too uncertain (`beyond`), or the match is more likely
+    wrong than right, `accept` where p_correct reaches the threshold for `risk`, else `review`.
 
     Args:
         calibration: fitted on labelled images like the queries.
@@ -118,7 +118,9 @@ def apply_gallery_calibration(
         if level not in known:
             raise UsageError(f"{name} {level}: nothing is calibrated for it; there are: {', '.join(sorted(known))}")
     threshold = calibration.risk[risk]
-    refused = p_correct < 0.5 if ood is None else (p_correct < 0.5) | ood
+    refused = (p_correct < 0.5) | beyond(calibration, matches)
+    if ood is not None:
+        refused |= ood
     reached = np.zeros(len(logits), np.bool_) if threshold is None else p_correct >= threshold
     quantile = calibration.conformal[alpha]
     return CalibratedMatches(
@@ -128,3 +130,14 @@ def apply_gallery_calibration(
         sets=prediction_sets(matches.votes, quantile.score, quantile.tie, tie_break),
         actions=["abstain" if no else "accept" if yes else "review" for no, yes in zip(refused, reached, strict=True)],
     )
+
+
+def beyond(calibration: GalleryCalibration, matches: Matches) -> Mask:
+    """Which of Q queries are more uncertain than 99 % of the images that the calibration was fitted on, [Q].
+
+    Of such images it knows nothing: its probability is an extrapolation, with or without flags of a calibrated bundle.
+    """
+    if calibration.uncertainty is None:
+        return np.zeros(len(matches.label), np.bool_)
+    exceeds: Mask = matches.evidence[:, 0] > calibration.uncertainty
+    return exceeds

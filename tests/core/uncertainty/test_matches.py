@@ -1,8 +1,12 @@
 """What a match is worth: fitted on one labelled gallery, and held to its word on queries that come later."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
@@ -11,8 +15,8 @@ from vssl.errors import UsageError
 from vssl.measures.uncertainty import calibration_error
 from vssl.search.nearest import normalised
 from vssl.uncertainty.conformal import coverage_and_size, coverage_interval
-from vssl.uncertainty.fitting import fit_confidence, fit_gallery, threshold
-from vssl.uncertainty.matches import CalibratedMatches, Matches, apply_gallery_calibration, match
+from vssl.uncertainty.fitting import exceeded_by_few, fit_confidence, fit_gallery, threshold
+from vssl.uncertainty.matches import CalibratedMatches, Matches, apply_gallery_calibration, beyond, match
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -131,6 +135,29 @@ def test_actions(fitted: GalleryCalibration, later: tuple[Matches, Labels]) -> N
     assert found.p_correct[actions == "accept"].min() > found.p_correct[actions == "review"].max()
     assert found.p_correct[actions == "review"].min() >= 0.5 > found.p_correct[actions == "abstain"].max()
     assert set(judged(fitted, matches, ood=True).actions) == {"abstain"}
+
+
+def test_more_uncertain_than_nearly_all_images_is_no_match_to_accept(
+    fitted: GalleryCalibration, later: tuple[Matches, Labels]
+) -> None:
+    matches, _ = later
+    accepted = np.array(judged(fitted, matches).actions) == "accept"
+    assert beyond(fitted, matches).mean() == pytest.approx(0.01, abs=0.006)
+    assert not (accepted & beyond(fitted, matches)).any()
+    blurred = replace(matches, evidence=matches.evidence + np.array([10, 0, 0, 0]))
+    assert set(judged(fitted, blurred).actions) == {"abstain"}
+    older = fitted.model_copy(update={"uncertainty": None})
+    assert not beyond(older, blurred).any()
+
+
+@given(st.integers(1, 400), st.integers(0, 99))
+def test_few_are_beyond_what_few_exceed(count: int, seed: int) -> None:
+    values = np.random.default_rng(seed).permutation(count).astype(np.float64)
+    most = exceeded_by_few(values)
+    # Of N + 1 exchangeable values each is as likely to be the last one: as many orders put it above `most`.
+    assert (values > most).sum() + 1 <= max(1, 0.01 * (count + 1))
+    if count > 99:
+        assert (values >= most).sum() + 1 > 0.01 * (count + 1)
 
 
 def test_threshold_is_the_least_that_will_do() -> None:

@@ -71,6 +71,7 @@ function likeness(resembles) {
 const REASONS = {
   ood: "It shows something that the model was not made for, so no label of this gallery can be trusted.",
   unfamiliar: "It is unlike the images that the model was calibrated on, so no label can be trusted.",
+  uncertain: "It is more uncertain than 99 % of the images that this gallery was calibrated on. What follows is a guess.",
   unlikely: "The nearest label is more likely wrong than right.",
   uncalibrated:
     "This gallery was never calibrated, so nobody knows how often its labels are right. Label images, then calibrate it.",
