@@ -39,7 +39,7 @@ class ServedEngine:
     def __init__(self, every: Engine, size: int, some: Engine, threads: tuple[int, int], why: str = "") -> None:
         self._every, self._size, self._some, self.why = every, size, some, why
         self.precision = every.precision
-        self._lock, self._calls, self._shared = threading.Lock(), 0, False
+        self._lock, self._running, self._shared = threading.Lock(), 0, False
         self.threads = dict(zip(("full", "part"), threads, strict=True))
         """Threads of a call, by whether the batch is full."""
 
@@ -48,13 +48,13 @@ class ServedEngine:
         if not self._shared:
             return (self._some if len(images) < self._size else self._every)(images)
         with self._lock:
-            alone = self._calls > 0 or len(images) > 1
-            self._calls += 1
+            alone = self._running > 0 or len(images) > 1
+            self._running += 1
         try:
             return self._every.alone(images) if alone else self._every(images)
         finally:
             with self._lock:
-                self._calls -= 1
+                self._running -= 1
 
     def share(self) -> Pulling:
         """How it is called from now on: by as many threads as have cores, or a GPU's two batches, for themselves."""
