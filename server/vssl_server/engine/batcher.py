@@ -171,6 +171,7 @@ class Batcher:
         try:
             while batch := self._take():
                 self._compute(batch)
+                del batch  # a thread that waits keeps no request's images
                 if self.health.suspect and self._probe is not None:
                     self._recover(self._probe)
         except BaseException as error:

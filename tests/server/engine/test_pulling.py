@@ -1,6 +1,8 @@
 """Several threads that take images from the batcher's queue: none waits for another, and each answer is whole."""
 
 import threading
+import time
+import weakref
 from concurrent.futures import Future
 
 import numpy as np
@@ -87,3 +89,15 @@ def test_parts_that_were_computed_side_by_side_count_their_time_once() -> None:
     answer = job.future.result(0)
     assert values(answer) == [0, 1, 2]
     assert answer.inference_seconds == 4.0
+
+
+def test_a_thread_that_waits_keeps_no_images() -> None:
+    with running(echo, pulling=Pulling(2, 4)) as batcher:
+        pixels = image(1)
+        kept = weakref.ref(pixels)
+        batcher.submit([pixels]).result(60)
+        del pixels
+        end = time.monotonic() + 60
+        while kept() is not None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert kept() is None
