@@ -80,7 +80,7 @@ WAYS = {
     "adapt, heads, mean": lambda arguments: [*adapt(arguments, "heads"), "--set", "network.embedding.of=mean"],
     "adapt, last:2": lambda arguments: adapt(arguments, "last:2"),
     "adapt, lora:4": lambda arguments: adapt(arguments, "lora:4"),
-    "adapt, all": lambda arguments: adapt(arguments, "all"),
+    "adapt, all": lambda arguments: [*adapt(arguments, "all"), "--set", "optimiser.accumulate=4"],  # for the memory
     "student": student,
     "from scratch": scratch,
 }
