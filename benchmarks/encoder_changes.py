@@ -114,8 +114,8 @@ def small_views_late(phase: EncoderTraining) -> None:
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are made orthogonal (Jordan et al. 2024), for convolutions [C, C', k, k] as C rows."""
 
-    def __init__(self, params: list[nn.Parameter], weight_decay: float) -> None:
-        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "rate": MUON_RATE})
+    def __init__(self, params: list[nn.Parameter], weight_decay: float, rate: float = MUON_RATE) -> None:
+        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay, "rate": rate})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -157,11 +157,11 @@ class Together:
             one.step()
 
 
-def muon(phase: EncoderTraining) -> None:
+def muon(phase: EncoderTraining, rate: float = MUON_RATE) -> None:
     """Let Muon train the convolutions, and the recipe's optimiser all else."""
     convolutions = [weight for weight in phase.student.backbone.parameters() if weight.ndim == 4]
     theirs = set(map(id, convolutions))
     for group in phase.optimiser.param_groups:
         group["params"] = [weight for weight in group["params"] if id(weight) not in theirs]
-    own = Muon(convolutions, phase.recipe.optimiser.weight_decay)
+    own = Muon(convolutions, phase.recipe.optimiser.weight_decay, rate)
     phase.optimiser = Together(own, phase.optimiser)  # type: ignore[assignment]

@@ -6,12 +6,20 @@ Each is named by its key in `VARIANTS`. Notation and shapes are those of `vssl_t
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoder_changes import SecondHead, linear_variance, muon, neighbours_in_a_queue, small_views_late
+from benchmarks.encoder_changes import (
+    MUON_RATE,
+    SecondHead,
+    linear_variance,
+    muon,
+    neighbours_in_a_queue,
+    small_views_late,
+)
 from vssl_training.data.order import generator
 from vssl_training.encoder.student import Encoder
 from vssl_training.objective import batch
@@ -131,6 +139,8 @@ VARIANTS = {
     "neighbours in a queue": Variant(change=neighbours_in_a_queue),
     "four small views late": Variant([SMALL], change=small_views_late),
     "Muon": Variant(change=muon),
+    "Muon, half the rate": Variant(change=partial(muon, rate=MUON_RATE / 2)),
+    "Muon, twice the rate": Variant(change=partial(muon, rate=2 * MUON_RATE)),
     "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
     "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
