@@ -165,3 +165,9 @@ def muon(phase: EncoderTraining, rate: float = MUON_RATE) -> None:
         group["params"] = [weight for weight in group["params"] if id(weight) not in theirs]
     own = Muon(convolutions, phase.recipe.optimiser.weight_decay, rate)
     phase.optimiser = Together(own, phase.optimiser)  # type: ignore[assignment]
+
+
+def muon_and_linear_variance(phase: EncoderTraining) -> None:
+    """Both."""
+    linear_variance(phase)
+    muon(phase)

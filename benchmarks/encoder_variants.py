@@ -17,6 +17,7 @@ from benchmarks.encoder_changes import (
     SecondHead,
     linear_variance,
     muon,
+    muon_and_linear_variance,
     neighbours_in_a_queue,
     small_views_late,
 )
@@ -141,6 +142,7 @@ VARIANTS = {
     "Muon": Variant(change=muon),
     "Muon, half the rate": Variant(change=partial(muon, rate=MUON_RATE / 2)),
     "Muon, twice the rate": Variant(change=partial(muon, rate=2 * MUON_RATE)),
+    "Muon, a linear variance": Variant(change=muon_and_linear_variance),
     "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
     "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
