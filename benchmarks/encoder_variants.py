@@ -142,6 +142,7 @@ VARIANTS = {
     "Muon": Variant(change=muon),
     "Muon, half the rate": Variant(change=partial(muon, rate=MUON_RATE / 2)),
     "Muon, twice the rate": Variant(change=partial(muon, rate=2 * MUON_RATE)),
+    "Muon, four times the rate": Variant(change=partial(muon, rate=4 * MUON_RATE)),
     "Muon, a linear variance": Variant(change=muon_and_linear_variance),
     "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
