@@ -7,7 +7,6 @@ distance to the clean image's embedding is over .5. Accepted at a risk of .1.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def main() -> None:
     for _, pictures in copies(test.pixels[chosen]):
         answers = engine(pictures)
         cost = np.square(answers.embedding - clean.embedding[chosen]).sum(axis=1)
-        costly.append(of(answers, cost > COSTLY))
+        costly.append(answers[cost > COSTLY])
         whose.append(labels[chosen][cost > COSTLY])
     rows = [
         {
@@ -81,16 +80,6 @@ def main() -> None:
     ]
     about = {"model": bundle.manifest.id[:12], "gallery": len(votes), "risk": RISK}
     report("What a gallery accepts", rows, about, arguments.json)
-
-
-def of(answers: Embeddings, rows: Mask) -> Embeddings:
-    """Some of them."""
-    return replace(
-        answers,
-        embedding=answers.embedding[rows],
-        variance=answers.variance[rows],
-        uncertainty=answers.uncertainty[rows],
-    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vssl.arrays import Float32s, Pixels
+from vssl.arrays import Float32s, Mask, Pixels
 from vssl.batch_sizes import MAX_BATCH, batch_images, part_images
 from vssl.bound import Bound
 from vssl.bundle.manifest import Precision
@@ -52,7 +52,7 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.uncertainty)
 
-    def __getitem__(self, rows: slice) -> "Embeddings":
+    def __getitem__(self, rows: slice | Mask) -> "Embeddings":
         return Embeddings(self.embedding[rows], self.variance[rows], self.uncertainty[rows])
 
 

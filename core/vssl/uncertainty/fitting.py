@@ -22,6 +22,7 @@ ALPHAS = (0.05, 0.1, 0.2)
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MIN_IMAGES, MAX_IMAGES = 100, 20_000
 FOLDS = 5
+"""Of the images, for probabilities of images that the logistic regression has not seen."""
 SEED = 0
 NORMAL_95 = 1.96
 """Standard deviations of a normal distribution that hold 95 % of it."""
@@ -74,9 +75,9 @@ def calibration_rows(count: int) -> Integers:
 def fit_matches(matches: Matches, labels: Integers, classes: int) -> GalleryCalibration:
     """Calibrate matches of images with known labels [N] in a gallery of other images with these labels.
 
-    Three quarters of the images fit. The isotonic regression and the thresholds are fitted on what five logistic
-    regressions say, each of the fifth that it has not seen; the one that is kept has seen all of these images. The
-    last quarter gives the figures.
+    Three quarters of the images fit, the conformal quantiles by their votes. The isotonic regression and the thresholds
+    are fitted on what five logistic regressions say, each of the fifth that it has not seen; the one that is kept has
+    seen all of these images. The last quarter gives the figures.
 
     Raises:
         UsageError: (nearly) all neighbours are right, or all wrong.

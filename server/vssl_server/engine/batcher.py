@@ -146,20 +146,19 @@ class Batcher:
         return job.future
 
     def _run(self) -> None:
+        others: list[threading.Thread] = []
         try:
             self._warm_up()
+            if self._asked is not None:
+                self._pulling = self._asked()
+            for _ in range(1, self._pulling.threads):
+                others.append(threading.Thread(target=self._pull, name="engine", daemon=True))
+                others[-1].start()
         except BaseException as error:
             self._stop()
             # Without the error itself: its traceback would keep the engine in memory.
             self.warm.set_exception(EngineStoppedError(f"the engine could not be warmed up: {error}"))
             return
-        if self._asked is not None:
-            self._pulling = self._asked()
-        others = [
-            threading.Thread(target=self._pull, name="engine", daemon=True) for _ in range(1, self._pulling.threads)
-        ]
-        for thread in others:
-            thread.start()
         self.warm.set_result(None)
         self._pull()
         for thread in others:

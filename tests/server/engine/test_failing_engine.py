@@ -12,7 +12,7 @@ from tests.server.engine.test_batcher import POISON, Gate, echo, image, running,
 from vssl.arrays import Pixels
 from vssl.engine import Embeddings
 from vssl_server.engine import health
-from vssl_server.engine.batcher import Infer
+from vssl_server.engine.batcher import Batcher, Infer
 from vssl_server.engine.health import FAILED_BATCHES
 from vssl_server.engine.jobs import EngineStoppedError, InferenceError, Pulling
 
@@ -163,3 +163,15 @@ def test_poison_again_and_again_is_no_fault_of_the_engine() -> None:
                 batcher.submit([image(POISON)]).result(60)
             assert not batcher.health.failed
         assert values(batcher.submit([image(1)]).result(60)) == [1]
+
+
+def test_threads_that_cant_be_had_are_a_warm_up_that_failed() -> None:
+    def none_to_be_had() -> Pulling:
+        raise RuntimeError("can't start new thread")
+
+    batcher = Batcher(echo, 4, 1000, pulling=none_to_be_had)
+    batcher.start()
+    with pytest.raises(EngineStoppedError, match="can't start new thread"):
+        batcher.warm.result(60)
+    assert not batcher.ready
+    batcher.close()
