@@ -184,8 +184,7 @@ def trained(
     """The network: embedding fitted and head trained on the images that are not held back."""
     begun, held_back = time.monotonic(), photographs.held(cache.images)
     torch.manual_seed(seed)
-    network = recipe.network
-    encoder = Encoder(backbone, network.dimension, network.projector, network.clamp)
+    encoder = Encoder(backbone, recipe.network)
     embedder = build_embedder(recipe, encoder).requires_grad_(False)
     layer, head = embedder.mean, embedder.log_variance
     assert isinstance(layer, EmbeddingLayer)

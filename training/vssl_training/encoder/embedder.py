@@ -121,8 +121,7 @@ def embeddings_of(embedder: Embedder, pixels: Pixels) -> Embeddings:
 
 def build_encoder(recipe: Recipe) -> Encoder:
     """Student or teacher of a recipe, freshly initialised."""
-    settings = recipe.network
-    return Encoder(build_backbone(recipe), settings.dimension, settings.projector, settings.clamp)
+    return Encoder(build_backbone(recipe), recipe.network)
 
 
 def build_predictor(recipe: Recipe) -> nn.Sequential:

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 from vssl_training.encoder.features import Backbone, Features
 from vssl_training.encoder.heads import VarianceHead, mlp
 from vssl_training.objective.terms import Gaussian
-from vssl_training.recipe.sections import HeadSettings
+from vssl_training.recipe.sections import NetworkSettings
 
 
 class Encoder(nn.Module):
     """Backbone with the heads of the mean and of the log variance: what the teacher is a moving average of."""
 
-    def __init__(self, backbone: Backbone, dimension: int, projector: HeadSettings, clamp: tuple[float, float]) -> None:
+    def __init__(self, backbone: Backbone, settings: NetworkSettings) -> None:
         super().__init__()
         self.backbone = backbone
-        self.mean = mlp(backbone.features, projector, dimension)
-        self.log_variance = VarianceHead(backbone.features, projector, dimension, clamp)
+        self.mean = mlp(backbone.features, settings.projector, settings.dimension)
+        variance = settings.variance_head or settings.projector
+        self.log_variance = VarianceHead(backbone.features, variance, settings.dimension, settings.clamp)
 
     def forward(self, x: Tensor) -> Gaussian:
         """Posterior of float images [N, 3, S, S] in 0 … 1."""

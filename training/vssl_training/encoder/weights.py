@@ -38,9 +38,9 @@ def load_embedder(run: Run, module: nn.Module | None = None) -> Embedder:
 
 def encoder_around(module: nn.Module, recipe: Recipe) -> Encoder:
     """A recipe's encoder with a module in the place of the backbone."""
-    image, network = recipe.image.settled(), recipe.network
+    image = recipe.image.settled()
     backbone = ModuleBackbone(module, image.size, image.mean, image.std)
-    return Encoder(backbone, network.dimension, network.projector, network.clamp)
+    return Encoder(backbone, recipe.network)
 
 
 def initial_encoder(recipe: Recipe, path: Path, seed: int) -> tuple[Encoder, list[str]]:

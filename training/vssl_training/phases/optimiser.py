@@ -6,15 +6,19 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from vssl_training.phases.muon import Muon
 from vssl_training.recipe.sections import OptimiserSettings
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a parameter learns: at `rate` times the optimiser's, and `late`, once the heads have learned, or not."""
+    """How a parameter learns: at `rate` times the optimiser's; `late`, once the heads have learned, or not; and, of
+    Muon, by steps that are made `orthogonal`, or not.
+    """
 
     rate: float = 1.0
     late: bool = False
+    orthogonal: bool = False
 
 
 def groups(module: nn.Module, weight_decay: float, paces: Mapping[str, Pace] | None = None) -> list[dict[str, object]]:
@@ -45,6 +49,19 @@ def groups(module: nn.Module, weight_decay: float, paces: Mapping[str, Pace] | N
     ]
 
 
+def orthogonal_paces(module: nn.Module, settings: OptimiserSettings) -> dict[str, Pace]:
+    """Muon's paces of a `Student`: the backbone's convolutions and matrices take its steps, at its rate. Heads,
+    depthwise convolutions, and tokens and tables of one row, whose step can't be orthogonal, take AdamW's.
+    """
+    own = Pace(settings.muon_rate / settings.learning_rate, orthogonal=True)
+    return {
+        name: own
+        if name.startswith("encoder.backbone.") and parameter.ndim > 1 and min(parameter.shape[:2]) > 1
+        else Pace()
+        for name, parameter in module.named_parameters()
+    }
+
+
 def adamw(
     module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float], fused: bool
 ) -> torch.optim.Optimizer:
@@ -55,11 +72,15 @@ def adamw(
 def build_optimiser(
     module: nn.Module, settings: OptimiserSettings, fused: bool = False, paces: Mapping[str, Pace] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that the settings name; `fused` is torch's single-kernel form, which LARS does not have."""
+    """The optimiser that the settings name; `fused` is torch's single-kernel form, which Muon and LARS do not
+    have.
+    """
     rate, momentum = settings.learning_rate, settings.momentum
     each = groups(module, settings.weight_decay, paces)
     if settings.name == "adamw":
         return torch.optim.AdamW(each, lr=rate, betas=settings.betas, fused=fused or None)
+    if settings.name == "muon":
+        return Muon(groups(module, settings.weight_decay, orthogonal_paces(module, settings)), rate, settings.betas)
     if settings.name == "sgd":
         return torch.optim.SGD(each, lr=rate, momentum=momentum, fused=fused or None)
     from timm.optim.lars import Lars
@@ -77,8 +98,7 @@ def set_rates(optimiser: torch.optim.Optimizer, learning_rate: float, late: floa
 
 def optimiser_step(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
     """One step of the optimiser down the gradient of a scalar loss."""
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+    set_rates(optimiser, learning_rate, learning_rate)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

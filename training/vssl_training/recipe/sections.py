@@ -136,7 +136,8 @@ class NetworkSettings(Section):
         depth: residual blocks in each of its stages.
         pool: its last map is averaged to pool × pool cells.
         dimension: D of the mean that the encoder is trained by.
-        projector: the head of that mean; the joint variance head has its sizes.
+        projector: the head of that mean.
+        variance_head: the head of the variance that the encoder is trained by, of the projector's sizes by default.
         predictor: the student's alone, on the mean; null for none, where `objective.coding_rate` keeps the means apart.
         clamp: soft bounds of the log variance.
         embedding: what is exported: the mean by default.
@@ -151,6 +152,7 @@ class NetworkSettings(Section):
     pool: Literal[1, 2] = 2
     dimension: int = Field(default=64, ge=2, le=4096)
     projector: HeadSettings = HeadSettings()
+    variance_head: HeadSettings | None = None
     predictor: HeadSettings | None = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -255,9 +257,11 @@ class OptimiserSettings(Section):
     """Linear warm-up, then a cosine to 0. The rate is applied as written, never scaled by the batch.
 
     Attributes:
-        name: AdamW, SGD or LARS; biases and norms are left out of weight decay and of LARS's trust ratio.
+        name: AdamW, SGD, LARS, or Muon for the backbone's convolutions and matrices beside AdamW for all else; biases
+            and norms are left out of weight decay and of LARS's trust ratio.
         batch: images of a step, over all processes.
         betas: of AdamW.
+        muon_rate: learning rate of what Muon trains; `learning_rate` is that of all else.
         momentum: of SGD and LARS.
         eta: trust coefficient of LARS, whose ratio is clipped so that no rate exceeds `learning_rate`.
         warm_up: part of the steps.
@@ -268,11 +272,12 @@ class OptimiserSettings(Section):
             backward pass: less memory for about a third more time, and the same steps.
     """
 
-    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    name: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
     batch: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     betas: tuple[Share, Share] = (0.9, 0.99)
+    muon_rate: float = Field(default=8e-3, gt=0)
     momentum: Share = 0.9
     eta: float = Field(default=0.02, gt=0)
     warm_up: Share = 0.1
@@ -402,6 +407,8 @@ class Recipe(Section):
     def _kept(self) -> "Recipe":
         if self.adapt is not None and self.distil is not None:
             raise ValueError("adapt and distil exclude each other: set one to null")
+        if self.adapt is not None and self.optimiser.name == "muon":
+            raise ValueError("optimiser.name is adamw, sgd or lars with adapt, which has a rate for each layer")
         if self.adapt is not None and self.teacher.momentum < LEAST_MOMENTUM:
             raise ValueError(f"teacher.momentum is at least {LEAST_MOMENTUM} with adapt: a faster teacher forgets")
         return self
