@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
+from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, fingerprint, parser, report, threads_each
 from benchmarks.variants import objective
 from vssl.engine import Embeddings
 from vssl.errors import VsslError
@@ -131,6 +131,7 @@ def main() -> None:
     settings = {
         "data": Path(arguments.data).name,
         "recipe": "quick",
+        "recipe_sha256": fingerprint(load_recipe("quick")),
         "steps": steps,
         "seeds": seeds,
         "autotune": arguments.autotune,

@@ -1,6 +1,7 @@
 """What every benchmark shares: its flags, one table on standard output, and the same as JSON."""
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from vssl.memory import cores
 
@@ -48,6 +51,11 @@ def earlier_rows(file: Path | None, settings: Row) -> list[Row]:
     content = json.loads(file.read_text())
     rows: list[Row] = content["rows"] if content["settings"] == settings else []
     return rows
+
+
+def fingerprint(recipe: BaseModel) -> str:
+    """Of all that a recipe says: a name stays when its recipe becomes another, and rows of both are no table."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:12]
 
 
 def threads_each(jobs: int) -> int:

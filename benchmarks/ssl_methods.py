@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from benchmarks.encoder_variants import VARIANTS, Variant, on_trial
 from benchmarks.probes import OnlineProbe, features_of_views
-from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, parser, report, threads_each
+from benchmarks.report import DEMO_DATA, Row, at_once, earlier_rows, fingerprint, parser, report, threads_each
 from benchmarks.variants import objective
 from vssl.arrays import Integers
 from vssl.measures.embeddings import effective_rank, knn_accuracy
@@ -267,6 +267,7 @@ def main() -> None:
     settings = {
         "data": Path(arguments.data).name,
         "recipe": arguments.recipe,
+        "recipe_sha256": fingerprint(load_recipe(arguments.recipe)),
         "epochs": epochs,
         "bf16": arguments.bf16,
         "per_view": arguments.per_view,

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import DEMO_DATA, Row, earlier_rows, parser, report
+from benchmarks.report import DEMO_DATA, Row, earlier_rows, fingerprint, parser, report
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import Embedder, build_encoder
 from vssl_training.phases.variance import VarianceTraining
+from vssl_training.recipe.reading import load_recipe
 from vssl_training.recipe.sections import Recipe
 from vssl_training.run.folder import Run
 from vssl_training.run.record import preprocessing_of
@@ -40,9 +41,6 @@ def train(recipe: str, data: str, minutes: float, seed: int, run: Path) -> Row:
     vssl("train", *arguments, "--max-minutes", str(minutes), "--autotune")
     record = Run(run).record()
     return {
-        "recipe": recipe,
-        "budget": minutes,
-        "seed": seed,
         "minutes": (time.monotonic() - begun) / 60,
         "steps": record.schedule.encoder,
         "bf16": record.speed.bf16,
@@ -77,17 +75,19 @@ def main() -> None:
         rows.append(row | {name: figures[name] for name in SHOWN})
         report("Accuracy against minutes of training", rows, settings, arguments.json)
 
+    recipe = {"recipe": arguments.recipe, "recipe_sha256": fingerprint(load_recipe(arguments.recipe))}
+    start = recipe | {"budget": 0, "seed": 0}
     for minutes in [1.0] if arguments.quick else arguments.minutes:
         for seed in range(arguments.seeds):
-            key = {"recipe": arguments.recipe, "budget": minutes, "seed": seed}
+            key = recipe | {"budget": minutes, "seed": seed}
             if any(key.items() <= row.items() for row in rows):
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 run = Path(folder) / "run"
-                judged(train(arguments.recipe, bank, minutes, seed, run), run)
-                if not any(row["recipe"] == arguments.recipe and row["budget"] == 0 for row in rows):
+                judged(key | train(arguments.recipe, bank, minutes, seed, run), run)
+                if not any(start.items() <= row.items() for row in rows):
                     Run(run).save_weights(untrained(Run(run).record().recipe, bank))
-                    judged({"recipe": arguments.recipe, "budget": 0, "seed": 0, "minutes": 0.0, "steps": 0}, run)
+                    judged(start | {"minutes": 0.0, "steps": 0}, run)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoder_changes import MUON_MOMENTUM, MUON_RATE, Muon, orthogonal
 from benchmarks.encoder_variants import BEFORE, VARIANTS, clean_statistics, cross_correlation, on_trial, student
 from tests.core.samples import fashion
 from vssl_training.objective.batch import swapped
@@ -43,22 +42,6 @@ def test_each_takes_steps_that_are_not_the_recipes_own(name: str) -> None:
     if losses == expected:
         with torch.no_grad():
             assert not torch.equal(changed(to_float(PIXELS)).mean, unchanged(to_float(PIXELS)).mean)
-
-
-def test_muon_is_torchs_on_flattened_convolutions() -> None:
-    numbers = torch.Generator().manual_seed(0)
-    start, gradients = (torch.randn(n, 6, 4, 3, 3, generator=numbers) for n in (1, 3))
-    ours, theirs = nn.Parameter(start[0].clone()), nn.Parameter(start[0].flatten(1).clone())
-    own = Muon([ours], weight_decay=0.1)
-    oracle = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1 / MUON_RATE, momentum=MUON_MOMENTUM)
-    for group in own.param_groups:
-        group["lr"] = 0.02
-    for gradient in gradients:
-        ours.grad, theirs.grad = gradient.clone(), gradient.flatten(1).clone()
-        own.step()
-        oracle.step()
-    torch.testing.assert_close(ours.flatten(1), theirs, rtol=0, atol=2e-3)  # torch's iterates in bfloat16
-    assert (torch.linalg.svdvals(orthogonal(gradients[0].flatten(1))) - 1).abs().max() < 0.4
 
 
 def test_cross_correlation_counts_different_dimensions_alone() -> None:

@@ -81,7 +81,8 @@ def test_matrices_of_the_backbone_take_its_steps_at_its_rate(backbone: str) -> N
     assert {group["lr"] for group in optimiser.param_groups if not group["orthogonal"]} == {0.002}
 
 
-def test_it_goes_on_from_its_state() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_it_goes_on_from_its_state(fused: bool) -> None:
     (first, settings), (second, _) = student(), student()
     second.load_state_dict(first.state_dict())
     images = torch.rand(4, 3, 16, 16)
@@ -89,7 +90,7 @@ def test_it_goes_on_from_its_state() -> None:
     def step(net: Student, optimiser: torch.optim.Optimizer) -> None:
         optimiser_step(optimiser, torch.stack([v.square().sum() for v in net(images)[0]]).sum(), 0.004)
 
-    before, after = build_optimiser(first, settings), build_optimiser(second, settings)
+    before, after = build_optimiser(first, settings, fused), build_optimiser(second, settings, fused)
     step(first, before)
     second.load_state_dict(first.state_dict())
     after.load_state_dict(copy.deepcopy(before.state_dict()))

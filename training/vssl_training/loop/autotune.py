@@ -20,7 +20,7 @@ def autotune(recipe: Recipe, pixels: Images, progress: Progress) -> Numerics:
     chosen = Numerics(channels_last=False)
     best = EncoderTraining(recipe, pixels, 0, 10_000, chosen)
     for switch in Numerics.model_fields:
-        if switch == "fused" and recipe.optimiser.name in {"lars", "muon"}:
+        if switch == "fused" and recipe.optimiser.name == "lars":
             continue  # there is no such form of it
         numerics = chosen.model_copy(update={switch: True})
         tried = EncoderTraining(recipe, pixels, 0, 10_000, numerics)

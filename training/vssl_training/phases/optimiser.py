@@ -72,15 +72,15 @@ def adamw(
 def build_optimiser(
     module: nn.Module, settings: OptimiserSettings, fused: bool = False, paces: Mapping[str, Pace] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that the settings name; `fused` is torch's single-kernel form, which Muon and LARS do not
-    have.
-    """
+    """The optimiser that the settings name; `fused` is torch's single-kernel form, which LARS does not have."""
     rate, momentum = settings.learning_rate, settings.momentum
+    if settings.name == "muon":
+        paces = orthogonal_paces(module, settings)
     each = groups(module, settings.weight_decay, paces)
     if settings.name == "adamw":
         return torch.optim.AdamW(each, lr=rate, betas=settings.betas, fused=fused or None)
     if settings.name == "muon":
-        return Muon(groups(module, settings.weight_decay, orthogonal_paces(module, settings)), rate, settings.betas)
+        return Muon(each, lr=rate, betas=settings.betas, fused=fused or None)
     if settings.name == "sgd":
         return torch.optim.SGD(each, lr=rate, momentum=momentum, fused=fused or None)
     from timm.optim.lars import Lars
