@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from vssl_training.data.order import generator
 from vssl_training.encoder.features import Features
-from vssl_training.encoder.heads import mlp
+from vssl_training.encoder.heads import VarianceHead, mlp
+from vssl_training.encoder.student import Student
 from vssl_training.objective.batch import swapped
 from vssl_training.objective.terms import Gaussian, coding_rate, loss
 from vssl_training.phases.encoder import EncoderTraining
+from vssl_training.phases.optimiser import build_optimiser
 
 QUEUE, LATE = 4096, 0.6
 MIXED = 4
@@ -53,6 +55,14 @@ class SecondHead:
         certain, settings = torch.zeros_like(mean), self.phase.recipe.objective
         agreement = loss(Gaussian(mean, certain), swapped(Gaussian(mean.detach(), certain)), settings)
         return 2 * agreement.mean() - settings.coding_rate * coding_rate(mean)
+
+
+def linear_variance(phase: EncoderTraining) -> None:
+    """Let one linear layer on the backbone's features give the variance."""
+    network, encoder = phase.recipe.network, phase.student
+    single = network.projector.model_copy(update={"layers": 1})
+    encoder.log_variance = VarianceHead(encoder.backbone.features, single, network.dimension, network.clamp)
+    phase.optimiser = build_optimiser(Student(encoder, phase.predictor), phase.recipe.optimiser)
 
 
 def neighbours_in_a_queue(phase: EncoderTraining) -> None:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoder_changes import SecondHead, mixed_views, neighbours_in_a_queue, small_views_late
+from benchmarks.encoder_changes import SecondHead, linear_variance, mixed_views, neighbours_in_a_queue, small_views_late
 from vssl_training.data.order import generator
 from vssl_training.encoder.student import Encoder
 from vssl_training.objective import batch
@@ -110,11 +110,11 @@ class Variant:
 
 
 BEFORE = ["objective.coding_rate=0", "objective.decorrelation=0.1", "network.predictor={hidden: 512}"]
-BEFORE += ["teacher.momentum=0.985", "optimiser.name=adamw", "network.variance_head=null"]
+BEFORE += ["teacher.momentum=0.985", "optimiser.name=adamw"]
 """What `quick` was: AdamW, a moving average, a predictor, and decorrelation in the coding rate's place."""
 
 QUICK = ["objective.coding_rate=2", "objective.decorrelation=0", "network.predictor=null", "teacher.momentum=0"]
-QUICK += ["optimiser.name=muon", "network.variance_head={layers: 1}"]
+QUICK += ["optimiser.name=muon"]
 """What it is, for the other recipes: the coding rate alone, and Muon."""
 
 SMALL = "views.small_crops={count: 4, size: 12, crop: [0.1, 0.4]}"
@@ -127,7 +127,7 @@ VARIANTS = {
     "coding rate 1": Variant(["objective.coding_rate=1"]),
     "coding rate 4": Variant(["objective.coding_rate=4"]),
     "D 256": Variant(["network.dimension=256"]),
-    "two layers for the variance": Variant(["network.variance_head=null"]),
+    "a linear variance": Variant(change=linear_variance),
     "a second head": Variant(["objective.decorrelation=0.5"], apart=second.loss, change=second.attach),
     "neighbours in a queue": Variant(change=neighbours_in_a_queue),
     "four small views late": Variant([SMALL], change=small_views_late),

@@ -19,8 +19,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.mean = mlp(backbone.features, settings.projector, settings.dimension)
-        variance = settings.variance_head or settings.projector
-        self.log_variance = VarianceHead(backbone.features, variance, settings.dimension, settings.clamp)
+        self.log_variance = VarianceHead(backbone.features, settings.projector, settings.dimension, settings.clamp)
 
     def forward(self, x: Tensor) -> Gaussian:
         """Posterior of float images [N, 3, S, S] in 0 … 1."""

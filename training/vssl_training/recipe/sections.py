@@ -136,8 +136,7 @@ class NetworkSettings(Section):
         depth: residual blocks in each of its stages.
         pool: its last map is averaged to pool × pool cells.
         dimension: D of the mean that the encoder is trained by.
-        projector: the head of that mean.
-        variance_head: the head of the variance that the encoder is trained by, of the projector's sizes by default.
+        projector: the head of that mean; the joint variance head has its sizes.
         predictor: the student's alone, on the mean; null for none, where `objective.coding_rate` keeps the means apart.
         clamp: soft bounds of the log variance.
         embedding: what is exported: the mean by default.
@@ -152,7 +151,6 @@ class NetworkSettings(Section):
     pool: Literal[1, 2] = 2
     dimension: int = Field(default=64, ge=2, le=4096)
     projector: HeadSettings = HeadSettings()
-    variance_head: HeadSettings | None = None
     predictor: HeadSettings | None = HeadSettings()
     clamp: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = (-6.0, 3.0)
     embedding: EmbeddingSettings = EmbeddingSettings()
