@@ -131,9 +131,10 @@ def check_shared(run: Run) -> None:
 def describe_optimiser(recipe: Recipe) -> str:
     """The optimiser as it is applied, in words."""
     settings = recipe.optimiser
+    muon = f" ({settings.muon_rate:g} by Muon)" if settings.name == "muon" else ""
     return (
-        f"{settings.name}: learning rate {settings.learning_rate:g} as written, {settings.batch} images a step, weight "
-        f"decay {settings.weight_decay:g}, warm-up over {settings.warm_up:.1%} of the steps, then a cosine to 0"
+        f"{settings.name}: learning rate {settings.learning_rate:g}{muon} as written, {settings.batch} images a step, "
+        f"weight decay {settings.weight_decay:g}, warm-up over {settings.warm_up:.1%} of the steps, then a cosine to 0"
     )
 
 
