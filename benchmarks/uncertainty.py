@@ -2,11 +2,12 @@
 
 `python -m benchmarks.uncertainty --data CIFAR`: an encoder on five classes of CIFAR-10 for each of three splits and
 their reverse, and each seed; five heads on each; judged on the test images of the other five classes. The variant, and
-what tier 2 is, are chosen on their training images, which also are tier 3's labelled gallery. Encoders are kept in
-`--work`: a second call goes on with them.
+what tier 2 is, are chosen on their training images, which also are tier 3's labelled gallery. Encoders, and
+what was judged of them, are kept in `--work`: a second call goes on with them.
 """
 
 import argparse
+import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import Row, at_once, parser, report, threads_each
+from benchmarks.report import Row, at_once, fingerprint, parser, report, threads_each
 from benchmarks.uncertainty_split import (
     BASELINE_HEAD,
     Judged,
@@ -31,6 +32,7 @@ from benchmarks.uncertainty_split import (
     tier3,
     trained,
 )
+from vssl.files import atomic_write
 from vssl.images.decoding import Preprocessing
 from vssl.images.degradations import CORRUPTIONS
 from vssl.measures.uncertainty import (
@@ -46,6 +48,7 @@ from vssl.sources.opening import open_source
 from vssl.uncertainty.conformal import coverage_interval
 from vssl_training.encoder.embedder import embeddings_of
 from vssl_training.encoder.weights import load_embedder
+from vssl_training.recipe.reading import load_recipe
 
 Floats = npt.NDArray[np.floating]
 
@@ -136,11 +139,32 @@ def trial(
     minutes: float,
     steps: int,
 ) -> Trial:
+    """`new_trial`, unless `work` has it of the same recipe and data."""
+    about = f"{fingerprint(load_recipe(arguments.recipe))}-{minutes:g}min-seed{seed}"
+    run = work / f"{'-'.join(one[:4] for one in seen)}-{about}"
+    kept = run.with_name(f"{run.name}-{steps}steps-{Path(arguments.data).stem}{'-quick' * arguments.quick}.pickle")
+    if not kept.exists():
+        found = new_trial(arguments, run, seen, unseen, seed, minutes, steps)
+        with atomic_write(kept) as file:
+            pickle.dump(found, file)
+    done: Trial = pickle.loads(kept.read_bytes())
+    return done
+
+
+def new_trial(
+    arguments: argparse.Namespace,
+    place: Path,
+    seen: list[str],
+    unseen: list[str],
+    seed: int,
+    minutes: float,
+    steps: int,
+) -> Trial:
     """Train and judge one encoder."""
     name = "-".join(one[:4] for one in seen)
-    archive = work / f"{name}.zip"
+    archive = place.with_name(f"{name}.zip")
     class_archive(f"{arguments.data}::train", seen, archive)
-    run = trained(archive, work / f"{name}-{minutes:g}min-seed{seed}", arguments.recipe, minutes, seed)
+    run = trained(archive, place, arguments.recipe, minutes, seed)
     size = Preprocessing(size=run.record().recipe.size)
     training = load_images(open_source(str(archive)), size)
     embedders = heads(run, training.pixels, steps)

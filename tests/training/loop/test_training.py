@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import load_embedder
 from vssl_training.judging.online import OnlineJudge
-from vssl_training.loop.budget import SecondSpeed, plan
+from vssl_training.loop.budget import SecondSpeed, plan, seconds_a_step
 from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.steps import interrupts
 from vssl_training.loop.training import train
@@ -196,6 +198,22 @@ def test_steps_that_look_clean_images_up_fit_more_often() -> None:
     assert speed.steps_in(200.0) == 150
     assert speed.steps_in(100.0) == 50  # too few to pay: none are shown
     assert SecondSpeed(1.0, 1.0, 0).steps_in(7.0) == 7
+
+
+def test_a_moment_of_other_work_shortens_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 ms by a clock of the test, one of which is kept from the processor for 2 s."""
+    now, taken = 0.0, 0
+    monkeypatch.setattr("vssl_training.loop.budget.time", SimpleNamespace(monotonic=lambda: now))
+
+    def step(number: int) -> dict[str, torch.Tensor]:
+        nonlocal now, taken
+        taken += 1
+        now += 2.0 if taken == 40 else 0.01
+        return {"loss": torch.zeros(())}
+
+    phase: Any = SimpleNamespace(step=step)
+    assert seconds_a_step(phase) == pytest.approx(0.01)
+    assert taken > 200
 
 
 def test_speed_is_measured_while_the_encoder_still_learns(

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from statistics import median
 
 from vssl_training.data.stream import Images
 from vssl_training.judging.online import OnlineJudge
@@ -26,8 +27,8 @@ RESERVE = 0.05
 TRIAL = 10_000
 """Steps of a phase that is only measured: enough for each of its parts."""
 
-MEASURED = 2.0
-"""Seconds that the speed of a phase is measured for."""
+MEASURED, PARTS = 2.5, 5
+"""Seconds that the speed of a phase is measured for, and in how many parts."""
 
 
 def plan(
@@ -108,15 +109,20 @@ def mean_seconds(phase: EncoderTraining) -> float:
 
 
 def seconds_a_step(phase: Phase, first: int = 0, warm_up: int = 3) -> float:
-    """Mean wall time of a step over some seconds from step `first` on, after a few that do not count; the same in all
-    processes.
+    """Wall time of a step over some seconds from step `first` on, after a few that do not count; the same in all
+    processes. It is the median of a few parts of these seconds: whatever else the machine does for one of them must not
+    shorten a run of hours.
     """
     for step in range(warm_up):
         begun = time.monotonic()
         phase.step(first + step)["loss"].item()  # read, so that a GPU has finished
-    steps = processes.broadcast(max(1, int(MEASURED / (time.monotonic() - begun))))
-    begun = time.monotonic()
-    for step in range(steps):
-        terms = phase.step(first + warm_up + step)
-    terms["loss"].item()
-    return processes.broadcast((time.monotonic() - begun) / steps)
+    fitting = MEASURED / (time.monotonic() - begun)
+    parts, steps = processes.broadcast((min(PARTS, int(fitting)) or 1, int(fitting / PARTS) or 1))
+    found = []
+    for part in range(parts):
+        begun = time.monotonic()
+        for step in range(steps):
+            terms = phase.step(first + warm_up + part * steps + step)
+        terms["loss"].item()
+        found.append((time.monotonic() - begun) / steps)
+    return processes.broadcast(median(found))

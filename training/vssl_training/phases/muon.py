@@ -1,4 +1,4 @@
-"""Muon for convolutions and matrices, beside AdamW for what has one dimension."""
+"""Muon for convolutions and matrices, beside AdamW for all else."""
 
 from collections.abc import Callable
 from typing import Any
