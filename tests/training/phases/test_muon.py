@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from vssl.errors import UsageError
 from vssl_training.encoder.embedder import build_encoder, build_predictor
 from vssl_training.encoder.student import Student
 from vssl_training.phases.muon import Muon, orthogonal
@@ -98,3 +99,8 @@ def test_it_goes_on_from_its_state(fused: bool) -> None:
         step(net, optimiser)
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_a_pretrained_encoder_has_rates_of_its_own() -> None:
+    with pytest.raises(UsageError, match=r"optimiser\.name is adamw, sgd or lars with adapt"):
+        override(load_recipe("adapt"), ["optimiser.name=muon"])
