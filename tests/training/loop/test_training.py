@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.weights import load_embedder
 from vssl_training.judging.online import OnlineJudge
-from vssl_training.loop.budget import SecondSpeed, plan, seconds_a_step
+from vssl_training.loop.budget import SecondSpeed, plan, seconds_a_step, seconds_to_judge
 from vssl_training.loop.job import TrainingOptions
 from vssl_training.loop.steps import interrupts
 from vssl_training.loop.training import train
@@ -211,9 +211,29 @@ def test_a_moment_of_other_work_shortens_no_run(monkeypatch: pytest.MonkeyPatch)
         now += 2.0 if taken == 40 else 0.01
         return {"loss": torch.zeros(())}
 
-    phase: Any = SimpleNamespace(step=step)
+    phase = cast(Any, SimpleNamespace(step=step))
     assert seconds_a_step(phase) == pytest.approx(0.01)
     assert taken > 200
+
+
+@pytest.mark.parametrize(
+    ("takes", "found", "judgements"),
+    [((2.5, 0.5), 0.5, 2), ((0.5, 2.5), 0.5, 2), ((60.0, 60.0), 60.0, 1)],
+    ids=["kept waiting at first", "kept waiting later", "a large network"],
+)
+def test_a_moment_of_other_work_is_no_part_of_each_judgement(
+    takes: tuple[float, float], found: float, judgements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, left = 0.0, list(takes)
+    monkeypatch.setattr("vssl_training.loop.budget.time", SimpleNamespace(monotonic=lambda: now))
+
+    def judged(judge: OnlineJudge) -> None:
+        nonlocal now
+        now += left.pop(0)
+
+    phase, judge = cast(Any, SimpleNamespace(judged=judged)), cast(OnlineJudge, None)
+    assert seconds_to_judge(phase, judge, budget=300.0) == pytest.approx(found)
+    assert len(takes) - len(left) == judgements
 
 
 def test_speed_is_measured_while_the_encoder_still_learns(
