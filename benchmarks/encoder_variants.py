@@ -127,6 +127,7 @@ VARIANTS = {
     "coding rate 1": Variant(["objective.coding_rate=1"]),
     "coding rate 4": Variant(["objective.coding_rate=4"]),
     "D 256": Variant(["network.dimension=256"]),
+    "D 512, projector 1024": Variant(["network.dimension=512", "network.projector={hidden: 1024}"]),
     "a linear variance": Variant(change=linear_variance),
     "a second head": Variant(["objective.decorrelation=0.5"], apart=second.loss, change=second.attach),
     "neighbours in a queue": Variant(change=neighbours_in_a_queue),
