@@ -111,11 +111,7 @@ class Variant:
 
 BEFORE = ["objective.coding_rate=0", "objective.decorrelation=0.1", "network.predictor={hidden: 512}"]
 BEFORE += ["teacher.momentum=0.985", "optimiser.name=adamw"]
-"""What `quick` was: AdamW, a moving average, a predictor, and decorrelation in the coding rate's place."""
-
-QUICK = ["objective.coding_rate=2", "objective.decorrelation=0", "network.predictor=null", "teacher.momentum=0"]
-QUICK += ["optimiser.name=muon"]
-"""What it is, for the other recipes: the coding rate alone, and Muon."""
+"""What `quick` and `default` were: AdamW, a moving average, a predictor, and decorrelation in the coding rate's place."""
 
 SMALL = "views.small_crops={count: 4, size: 12, crop: [0.1, 0.4]}"
 second = SecondHead()
@@ -136,7 +132,6 @@ VARIANTS = {
     "AdamW alone": Variant(["optimiser.name=adamw"]),
     "Muon, half the rate": Variant(["optimiser.muon_rate=0.004"]),
     "Muon, half more of the rate": Variant(["optimiser.muon_rate=0.012"]),
-    "as quick": Variant(QUICK),
     "as before": Variant(BEFORE),
     "as before, cross-correlation": Variant(BEFORE, apart=cross_correlation),
     "as before, weak teacher view": Variant(BEFORE, change=weak_teacher),

@@ -27,7 +27,7 @@ def test_each_takes_steps_that_are_not_the_recipes_own(name: str) -> None:
     """Or makes another encoder of the same steps."""
     variant = VARIANTS[name]
     before = BEFORE if name.startswith("as before, ") else []
-    plain = load_recipe("default" if name == "as quick" else "quick")
+    plain = load_recipe("quick")
     recipe = override(plain, [*TINY, *variant.settings])
     with on_trial(variant):
         phase = EncoderTraining(recipe, PIXELS, 0, 4)
