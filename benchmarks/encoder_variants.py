@@ -111,7 +111,7 @@ class Variant:
 
 BEFORE = ["objective.coding_rate=0", "objective.decorrelation=0.1", "network.predictor={hidden: 512}"]
 BEFORE += ["teacher.momentum=0.985", "optimiser.name=adamw"]
-"""What `quick` and `default` were: AdamW, a moving average, a predictor, and decorrelation in place of the coding rate."""
+"""What `quick` and `default` were: AdamW, a moving average, a predictor, and decorrelation."""
 
 SMALL = "views.small_crops={count: 4, size: 12, crop: [0.1, 0.4]}"
 second = SecondHead()
