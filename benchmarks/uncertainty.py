@@ -33,9 +33,7 @@ from benchmarks.uncertainty_split import (
 from benchmarks.uncertainty_tables import Trial, best_of, goals, methods, sees_degraded
 from vssl.files import atomic_write
 from vssl.images.decoding import Preprocessing
-from vssl.measures.uncertainty import (
-    neighbour_is_wrong,
-)
+from vssl.measures.uncertainty import neighbour_is_wrong
 from vssl.sources.in_memory import load_images
 from vssl.sources.opening import open_source
 from vssl_training.encoder.embedder import embeddings_of

@@ -70,8 +70,8 @@ def plan(
 
 
 def seconds_to_judge(phase: Phase, judge: OnlineJudge, budget: float) -> float:
-    """Wall time of the quicker of two judgements: a moment of other work would count once for each of the run's. A
-    large network, whose first one takes over a hundredth of the budget in seconds, is judged once.
+    """Seconds of wall time of the quicker of two judgements: a moment of other work would count once for each of the
+    run's. Where the first takes over a hundredth of the run's `budget`, in seconds, it is the only one.
     """
     times: list[float] = []
     while len(times) < 2 and sum(times) <= budget / 100:
